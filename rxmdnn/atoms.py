@@ -1,0 +1,86 @@
+"""The state of a run: atoms as a struct of arrays, and the edges between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Field:
+    """One array of Atoms: what shape its row has, and whether it travels.
+
+    ``migrates``: goes with an atom that changes owner. ``copied``: present on copies of other owners' atoms.
+    """
+
+    name: str
+    dtype: type
+    row: tuple[int, ...]
+    migrates: bool
+    copied: bool
+
+
+FIELDS = (
+    Field("gid", np.int64, (), True, True),
+    Field("species", np.int32, (), True, True),
+    Field("x", np.float64, (3,), True, True),
+    Field("v", np.float64, (3,), True, False),
+    Field("image", np.int32, (3,), True, False),
+    Field("f", np.float64, (3,), True, True),
+)
+
+
+@dataclass
+class Atoms:
+    """Rows [0, n_owned) belong to this rank; rows [n_owned, n_all) are copies of other owners' atoms.
+
+    Attributes
+    ----------
+    gid     (n_all,)     int64     global number, never reused
+    species (n_all,)     int32     index into the run's element list
+    x       (n_all, 3)   float64   position, Å, continuous across the domain's faces
+    v       (n_owned, 3) float64   velocity, Å/fs
+    image   (n_owned, 3) int32     periods crossed since the start: x + image @ h is the unwrapped position
+    f       (n_all, 3)   float64   force, eV/Å; a copy's row is what must be given back
+    n_owned int
+    """
+
+    gid: np.ndarray
+    species: np.ndarray
+    x: np.ndarray
+    v: np.ndarray
+    image: np.ndarray
+    f: np.ndarray
+    n_owned: int
+
+    @property
+    def n_all(self) -> int:
+        return len(self.gid)
+
+    @classmethod
+    def of(cls, gid: np.ndarray, species: np.ndarray, x: np.ndarray, v: np.ndarray | None = None,
+           image: np.ndarray | None = None, f: np.ndarray | None = None) -> Atoms:
+        """Owned atoms only (no copies); missing arrays are zero."""
+        n = len(gid)
+        given = {"gid": gid, "species": species, "x": x, "v": v, "image": image, "f": f}
+        return cls(**{a.name: np.zeros((n, *a.row), a.dtype) if given[a.name] is None
+                      else np.ascontiguousarray(given[a.name], a.dtype) for a in FIELDS}, n_owned=n)
+
+
+@dataclass
+class Edges:
+    """Directed pairs inside the true cutoff, grouped by center; every center is owned.
+
+    Attributes
+    ----------
+    center   (m,)           int32    row of the owned atom at the origin
+    neighbor (m,)           int32    row of the other atom, owned or copy
+    r_ij     (m, 3)         float64  x[neighbor] - x[center], Å
+    first    (n_owned + 1,) int64    edges of atom i are first[i]:first[i + 1]
+    """
+
+    center: np.ndarray
+    neighbor: np.ndarray
+    r_ij: np.ndarray
+    first: np.ndarray

@@ -1,0 +1,78 @@
+"""The periodic cell: three vectors, which of them repeat, and fractional coordinates.
+
+A cell may be triclinic, of either hand, and periodic along any of its axes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rxmdnn.errors import InputError
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A parallelepiped with vectors a, b, c in the rows of ``h``.
+
+    Parameters
+    ----------
+    h : (3, 3) float64, Å
+        Rows are the cell vectors.
+    pbc : (3,) bool
+        Which vectors repeat the system.
+
+    Attributes
+    ----------
+    inverse : (3, 3) float64, 1/Å
+        Fractional coordinates are ``x @ inverse``.
+    volume : float, Å^3
+    widths : (3,) float64, Å
+        Distances between opposite faces.
+    """
+
+    h: np.ndarray
+    pbc: np.ndarray = field(default_factory=lambda: np.ones(3, bool))
+    inverse: np.ndarray = field(init=False)
+    volume: float = field(init=False)
+    widths: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        h = np.array(self.h, np.float64)
+        if h.shape != (3, 3) or not np.isfinite(h).all() or abs(np.linalg.det(h)) < 1e-12:
+            raise InputError(f"cell: three independent finite vectors are needed, not {self.h!r}")
+        inverse = np.linalg.inv(h)
+        object.__setattr__(self, "h", h)
+        object.__setattr__(self, "pbc", np.array(self.pbc, bool))
+        object.__setattr__(self, "inverse", inverse)
+        object.__setattr__(self, "volume", abs(float(np.linalg.det(h))))
+        object.__setattr__(self, "widths", 1.0 / np.linalg.norm(inverse, axis=0))
+
+    @classmethod
+    def from_parameters(cls, a: float, b: float, c: float, alpha: float, beta: float, gamma: float) -> Cell:
+        """Lengths (Å) and angles (degrees); a along x, b in the x-y plane."""
+        if min(a, b, c) <= 0 or not all(0 < t < 180 for t in (alpha, beta, gamma)):
+            raise InputError(f"cell: lengths must be positive and angles between 0 and 180, not {a, b, c, alpha, beta, gamma}")
+        cos_a, cos_b, cos_g = (0.0 if t == 90.0 else float(np.cos(np.radians(t))) for t in (alpha, beta, gamma))
+        sin_g = float(np.sqrt(1.0 - cos_g**2))
+        cy = (cos_a - cos_b * cos_g) / sin_g
+        rest = 1.0 - cos_b**2 - cy**2
+        if rest <= 0:
+            raise InputError(f"cell: angles {alpha, beta, gamma} close no cell")
+        return cls(np.array([[a, 0, 0], [b * cos_g, b * sin_g, 0], [c * cos_b, c * cy, c * np.sqrt(rest)]], float))
+
+    @property
+    def parameters(self) -> tuple[float, float, float, float, float, float]:
+        """a, b, c (Å), alpha, beta, gamma (degrees)."""
+        lengths = np.linalg.norm(self.h, axis=1)
+        cosines = [self.h[i] @ self.h[j] / (lengths[i] * lengths[j]) for i, j in ((1, 2), (0, 2), (0, 1))]
+        return (*map(float, lengths), *(float(np.degrees(np.arccos(t))) for t in cosines))  # type: ignore[return-value]
+
+    def fractional(self, x: np.ndarray) -> np.ndarray:
+        """(n, 3) Cartesian, Å -> (n, 3) fractional."""
+        return x @ self.inverse
+
+    def cartesian(self, s: np.ndarray) -> np.ndarray:
+        """(n, 3) fractional -> (n, 3) Cartesian, Å."""
+        return s @ self.h

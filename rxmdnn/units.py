@@ -1,0 +1,11 @@
+"""Units: Å, fs, amu, eV, K inside; conversion only where a file is read or written.
+
+Constants are CODATA 2018 (exact where the SI defines them).
+"""
+
+KB = 8.617333262e-5  # eV/K
+ACCELERATION = 9.648533212e-3  # (eV/Å)/amu in Å/fs²
+HBAR = 0.6582119569  # eV fs
+EV_PER_KCAL_MOL = 0.0433641043
+GPA_PER_EV_A3 = 160.2176634  # eV/Å³ in GPa
+RXMD_TIME = 48.88780  # fs: RXMD's unit of time, Å sqrt(amu/(kcal/mol))

@@ -1,0 +1,35 @@
+"""Build rxmdnn; the folder kernels/ ships inside the package, as rxmdnn.kernels."""
+
+from setuptools import find_packages, setup
+
+KERNELS = ["rxmdnn.kernels"] + [f"rxmdnn.kernels.{name}" for name in find_packages("kernels")]
+
+setup(
+    name="rxmdnn",
+    version="0.1.0",
+    description="Neural-network quantum molecular dynamics: spatial decomposition, Allegro, path integrals",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["rxmdnn", "rxmdnn.*"]) + KERNELS,
+    package_dir={"rxmdnn.kernels": "kernels"},
+    include_package_data=True,
+    install_requires=[
+        "numpy>=1.26",
+        "numba>=0.60",
+        "mpi4py>=4.0",
+        "h5py>=3.10",
+        "torch>=2.4",
+        "e3nn>=0.5.1",
+        "safetensors>=0.4",
+        "ase>=3.23",
+        "tqdm>=4.60",
+        "matplotlib>=3.7",
+    ],
+    extras_require={
+        "gpu": ["cupy-cuda12x>=13"],
+        "mpi": ["openmpi>=5.0.8"],
+        "label": ["tblite>=0.4"],
+        "test": ["pytest>=8", "MDAnalysis>=2.8", "vesin>=0.3", "ruff", "mypy"],
+    },
+    entry_points={"console_scripts": ["rxmdnn = rxmdnn.__main__:main"]},
+)
