@@ -1,0 +1,425 @@
+"""Decks: text files of ``keyword values <labels>`` lines, described by one table.
+
+A table is a sequence of `Keyword`. It alone gives the parser, the defaults, the messages, the command-line flags, the
+echo (the effective deck, readable again) and the help page. Example::
+
+    TABLE = (
+        Keyword("time", (Value("dt", "float", unit="fs", check=positive), Value("ntime_step", "int", check=positive)),
+                "time step and number of steps", flags={"--dt": ("dt",), "--ntime_step": ("ntime_step",)}),
+        Keyword("files", (Value("name", "file"),), "frames to read", rest=1),
+    )
+    deck = read("train.in", TABLE, argv=["--dt", "0.5"])
+    deck["time"].dt, deck["files"].name, deck["time"].given, deck.notes, deck.echo()
+
+Lines are ``keyword v1 v2 ...``; ``#`` starts a comment; Fortran spellings (``1.d-6``, ``.true.``, ``T``) are valid;
+text after the last value (``<dt> <ntime_step>``) is ignored, but a number or logical there is a fault. Every keyword
+is also a flag (``--time 0.5 1000``), besides the flags its row names; flags override the deck. All faults of a deck
+are raised together as one `InputError`, each as ``file:line: keyword: what is wrong``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rxmdnn.errors import InputError
+
+REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "REQUIRED"})()
+FAULTY: Any = object()  # a value already reported
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([edED][+-]?\d+)?$")
+LOGICAL = {"t": True, ".t.": True, "true": True, ".true.": True,
+           "f": False, ".f.": False, "false": False, ".false.": False}
+KINDS = {"int": "an integer", "float": "a number", "bool": "a logical (.true. or .false.)", "str": "a word",
+         "path": "a path", "file": "a file"}
+
+
+@dataclass(frozen=True)
+class Value:
+    """One positional value of a keyword.
+
+    Parameters
+    ----------
+    name : str
+        Attribute of the parsed line: ``deck["time"].dt``.
+    kind : "int", "float", "bool", "str", "path", "file" (a path that must exist), or a tuple of allowed words
+        Relative paths of a deck are beside the deck, those of the command line in the working directory.
+    default : what holds where the keyword (or an optional value) is absent; REQUIRED if it must be given
+    unit : str
+    check : value -> what is wrong with it, or None
+    optional : bool
+        May be left out at the end of a line.
+    help : str
+    """
+
+    name: str
+    kind: str | tuple[str, ...]
+    default: Any = REQUIRED
+    unit: str = ""
+    check: Callable[[Any], str | None] | None = None
+    optional: bool = False
+    help: str = ""
+
+    @property
+    def expects(self) -> str:
+        return KINDS[self.kind] if isinstance(self.kind, str) else "one of " + ", ".join(self.kind)
+
+    def parse(self, token: str, folder: Path) -> Any:
+        """The token's value; ValueError says what is wrong with it."""
+        value: Any = token
+        if self.kind in ("int", "float"):
+            if not NUMBER.match(token):
+                raise ValueError(f"{self.name} must be {self.expects}, not '{token}'")
+            value = float(re.sub("[dD]", "e", token))
+            if abs(value) == float("inf"):
+                raise ValueError(f"{self.name} = {token} is out of range")
+            if self.kind == "int":
+                if value != int(value):
+                    raise ValueError(f"{self.name} must be {self.expects}, not '{token}'")
+                value = int(token) if re.match(r"[+-]?\d+$", token) else int(value)
+        elif self.kind == "bool":
+            if token.lower() not in LOGICAL:
+                raise ValueError(f"{self.name} must be {self.expects}, not '{token}'")
+            value = LOGICAL[token.lower()]
+        elif self.kind in ("path", "file"):
+            value = folder / token
+            if self.kind == "file" and not value.is_file():
+                raise ValueError(f"{self.name}: no file '{value}'")
+        elif isinstance(self.kind, tuple) and token not in self.kind:
+            raise ValueError(f"{self.name} must be {self.expects}, not '{token}'{near(token, self.kind)}")
+        problem = self.check(value) if self.check else None
+        if problem:
+            raise ValueError(f"{self.name} = {token}: {problem}")
+        return value
+
+
+@dataclass(frozen=True)
+class Keyword:
+    """One row of a table.
+
+    Parameters
+    ----------
+    name : str
+    values : tuple of Value
+    help : str
+    flags : {"--long|-short": names of the values it sets}
+        ``--name`` with all values always exists. A flag of one logical needs no argument: it sets it true.
+    repeats : bool
+        The line may be given several times; ``deck[name]`` is then a list.
+    rest : int
+        The last `rest` values repeat as a group to the end of the line; each is then a tuple.
+    count : str
+        Name of an earlier integer value that says how many groups there are.
+    unused : str
+        Why the keyword is accepted and does nothing; its values are not read.
+    check : Entry -> what is wrong with the line as a whole, or None
+    """
+
+    name: str
+    values: tuple[Value, ...]
+    help: str
+    flags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    repeats: bool = False
+    rest: int = 0
+    count: str = ""
+    unused: str = ""
+    check: Callable[[Entry], str | None] | None = None
+
+    @property
+    def head(self) -> tuple[Value, ...]:
+        return self.values[:len(self.values) - self.rest]
+
+    @property
+    def group(self) -> tuple[Value, ...]:
+        return self.values[len(self.values) - self.rest:]
+
+    @property
+    def usage(self) -> str:
+        words = [f"[<{v.name}>]" if v.optional else f"<{v.name}>" for v in self.values]
+        return " ".join([self.name, *words] + (["..."] if self.rest else []))
+
+
+class Entry:
+    """One line: its values as attributes, and where it stands.
+
+    Attributes
+    ----------
+    keyword : Keyword
+    values : dict of str to value
+    where : str
+        ``file:line`` or ``command line`` or ``default``.
+    given : bool
+        False where every value is a default.
+    """
+
+    def __init__(self, keyword: Keyword, values: dict[str, Any], where: str, given: bool) -> None:
+        self.keyword, self.values, self.where, self.given = keyword, values, where, given
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["values"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.values.values())
+
+    def fault(self, text: str) -> str:
+        """The message for a fault of this line that only other lines or files reveal."""
+        return f"{self.where}: {self.keyword.name}: {text}"
+
+
+class Deck(Mapping[str, Any]):
+    """A checked deck: ``deck["time"].dt``; a keyword that repeats is a list of entries.
+
+    Attributes
+    ----------
+    file : Path
+    entries : dict of keyword name to Entry or list of Entry
+    notes : list of str
+        What the user should be told: keywords accepted but unused.
+    """
+
+    def __init__(self, file: Path, entries: dict[str, Any], notes: list[str]) -> None:
+        self.file, self.entries, self.notes = file, entries, notes
+
+    def __getitem__(self, name: str) -> Any:
+        return self.entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def path(self, name: str | Path) -> Path:
+        """A file beside the deck."""
+        return self.file.parent / name
+
+    def echo(self) -> str:
+        """The effective deck as text that can be read again in the place of the deck."""
+        lines = []
+        for entry in (e for item in self.entries.values() for e in (item if isinstance(item, list) else [item])):
+            keyword, values = entry.keyword, entry.values
+            if keyword.unused or any(values[v.name] is None for v in keyword.values if not v.optional):
+                continue
+            words = [self._word(v, values[v.name]) for v in keyword.head if values[v.name] is not None]
+            for row in zip(*(values[v.name] for v in keyword.group)):
+                words += [self._word(v, x) for v, x in zip(keyword.group, row)]
+            if words:
+                labels = " ".join(f"<{v.name}{', ' + v.unit if v.unit else ''}>" for v in keyword.values)
+                lines.append(f"{keyword.name:<14s}{' '.join(words):<30s}  {labels}".rstrip())
+        return "\n".join(lines) + "\n"
+
+    def _word(self, value: Value, x: Any) -> str:
+        if isinstance(x, bool):
+            return ".true." if x else ".false."
+        if value.kind in ("path", "file"):
+            return os.path.relpath(x, self.file.parent)
+        return repr(x) if isinstance(x, float) else str(x)
+
+
+def near(word: str, words: Sequence[str]) -> str:
+    """'; did you mean ...?' where one of `words` is close to `word`."""
+    lower = {w.lower(): w for w in words}
+    found = difflib.get_close_matches(word.lower(), lower, 1, 0.6)
+    return f"; did you mean '{lower[found[0]]}'?" if found else ""
+
+
+def load(path: str | Path) -> str:
+    """The text of a deck."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such deck") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def read(path: str | Path, table: Sequence[Keyword], argv: Sequence[str] = ()) -> Deck:
+    """Read and check a deck; `argv` holds flags that override it. Raises InputError with all faults."""
+    return parse(load(path), path, table, argv)
+
+
+def parse(text: str, path: str | Path, table: Sequence[Keyword], argv: Sequence[str] = ()) -> Deck:
+    """As `read`, from text that stands for the file `path`."""
+    path, rows, faults, notes = Path(path), {k.name: k for k in table}, [], []
+    entries: dict[str, Any] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        name, *tokens = line.split("#")[0].split() or [""]
+        where = f"{path}:{number}"
+        if not name:
+            continue
+        if name not in rows:
+            faults.append(f"{where}: {name}: unknown keyword{near(name, list(rows))}")
+            continue
+        keyword = rows[name]
+        if keyword.unused:
+            notes.append(f"{where}: {name}: accepted, not used: {keyword.unused}")
+        if name in entries and not keyword.repeats:
+            faults.append(f"{where}: {name}: given before, on line {entries[name].where.rpartition(':')[2]}; keep one")
+            continue
+        values, wrong = _values(keyword, tokens, path.parent)
+        faults += [f"{where}: {name}: {w}" for w in wrong]
+        entry = Entry(keyword, values, where, True)
+        if keyword.repeats:
+            entries.setdefault(name, []).append(entry)
+        else:
+            entries[name] = entry
+    _override(entries, table, list(argv), faults)
+    for keyword in table:
+        name = keyword.name
+        if keyword.repeats:
+            entries.setdefault(name, [])
+        elif name not in entries:
+            entries[name] = Entry(keyword, {}, f"{path}", False)
+        for entry in entries[name] if keyword.repeats else [entries[name]]:
+            _complete(entry, faults)
+    if faults:
+        raise InputError(*faults)
+    return Deck(path, {k.name: entries[k.name] for k in table}, notes)
+
+
+def _values(keyword: Keyword, tokens: list[str], folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Values of a line and its faults; a faulty value is FAULTY, so that it is not reported twice."""
+    if keyword.unused:
+        return {}, []
+    values: dict[str, Any] = {}
+    wrong: list[str] = []
+
+    def label(position: int) -> bool:
+        return position >= len(tokens) or tokens[position].startswith("<")
+
+    def take(value: Value, position: int) -> Any:
+        if label(position):
+            if not value.optional:
+                wrong.append(f"{value.name} is missing; write '{keyword.usage}'")
+            return value.default if value.optional else FAULTY
+        try:
+            return value.parse(tokens[position], folder)
+        except ValueError as error:
+            numeric = value.kind in ("int", "float", "bool") and tokens[position][0].isalpha()
+            if value.optional and numeric:
+                return value.default  # a label's words
+            wrong.append(str(error))
+            return FAULTY
+
+    for position, value in enumerate(keyword.head):
+        values[value.name] = take(value, position)
+        if wrong and label(position):
+            return {v.name: values.get(v.name, FAULTY) for v in keyword.values}, wrong
+    position = len(keyword.head)
+    if keyword.group:
+        wanted = values[keyword.count] if keyword.count else None
+        table: list[list[Any]] = []
+        while (not label(position) or not table) if wanted in (None, FAULTY) else len(table) < wanted:
+            missing = [v for k, v in enumerate(keyword.group) if label(position + k)]
+            if missing:
+                wrong.append(f"{missing[0].name} {len(table) + 1} is missing; write '{keyword.usage}'")
+                return {**values, **{v.name: FAULTY for v in keyword.group}}, wrong
+            table.append([take(value, position + k) for k, value in enumerate(keyword.group)])
+            position += keyword.rest
+        for k, value in enumerate(keyword.group):
+            values[value.name] = tuple(row[k] for row in table)
+    if position < len(tokens) and (NUMBER.match(tokens[position]) or tokens[position].lower() in LOGICAL):
+        wrong.append(f"one value too many: '{tokens[position]}'; write '{keyword.usage}'")
+    return values, wrong
+
+
+def _override(entries: dict[str, Any], table: Sequence[Keyword], argv: list[str], faults: list[str]) -> None:
+    """Put the command line's flags over the deck's entries."""
+    flags: dict[str, tuple[Keyword, tuple[str, ...]]] = {}
+    for keyword in table:
+        flags[f"--{keyword.name}"] = keyword, tuple(v.name for v in keyword.values)
+        for names, which in keyword.flags.items():
+            flags.update(dict.fromkeys(names.split("|"), (keyword, which)))
+    seen: set[str] = set()
+    while argv:
+        flag = argv.pop(0)
+        if flag not in flags:
+            what = "flag" if flag.startswith("-") else "argument"
+            faults.append(f"command line: {flag}: unknown {what}{near(flag, list(flags))}")
+            while argv and not argv[0].startswith("-"):
+                argv.pop(0)
+            continue
+        keyword, which = flags[flag]
+        tokens: list[str] = []
+        while argv and (NUMBER.match(argv[0]) or not argv[0].startswith("-")):
+            tokens.append(argv.pop(0))
+        values = tuple(v for v in keyword.values if v.name in which)
+        if len(values) == 1 and values[0].kind == "bool" and not tokens:
+            tokens = [".true."]
+        whole = len(values) == len(keyword.values)
+        part = Keyword(flag, values, "", rest=keyword.rest if whole else 0, count=keyword.count if whole else "",
+                       unused=keyword.unused)
+        new, wrong = _values(part, tokens, Path())
+        if not wrong and not part.rest and len(tokens) > len(values) and not keyword.unused:
+            wrong.append(f"unexpected argument '{tokens[len(values)]}'")
+        faults += [f"command line: {flag}: {w}" for w in wrong]
+        entry = Entry(keyword, new, "command line", True)
+        if keyword.repeats:
+            entries[keyword.name] = [*(entries.get(keyword.name, []) if keyword.name in seen else []), entry]
+        elif keyword.name in entries:
+            old = entries[keyword.name]
+            entries[keyword.name] = Entry(keyword, {**old.values, **new}, old.where, True)
+        else:
+            entries[keyword.name] = entry
+        seen.add(keyword.name)
+
+
+def _complete(entry: Entry, faults: list[str]) -> None:
+    """Fill in defaults, in the table's order, and judge the line as a whole."""
+    keyword, values = entry.keyword, entry.values
+    missing = [v.name for v in keyword.values if v.name not in values and v.default is REQUIRED]
+    if missing and not keyword.unused:
+        faults.append(entry.fault(f"missing{' ' + ', '.join(missing) if entry.given else ''}; write '{keyword.usage}'"))
+    entry.values = {v.name: values.get(v.name, v.default) for v in keyword.values}
+    bad = (REQUIRED, FAULTY)
+    known = not any(x in bad or (isinstance(x, tuple) and any(y in bad for y in x)) for x in entry)
+    problem = keyword.check(entry) if keyword.check and known and entry.given and not keyword.unused else None
+    if problem:
+        faults.append(entry.fault(problem))
+
+
+def help_page(table: Sequence[Keyword], keyword: str | None = None) -> str:
+    """All keywords in a line each, or one keyword with its values, units, defaults and flags."""
+    rows = {k.name: k for k in table}
+    if keyword is None:
+        width = max(len(k.usage) for k in table if len(k.usage) < 50)
+        return "\n".join(f"{k.usage:<{width}s}  {k.help}" for k in table)
+    if keyword not in rows:
+        raise InputError(f"help: {keyword}: unknown keyword{near(keyword, list(rows))}")
+    k = rows[keyword]
+    lines = [k.usage, f"    {k.help}"]
+    for v in k.values:
+        text = [v.expects + (f", {v.unit}" if v.unit else ""), _default(v.default)] + ([v.help] if v.help else [])
+        lines.append(f"    {v.name:<14s}{'; '.join(text)}")
+    if k.repeats:
+        lines.append("    may be given several times")
+    if k.unused:
+        lines.append(f"    accepted, not used: {k.unused}")
+    flags = [f"--{k.name}", *(f.replace("|", ", ") for f in k.flags)]
+    lines.append(f"    flags: {', '.join(dict.fromkeys(flags))}")
+    return "\n".join(lines)
+
+
+def _default(x: Any) -> str:
+    if x is REQUIRED or x is None or x == ():
+        return "required" if x is REQUIRED else "no default"
+    return "default " + ((".true." if x else ".false.") if isinstance(x, bool) else str(x))
+
+
+def positive(x: float) -> str | None:
+    """Check: above zero."""
+    return None if x > 0 else "must be above zero"
+
+
+def not_negative(x: float) -> str | None:
+    """Check: zero or above."""
+    return None if x >= 0 else "must not be negative"
