@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -44,6 +44,7 @@ class Atoms:
     image   (n_owned, 3) int32     periods crossed since the start: x + image @ h is the unwrapped position
     f       (n_all, 3)   float64   force, eV/Å; a copy's row is what must be given back
     n_owned int
+    extra   {name: (n_owned, ...)}   further rows that migrate with their atom
     """
 
     gid: np.ndarray
@@ -53,6 +54,7 @@ class Atoms:
     image: np.ndarray
     f: np.ndarray
     n_owned: int
+    extra: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def n_all(self) -> int:

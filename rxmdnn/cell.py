@@ -70,8 +70,13 @@ class Cell:
         return (*map(float, lengths), *(float(np.degrees(np.arccos(t))) for t in cosines))  # type: ignore[return-value]
 
     def fractional(self, x: np.ndarray) -> np.ndarray:
-        """(n, 3) Cartesian, Å -> (n, 3) fractional."""
-        return x @ self.inverse
+        """(n, 3) Cartesian, Å -> (n, 3) fractional.
+
+        Term by term, not by a matrix product: each row's bits must not depend on the other rows, since owners
+        are decided by them on several ranks.
+        """
+        i = self.inverse
+        return x[:, 0, None] * i[0] + x[:, 1, None] * i[1] + x[:, 2, None] * i[2]
 
     def cartesian(self, s: np.ndarray) -> np.ndarray:
         """(n, 3) fractional -> (n, 3) Cartesian, Å."""

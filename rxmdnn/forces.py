@@ -1,0 +1,96 @@
+"""Positions -> energy, forces, virial: the one path that every integrator and minimizer shares."""
+
+from __future__ import annotations
+
+import numpy as np
+from mpi4py import MPI
+
+from rxmdnn.atoms import Atoms, Edges
+from rxmdnn.domain import Domain
+from rxmdnn.models.interface import Potential
+from rxmdnn.models.mixture import Mixture
+from rxmdnn.neighbors import NeighborList
+from rxmdnn.timers import Timers
+
+
+class Forces:
+    """Keeps the halo and the neighbor list as fresh as the positions need, and fills ``atoms.f``.
+
+    Parameters
+    ----------
+    domain : Domain
+    neighbors : NeighborList whose reach is the domain's
+    potential : Potential
+    timers : Timers, filled by part: halo, neighbors, network, assembly
+
+    Attributes
+    ----------
+    stale : bool
+        Set it to have the next call migrate atoms and rebuild everything.
+    builds, edges : int
+        Lists built so far; directed edges of the last call.
+    """
+
+    def __init__(self, domain: Domain, neighbors: NeighborList, potential: Potential, timers: Timers) -> None:
+        self.domain, self.neighbors, self.potential, self.timers = domain, neighbors, potential, timers
+        self.stale = True
+        self.builds = 0
+        self.edges = 0
+        self._last: tuple[Edges, np.ndarray, np.ndarray] | None = None
+
+    def compute(self, atoms: Atoms) -> None:
+        """Fill ``atoms.f`` (owned rows: the whole force). After a rebuild the rows of ``atoms`` are in new order."""
+        timers = self.timers
+        with timers("neighbors"):
+            moved_far = self.stale or self.neighbors.is_stale(atoms.x[: atoms.n_owned])
+        with timers("halo"):
+            rebuild = self.domain.comm.allreduce(moved_far, MPI.LOR)
+            if rebuild:
+                self.domain.migrate(atoms)
+                self.domain.plan(atoms)
+            else:
+                self.domain.copy(atoms.x)
+        with timers("neighbors"):
+            if rebuild:
+                self.neighbors.build(atoms.x, atoms.species, atoms.n_owned)
+                self.builds += 1
+                self.stale = False
+            edges = self.neighbors.edges(atoms.x, atoms.species)
+        with timers("network"):
+            e_i, g_ij = self.potential.compute(edges, atoms.species)
+        with timers("assembly"):
+            self.neighbors.assemble(edges, g_ij, atoms.f)
+        with timers("halo"):
+            self.domain.give_back(atoms.f)
+        self.edges = len(edges.center)
+        self._last = (edges, e_i, g_ij)
+
+    def energy(self) -> float:
+        """Potential energy of all atoms, eV, at the last ``compute``. All ranks call it."""
+        assert self._last is not None
+        return self.domain.comm.allreduce(float(self._last[1].sum()))
+
+    def virial(self) -> np.ndarray:
+        """(3, 3) W = -Σ r_ij ⊗ g_ij, eV, at the last ``compute``. All ranks call it."""
+        assert self._last is not None
+        edges, _, g_ij = self._last
+        with self.timers("assembly"):
+            mine = self.neighbors.virial(edges, g_ij)
+        return self.domain.comm.allreduce(mine)
+
+    def spread(self, atoms: Atoms) -> tuple[float, float] | None:
+        """Standard deviation over the members of a mixture: of the energy (eV), and of the forces (eV/Å, rms over
+        components). None for a single potential. All ranks call it, after ``compute``."""
+        if not isinstance(self.potential, Mixture) or self._last is None:
+            return None
+        edges, comm = self._last[0], self.domain.comm
+        energies, forces = [], []
+        for e_i, g_ij in self.potential.answers:
+            f = np.empty_like(atoms.f)
+            self.neighbors.assemble(edges, g_ij, f)
+            self.domain.give_back(f)
+            energies.append(comm.allreduce(float(e_i.sum())))
+            forces.append(f[: atoms.n_owned])
+        total = comm.allreduce(float(np.var(forces, axis=0).sum()))
+        n_global = comm.allreduce(atoms.n_owned)
+        return float(np.std(energies)), float(np.sqrt(total / (3 * n_global)))

@@ -1,0 +1,50 @@
+"""A weighted sum of potentials, with each member's answer kept for the spread of a committee."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rxmdnn.atoms import Edges
+from rxmdnn.models.interface import Potential
+
+
+class Mixture:
+    """E = Σ_k w_k E_k and g = Σ_k w_k g_k; weights w, 1 - w mix a ground and an excited state.
+
+    Parameters
+    ----------
+    members : potentials over the same element list; each sees only the edges inside its own cutoffs
+    weights : one a member; equal by default
+
+    Attributes
+    ----------
+    answers : list of (e_i, g_ij) of the last call, one a member, before weighting
+    """
+
+    def __init__(self, members: Sequence[Potential], weights: Sequence[float] | None = None) -> None:
+        self.members = list(members)
+        self.weights = [1.0 / len(members)] * len(members) if weights is None else list(weights)
+        self.elements = members[0].elements
+        self.cutoff = np.max([member.cutoff for member in members], axis=0)
+        self.answers: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def compute(self, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.answers = [self._member(member, edges, species) for member in self.members]
+        e_i, g_ij = np.zeros(len(edges.first) - 1), np.zeros((len(edges.center), 3))
+        for weight, (e, g) in zip(self.weights, self.answers, strict=True):
+            e_i += weight * e
+            g_ij += weight * g
+        return e_i, g_ij
+
+    def _member(self, member: Potential, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if np.array_equal(member.cutoff, self.cutoff):
+            return member.compute(edges, species)
+        r_c = member.cutoff[species[edges.center], species[edges.neighbor]]
+        kept = np.flatnonzero((edges.r_ij**2).sum(axis=1) < r_c**2)
+        first = np.searchsorted(kept, edges.first)
+        e_i, g_kept = member.compute(Edges(edges.center[kept], edges.neighbor[kept], edges.r_ij[kept], first), species)
+        g_ij = np.zeros_like(edges.r_ij)
+        g_ij[kept] = g_kept
+        return e_i, g_ij

@@ -1,0 +1,43 @@
+"""Potentials without a network: Lennard-Jones for tests and benchmarks, and none at all for timing the engine."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rxmdnn.atoms import Edges
+from rxmdnn.backend import Backend
+
+
+class LennardJones:
+    """φ(r) = 4ε[(σ/r)^12 - (σ/r)^6] - φ(r_c) for r < r_c, the same for every pair of elements.
+
+    Each of the two directed edges of a pair carries half of φ, so that e_i is the usual half-shared atomic energy.
+
+    Parameters
+    ----------
+    epsilon : float, eV
+    sigma, cutoff : float, Å
+    """
+
+    def __init__(self, backend: Backend, elements: tuple[str, ...], epsilon: float, sigma: float, cutoff: float) -> None:
+        self.backend, self.elements = backend, elements
+        table = np.ones((len(elements), len(elements)))
+        self.cutoff, self.epsilon, self.sigma = table * cutoff, table * epsilon, table * sigma
+
+    def compute(self, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        e_i, g_ij = np.empty(len(edges.first) - 1), np.empty((len(edges.center), 3))
+        self.backend.lennard_jones(
+            edges.r_ij, edges.first, edges.neighbor, species, self.epsilon, self.sigma, self.cutoff, e_i, g_ij
+        )
+        return e_i, g_ij
+
+
+class Null:
+    """No interaction: what is left of a step is the engine."""
+
+    def __init__(self, elements: tuple[str, ...], cutoff: float) -> None:
+        self.elements = elements
+        self.cutoff = np.full((len(elements), len(elements)), cutoff)
+
+    def compute(self, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros(len(edges.first) - 1), np.zeros((len(edges.center), 3))

@@ -1,0 +1,185 @@
+"""The step loop: what is done to the atoms, what is due when, and how long it took."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import numpy as np
+from mpi4py import MPI
+
+from rxmdnn.atoms import Atoms
+from rxmdnn.backend import Backend
+from rxmdnn.cell import Cell
+from rxmdnn.domain import Domain
+from rxmdnn.forces import Forces
+from rxmdnn.integrate import velocity_verlet
+from rxmdnn.kinetics import Kinetics
+from rxmdnn.minimize import ConjugateGradient
+from rxmdnn.parallel import AgreedError
+from rxmdnn.thermostat import MDMODES, MINIMIZE, Act
+from rxmdnn.units import GPA_PER_EV_A3
+
+
+@dataclass
+class Thermo:
+    """What the log prints of one step. Energies in eV, temperature in K, stress (3, 3) in GPa, tension positive."""
+
+    step: int
+    time: float  # fs
+    potential: float
+    kinetic: float
+    temperature: float
+    stress: np.ndarray
+    spread: tuple[float, float] | None  # standard deviation over a mixture: energy (eV), forces (eV/Å)
+    seconds: float  # wall time since the last print
+
+    @property
+    def total(self) -> float:
+        return self.potential + self.kinetic
+
+    @property
+    def pressure(self) -> float:
+        """GPa."""
+        return -float(np.trace(self.stress)) / 3.0
+
+
+@dataclass
+class Schedule:
+    """When things happen, in steps; 0 is never.
+
+    ramp : target temperature at the first and last step, K.
+    """
+
+    dt: float  # fs
+    stop: int  # the step at which the run ends
+    mdmode: int
+    ramp: tuple[float, float]
+    vsfact: float
+    sstep: int
+    pstep: int
+    seed: int
+    start: int = 0  # where the ramp began
+    tolerance: float = 1e-6  # eV per atom, mdmode 10
+
+    def target(self, step: int) -> float:
+        """K, along the ramp."""
+        along = (step - self.start) / max(self.stop - self.start, 1)
+        return self.ramp[0] + (self.ramp[1] - self.ramp[0]) * along
+
+
+@dataclass
+class Simulation:
+    """A run: its parts, its step, and what is called when something is due.
+
+    on_print : called with a Thermo every ``pstep`` steps and at the end, on all ranks
+    writers  : (every, call) pairs, called with the Thermo of a step, on all ranks
+    """
+
+    comm: MPI.Comm
+    backend: Backend
+    cell: Cell
+    domain: Domain
+    forces: Forces
+    atoms: Atoms
+    mass: np.ndarray
+    schedule: Schedule
+    n_global: int
+    step: int = 0
+    on_print: Callable[[Thermo], None] = lambda thermo: None
+    writers: list[tuple[int, Callable[[Thermo], None]]] = field(default_factory=list)
+    stopping: bool = False
+
+    def __post_init__(self) -> None:
+        self.kinetics = Kinetics(self.comm, self.backend, self.mass, self.n_global)
+        self._printed = perf_counter()
+
+    # ------------------------------------------------------------------ observables
+    def thermo(self) -> Thermo:
+        """Energies and stress now. Stress σ = -(Σ m v⊗v + W)/V, so that tr σ = -3 p."""
+        potential, kinetic = self.forces.energy(), self.kinetics.energy(self.atoms)
+        stress = -(self.kinetics.tensor(self.atoms) + self.forces.virial()) / self.cell.volume * GPA_PER_EV_A3
+        now = perf_counter()
+        seconds, self._printed = now - self._printed, now
+        return Thermo(self.step, self.step * self.schedule.dt, potential, kinetic,
+                      self.kinetics.temperature_of(kinetic), stress, self.forces.spread(self.atoms), seconds)
+
+    def _sound(self, thermo: Thermo) -> None:
+        """A run that has gone wrong must say so, at once and on every rank."""
+        alive = self.comm.allreduce(self.atoms.n_owned)
+        if not np.isfinite(thermo.total):
+            raise AgreedError(
+                f"step {thermo.step}: the energy is not finite: atoms came too close, the model was used far from its "
+                f"data, or dt is too long; restart from the last checkpoint with a smaller 'time' dt"
+            )
+        if alive != self.n_global:
+            raise AgreedError(f"step {thermo.step}: {self.n_global - alive} atoms were lost; dt is too long for this state")
+
+    # ------------------------------------------------------------------ the loop
+    def steps(self, restarted: bool) -> Iterable[int]:
+        """Run to ``schedule.stop``; yields the number of every finished step.
+
+        A restarted run goes on with the forces of its checkpoint, so that it repeats the bits of the run it
+        continues; a new one computes them first and prints its start.
+        """
+        with signal_flag() as asked:
+            if self.schedule.mdmode == MINIMIZE:
+                yield from self._minimize()
+                return
+            if not restarted:
+                self.forces.compute(self.atoms)
+                self._due(first=True)
+            plan = self.schedule
+            act = MDMODES[plan.mdmode]
+            while self.step < plan.stop and not self.stopping:
+                if plan.sstep and self.step % plan.sstep == 0:
+                    target = plan.target(self.step)
+                    act(self.atoms, Act(self.kinetics, target, plan.vsfact, plan.seed, self.step))
+                velocity_verlet(self.atoms, self.forces, self.backend, self.mass, plan.dt)
+                self.step += 1
+                if plan.pstep and self.step % plan.pstep == 0:
+                    self.stopping = self.comm.allreduce(bool(asked), MPI.LOR)
+                self._due()
+                yield self.step
+
+    def _minimize(self) -> Iterable[int]:
+        for self.step, _ in enumerate(
+            ConjugateGradient(self.domain, self.forces, self.atoms, self.schedule.tolerance), start=self.step
+        ):
+            self._due(first=True)
+            yield self.step
+            if self.step >= self.schedule.stop:
+                break
+        self.atoms.extra.clear()
+        self.stopping = True
+        self._due(first=True)
+
+    def _due(self, first: bool = False) -> None:
+        """Print and write what this step owes; at the last step everything."""
+        step, last = self.step, self.step == self.schedule.stop or self.stopping
+        prints = first or last or (self.schedule.pstep and step % self.schedule.pstep == 0)
+        calls = [call for every, call in self.writers if every and (last or step % every == 0)]
+        if not (prints or calls):
+            return
+        with self.forces.timers("output"):
+            thermo = self.thermo()
+            self._sound(thermo)
+            if prints:
+                self.on_print(thermo)
+            for call in calls:
+                call(thermo)
+
+
+class signal_flag:  # noqa: N801 - reads as a function
+    """Within it, SIGTERM and SIGUSR1 only set a list's first item: a batch system's warning becomes a clean stop."""
+
+    def __enter__(self) -> list[bool]:
+        asked: list[bool] = []
+        self._old = {s: signal.signal(s, lambda *_: asked.append(True)) for s in (signal.SIGTERM, signal.SIGUSR1)}
+        return asked
+
+    def __exit__(self, *_: object) -> None:
+        for s, handler in self._old.items():
+            signal.signal(s, handler)
