@@ -1,0 +1,278 @@
+"""The tables of a run: rxmd.in (`RUN`) and rxmdnn.in (`MODEL_KINDS`), and what must hold between their lines.
+
+`read_run` is the whole of it: it reads both decks with the command line over them, checks them against each other and
+against the rank count, and gives the deck, the model lines, and notes for the user. It needs neither MPI nor torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rxmdnn import deck as decks
+from rxmdnn.deck import Deck, Entry, Keyword, Value, not_negative, positive
+from rxmdnn.errors import InputError
+
+MDMODES = {
+    0: "new Maxwell-Boltzmann velocities at treq every sstep steps",
+    1: "constant energy",
+    4: "velocities times vsfact every sstep steps",
+    5: "velocities rescaled to treq every sstep steps",
+    6: "as 0",
+    7: "each element rescaled to treq, total momentum removed, every sstep steps",
+    8: "rescaled to treq only when abs(sqrt(treq/T) - 1) > 0.05, total momentum removed, every sstep steps",
+    9: "maximally preserving Boltzmann: only atoms hotter than vsfact^2 treq are slowed, then rescaled to treq",
+    10: "conjugate-gradient minimization to CG_tol",
+}
+
+
+def _mdmode(x: int) -> str | None:
+    return None if x in MDMODES else f"must be one of {', '.join(map(str, MDMODES))}"
+
+
+def _refused(text: str) -> Callable[[Entry], str]:
+    return lambda entry: text
+
+
+def _strength(entry: Entry) -> str | None:
+    return None if entry.strength == 0 else "this run's atoms carry no charges: only strength 0 is possible"
+
+
+def _grid(entry: Entry) -> str | None:
+    some, every = any(v > 0 for v in entry), all(v > 0 for v in entry)
+    return "all three must be above zero, or all three 0 to let rxmdnn choose" if some and not every else None
+
+
+def _logicals(*names: str) -> dict[str, tuple[str, ...]]:
+    return {f"--{name}": (name,) for name in names}
+
+
+CHARGES = "neural-network runs have no ReaxFF charges"
+
+RUN = (
+    Keyword("mdmode", (Value("mode", "int", 1, check=_mdmode),),
+            "what happens every sstep steps: " + "; ".join(f"{k}: {v}" for k, v in MDMODES.items())),
+    Keyword("time", (Value("dt", "float", unit="fs", check=positive), Value("ntime_step", "int", check=not_negative)),
+            "time step and number of steps", _logicals("dt", "ntime_step")),
+    Keyword("temperature",
+            (Value("treq", "float", 300.0, "K", not_negative), Value("vsfact", "float", 1.0, check=positive),
+             Value("sstep", "int", 1, "steps", positive),
+             Value("vmag", "float", None, optional=True, help="factor of old decks, not used")),
+            "target temperature, velocity factor and how often mdmode acts", _logicals("treq", "vsfact", "sstep")),
+    Keyword("tramp", (Value("t0", "float", None, "K", not_negative), Value("t1", "float", None, "K", not_negative)),
+            "the target temperature goes from t0 to t1 linearly over the run"),
+    Keyword("io_step", (Value("fstep", "int", 100, "steps", not_negative, help="0: never"),
+                        Value("pstep", "int", 10, "steps", positive)),
+            "interval of frames and of log lines", _logicals("fstep", "pstep")),
+    Keyword("io_type", (Value("isBinary", "bool", False, help="<outDir>/%09d.bin"),
+                        Value("isBondFile", "bool", False, help="not written: a neural network has no bond orders"),
+                        Value("isPDB", "bool", False, help="<outDir>/%09d.pdb"),
+                        Value("isXYZ", "bool", True, help="<outDir>/%09d.xyz")),
+            "which frames are written every fstep steps", _logicals("isBinary", "isBondFile", "isPDB", "isXYZ")),
+    Keyword("h5md", (Value("nstep", "int", 0, "steps", not_negative, help="0: never"),),
+            "interval of frames in <outDir>/trajectory.h5"),
+    Keyword("checkpoint", (Value("nstep", "int", 1000, "steps", not_negative, help="0: at the end only"),),
+            "interval of <outDir>/checkpoint.h5"),
+    Keyword("processors", (Value("vx", "int", 0, check=not_negative), Value("vy", "int", 0, check=not_negative),
+                           Value("vz", "int", 0, check=not_negative)),
+            "rank grid; 0 0 0 lets rxmdnn choose", {"--vprocs": ("vx", "vy", "vz")}, check=_grid),
+    Keyword("structure", (Value("file", "file", None), Value("nx", "int", 1, check=positive, optional=True),
+                          Value("ny", "int", 1, check=positive, optional=True),
+                          Value("nz", "int", 1, check=positive, optional=True)),
+            "start from any file ASE reads, or an input.xyz, replicated"),
+    Keyword("run_from_xyz", (Value("file", "file", None),), "start from this input.xyz, whatever outDir holds",
+            {"--run_from_xyz|-runxyz": ("file",)}),
+    Keyword("start", (Value("source", ("auto", "checkpoint", "rxff", "structure"), "auto"),),
+            "what to start from; auto: the first of run_from_xyz, checkpoint.h5 or rxff.bin of outDir, structure"),
+    Keyword("outDir", (Value("folder", "str", "DAT"),), "where outputs go, from the working directory",
+            {"--outDir|-o": ("folder",)}),
+    Keyword("model", (Value("file", "file", None),), "the model deck (default rxmdnn.in beside this deck)"),
+    Keyword("model_weights", (Value("weight", "float", ()),), "one weight a model (default: equal, sum 1)", rest=1),
+    Keyword("seed", (Value("number", "int", 1, check=not_negative),), "seed of every random number of the run"),
+    Keyword("random_velocity", (Value("draw", "bool", False),),
+            "draw new velocities at the start even where the start has some"),
+    Keyword("skin", (Value("skin", "float", 0.5, "Å", not_negative),), "the neighbor list's reach beyond the cutoff"),
+    Keyword("precision", (Value("network", ("float32", "float64"), "float32"),), "numbers inside the network"),
+    Keyword("backend", (Value("name", ("auto", "cpu", "reference"), "auto"),), "which kernels run"),
+    Keyword("threads", (Value("n", "int", 0, check=not_negative, help="0: shared out among the ranks of a machine"),),
+            "threads of a rank"),
+    Keyword("units", (Value("energy", ("ev", "kcal"), "ev"),), "energies of the log: eV, or RXMD's kcal/mol"),
+    Keyword("strain", tuple(Value(f"e{a}", "float", 0.0, check=lambda x: None if x > -1 else "must be above -1")
+                            for a in "xyz"), "the start is stretched by 1 + e along its cell vectors a, b, c"),
+    Keyword("shear", tuple(Value(f"d_{a}", "float", 0.0, "degrees") for a in ("alpha", "beta", "gamma")),
+            "added to the angles of the start's cell"),
+    Keyword("CG_tol", (Value("ftol", "float", 1e-6, "kcal/mol per atom", positive),), "when mdmode 10 has converged"),
+    Keyword("verbose", (Value("on", "bool", False),), "say more in the log"),
+    Keyword("efield", (Value("direction", "int", 1), Value("strength", "float", 0.0, "V/Å")), "electric field",
+            check=_strength),
+    Keyword("QEq", (), "charge equilibration", unused=CHARGES),
+    Keyword("exL", (), "extended-Lagrangian charges", unused=CHARGES),
+    Keyword("PQEqParm", (), "polarizable charges", unused=CHARGES),
+    Keyword("msd", (), "mean square displacement", unused="compute it from the trajectory's positions and images"),
+    Keyword("remove_atoms", (Value("rc", "float", 0.0, "Å"),), "remove close atoms",
+            check=_refused("not available; repair the structure before the run")),
+    Keyword("ceparams", (Value("file", "path", None),), "clamped displacements",
+            check=_refused("not available; use a smaller dt, or mdmode 10 first")),
+    Keyword("shparams", (Value("file", "path", None),), "short-range repulsion",
+            check=_refused("not available; a model may hold its own repulsion (zbl in train.in)")),
+)
+
+_ELEMENTS = (Value("n", "int", check=positive), Value("element", "str"),
+             Value("mass", "float", unit="amu", check=positive))
+
+
+def _model(name: str, help: str, *values: Value) -> Keyword:
+    return Keyword(name, (*values, *_ELEMENTS), help, repeats=True, rest=2, count="n",
+                   check=lambda e: None if len(set(e.element)) == e.n else "an element is given twice")
+
+
+MODEL_KINDS = (
+    _model("allegro", "an Allegro network", Value("file", "file")),
+    _model("lj", "Lennard-Jones, cut and shifted", Value("epsilon", "float", unit="eV", check=not_negative),
+           Value("sigma", "float", unit="Å", check=positive), Value("cutoff", "float", unit="Å", check=positive)),
+    _model("null", "no forces: the engine alone, for timing", Value("cutoff", "float", unit="Å", check=positive)),
+)
+
+
+@dataclass(frozen=True)
+class ModelLine:
+    """One line of rxmdnn.in.
+
+    Attributes
+    ----------
+    kind : name of a row of MODEL_KINDS
+    parameters : dict
+        The line's values before the elements: ``file``, or ``epsilon sigma cutoff``, ...
+    elements : tuple of str; masses : tuple of float, amu
+    where : str
+        ``file:line``, for messages.
+    """
+
+    kind: str
+    parameters: dict[str, Any]
+    elements: tuple[str, ...]
+    masses: tuple[float, ...]
+    where: str
+
+    def fault(self, text: str) -> str:
+        return f"{self.where}: {self.kind}: {text}"
+
+
+def read_models(path: str | Path) -> list[ModelLine]:
+    """The lines of a model deck, in order; elements and masses agree among them. Raises InputError."""
+    models = decks.read(path, MODEL_KINDS)
+    entries = sorted((e for kind in models.values() for e in kind), key=lambda e: int(e.where.rpartition(":")[2]))
+    if not entries:
+        raise InputError(f"{path}: no model; write a line such as 'allegro model.rxnn 2 H 1.008 N 14.007'")
+    own = {v.name for v in _ELEMENTS}
+    lines = [ModelLine(e.keyword.name, {k: v for k, v in e.values.items() if k not in own}, e.element, e.mass, e.where)
+             for e in entries]
+    first = dict(zip(lines[0].elements, lines[0].masses))
+    faults = [line.fault(f"elements and masses differ from those of {lines[0].where}; a mixture needs the same")
+              for line in lines[1:] if dict(zip(line.elements, line.masses)) != first]
+    if faults:
+        raise InputError(*faults)
+    return lines
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run was asked to do.
+
+    Attributes
+    ----------
+    deck : Deck
+    models : list of ModelLine; the first one's elements are the run's species
+    weights : tuple of float, one a model
+    notes : list of str
+    """
+
+    deck: Deck
+    models: list[ModelLine]
+    weights: tuple[float, ...]
+    notes: list[str]
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        return self.models[0].elements
+
+    @property
+    def masses(self) -> tuple[float, ...]:
+        return self.models[0].masses
+
+    @property
+    def folder(self) -> Path:
+        """outDir."""
+        return Path(self.deck["outDir"].folder)
+
+
+def read_run(argv: Sequence[str], n_ranks: int | None = None, default: str = "rxmd.in") -> Run:
+    """Read the decks that `argv` names (``--rxmdin|-in F``) with the rest of `argv` over them; check everything.
+
+    Parameters
+    ----------
+    argv : flags of ``rxmdnn run``
+    n_ranks : int, optional
+        Checked against ``processors`` where given.
+
+    Raises InputError with all faults.
+    """
+    path, rest = split(argv, ("--rxmdin", "-in"), default)
+    deck = decks.read(path, RUN, rest)
+    faults: list[str] = []
+    models: list[ModelLine] = []
+    file = deck["model"].file or deck.path("rxmdnn.in")
+    if not file.is_file():
+        faults.append(f"{deck.file}: model: no model deck '{file}'; write one there, or name one with 'model <file>'")
+    else:
+        try:
+            models = read_models(file)
+        except InputError as error:
+            faults += error.faults
+    weights = deck["model_weights"].weight
+    if models and weights and len(weights) != len(models):
+        faults.append(deck["model_weights"].fault(f"{len(weights)} weights for the {len(models)} models of {file}"))
+    grid = tuple(deck["processors"])
+    wanted = grid[0] * grid[1] * grid[2]
+    if n_ranks is not None and any(grid) and wanted != n_ranks:
+        faults.append(deck["processors"].fault(
+            f"{' x '.join(map(str, grid))} = {wanted} ranks, but {n_ranks} {'is' if n_ranks == 1 else 'are'} running; "
+            f"start with mpirun -np {wanted}, or write 'processors 0 0 0' to let rxmdnn choose"))
+    faults += _no_start(deck)
+    if faults:
+        raise InputError(*faults)
+    notes = list(deck.notes)
+    if deck["temperature"].vmag is not None:
+        notes.append(deck["temperature"].fault("vmag: accepted, not used: velocities are drawn at treq"))
+    if deck["io_type"].isBondFile:
+        notes.append(deck["io_type"].fault("isBondFile: not written: a neural network has no bond orders"))
+    return Run(deck, models, weights or (1.0 / len(models),) * len(models), notes)
+
+
+def split(argv: Sequence[str], flags: tuple[str, ...], default: str) -> tuple[str, list[str]]:
+    """The value of one flag, and the other arguments."""
+    rest, value = list(argv), default
+    for k, word in enumerate(rest):
+        if word in flags:
+            if k + 1 == len(rest):
+                raise InputError(f"command line: {word}: a file name is missing")
+            value = rest[k + 1]
+            return value, rest[:k] + rest[k + 2:]
+    return value, rest
+
+
+def _no_start(deck: Deck) -> list[str]:
+    """Faults of what the run starts from."""
+    folder, source = Path(deck["outDir"].folder), deck["start"].source
+    files = {"checkpoint": [folder / "checkpoint.h5", folder / "checkpoint.prev.h5"], "rxff": [folder / "rxff.bin"]}
+    found = {name: any(f.is_file() for f in group) for name, group in files.items()}
+    found["structure"] = deck["structure"].file is not None or deck["run_from_xyz"].file is not None
+    if source != "auto" and not found[source]:
+        wanted = f"no file '{files[source][0]}'" if source in files else "no line 'structure <file> <nx> <ny> <nz>'"
+        return [deck["start"].fault(f"{source}: {wanted}")]
+    if not any(found.values()):
+        return [f"{deck.file}: structure: nothing to start from: no '{folder}/checkpoint.h5', no '{folder}/rxff.bin'; "
+                "write 'structure <file> <nx> <ny> <nz>', use --run_from_xyz F, or run rxmdnn geninit"]
+    return []
