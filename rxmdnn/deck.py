@@ -212,7 +212,7 @@ class Deck(Mapping[str, Any]):
                 words += [self._word(v, x) for v, x in zip(keyword.group, row)]
             if words:
                 labels = " ".join(f"<{v.name}{', ' + v.unit if v.unit else ''}>" for v in keyword.values)
-                lines.append(f"{keyword.name:<14s}{' '.join(words):<30s}  {labels}".rstrip())
+                lines.append(f"{keyword.name:<13s} {' '.join(words):<30s}  {labels}".rstrip())
         return "\n".join(lines) + "\n"
 
     def _word(self, value: Value, x: Any) -> str:

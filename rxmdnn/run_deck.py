@@ -111,7 +111,7 @@ RUN = (
     Keyword("exL", (), "extended-Lagrangian charges", unused=CHARGES),
     Keyword("PQEqParm", (), "polarizable charges", unused=CHARGES),
     Keyword("msd", (), "mean square displacement", unused="compute it from the trajectory's positions and images"),
-    Keyword("remove_atoms", (Value("rc", "float", 0.0, "Å"),), "remove close atoms",
+    Keyword("remove_atoms", (Value("rc", "float", None, "Å"),), "remove close atoms",
             check=_refused("not available; repair the structure before the run")),
     Keyword("ceparams", (Value("file", "path", None),), "clamped displacements",
             check=_refused("not available; use a smaller dt, or mdmode 10 first")),
