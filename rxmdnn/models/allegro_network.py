@@ -1,0 +1,332 @@
+"""The Allegro network in plain torch: differentiable twice, for training, and the judge of the fast evaluation.
+
+Equations: Musaelian et al., Nat. Commun. 14, 579 (2023), in the form nequip-allegro 0.8.3 computes them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
+
+import numpy as np
+import torch
+from ase.data import atomic_numbers
+from torch import Tensor, nn
+
+from rxmdnn.errors import InputError
+from rxmdnn.models.clebsch_gordan import product_tables
+from rxmdnn.models.zbl import zbl_pair_energy
+
+
+@dataclass(frozen=True)
+class AllegroConfig:
+    """Everything that fixes the shape of an Allegro network.
+
+    Attributes
+    ----------
+    elements : names of the species, in the order of the network's types
+    r_max : cutoff, Å; one number, or rows of numbers [center][neighbor]
+    l_max : 0 to 3; n_layers : at least 1
+    n_scalar, n_tensor : scalar and tensor features (S and U)
+    n_bessel, bessel_trainable, envelope_p : radial basis
+    parity : tensor features of both mirror parities (o3_full) or only of the harmonics' own
+    embed_depth, embed_width; latent_depth, latent_width; readout_depth, readout_width : hidden layers (SiLU) of the
+        two-body, the layers' and the readout MLP
+    average_neighbors : mean number of neighbors, one number or one for each center species
+    scale, shift : initial energy scale and shift of each species, eV (one number, or one for each)
+    scale_trainable, shift_trainable : whether training moves them
+    zbl : add the Ziegler-Biersack-Littmark repulsion; zbl_p : the power of its envelope
+    seed : of the initial weights
+    """
+
+    elements: tuple[str, ...]
+    r_max: float | tuple[tuple[float, ...], ...]
+    l_max: int = 1
+    n_layers: int = 2
+    n_scalar: int = 64
+    n_tensor: int = 32
+    n_bessel: int = 8
+    bessel_trainable: bool = False
+    envelope_p: float = 6.0
+    parity: bool = True
+    embed_depth: int = 1
+    embed_width: int = 64
+    latent_depth: int = 1
+    latent_width: int = 64
+    readout_depth: int = 1
+    readout_width: int = 32
+    average_neighbors: float | tuple[float, ...] = 1.0
+    scale: float | tuple[float, ...] = 1.0
+    shift: float | tuple[float, ...] = 0.0
+    scale_trainable: bool = False
+    shift_trainable: bool = False
+    zbl: bool = False
+    zbl_p: float = 6.0
+    seed: int = field(default=0)
+
+    def __post_init__(self) -> None:
+        def frozen(value):
+            return tuple(frozen(v) for v in value) if isinstance(value, (list, tuple, np.ndarray)) else value
+
+        for item in fields(self):
+            object.__setattr__(self, item.name, frozen(getattr(self, item.name)))
+        t = len(self.elements)
+        faults = []
+        if not t or len(set(self.elements)) != t:
+            faults.append(f"elements: {self.elements}: name at least one, each once")
+        for name, low, high in (("l_max", 0, 3), ("n_layers", 1, 16), ("n_scalar", 2, 4096), ("n_tensor", 1, 4096),
+                                ("n_bessel", 1, 256), ("embed_depth", 0, 16), ("latent_depth", 0, 16),
+                                ("readout_depth", 0, 16), ("embed_width", 1, 8192), ("latent_width", 1, 8192),
+                                ("readout_width", 1, 8192)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+                faults.append(f"{name}: {value!r}: must be an integer from {low} to {high}")
+        for name, shape in (("r_max", (t, t)), ("average_neighbors", (t,)), ("scale", (t,)), ("shift", (t,)),
+                            ("envelope_p", ()), ("zbl_p", ())):
+            try:
+                value = np.asarray(getattr(self, name), float)
+            except (TypeError, ValueError):
+                value = np.array(np.nan)
+            if not np.isfinite(value).all() or value.shape not in ((), shape):
+                faults.append(f"{name}: {getattr(self, name)!r}: must be one number" + (
+                    f", or numbers of shape {shape}" if shape else ""))
+            elif name in ("r_max", "average_neighbors") and (value <= 0).any():
+                faults.append(f"{name}: {getattr(self, name)!r}: must be positive")
+            elif name in ("envelope_p", "zbl_p") and value < 2:
+                faults.append(f"{name}: {getattr(self, name)!r}: must be at least 2")
+        if isinstance(self.n_scalar, int) and self.n_scalar % 2:
+            faults.append(f"n_scalar: {self.n_scalar}: must be even (half for the center, half for the neighbor)")
+        if self.zbl and not all(atomic_numbers.get(e, 0) > 0 for e in self.elements):
+            faults.append(f"zbl: elements {self.elements} must be chemical symbols")
+        if faults:
+            raise InputError(*faults)
+
+    @property
+    def cutoff(self) -> np.ndarray:
+        """Cutoff of (center, neighbor), (T, T) float64, Å."""
+        t = len(self.elements)
+        return np.ascontiguousarray(np.broadcast_to(np.asarray(self.r_max, float), (t, t)))
+
+    def per_species(self, name: str) -> np.ndarray:
+        """A setting as (T,) float64."""
+        return np.array(np.broadcast_to(np.asarray(getattr(self, name), float), (len(self.elements),)))
+
+    def to_dict(self) -> dict:
+        """Plain numbers, strings and tuples."""
+        return asdict(self)
+
+
+def spherical_harmonics(l_max: int, u: Tensor) -> Tensor:
+    """Real spherical harmonics of unit vectors, component normalization (Σ_m Y_lm² = 2l + 1), e3nn's order and signs.
+
+    Parameters
+    ----------
+    l_max : 0 to 3
+    u : (m, 3) unit vectors
+
+    Returns
+    -------
+    Y : (m, (l_max + 1)²)
+    """
+    x, y, z = u.unbind(-1)
+    out = [torch.ones_like(x)]
+    if l_max >= 1:
+        out += [math.sqrt(3) * x, math.sqrt(3) * y, math.sqrt(3) * z]
+    if l_max >= 2:
+        s15 = math.sqrt(15)
+        xx, yy, zz = x * x, y * y, z * z
+        out += [s15 * x * z, s15 * x * y, math.sqrt(5) * (yy - 0.5 * (xx + zz)), s15 * y * z, 0.5 * s15 * (zz - xx)]
+    if l_max >= 3:
+        a, b, c = math.sqrt(35 / 8), math.sqrt(105), math.sqrt(21 / 8)
+        out += [a * x * (3 * zz - xx), b * x * y * z, c * x * (4 * yy - xx - zz),
+                0.5 * math.sqrt(7) * y * (2 * yy - 3 * xx - 3 * zz), c * z * (4 * yy - xx - zz),
+                0.5 * b * y * (zz - xx), a * z * (zz - 3 * xx)]
+    return torch.stack(out, dim=-1)
+
+
+def envelope(x: Tensor, p: float) -> Tensor:
+    """1 - (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) - p(p+1)/2 x^(p+2) below x = 1, zero from there on (DimeNet)."""
+    f = 1 - 0.5 * (p + 1) * (p + 2) * x**p + p * (p + 2) * x ** (p + 1) - 0.5 * p * (p + 1) * x ** (p + 2)
+    return f * (x < 1)
+
+
+class Linear(nn.Module):
+    """y = x (α W), no bias; W (fan_in, fan_out) ~ U(-√3, √3), α = gain/√fan_in."""
+
+    def __init__(self, fan_in: int, fan_out: int, gain: float, generator: torch.Generator, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.alpha = gain / math.sqrt(fan_in)
+        self.weight = nn.Parameter(_uniform((fan_in, fan_out), generator, dtype))
+
+    def matrix(self) -> Tensor:
+        return self.weight * self.alpha
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.matrix()
+
+
+class MLP(nn.Module):
+    """Linear, [SiLU, Linear] · depth; gain 1 for the first, √2 for the later ones."""
+
+    def __init__(self, fan_in: int, width: int, depth: int, fan_out: int, generator: torch.Generator,
+                 dtype: torch.dtype) -> None:
+        super().__init__()
+        sizes = [fan_in] + [width] * depth + [fan_out]
+        self.linears = nn.ModuleList(Linear(a, b, math.sqrt(2) if k else 1.0, generator, dtype)
+                                     for k, (a, b) in enumerate(pairwise(sizes)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for k, linear in enumerate(self.linears):
+            x = linear(nn.functional.silu(x) if k else x)
+        return x
+
+
+def _uniform(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    return (torch.rand(shape, generator=generator, dtype=torch.float64) * 2 - 1).mul_(math.sqrt(3)).to(dtype)
+
+
+class AllegroNetwork(nn.Module):
+    """E_i = shift + scale (2 N̄)^(-1/2) Σ_j e_ij, e_ij from the strictly local features of the edge i → j.
+
+    Tensor features are (edge, component, channel), channels last; a weight of irrep l and channel u has column l U + u.
+
+    For training: join the frames of a batch (edges concatenated, centers offset by the atoms before their frame),
+    call forward with ``r_ij.requires_grad_()``, then ``g_ij, = torch.autograd.grad(e_i.sum(), r_ij,
+    create_graph=True)``; forces are ``zeros.index_add(0, center, g_ij).index_add(0, neighbor, -g_ij)`` and a frame's
+    energy is the sum of its atoms' e_i.
+
+    Parameters
+    ----------
+    config : AllegroConfig
+    dtype : torch.float32 or torch.float64, of the weights; geometry, scale and shift are float64 always.
+    """
+
+    bessel: Tensor
+    scale: Tensor
+    shift: Tensor
+    inv_cutoff: Tensor
+    norm: Tensor
+    atomic_number: Tensor
+    _l_of_m: Tensor
+
+    def __init__(self, config: AllegroConfig, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.config = c = config
+        self.tables = product_tables(c.l_max, c.parity, c.n_layers)
+        t, n_env = len(c.elements), (c.l_max + 1) * c.n_tensor
+        generator = torch.Generator().manual_seed(c.seed)
+
+        def register(name: str, value: Tensor, trainable: bool) -> None:
+            if trainable:
+                self.register_parameter(name, nn.Parameter(value))
+            else:
+                self.register_buffer(name, value)
+
+        register("bessel", torch.arange(1, c.n_bessel + 1, dtype=torch.float64), c.bessel_trainable)
+        register("scale", torch.from_numpy(c.per_species("scale")), c.scale_trainable)
+        register("shift", torch.from_numpy(c.per_species("shift")), c.shift_trainable)
+        self.register_buffer("inv_cutoff", torch.from_numpy(1.0 / c.cutoff), persistent=False)
+        self.register_buffer("norm", torch.from_numpy(c.per_species("average_neighbors") ** -0.5).to(dtype),
+                             persistent=False)
+        self.register_buffer("atomic_number", torch.tensor([atomic_numbers.get(e, 0) for e in c.elements],
+                                                           dtype=torch.float64), persistent=False)
+        self.center_embed = nn.Parameter(torch.randn((t, c.n_scalar // 2), generator=generator,
+                                                     dtype=torch.float64).to(dtype))
+        self.neighbor_embed = nn.Parameter(torch.randn((t, c.n_scalar // 2), generator=generator,
+                                                       dtype=torch.float64).to(dtype))
+        self.basis = Linear(c.n_bessel, c.n_scalar, 1.0, generator, dtype)
+        self.embed = MLP(c.n_scalar, c.embed_width, c.embed_depth, c.n_scalar, generator, dtype)
+        self.tensor_embed = Linear(c.n_scalar, n_env, 1.0, generator, dtype)
+        self.project = Linear(c.n_scalar, c.n_scalar + n_env, 1.0, generator, dtype)
+        self.latents = nn.ModuleList(
+            MLP(c.n_scalar * (k + 1) + c.n_tensor, c.latent_width, c.latent_depth,
+                c.n_scalar + (n_env if k < c.n_layers - 1 else 0), generator, dtype) for k in range(c.n_layers))
+        self.path_weights = nn.ParameterList(
+            nn.Parameter(_uniform((table.n_paths, c.n_tensor), generator, dtype)) for table in self.tables)
+        self.readout = MLP(c.n_scalar * (c.n_layers + 1), c.readout_width, c.readout_depth, 1, generator, dtype)
+        for k, table in enumerate(self.tables):
+            for name in ("m1", "m2", "m3", "path", "pair", "pairs"):
+                self.register_buffer(f"_{name}{k}", torch.from_numpy(getattr(table, name)), persistent=False)
+            self.register_buffer(f"_coefficient{k}", torch.from_numpy(table.coefficient).to(dtype), persistent=False)
+        self.register_buffer("_l_of_m", torch.tensor([l for l in range(c.l_max + 1) for _ in range(2 * l + 1)]),  # noqa: E741
+                             persistent=False)
+
+    @staticmethod
+    def shapes(config: AllegroConfig) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the state dict, known before anything is allocated (a file is checked against them)."""
+        c, t, n_env = config, len(config.elements), (config.l_max + 1) * config.n_tensor
+        out: dict[str, tuple[int, ...]] = {
+            "bessel": (c.n_bessel,), "scale": (t,), "shift": (t,), "center_embed": (t, c.n_scalar // 2),
+            "neighbor_embed": (t, c.n_scalar // 2), "basis.weight": (c.n_bessel, c.n_scalar),
+            "tensor_embed.weight": (c.n_scalar, n_env), "project.weight": (c.n_scalar, c.n_scalar + n_env)}
+
+        def mlp(name: str, fan_in: int, width: int, depth: int, fan_out: int) -> None:
+            sizes = [fan_in] + [width] * depth + [fan_out]
+            out.update({f"{name}.linears.{k}.weight": pair for k, pair in enumerate(pairwise(sizes))})
+
+        mlp("embed", c.n_scalar, c.embed_width, c.embed_depth, c.n_scalar)
+        for k, table in enumerate(product_tables(c.l_max, c.parity, c.n_layers)):
+            mlp(f"latents.{k}", c.n_scalar * (k + 1) + c.n_tensor, c.latent_width, c.latent_depth,
+                c.n_scalar + (n_env if k < c.n_layers - 1 else 0))
+            out[f"path_weights.{k}"] = (table.n_paths, c.n_tensor)
+        mlp("readout", c.n_scalar * (c.n_layers + 1), c.readout_width, c.readout_depth, 1)
+        return out
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.center_embed.dtype
+
+    def _product(self, k: int, v: Tensor, a: Tensor, center: Tensor) -> Tensor:
+        """Layer k's V'[e, m3, u] = Σ_t c W[path, u] V[e, m1, u] A[center, m2, u]; environment and paths first."""
+        table = self.tables[k]
+
+        def of(name: str) -> Tensor:
+            return getattr(self, f"_{name}{k}")
+
+        terms = a[:, of("m2")] * (self.path_weights[k][of("path")] * of("coefficient")[:, None])
+        b = a.new_zeros(len(a), len(table.pairs), a.shape[2]).index_add(1, of("pair"), terms)
+        m1, m3 = of("pairs").unbind(1)
+        return v.new_zeros(len(v), table.d_out, v.shape[2]).index_add(1, m3, v[:, m1] * b[center])
+
+    def forward(self, r_ij: Tensor, center: Tensor, species_center: Tensor, species_neighbor: Tensor) -> Tensor:
+        """Energies of the centers.
+
+        Parameters
+        ----------
+        r_ij             (m, 3) float64  x[neighbor] - x[center], Å; rows at or beyond the cutoff give exactly zero
+        center           (m,)   int64    which center an edge belongs to, in any order
+        species_center   (n,)   int64    type of each center (of the centers, not of the edges)
+        species_neighbor (m,)   int64    type of each edge's neighbor
+
+        Returns
+        -------
+        e_i (n,) float64, eV, shift included
+        """
+        c, n, m = self.config, len(species_center), len(r_ij)
+        of_edge = species_center[center]
+        r = r_ij.square().sum(-1).sqrt()
+        x = r * self.inv_cutoff[of_edge, species_neighbor]
+        radial = (torch.sinc(x[:, None] * self.bessel) * self.bessel).to(self.dtype) * envelope(
+            x, c.envelope_p).to(self.dtype)[:, None]
+        y = spherical_harmonics(c.l_max, r_ij / r[:, None]).to(self.dtype)[:, :, None]
+        types = torch.cat([self.center_embed[of_edge], self.neighbor_embed[species_neighbor]], dim=-1)
+        h = self.embed(types * self.basis(radial))
+        v = self.tensor_embed(h).view(m, -1, c.n_tensor)[:, self._l_of_m] * y
+        latent = self.project(h)
+        z = [latent[:, : c.n_scalar]]
+        norm = self.norm[species_center][:, None]
+        for k, mlp in enumerate(self.latents):
+            a = latent[:, c.n_scalar :].view(m, -1, c.n_tensor)[:, self._l_of_m] * y
+            a = a.new_zeros(n, a.shape[1], c.n_tensor).index_add(0, center, a) * norm[:, :, None]
+            v = self._product(k, v, a, center)
+            latent = mlp(torch.cat([*z, v[:, 0]], dim=-1))
+            z.append(latent[:, : c.n_scalar])
+        e_ij = self.readout(torch.cat(z, dim=-1))
+        e_i = (e_ij.new_zeros(n, 1).index_add(0, center, e_ij) * norm / math.sqrt(2))[:, 0].double()
+        e_i = self.shift[species_center] + self.scale[species_center] * e_i
+        if c.zbl:
+            z_number = self.atomic_number
+            pair = zbl_pair_energy(z_number[of_edge], z_number[species_neighbor], r) * envelope(x, c.zbl_p)
+            e_i = e_i.index_add(0, center, pair)
+        return e_i

@@ -1,0 +1,102 @@
+"""Which products of irreps an Allegro network forms, and their Clebsch-Gordan coefficients, nonzeros only."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+
+Irrep = tuple[int, int]  # (l, parity)
+
+
+@dataclass(frozen=True)
+class ProductTable:
+    """One layer's tensor product V'[m3] = Σ_t coefficient W[path] V[m1] A[m2], as a list of terms.
+
+    Attributes
+    ----------
+    d_in, d_env, d_out : int
+        Components of V (features in), A (environment) and V' (features out).
+    n_paths : int
+        Triples of irreps (out, in, environment), in this order of nesting; each has a weight a channel.
+    m1, m2, m3, path (t,) int64, coefficient (t,) float64
+        √(2 l3 + 1) times Wigner's 3j symbol in e3nn's real basis; magnitudes below 1e-10 are left out.
+    pair (t,) int64
+        Which row of ``pairs`` a term feeds.
+    pairs (q, 2) int64
+        Distinct (m1, m3), sorted by m3 then m1: the sum over environment and path is made once a center.
+    """
+
+    d_in: int
+    d_env: int
+    d_out: int
+    n_paths: int
+    m1: np.ndarray
+    m2: np.ndarray
+    m3: np.ndarray
+    path: np.ndarray
+    coefficient: np.ndarray
+    pair: np.ndarray
+    pairs: np.ndarray
+
+
+def harmonic_irreps(l_max: int) -> list[Irrep]:
+    """Irreps of the spherical harmonics: parity (-1)^l."""
+    return [(l, (-1) ** l) for l in range(l_max + 1)]  # noqa: E741
+
+
+def _reachable(a: Irrep, b: Irrep, out: Irrep) -> bool:
+    return abs(a[0] - b[0]) <= out[0] <= a[0] + b[0] and a[1] * b[1] == out[1]
+
+
+def layer_irreps(l_max: int, parity: bool, n_layers: int) -> list[list[Irrep]]:
+    """Irreps of the tensor features before the first layer and after each one.
+
+    With ``parity`` both mirror parities of every l are allowed, otherwise only the harmonics' own; irreps that cannot
+    reach the last layer's scalar are pruned (Allegro: Nat. Commun. 14, 579, and nequip-allegro 0.8.3).
+    """
+    env = harmonic_irreps(l_max)
+    allowed = [(l, p) for l in range(l_max + 1) for p in (1, -1)] if parity else env  # noqa: E741
+    grown = [env]
+    for k in range(n_layers):
+        targets = [(0, 1)] if k == n_layers - 1 else allowed
+        grown.append([o for o in targets if any(_reachable(i, e, o) for i in grown[-1] for e in env)])
+    kept = [grown[-1]]
+    for irreps in reversed(grown[:-1]):
+        kept.append([i for i in irreps if any(_reachable(i, e, o) for e in env for o in kept[-1])])
+    return kept[::-1]
+
+
+@lru_cache(maxsize=64)
+def product_tables(l_max: int, parity: bool, n_layers: int) -> tuple[ProductTable, ...]:
+    """The tensor products of all layers; Wigner's symbols are e3nn's."""
+    import torch
+    from e3nn.o3 import wigner_3j
+
+    env = harmonic_irreps(l_max)
+    irreps = layer_irreps(l_max, parity, n_layers)
+    tables = []
+    for inputs, outputs in pairwise(irreps):
+        starts = [np.cumsum([0] + [2 * l + 1 for l, _ in some]) for some in (inputs, env, outputs)]  # noqa: E741
+        rows: list[tuple[int, int, int, int, float]] = []
+        n_paths = 0
+        for i3, o in enumerate(outputs):
+            for i1, i in enumerate(inputs):
+                for i2, e in enumerate(env):
+                    if not _reachable(i, e, o):
+                        continue
+                    w = wigner_3j(i[0], e[0], o[0], dtype=torch.float64).numpy() * math.sqrt(2 * o[0] + 1)
+                    rows += [(int(starts[0][i1] + a), int(starts[1][i2] + b), int(starts[2][i3] + c), n_paths,
+                              float(w[a, b, c])) for a, b, c in zip(*np.nonzero(np.abs(w) > 1e-10))]
+                    n_paths += 1
+        rows.sort(key=lambda t: (t[2], t[0], t[1], t[3]))
+        m1, m2, m3, path = (np.array([row[k] for row in rows], np.int64) for k in range(4))
+        pairs, pair = np.unique(np.stack([m3, m1], axis=1), axis=0, return_inverse=True)
+        tables.append(ProductTable(
+            d_in=int(starts[0][-1]), d_env=int(starts[1][-1]), d_out=int(starts[2][-1]), n_paths=n_paths, m1=m1, m2=m2,
+            m3=m3, path=path, coefficient=np.array([row[4] for row in rows]), pair=pair.reshape(-1),
+            pairs=np.ascontiguousarray(pairs[:, ::-1])))
+    return tuple(tables)
