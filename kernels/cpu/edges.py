@@ -1,0 +1,131 @@
+"""Neighbor lists, edges, and what is summed over edges."""
+
+import numpy as np
+from numba import prange
+
+from rxmdnn.kernels import CHUNK
+from rxmdnn.kernels.cpu.compile import inline, kernel
+
+
+@inline
+def _hit(x_sorted, x, y, z, k, reach_sq):
+    """1 if the sorted atom k is within reach of (x, y, z), else 0."""
+    dx = x_sorted[0, k] - x
+    dy = x_sorted[1, k] - y
+    dz = x_sorted[2, k] - z
+    return np.int64(dx * dx + dy * dy + dz * dz < reach_sq)
+
+
+@kernel
+def count_neighbors(x_sorted, order, cell, cell_first, runs, n_owned, reach_sq, count):
+    for slot in prange(len(order)):
+        i = order[slot]
+        if i < n_owned:
+            x, y, z = x_sorted[0, slot], x_sorted[1, slot], x_sorted[2, slot]
+            found = np.int64(-1)
+            for r in range(len(runs)):
+                for k in range(cell_first[cell[i] + runs[r, 0]], cell_first[cell[i] + runs[r, 1] + 1]):
+                    found += _hit(x_sorted, x, y, z, k, reach_sq)
+            count[i] = found
+
+
+@kernel
+def fill_neighbors(x_sorted, order, cell, cell_first, runs, n_owned, reach_sq, first, neighbor):
+    """Without a branch on the distance: every candidate is written, and the next one overwrites a miss."""
+    for slot in prange(len(order)):
+        i = order[slot]
+        if i < n_owned:
+            x, y, z = x_sorted[0, slot], x_sorted[1, slot], x_sorted[2, slot]
+            at, end = first[i], first[i + 1]
+            for r in range(len(runs)):
+                for k in range(cell_first[cell[i] + runs[r, 0]], cell_first[cell[i] + runs[r, 1] + 1]):
+                    if at < end:
+                        neighbor[at] = order[k]
+                        at += _hit(x_sorted, x, y, z, k, reach_sq) & np.int64(k != slot)
+
+
+@kernel
+def count_edges(x, species, cutoff_sq, skin_first, skin_neighbor, slot, count):
+    for i in prange(len(count)):
+        found = np.int64(0)
+        for e in range(skin_first[i], skin_first[i + 1]):
+            j = skin_neighbor[e]
+            dx = x[j, 0] - x[i, 0]
+            dy = x[j, 1] - x[i, 1]
+            dz = x[j, 2] - x[i, 2]
+            inside = dx * dx + dy * dy + dz * dz < cutoff_sq[species[i], species[j]]
+            slot[e] = found if inside else -1
+            found += np.int64(inside)
+        count[i] = found
+
+
+@kernel
+def fill_edges(x, skin_first, skin_neighbor, first, slot, center, neighbor, r_ij):
+    for i in prange(len(first) - 1):
+        for e in range(skin_first[i], skin_first[i + 1]):
+            if slot[e] >= 0:
+                p = first[i] + slot[e]
+                j = skin_neighbor[e]
+                slot[e] = p
+                center[p] = i
+                neighbor[p] = j
+                for a in range(3):
+                    r_ij[p, a] = x[j, a] - x[i, a]
+
+
+@kernel
+def assemble(g_ij, first, reverse_first, reverse, slot, f):
+    n_owned = len(first) - 1
+    for i in prange(len(f)):
+        fx = fy = fz = 0.0
+        if i < n_owned:
+            for e in range(first[i], first[i + 1]):
+                fx += g_ij[e, 0]
+                fy += g_ij[e, 1]
+                fz += g_ij[e, 2]
+        for k in range(reverse_first[i], reverse_first[i + 1]):
+            e = slot[reverse[k]]
+            if e >= 0:
+                fx -= g_ij[e, 0]
+                fy -= g_ij[e, 1]
+                fz -= g_ij[e, 2]
+        f[i, 0] = fx
+        f[i, 1] = fy
+        f[i, 2] = fz
+
+
+@kernel
+def virial(r_ij, g_ij, partial):
+    for c in prange(len(partial)):
+        xx = xy = xz = yx = yy = yz = zx = zy = zz = 0.0
+        for e in range(c * CHUNK, min((c + 1) * CHUNK, len(r_ij))):
+            rx, ry, rz = r_ij[e, 0], r_ij[e, 1], r_ij[e, 2]
+            gx, gy, gz = g_ij[e, 0], g_ij[e, 1], g_ij[e, 2]
+            xx -= rx * gx
+            xy -= rx * gy
+            xz -= rx * gz
+            yx -= ry * gx
+            yy -= ry * gy
+            yz -= ry * gz
+            zx -= rz * gx
+            zy -= rz * gy
+            zz -= rz * gz
+        partial[c, 0, 0], partial[c, 0, 1], partial[c, 0, 2] = xx, xy, xz
+        partial[c, 1, 0], partial[c, 1, 1], partial[c, 1, 2] = yx, yy, yz
+        partial[c, 2, 0], partial[c, 2, 1], partial[c, 2, 2] = zx, zy, zz
+
+
+@kernel
+def lennard_jones(r_ij, first, neighbor, species, epsilon, sigma, cutoff, e_i, g_ij):
+    for i in prange(len(e_i)):
+        energy = 0.0
+        for e in range(first[i], first[i + 1]):
+            s, t = species[i], species[neighbor[e]]
+            inv_sq = 1.0 / (r_ij[e, 0] ** 2 + r_ij[e, 1] ** 2 + r_ij[e, 2] ** 2)
+            s6 = (sigma[s, t] * sigma[s, t] * inv_sq) ** 3
+            c6 = (sigma[s, t] / cutoff[s, t]) ** 6
+            energy += 2.0 * epsilon[s, t] * (s6 * s6 - s6 - c6 * c6 + c6)
+            slope = -2.0 * epsilon[s, t] * (12.0 * s6 * s6 - 6.0 * s6) * inv_sq
+            for a in range(3):
+                g_ij[e, a] = slope * r_ij[e, a]
+        e_i[i] = energy

@@ -1,0 +1,298 @@
+"""Positions -> linked cells -> edges, with a skin.
+
+Periodicity is copying: every function but ``pairs`` sees explicit copies only and never wraps an image, so cells are
+Cartesian boxes along x, y, z whatever the shape of the periodic cell. Slabs without atoms are left out of the grid and
+thinly filled ones are merged, so its size follows the number of atoms, not the empty space between them.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from rxmdnn.atoms import Edges
+from rxmdnn.backend import Backend
+from rxmdnn.cell import Cell
+from rxmdnn.errors import InputError
+from rxmdnn.kernels import PAD, n_chunks
+
+GROW = 1.2
+MARGIN = 1e-9  # relative: cells are this much wider than the reach, for the rounding of slab numbers
+MAX_SLABS = 1 << 20  # along one axis; wider slabs beyond
+SORT_CHUNKS = 8  # of a counting sort, at most
+FINE = (1, 1, 1)  # cells in one reach along x, y, z
+
+
+class _Buffers:
+    """Arrays kept between builds, because fresh pages cost more than what is written to them."""
+
+    def __init__(self, xp: Any) -> None:
+        self._xp = xp
+        self._flat: dict[str, np.ndarray] = {}
+
+    def take(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        """A view of the wanted shape on the array called ``name``, contents undefined."""
+        n = prod(shape)
+        if name not in self._flat or len(self._flat[name]) < n or self._flat[name].dtype != dtype:
+            self._flat[name] = self._xp.empty(int(n * GROW) + 1, dtype)
+        return self._flat[name][:n].reshape(shape)
+
+
+class _Grid:
+    """Atoms sorted into cells; the atoms within ``width`` of one in cell c are in the cells c + runs.
+
+    Attributes
+    ----------
+    cell  (n,)           int32  cell of each row
+    first (n_cells + 1,) int64  order[first[c]:first[c + 1]] are the rows in cell c, ascending
+    order (n,)           int32
+    runs  (n_runs, 2)    int64  first and last cell of each run, relative to the cell of the center
+    """
+
+    def __init__(self, backend: Backend, x: np.ndarray, width: float, fine: tuple[int, int, int],
+                 buffers: _Buffers) -> None:
+        xp, n = backend.xp, len(x)
+        low, high = (buffers.take(name, (n_chunks(n), 3), np.float64) for name in ("low", "high"))
+        backend.extent(x, low, high)
+        origin = low.min(axis=0) if n else xp.zeros(3)
+        span = (high.max(axis=0) if n else xp.zeros(3)) - origin
+        if not np.isfinite(span).all():
+            bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
+            raise InputError(f"positions: {len(bad)} atoms have coordinates that are no numbers, "
+                             f"the first in row {bad[0]}: {x[bad[0]]}; look for a time step too long or a broken file")
+        size = width * (1 + MARGIN) + 8 * np.finfo(float).eps * float(max(abs(low).max(), abs(high).max()) if n else 0)
+        cut = np.maximum(size / np.array(fine), span / (MAX_SLABS - 1))
+        counts = (span / cut).astype(np.int64) + 2
+        occupied = buffers.take("occupied", (3, int(counts.max())), np.uint8)
+        occupied[:] = 0
+        backend.mark_slabs(x, origin, 1.0 / cut, occupied)
+        number = xp.cumsum(occupied, axis=1, dtype=np.int32) - occupied
+        used = number[:, -1] + occupied[:, -1]
+        merge = np.ones(3, np.int64)
+        rim = np.array(fine)
+        while (shape := -(-used // merge) + 2 * rim).prod() > 4 * n + 64 and (used > merge).any():
+            # Beyond one slab in each reach the stencil still covers the neighbors, with room to spare.
+            a = int(np.argmax(-(-used // merge)))
+            merge[a] *= 2
+            rim[a] = -(-fine[a] // merge[a])
+        slab = (number // merge[:, None].astype(np.int32) + rim[:, None].astype(np.int32)).astype(np.int32)
+        self.shape = shape.astype(np.int64)
+        self.cell = buffers.take("cell", (n,), np.int32)
+        self.order = buffers.take("order", (n,), np.int32)
+        backend.bin_atoms(x, origin, 1.0 / cut, slab, self.shape, self.cell)
+        n_cells = int(self.shape.prod())
+        work = buffers.take("cell_work", (_sort_chunks(n), n_cells), np.int64)
+        self.first = buffers.take("cell_first", (n_cells + 1,), np.int64)
+        backend.sort_by_key(self.cell, work, self.first, self.order)
+        dx, dy = (np.arange(-rim[a], rim[a] + 1) for a in (0, 1))
+        center = ((dx[:, None] * self.shape[1] + dy) * self.shape[2]).ravel()
+        self.runs = np.stack([center - rim[2], center + rim[2]], axis=1)
+
+
+def _sort_chunks(n: int) -> int:
+    return max(1, min(SORT_CHUNKS, n_chunks(n)))
+
+
+def spatial_order(backend: Backend, x: np.ndarray, gid: np.ndarray, width: float) -> np.ndarray:
+    """Permutation that sorts atoms by cell of the given width, and by gid inside a cell.
+
+    It is a pure function of the set of (x, gid): the rows' present order has no influence.
+
+    Parameters
+    ----------
+    x   : (n, 3) float64, Å
+    gid : (n,) int64, all different
+    width : float, Å
+
+    Returns
+    -------
+    rows : (n,) int32: the sorted atoms are x[rows], gid[rows].
+    """
+    grid = _Grid(backend, x, width, (1, 1, 1), _Buffers(backend.xp))
+    backend.sort_segments(gid, grid.first, grid.order)
+    return grid.order
+
+
+class NeighborList:
+    """Full list of directed pairs (center owned, neighbor any row) within cutoff + skin, and the edges inside it.
+
+    Arrays that methods return are views of buffers which the next call of the same method overwrites.
+
+    Parameters
+    ----------
+    backend : Backend
+    cutoff : (n_species, n_species) float64, Å
+        Of the ordered pair (center, neighbor); an edge has r < cutoff strictly. Zero or less: no edges.
+    skin : float, Å
+        The list is good until an atom has moved skin/2 since ``build``.
+
+    Attributes
+    ----------
+    reach : float, Å
+        Largest cutoff plus skin: how far copies must extend beyond the owned atoms.
+
+    Raises
+    ------
+    InputError
+        By ``build``, if a coordinate is not finite.
+    """
+
+    def __init__(self, backend: Backend, cutoff: np.ndarray, skin: float) -> None:
+        cutoff = np.atleast_2d(np.asarray(cutoff, np.float64))
+        if not (np.isfinite(cutoff).all() and cutoff.max() > 0 and skin >= 0):
+            raise InputError(f"cutoff: a positive cutoff and a skin of at least zero are needed, not {cutoff.max()} "
+                             f"and {skin}")
+        self.backend, self.skin = backend, float(skin)
+        self.reach = float(cutoff.max()) + self.skin
+        self._cutoff_sq = backend.xp.asarray(np.where(cutoff > 0, cutoff, 0.0) ** 2)
+        self._buffers = _Buffers(backend.xp)
+        self.n_owned = 0
+
+    def build(self, x: np.ndarray, species: np.ndarray, n_owned: int) -> None:
+        """Make the list of all rows within reach of the owned rows.
+
+        Parameters
+        ----------
+        x : (n_all, 3) float64, Å
+        species : (n_all,) int32
+        n_owned : int
+        """
+        take, backend, n_all = self._buffers.take, self.backend, len(x)
+        grid = _Grid(backend, x, self.reach, FINE, self._buffers)
+        x_sorted = take("x_sorted", (3, n_all + PAD), np.float64)
+        backend.split_positions(x, grid.order, x_sorted)
+        near = x_sorted, grid.order, grid.cell, grid.first, grid.runs, n_owned, self.reach**2
+        count = take("count", (n_owned,), np.int64)
+        backend.count_neighbors(*near, count)
+        self._first = _starts(take("skin_first", (n_owned + 1,), np.int64), count)
+        m = int(self._first[-1])
+        self._neighbor = take("skin_neighbor", (m,), np.int32)
+        backend.fill_neighbors(*near, self._first, self._neighbor)
+        self._reverse_first = take("reverse_first", (n_all + 1,), np.int64)
+        self._reverse = take("reverse", (m,), np.int64)
+        backend.sort_by_key(self._neighbor, take("reverse_work", (_sort_chunks(n_all), n_all), np.int64),
+                            self._reverse_first, self._reverse)
+        self._slot = take("slot", (m,), np.int64)
+        self._x_ref = take("x_ref", (n_owned, 3), np.float64)
+        self._x_ref[:] = x[:n_owned]
+        self.n_owned = n_owned
+
+    def displacement_sq(self, x: np.ndarray) -> float:
+        """Largest squared displacement of an owned atom since ``build``, Å^2; x : (n_owned or more, 3) float64, Å."""
+        partial = self._buffers.take("displacement", (n_chunks(self.n_owned),), np.float64)
+        self.backend.displacement(x, self._x_ref, partial)
+        return float(partial.max(initial=0.0))
+
+    def is_stale(self, x: np.ndarray) -> bool:
+        """Has an owned atom moved more than skin/2 (or lost its coordinates) since ``build``?"""
+        return not 4 * self.displacement_sq(x) <= self.skin**2
+
+    def edges(self, x: np.ndarray, species: np.ndarray) -> Edges:
+        """The pairs of the list that are inside the cutoff of their species at the present x. Call ``build`` first.
+
+        Parameters
+        ----------
+        x : (n_all, 3) float64, Å
+        species : (n_all,) int32
+        """
+        take, n = self._buffers.take, self.n_owned
+        count = take("count", (n,), np.int64)
+        self.backend.count_edges(x, species, self._cutoff_sq, self._first, self._neighbor, self._slot, count)
+        first = _starts(take("first", (n + 1,), np.int64), count)
+        m = int(first[-1])
+        edges = Edges(take("center", (m,), np.int32), take("neighbor", (m,), np.int32),
+                      take("r_ij", (m, 3), np.float64), first)
+        self.backend.fill_edges(x, self._first, self._neighbor, first, self._slot, edges.center, edges.neighbor,
+                                edges.r_ij)
+        return edges
+
+    def assemble(self, edges: Edges, g_ij: np.ndarray, f: np.ndarray) -> None:
+        """f[center] += g_ij, f[neighbor] -= g_ij, in a fixed order.
+
+        Parameters
+        ----------
+        edges : Edges, of the last call of ``edges``
+        g_ij : (m, 3) float64, eV/Å: ∂E/∂r_ij
+        f : (n_all, 3) float64, eV/Å, OUT (overwritten): a copy's row is what must be given back
+        """
+        self.backend.assemble(g_ij, edges.first, self._reverse_first, self._reverse, self._slot, f)
+
+    def virial(self, edges: Edges, g_ij: np.ndarray) -> np.ndarray:
+        """(3, 3) float64, eV: W = -Σ r_ij ⊗ g_ij, the same for any number of threads."""
+        partial = self._buffers.take("virial", (n_chunks(len(g_ij)), 3, 3), np.float64)
+        self.backend.virial(edges.r_ij, g_ij, partial)
+        return partial.sum(axis=0)
+
+
+def _starts(first: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Counts of rows -> first[i]:first[i + 1], in place."""
+    first[0] = 0
+    np.cumsum(count, out=first[1:])
+    return first
+
+
+def pairs(
+    backend: Backend, x: np.ndarray, cell: Cell | None, cutoff: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Full list of directed pairs of a periodic system, r < cutoff strictly; an atom's own images are its neighbors.
+
+    Atoms may lie outside the cell, and the cutoff may exceed it.
+
+    Parameters
+    ----------
+    x : (n, 3) float64, Å
+    cell : Cell, or None for a system that repeats nowhere
+    cutoff : float, Å
+
+    Returns
+    -------
+    i, j : (m,) int32, i ascending
+    S : (m, 3) int32: r_ij = x[j] + S @ cell.h - x[i]
+
+    Raises
+    ------
+    InputError
+        If a coordinate or the cutoff is not finite.
+    """
+    x = np.array(x, np.float64).reshape(-1, 3)
+    n = len(x)
+    home = np.zeros((n, 3), np.int32)
+    row, image = np.arange(n, dtype=np.int32), np.zeros((n, 3), np.int32)
+    everything = x
+    if cell is not None and cell.pbc.any() and n and np.isfinite(x).all():
+        turns = np.where(cell.pbc, np.floor(cell.fractional(x)), 0.0)
+        home = turns.astype(np.int32)
+        moved = turns.any(axis=1)
+        x[moved] -= cell.cartesian(turns[moved])
+        row, image = _copies(cell, cell.fractional(x), cutoff)
+        everything = x[row]
+        everything[n:] += cell.cartesian(image[n:].astype(np.float64))
+    neighbors = NeighborList(backend, np.array([[cutoff]]), 0.0)
+    neighbors.build(everything, np.zeros(len(everything), np.int32), n)
+    i = np.repeat(np.arange(n, dtype=np.int32), np.diff(neighbors._first))
+    j = row[neighbors._neighbor]
+    return i, j, image[neighbors._neighbor] + home[i] - home[j]
+
+
+def _copies(cell: Cell, s: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and periods of all atoms within ``cutoff`` of the region that the atoms fill; the atoms themselves first.
+
+    s : (n, 3) fractional. Returns row (n_all,) int32, image (n_all, 3) int32.
+    """
+    row, image = np.arange(len(s), dtype=np.int32), np.zeros((len(s), 3), np.int32)
+    for a in np.flatnonzero(cell.pbc):
+        halo = cutoff / cell.widths[a] * (1 + MARGIN) + 1e-12
+        low, high = s[:, a].min() - halo, s[:, a].max() + halo
+        here = s[row, a]
+        parts = [(row, image)]
+        for k in range(int(np.floor(low - here.max())), int(np.ceil(high - here.min())) + 1):
+            if k:
+                chosen = np.flatnonzero((here + k >= low) & (here + k <= high))
+                shifted = image[chosen]
+                shifted[:, a] = k
+                parts.append((row[chosen], shifted))
+        row = np.concatenate([part[0] for part in parts])
+        image = np.concatenate([part[1] for part in parts])
+    return row, image
