@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -66,8 +67,11 @@ class Atoms:
         """Owned atoms only (no copies); missing arrays are zero."""
         n = len(gid)
         given = {"gid": gid, "species": species, "x": x, "v": v, "image": image, "f": f}
-        return cls(**{a.name: np.zeros((n, *a.row), a.dtype) if given[a.name] is None
-                      else np.ascontiguousarray(given[a.name], a.dtype) for a in FIELDS}, n_owned=n)
+        arrays: dict[str, Any] = {}
+        for a in FIELDS:
+            array = given[a.name]
+            arrays[a.name] = np.zeros((n, *a.row), a.dtype) if array is None else np.ascontiguousarray(array, a.dtype)
+        return cls(**arrays, n_owned=n)
 
 
 @dataclass

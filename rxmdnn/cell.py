@@ -53,7 +53,8 @@ class Cell:
     def from_parameters(cls, a: float, b: float, c: float, alpha: float, beta: float, gamma: float) -> Cell:
         """Lengths (Å) and angles (degrees); a along x, b in the x-y plane."""
         if min(a, b, c) <= 0 or not all(0 < t < 180 for t in (alpha, beta, gamma)):
-            raise InputError(f"cell: lengths must be positive and angles between 0 and 180, not {a, b, c, alpha, beta, gamma}")
+            raise InputError(f"cell: lengths must be positive and angles between 0 and 180, not "
+                             f"{a, b, c, alpha, beta, gamma}")
         cos_a, cos_b, cos_g = (0.0 if t == 90.0 else float(np.cos(np.radians(t))) for t in (alpha, beta, gamma))
         sin_g = float(np.sqrt(1.0 - cos_g**2))
         cy = (cos_a - cos_b * cos_g) / sin_g

@@ -242,8 +242,8 @@ class Domain:
             return
         ends = [(flow.send_to, flow.receive_from) if forward else (flow.receive_from, flow.send_to) for flow in hop]
         self._wait(
-            [self.comm.Irecv(target, source, way) for way, (target, (_, source)) in enumerate(zip(into, ends, strict=True))],
-            [(rows, to, way) for way, (rows, (to, _)) in enumerate(zip(out, ends, strict=True))],
+            [self.comm.Irecv(rows, ends[way][1], way) for way, rows in enumerate(into)],
+            [(rows, ends[way][0], way) for way, rows in enumerate(out)],
         )
 
 

@@ -7,6 +7,7 @@ from mpi4py import MPI
 
 from rxmdnn.atoms import Atoms
 from rxmdnn.backend import Backend
+from rxmdnn.kernels import n_chunks
 from rxmdnn.units import ACCELERATION, KB
 
 VELOCITY_STREAM = 1  # of the counter-based random numbers
@@ -26,18 +27,20 @@ class Kinetics:
         self.comm, self.backend, self.mass, self.n_global = comm, backend, mass, n_global
         self.freedoms = 3 * n_global - 3 if n_global > 1 else 3
 
+    def tensors(self, atoms: Atoms) -> np.ndarray:
+        """(n_elements, 3, 3) Σ m v ⊗ v over the atoms of each element, eV."""
+        partial = np.empty((n_chunks(atoms.n_owned), len(self.mass), 3, 3))
+        self.backend.kinetic(atoms.v, atoms.species, self.mass, partial)
+        return self.comm.allreduce(partial.sum(axis=0))
+
     def by_element(self, atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
         """(n_elements,) kinetic energy in eV and number of atoms of each element."""
-        species = atoms.species[: atoms.n_owned]
-        n = len(self.mass)
-        v_sq = np.bincount(species, (atoms.v**2).sum(axis=1), minlength=n)
-        mine = np.concatenate([0.5 * self.mass * v_sq / ACCELERATION, np.bincount(species, minlength=n)])
-        total = self.comm.allreduce(mine)
-        return total[:n], total[n:]
+        count = np.bincount(atoms.species[: atoms.n_owned], minlength=len(self.mass))
+        return 0.5 * np.trace(self.tensors(atoms), axis1=1, axis2=2), self.comm.allreduce(count)
 
     def energy(self, atoms: Atoms) -> float:
         """Kinetic energy, eV."""
-        return float(self.by_element(atoms)[0].sum())
+        return 0.5 * float(np.trace(self.tensors(atoms).sum(axis=0)))
 
     def temperature_of(self, energy: float) -> float:
         """K, from a kinetic energy in eV."""
@@ -45,11 +48,6 @@ class Kinetics:
 
     def temperature(self, atoms: Atoms) -> float:
         return self.temperature_of(self.energy(atoms))
-
-    def tensor(self, atoms: Atoms) -> np.ndarray:
-        """(3, 3) Σ m v ⊗ v, eV: twice the kinetic energy, resolved."""
-        m = self.mass[atoms.species[: atoms.n_owned]]
-        return self.comm.allreduce((atoms.v * m[:, None]).T @ atoms.v) / ACCELERATION
 
     def zero_momentum(self, atoms: Atoms) -> None:
         """Take the velocity of the center of mass off every atom."""

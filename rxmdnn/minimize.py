@@ -15,7 +15,7 @@ TRIALS = 12  # of one line search
 
 
 class ConjugateGradient:
-    """Iterates (energy in eV, largest force in eV/Å) until an iteration gains less than ``tolerance`` an atom.
+    """Iterates, saying after each iteration whether it gained less than ``tolerance`` an atom; then it ends.
 
     The search direction travels with its atom, so atoms may change owner within a line search.
 
@@ -37,14 +37,15 @@ class ConjugateGradient:
     def _f(self) -> np.ndarray:
         return self.atoms.f[: self.atoms.n_owned]
 
-    def __iter__(self) -> Iterator[tuple[float, float]]:
+    def __iter__(self) -> Iterator[bool]:
         atoms = self.atoms
         atoms.v[:] = 0.0
         self.forces.compute(atoms)
         energy = self.forces.energy()
         atoms.extra["direction"] = self._f().copy()
-        yield energy, self._largest(self._f())
-        while True:
+        done = False
+        yield done
+        while not done:
             atoms.extra["f_old"] = self._f().copy()
             lower = self._search(energy)
             new, old = self._f(), atoms.extra["f_old"]
@@ -53,11 +54,8 @@ class ConjugateGradient:
             direction = new + beta * atoms.extra["direction"]
             uphill = self._dot(direction, new) <= 0
             atoms.extra["direction"] = new.copy() if uphill else direction
-            gain, energy = energy - lower, lower
-            yield energy, self._largest(new)
-            if gain < self.tolerance:
-                break
-        atoms.extra.clear()
+            done, energy = energy - lower < self.tolerance, lower
+            yield done
 
     def _search(self, start: float) -> float:
         """Move along the direction to where the force along it nearly vanishes (secant); the energy never rises."""

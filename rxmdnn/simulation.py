@@ -99,8 +99,9 @@ class Simulation:
     # ------------------------------------------------------------------ observables
     def thermo(self) -> Thermo:
         """Energies and stress now. Stress σ = -(Σ m v⊗v + W)/V, so that tr σ = -3 p."""
-        potential, kinetic = self.forces.energy(), self.kinetics.energy(self.atoms)
-        stress = -(self.kinetics.tensor(self.atoms) + self.forces.virial()) / self.cell.volume * GPA_PER_EV_A3
+        motion = self.kinetics.tensors(self.atoms).sum(axis=0)
+        potential, kinetic = self.forces.energy(), 0.5 * float(np.trace(motion))
+        stress = -(motion + self.forces.virial()) / self.cell.volume * GPA_PER_EV_A3
         now = perf_counter()
         seconds, self._printed = now - self._printed, now
         return Thermo(self.step, self.step * self.schedule.dt, potential, kinetic,
@@ -115,7 +116,7 @@ class Simulation:
                 f"data, or dt is too long; restart from the last checkpoint with a smaller 'time' dt"
             )
         if alive != self.n_global:
-            raise AgreedError(f"step {thermo.step}: {self.n_global - alive} atoms were lost; dt is too long for this state")
+            raise AgreedError(f"step {thermo.step}: {self.n_global - alive} atoms were lost; use a smaller dt")
 
     # ------------------------------------------------------------------ the loop
     def steps(self, restarted: bool) -> Iterable[int]:
@@ -145,16 +146,14 @@ class Simulation:
                 yield self.step
 
     def _minimize(self) -> Iterable[int]:
-        for self.step, _ in enumerate(
-            ConjugateGradient(self.domain, self.forces, self.atoms, self.schedule.tolerance), start=self.step
-        ):
+        iterations = ConjugateGradient(self.domain, self.forces, self.atoms, self.schedule.tolerance)
+        for step, done in enumerate(iterations, start=self.step):
+            self.step, self.stopping = step, done or step >= self.schedule.stop
             self._due(first=True)
             yield self.step
-            if self.step >= self.schedule.stop:
+            if self.stopping:
                 break
         self.atoms.extra.clear()
-        self.stopping = True
-        self._due(first=True)
 
     def _due(self, first: bool = False) -> None:
         """Print and write what this step owes; at the last step everything."""

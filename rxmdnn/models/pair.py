@@ -19,7 +19,8 @@ class LennardJones:
     sigma, cutoff : float, Å
     """
 
-    def __init__(self, backend: Backend, elements: tuple[str, ...], epsilon: float, sigma: float, cutoff: float) -> None:
+    def __init__(self, backend: Backend, elements: tuple[str, ...], epsilon: float, sigma: float,
+                 cutoff: float) -> None:
         self.backend, self.elements = backend, elements
         table = np.ones((len(elements), len(elements)))
         self.cutoff, self.epsilon, self.sigma = table * cutoff, table * epsilon, table * sigma

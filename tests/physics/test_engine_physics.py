@@ -91,7 +91,8 @@ def test_energy_error_falls_as_dt_squared_and_momentum_is_kept():
     x, species = spread_atoms(cell, n, 3.2), (np.arange(n) % 2).astype(np.int32)
     backend, errors = backends.make("cpu"), []
     for dt in (8.0, 4.0, 2.0):
-        forces, atoms = engine(SELF, cell, argon(elements=("Ar", "Ne"))), share(SELF, x, species)
+        # a long cutoff: the force of a cut pair jumps there, which is an error of its own
+        forces, atoms = engine(SELF, cell, argon(cutoff=11.0, elements=("Ar", "Ne"))), share(SELF, x, species)
         kinetics = Kinetics(SELF, backend, MASS, n)
         kinetics.draw(atoms, 40.0, seed=3, step=0)
         forces.domain.distribute(atoms)
@@ -124,5 +125,5 @@ def test_pressure_of_an_ideal_gas():
     atoms = share(SELF, spread_atoms(cell, n, 0.1), np.zeros(n, np.int32))
     kinetics = Kinetics(SELF, backends.make("cpu"), MASS, n)
     kinetics.draw(atoms, 250.0, seed=5, step=0)
-    pressure = np.trace(kinetics.tensor(atoms)) / 3 / cell.volume * GPA_PER_EV_A3
+    pressure = np.trace(kinetics.tensors(atoms).sum(axis=0)) / 3 / cell.volume * GPA_PER_EV_A3
     assert pressure == pytest.approx((n - 1) * 8.617333262e-5 * 250 / cell.volume * GPA_PER_EV_A3, rel=1e-12)
