@@ -1,0 +1,262 @@
+"""Numba kernels of the fast Allegro evaluation: geometry, environments and tensor products, forward and backward.
+
+A kernel takes arrays and numbers, allocates next to nothing, returns None, outputs last. Edges are grouped by center;
+those of the block's center i are first[i0 + i]:first[i0 + i + 1] of the whole list and rows counted from first[i0]
+of the block's arrays. Features are (edge, component, channel). Sums may be reassociated and fused (never
+approximated), the same way every time: the same input gives the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+jit = njit(cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
+
+
+@jit
+def edge_geometry(r_ij, first, i0, i1, neighbor, species, center_type, neighbor_type, inv_cutoff, roots, p, l_max,
+                  matrices, radial_slope, y, pre):
+    """Radial basis times envelope, projected by its pair's matrix; its slope; harmonics.
+
+    Parameters
+    ----------
+    r_ij (M, 3) float64, Å, all edges; first (N + 1,) int64; i0, i1: the block's centers; neighbor (M,) int32
+    species (n_all,) int32; center_type, neighbor_type (n_elements,) int64: type in the model of an element
+    inv_cutoff (T, T) float64, 1/Å; roots (b,) float64; p: envelope's power; l_max
+    matrices (T, T, b, w): [center][neighbor]
+    radial_slope (m, b) OUT d(basis · envelope)/dr, 1/Å
+    y (m, (l_max + 1)²) OUT; pre (m, w) OUT basis · envelope · matrix
+    """
+    n_basis, width = matrices.shape[2], matrices.shape[3]
+    c0, c1, c2 = 0.5 * (p + 1) * (p + 2), p * (p + 2), 0.5 * p * (p + 1)
+    s3, s5, s15 = math.sqrt(3.0), math.sqrt(5.0), math.sqrt(15.0)
+    a3, b3, d3, s7 = math.sqrt(35 / 8), math.sqrt(105.0), math.sqrt(21 / 8), 0.5 * math.sqrt(7.0)
+    start = first[i0]
+    for i in range(i0, i1):
+        ti = center_type[species[i]]
+        for edge in range(first[i], first[i + 1]):
+            e = edge - start
+            tj = neighbor_type[species[neighbor[edge]]]
+            rx, ry, rz = r_ij[edge, 0], r_ij[edge, 1], r_ij[edge, 2]
+            r = math.sqrt(rx * rx + ry * ry + rz * rz)
+            inv_r = 1.0 / r
+            inv = inv_cutoff[ti, tj]
+            x = r * inv
+            for w in range(width):
+                pre[e, w] = 0
+            if x < 1.0:
+                xp = x ** (p - 1)
+                f = 1.0 - x * xp * (c0 - x * (c1 - x * c2))
+                df = -xp * (p * c0 - x * ((p + 1) * c1 - x * (p + 2) * c2))
+                for n in range(n_basis):
+                    z = math.pi * roots[n] * x
+                    s = math.sin(z) / (math.pi * x)
+                    slope = (roots[n] * math.cos(z) - s) / x
+                    radial_slope[e, n] = (slope * f + s * df) * inv
+                    value = pre.dtype.type(s * f)
+                    for w in range(width):
+                        pre[e, w] += value * matrices[ti, tj, n, w]
+            else:
+                for n in range(n_basis):
+                    radial_slope[e, n] = 0
+            y[e, 0] = 1
+            if l_max >= 1:
+                ux, uy, uz = rx * inv_r, ry * inv_r, rz * inv_r
+                y[e, 1], y[e, 2], y[e, 3] = s3 * ux, s3 * uy, s3 * uz
+                if l_max >= 2:
+                    xx, yy, zz = ux * ux, uy * uy, uz * uz
+                    y[e, 4], y[e, 5], y[e, 7] = s15 * ux * uz, s15 * ux * uy, s15 * uy * uz
+                    y[e, 6], y[e, 8] = s5 * (yy - 0.5 * (xx + zz)), 0.5 * s15 * (zz - xx)
+                    if l_max >= 3:
+                        y[e, 9], y[e, 10] = a3 * ux * (3 * zz - xx), b3 * ux * uy * uz
+                        y[e, 11], y[e, 13] = d3 * ux * (4 * yy - xx - zz), d3 * uz * (4 * yy - xx - zz)
+                        y[e, 12] = s7 * uy * (2 * yy - 3 * xx - 3 * zz)
+                        y[e, 14], y[e, 15] = 0.5 * b3 * uy * (zz - xx), a3 * uz * (zz - 3 * xx)
+
+
+@jit
+def edge_gradient(r_ij, first, i0, i1, neighbor, species, center_type, neighbor_type, l_max, matrices, radial_slope,
+                  d_pre, d_y, factor, g_ij):
+    """∂E/∂r_ij from the gradients of the radial projection and of the harmonics.
+
+    Parameters
+    ----------
+    as edge_geometry; d_pre (m, w), d_y (m, (l_max + 1)²): gradients; factor (T,) float64: eV, of the center's type
+    g_ij (M, 3) float64 OUT eV/Å, the block's rows
+    """
+    n_basis, width = matrices.shape[2], matrices.shape[3]
+    s3, s5, s15 = math.sqrt(3.0), math.sqrt(5.0), math.sqrt(15.0)
+    a3, b3, d3, s7 = math.sqrt(35 / 8), math.sqrt(105.0), math.sqrt(21 / 8), 0.5 * math.sqrt(7.0)
+    start = first[i0]
+    for i in range(i0, i1):
+        ti = center_type[species[i]]
+        for edge in range(first[i], first[i + 1]):
+            e = edge - start
+            tj = neighbor_type[species[neighbor[edge]]]
+            slope = d_pre.dtype.type(0)
+            for n in range(n_basis):
+                dot = d_pre.dtype.type(0)
+                for w in range(width):
+                    dot += matrices[ti, tj, n, w] * d_pre[e, w]
+                slope += dot * radial_slope[e, n]
+            rx, ry, rz = r_ij[edge, 0], r_ij[edge, 1], r_ij[edge, 2]
+            inv_r = 1.0 / math.sqrt(rx * rx + ry * ry + rz * rz)
+            ux, uy, uz = rx * inv_r, ry * inv_r, rz * inv_r
+            qx = qy = qz = 0.0
+            if l_max >= 1:
+                qx, qy, qz = s3 * d_y[e, 1], s3 * d_y[e, 2], s3 * d_y[e, 3]
+                if l_max >= 2:
+                    q4, q5, q6 = s15 * d_y[e, 4], s15 * d_y[e, 5], s5 * d_y[e, 6]
+                    q7, q8 = s15 * d_y[e, 7], s15 * d_y[e, 8]
+                    qx += q4 * uz + q5 * uy - (q6 + q8) * ux
+                    qy += q5 * ux + 2 * q6 * uy + q7 * uz
+                    qz += q4 * ux + q7 * uy + (q8 - q6) * uz
+                    if l_max >= 3:
+                        xx, yy, zz = ux * ux, uy * uy, uz * uz
+                        q9, q10, q11, q12 = a3 * d_y[e, 9], b3 * d_y[e, 10], d3 * d_y[e, 11], s7 * d_y[e, 12]
+                        q13, q14, q15 = d3 * d_y[e, 13], 0.5 * b3 * d_y[e, 14], a3 * d_y[e, 15]
+                        qx += (q9 * 3 * (zz - xx) + q10 * uy * uz + q11 * (4 * yy - 3 * xx - zz) - q12 * 6 * ux * uy
+                               - q13 * 2 * ux * uz - q14 * 2 * ux * uy - q15 * 6 * ux * uz)
+                        qy += (q10 * ux * uz + q11 * 8 * ux * uy + q12 * 3 * (2 * yy - xx - zz) + q13 * 8 * uy * uz
+                               + q14 * (zz - xx))
+                        qz += (q9 * 6 * ux * uz + q10 * ux * uy - q11 * 2 * ux * uz - q12 * 6 * uy * uz
+                               + q13 * (4 * yy - xx - 3 * zz) + q14 * 2 * uy * uz + q15 * 3 * (zz - xx))
+            along = slope - (ux * qx + uy * qy + uz * qz) * inv_r
+            g_ij[edge, 0] = factor[ti] * (along * ux + qx * inv_r)
+            g_ij[edge, 1] = factor[ti] * (along * uy + qy * inv_r)
+            g_ij[edge, 2] = factor[ti] * (along * uz + qz * inv_r)
+
+
+@jit
+def layer_forward(is_first, l_0, first, i0, i1, species, center_type, norm, l_of_m, m2, pair, term_weight, m1_of_pair,
+                  m3_of_pair, y, a, v, b, v_next, s_next):
+    """Environment A of each center, its operator B = Σ C W A on features, and V' = B V of its edges.
+
+    Parameters
+    ----------
+    is_first : V is w_l Y and v[:, :l_0] holds w; otherwise v (m, d_in, U) is the features
+    l_0 : a[:, l_0 + l] is the environment's weight of irrep l (the first layer's v and a share one array)
+    norm (T,) 1/√N̄; l_of_m (D,) int64; m2, pair (t,) int64, term_weight (t, U): terms of B[pair] = Σ_t weight A[m2]
+    m1_of_pair, m3_of_pair (q,) int64; y (m, D); a (m, l_0 + R, U)
+    b (n, q, U) OUT; v_next (m, d_out, U) OUT (last layer: scalars alone, d_out 1); s_next (m, U) OUT its scalars
+    """
+    u_n = term_weight.shape[1]
+    d_env, n_pairs, d_out = y.shape[1], m1_of_pair.shape[0], v_next.shape[1]
+    d_in = v.shape[1]
+    environment = np.empty((d_env, u_n), y.dtype)
+    row = np.empty((max(d_in, d_env), u_n), y.dtype)
+    start = first[i0]
+    for i in range(i0, i1):
+        scale = norm[center_type[species[i]]]
+        begin, end = first[i] - start, first[i + 1] - start
+        environment[:] = 0
+        for e in range(begin, end):
+            for m in range(d_env):
+                y_m, l_m = y[e, m] * scale, l_0 + l_of_m[m]
+                for u in range(u_n):
+                    environment[m, u] += y_m * a[e, l_m, u]
+        operator = b[i - i0]
+        operator[:] = 0
+        for t in range(m2.shape[0]):
+            for u in range(u_n):
+                operator[pair[t], u] += term_weight[t, u] * environment[m2[t], u]
+        for e in range(begin, end):
+            if is_first:
+                for m in range(d_env):
+                    y_m, l_m = y[e, m], l_of_m[m]
+                    for u in range(u_n):
+                        row[m, u] = y_m * v[e, l_m, u]
+            else:
+                row[:d_in] = v[e]
+            v_next[e] = 0
+            for q in range(n_pairs):
+                m1, m3 = m1_of_pair[q], m3_of_pair[q]
+                for u in range(u_n):
+                    v_next[e, m3, u] += operator[q, u] * row[m1, u]
+            for u in range(u_n):
+                s_next[e, u] = v_next[e, 0, u]
+
+
+@jit
+def layer_backward(is_first, l_0, first, i0, i1, species, center_type, norm, l_of_m, m2, pair, term_weight, m1_of_pair,
+                   m3_of_pair, y, a, v, b, d_v_next, d_v, d_a, d_y):
+    """Gradients of layer_forward with respect to V, a and Y from d_v_next, the gradient of V'.
+
+    Parameters
+    ----------
+    as layer_forward; d_v_next (m, d_out, U)
+    d_v OUT like v; d_a OUT like a; d_y (m, D) OUT, added to
+    """
+    u_n = term_weight.shape[1]
+    d_env, n_pairs, d_in = y.shape[1], m1_of_pair.shape[0], v.shape[1]
+    d_environment = np.empty((d_env, u_n), y.dtype)
+    d_operator = np.empty((n_pairs, u_n), y.dtype)
+    row = np.empty((max(d_in, d_env), u_n), y.dtype)
+    d_row = np.empty((max(d_in, d_env), u_n), y.dtype)
+    start = first[i0]
+    for i in range(i0, i1):
+        scale = norm[center_type[species[i]]]
+        begin, end = first[i] - start, first[i + 1] - start
+        operator = b[i - i0]
+        d_operator[:] = 0
+        for e in range(begin, end):
+            if is_first:
+                for m in range(d_env):
+                    y_m, l_m = y[e, m], l_of_m[m]
+                    for u in range(u_n):
+                        row[m, u] = y_m * v[e, l_m, u]
+            else:
+                row[:d_in] = v[e]
+            d_row[:] = 0
+            for q in range(n_pairs):
+                m1, m3 = m1_of_pair[q], m3_of_pair[q]
+                for u in range(u_n):
+                    d_operator[q, u] += row[m1, u] * d_v_next[e, m3, u]
+                for u in range(u_n):
+                    d_row[m1, u] += operator[q, u] * d_v_next[e, m3, u]
+            if is_first:
+                for l_m in range(l_0):
+                    for u in range(u_n):
+                        d_v[e, l_m, u] = 0
+                for m in range(d_env):
+                    y_m, l_m, dot = y[e, m], l_of_m[m], y[e, m] * 0
+                    for u in range(u_n):
+                        d_v[e, l_m, u] += y_m * d_row[m, u]
+                        dot += d_row[m, u] * v[e, l_m, u]
+                    d_y[e, m] += dot
+            else:
+                d_v[e] = d_row[:d_in]
+        d_environment[:] = 0
+        for t in range(m2.shape[0]):
+            for u in range(u_n):
+                d_environment[m2[t], u] += term_weight[t, u] * d_operator[pair[t], u]
+        for e in range(begin, end):
+            for l_m in range(l_0, d_a.shape[1]):
+                for u in range(u_n):
+                    d_a[e, l_m, u] = 0
+            for m in range(d_env):
+                y_m, l_m, dot = y[e, m] * scale, l_0 + l_of_m[m], y[e, m] * 0
+                for u in range(u_n):
+                    d_a[e, l_m, u] += y_m * d_environment[m, u]
+                    dot += d_environment[m, u] * a[e, l_m, u]
+                d_y[e, m] += dot * scale
+
+
+@jit
+def sum_edges(e_ij, first, i0, i1, species, center_type, factor, shift, e_i):
+    """Energies of the block's centers: e_i = shift + factor Σ_j e_ij, summed in float64.
+
+    Parameters
+    ----------
+    e_ij (m, 1); factor, shift (T,) float64, eV; e_i (N,) float64 OUT eV, the block's rows
+    """
+    start = first[i0]
+    for i in range(i0, i1):
+        t = center_type[species[i]]
+        total = 0.0
+        for edge in range(first[i], first[i + 1]):
+            total += e_ij[edge - start, 0]
+        e_i[i] = shift[t] + factor[t] * total
