@@ -1,0 +1,162 @@
+"""``rxmdnn train train.in``: from labelled frames to a model file, with its errors and plots."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import rxmdnn
+from rxmdnn import deck as decks
+from rxmdnn.deck import Deck
+from rxmdnn.errors import InputError
+from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
+from rxmdnn.models.model_file import save_model
+from rxmdnn.train import dataset, metrics
+from rxmdnn.train.table import TABLE
+from rxmdnn.train.trainer import Trainer, load_checkpoint, save_checkpoint
+
+FREE = ("output", "model", "json", "data")  # lines that may change between resumes; data are compared by content
+
+
+def main(argv: Sequence[str]) -> int:
+    """``DECK [--keyword values ...]``; raises InputError."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print("usage: rxmdnn train DECK [--keyword values ...]\n\n" + decks.help_page(TABLE))
+        return 0 if argv else 2
+    run(decks.read(argv[0], TABLE, argv[1:]))
+    return 0
+
+
+def run(deck: Deck) -> dict[str, Any]:
+    """Train, or go on, or only report where all is done; the report that ``--json`` writes."""
+    elements = tuple(deck["elements"].element)
+    given = dict(zip(deck["energies"].element, deck["energies"].energy))
+    twice = sorted({e for e in elements if elements.count(e) > 1})
+    wrong = [deck["elements"].fault(f"{e} is named twice") for e in twice]
+    if given and set(given) != set(elements):
+        wrong.append(deck["energies"].fault(f"needs one energy for each of {' '.join(elements)}"))
+    if wrong:
+        raise InputError(*wrong)
+    folder: Path = deck["output"].folder
+    for place in (folder, deck["model"].file.parent):
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{place}: cannot be made: {error.strerror}") from None
+
+    threads = torch.get_num_threads()  # Numba's kernels change it
+    frames = dataset.read(deck["data"].file, elements, deck["groups"].group, deck["groups"].kind)
+    data = dataset.Dataset(frames, deck["r_max"].r_max, progress=sys.stderr.isatty())
+    torch.set_num_threads(threads)
+    train, validation, test = dataset.split(frames, deck["split"].validation, deck["split"].test, deck["seed"].seed)
+    network, stats = build(deck, data, train, [given[e] for e in elements] if given else None)
+    trainer = Trainer(network, data, train, validation, deck)
+    origin: dict[str, Any] = {
+        "deck": {line.split()[0]: " ".join(line.split("<")[0].split()) for line in deck.echo().splitlines()},
+        "data": [hashlib.sha256(p.read_bytes()).hexdigest() for p in deck["data"].file],
+        "threads": torch.get_num_threads(), "seconds": 0.0}
+    last = folder / "last.pt"
+    if last.exists():
+        state = load_checkpoint(last)
+        _same(last, state["origin"], origin)
+        trainer.restore(state)
+        origin["seconds"] = state["origin"]["seconds"]
+        print(f"going on from {last} after epoch {trainer.epoch}")
+        if state["origin"]["threads"] != origin["threads"]:
+            print(f"note: {origin['threads']} threads, not {state['origin']['threads']}: the last bits may differ")
+    n_weights, counts = sum(w.numel() for w in trainer.weights), {"training": len(train), "validation": len(validation),
+                                                                  "test": len(test)}
+    print(f"{len(frames)} frames: {len(train)} training, {len(validation)} validation, {len(test)} test; "
+          f"{n_weights} weights; {torch.get_num_threads()} threads")
+    for k, e in enumerate(elements):
+        print(f"  {e}: {stats.neighbors[k]:.2f} neighbors, forces {stats.scale[k]:.4f} eV/Å rms, "
+              f"shift {stats.shift[k]:.4f} eV")
+
+    _epochs(trainer, folder, last, origin)
+
+    trainer.average.put(trainer.best_values)
+    shift = np.array(stats.shift)
+    report: dict[str, Any] = {"frames": counts, "weights": n_weights, "epochs": trainer.epoch,
+                              "best_epoch": trainer.best_epoch, "seconds": origin["seconds"]}
+    for name, which in (("validation", validation), ("test", test)):
+        if which:
+            found = trainer.predict(which)
+            report[name] = metrics.errors(frames, found, elements)
+            print(f"\n{name} errors, weights of epoch {trainer.best_epoch}\n" + metrics.table_text(report[name]))
+            metrics.plot_parity(folder / "parity.png", frames, found, elements, shift)
+    metrics.plot_curve(folder / "learning_curve.png", trainer.rows)
+    judged = "test" if test else "validation"
+    save_model(deck["model"].file, network, {
+        "program": f"rxmdnn {rxmdnn.__version__}, torch {torch.__version__}", "labels": frames[0].engine,
+        "deck": deck.echo(), "data_sha256": " ".join(origin["data"]), "frames": json.dumps(counts),
+        "best_epoch": str(trainer.best_epoch), f"{judged}_errors": json.dumps(report[judged]["all"])})
+    print(f"\n{deck['model'].file}: trained in {origin['seconds'] / 60:.1f} minutes; metrics.csv, parity.png and "
+          f"learning_curve.png are in {folder}")
+    if deck["json"].file:
+        deck["json"].file.write_text(json.dumps(report, indent=1) + "\n")
+    return report
+
+
+def build(deck: Deck, data: dataset.Dataset, train: Sequence[int], shift: Sequence[float] | None
+          ) -> tuple[AllegroNetwork, dataset.Statistics]:
+    """The network of a deck, scaled by the statistics of the training frames (what the repulsion gives taken off)."""
+    elements, mlp = tuple(deck["elements"].element), deck["mlp"]
+    dtype = getattr(torch, deck["dtype"].dtype)
+    shape = deck["network"]
+    config = AllegroConfig(
+        elements=elements, r_max=deck["r_max"].r_max, l_max=shape.l_max, n_layers=shape.layers, n_scalar=shape.scalars,
+        n_tensor=shape.tensors, embed_depth=mlp.depth, embed_width=mlp.width, latent_depth=mlp.depth,
+        latent_width=mlp.width, readout_width=mlp.readout, zbl=deck["zbl"].on, scale=0.0, shift=0.0,
+        seed=deck["seed"].seed)
+    known = None
+    if config.zbl:  # a network of scale zero is the repulsion alone
+        sizes = [len(f.x) for f in data.frames]
+        known = metrics.predict(AllegroNetwork(config, dtype), data, train, dataset.batches(train, sizes, 512, True))
+    stats = dataset.statistics(data, train, len(elements), None if shift is None else np.array(shift), known)
+    config = replace(config, average_neighbors=tuple(stats.neighbors.tolist()), scale=tuple(stats.scale.tolist()),
+                     shift=tuple(stats.shift.tolist()))
+    return AllegroNetwork(config, dtype), stats
+
+
+def _epochs(trainer: Trainer, folder: Path, last: Path, origin: dict[str, Any]) -> None:
+    epochs = trainer.deck["epochs"].epochs
+    bar = tqdm(total=epochs, initial=trainer.epoch, unit="epoch", disable=not sys.stderr.isatty())
+    print(f"{'epoch':>6s}{'training':>12s}{'validation':>12s}{'F MAE':>9s}{'E MAE':>9s}{'rate':>10s}   "
+          "loss; meV/Å, meV/atom")
+    while not trainer.finished:
+        start = time.time()
+        row = trainer.run_epoch(lambda done, of: bar.set_postfix_str(f"batch {done}/{of}", refresh=done % 8 == 0))
+        origin["seconds"] += time.time() - start
+        row["seconds"] = origin["seconds"]
+        bar.update(1)
+        tqdm.write(f"{trainer.epoch:6d}{row['train_loss']:12.5f}{row['validation_loss']:12.5f}"
+                   f"{1000 * row['force_mae']:9.2f}{1000 * row['energy_mae']:9.2f}{row['learning_rate']:10.2e}")
+        sys.stdout.flush()
+        save_checkpoint(last, trainer, origin)
+        with (folder / "metrics.csv").open("w", newline="") as out:
+            writer = csv.DictWriter(out, list(row))
+            writer.writeheader()
+            writer.writerows({k: f"{v:.8g}" for k, v in r.items()} for r in trainer.rows)
+    bar.close()
+
+
+def _same(last: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Refuse to go on with another deck or other data."""
+    was, now = ({k: d["deck"].get(k, f"no {k}") for k in {**old["deck"], **new["deck"]}} for d in (old, new))
+    faults = [f"{last}: made by a deck that says '{was[k]}', not '{now[k]}'; restore the line or name another output"
+              for k in was if k not in FREE and was[k] != now[k]]
+    if old["data"] != new["data"]:
+        faults.append(f"{last}: made from other data; restore the files or name another output")
+    if faults:
+        raise InputError(*faults)

@@ -1,0 +1,296 @@
+"""Labelled frames: reading and checking them, the split without leaks, statistics, neighbors, batches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import ase
+import ase.io
+import h5py
+import numpy as np
+import torch
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.data import chemical_symbols
+from tqdm import tqdm
+
+from rxmdnn import backend as backends
+from rxmdnn.cell import Cell
+from rxmdnn.errors import InputError
+from rxmdnn.neighbors import pairs
+
+SHOWN = 10  # faults of a data file that are printed
+
+
+@dataclass
+class Frame:
+    """One labelled configuration.
+
+    Attributes
+    ----------
+    species (n,)   int64    index into the deck's elements
+    x       (n, 3) float64  Å
+    cell    (3, 3) float64  rows are cell vectors, Å
+    pbc     (3,)   bool
+    energy  float           eV
+    forces  (n, 3) float64  eV/Å
+    group, kind : str       trajectory and sort of the frame; temperature : float, K, or NaN
+    engine  str             what labelled it, or ""
+    where   str             ``file: frame number``
+    """
+
+    species: np.ndarray
+    x: np.ndarray
+    cell: np.ndarray
+    pbc: np.ndarray
+    energy: float
+    forces: np.ndarray
+    group: str
+    kind: str
+    temperature: float
+    engine: str
+    where: str
+
+
+def read(paths: Sequence[Path], elements: Sequence[str], group: str = "group", kind: str = "kind") -> list[Frame]:
+    """All frames of the files; raises InputError with every fault's file and frame number (from 1)."""
+    frames: list[Frame] = []
+    faults: list[str] = []
+    seen: dict[str, str] = {}
+    for path in paths:
+        try:
+            hdf5 = path.suffix in (".h5", ".hdf5")
+            structures = _read_hdf5(path) if hdf5 else ase.io.read(path, ":", format="extxyz")
+        except Exception as error:
+            raise InputError(f"{path}: cannot be read as labelled frames: {error}") from None
+        for number, atoms in enumerate(structures, 1):
+            where = f"{path}: frame {number}"
+            wrong = _faults(atoms, elements)
+            image = hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in
+                                            (atoms.numbers, atoms.positions, np.asarray(atoms.cell)))).hexdigest()
+            if image in seen:
+                wrong.append(f"the same configuration as {seen[image]}; remove one")
+            seen[image] = where
+            faults += [f"{where}: {w}" for w in wrong]
+            if not wrong:
+                frames.append(Frame(
+                    np.array([elements.index(s) for s in atoms.symbols], np.int64), atoms.positions.copy(),
+                    np.array(atoms.cell), atoms.pbc.copy(), float(atoms.calc.results["energy"]),
+                    np.array(atoms.calc.results["forces"], float), str(atoms.info.get(group, where)),
+                    str(atoms.info.get(kind, "all")), float(atoms.info.get("temperature", np.nan)),
+                    " ".join(str(atoms.info[w]) for w in ("engine", "version", "settings") if w in atoms.info), where))
+    if faults:
+        more = [f"... and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
+        raise InputError(*faults[:SHOWN], *more)
+    if not frames:
+        raise InputError(f"{', '.join(map(str, paths))}: no frames")
+    engines = {f.engine: f.where for f in reversed(frames)}
+    if len(engines) > 1:
+        raise InputError("data: labels of several engines or settings do not mix: " +
+                         "; ".join(f"{where}: '{engine}'" for engine, where in engines.items()))
+    return frames
+
+
+def _faults(atoms: ase.Atoms, elements: Sequence[str]) -> list[str]:
+    results = atoms.calc.results if atoms.calc is not None else {}
+    wrong = [f"no {what}; label it first" for what in ("energy", "forces") if what not in results]
+    for name, values in (("position", atoms.positions), ("energy", results.get("energy", 0.0)),
+                         ("force", results.get("forces", 0.0))):
+        if not np.isfinite(values).all():
+            wrong.append(f"a {name} is not a finite number; remove the frame")
+    unknown = sorted(set(atoms.symbols) - set(elements))
+    if unknown:
+        wrong.append(f"holds {', '.join(unknown)}, which the deck's line 'elements' does not name")
+    return wrong
+
+
+def write_hdf5(path: Path, structures: Sequence[ase.Atoms]) -> None:
+    """Labelled ASE structures as HDF5: atoms of all frames in one row, ``first[k]:first[k + 1]`` those of frame k.
+
+    Datasets: ``first`` (n + 1,), ``numbers`` (atoms,), ``positions`` and ``forces`` (atoms, 3), ``cell`` (n, 3, 3),
+    ``pbc`` (n, 3), ``energy`` (n,), and ``info/<word>`` (n,) of text for the words that every frame has.
+    """
+    words = sorted(set.intersection(*(set(a.info) for a in structures)))
+    with h5py.File(path, "w") as f:
+        f["first"] = np.cumsum([0, *map(len, structures)])
+        for name, rows in (("numbers", [a.numbers for a in structures]),
+                           ("positions", [a.positions for a in structures]),
+                           ("forces", [a.get_forces() for a in structures])):
+            f.create_dataset(name, data=np.concatenate(rows), compression="gzip")
+        f["cell"] = np.array([np.array(a.cell) for a in structures])
+        f["pbc"] = np.array([a.pbc for a in structures])
+        f["energy"] = np.array([a.get_potential_energy() for a in structures])
+        for word in words:
+            f[f"info/{word}"] = [str(a.info[word]) for a in structures]
+
+
+def _read_hdf5(path: Path) -> list[ase.Atoms]:
+    structures = []
+    with h5py.File(path) as f:
+        first = f["first"][:]
+        info = {word: f["info"][word].asstr()[:] for word in f.get("info", {})}
+        rows = {name: f[name][:] for name in ("numbers", "positions", "forces", "cell", "pbc", "energy")}
+    for k, (a, b) in enumerate(pairwise(first)):
+        atoms = ase.Atoms([chemical_symbols[z] for z in rows["numbers"][a:b]], positions=rows["positions"][a:b],
+                          cell=rows["cell"][k], pbc=rows["pbc"][k], info={w: v[k] for w, v in info.items()})
+        atoms.calc = SinglePointCalculator(atoms, energy=rows["energy"][k], forces=rows["forces"][a:b])
+        structures.append(atoms)
+    return structures
+
+
+def split(frames: Sequence[Frame], validation: float, test: float, seed: int) -> tuple[list[int], list[int], list[int]]:
+    """Indices of frames for training, validation and test: random, by kind, and never within a group.
+
+    Of each kind, whole groups are drawn for the test until it has its share of frames, then for validation; a kind of
+    three groups or more gives at least one to each part that has a share at all.
+    """
+    rng = np.random.default_rng([seed, 1])
+    parts: tuple[list[int], list[int], list[int]] = ([], [], [])
+    for kind in sorted({f.kind for f in frames}):
+        groups: dict[str, list[int]] = {}
+        for k, f in enumerate(frames):
+            if f.kind == kind:
+                groups.setdefault(f.group, []).append(k)
+        names = list(groups)
+        order = [names[k] for k in rng.permutation(len(names))]
+        total = sum(map(len, groups.values()))
+        for part, share in ((parts[2], test), (parts[1], validation)):
+            if share == 0 or (len(names) < 3 and len(order) < 2):
+                continue
+            taken, least = 0, len(names) >= 3
+            while len(order) > 1 and (least or taken + len(groups[order[-1]]) / 2 <= share * total):
+                taken, least = taken + len(groups[order[-1]]), False
+                part += groups[order.pop()]
+        for name in order:
+            parts[0].extend(groups[name])
+    train, valid, held = (sorted(p) for p in parts)
+    torn = {frames[k].group for k in train} & {frames[k].group for k in valid + held}
+    if torn:
+        raise InputError(f"split: the group {min(torn)} holds frames of several kinds; give each kind its own group")
+    if not valid:
+        raise InputError(f"split: {len(frames)} frames in {len({f.group for f in frames})} groups leave none for "
+                         "validation; label more or raise its share")
+    return train, valid, held
+
+
+@dataclass
+class Statistics:
+    """What the network is scaled by, of the training frames.
+
+    Attributes
+    ----------
+    neighbors (T,) float64  average number of neighbors of each species
+    scale     (T,) float64  root mean square of the forces on each species (all components), eV/Å
+    shift     (T,) float64  energy of an atom of each species, eV
+    """
+
+    neighbors: np.ndarray
+    scale: np.ndarray
+    shift: np.ndarray
+
+
+def statistics(data: Dataset, which: Sequence[int], n_species: int, shift: np.ndarray | None = None,
+               known: dict[int, tuple[float, np.ndarray]] | None = None) -> Statistics:
+    """Averages over the frames ``which``.
+
+    Energies of atoms are those that fit the frames by least squares (of least norm where the compositions leave them
+    open) unless ``shift`` gives them. ``known`` holds energies and forces of the frames that the network need not
+    learn (a fixed repulsion); they are taken off first.
+    """
+    frames = [data.frames[k] for k in which]
+    known = known or {k: (0.0, np.zeros_like(f.forces)) for k, f in zip(which, frames)}
+    counts = np.array([np.bincount(f.species, minlength=n_species) for f in frames], float)
+    species = np.concatenate([f.species for f in frames])
+    forces_sq = (np.concatenate([data.frames[k].forces - known[k][1] for k in which]) ** 2).mean(1)
+    degree = np.concatenate([np.bincount(data.edges[k][0], minlength=len(data.frames[k].x)) for k in which])
+    n = np.maximum(counts.sum(0), 1.0)
+    scale = np.sqrt(np.bincount(species, forces_sq, n_species) / n)
+    neighbors = np.bincount(species, degree.astype(float), n_species) / n
+    if shift is None:
+        energy = np.array([data.frames[k].energy - known[k][0] for k in which]) / counts.sum(1)
+        shift = np.linalg.lstsq(counts / counts.sum(1, keepdims=True), energy, rcond=1e-6)[0]
+    return Statistics(np.maximum(neighbors, 1.0), np.where(scale > 0, scale, 1.0), shift)
+
+
+@dataclass
+class Batch:
+    """Frames put one after another.
+
+    Attributes
+    ----------
+    species  (n,)   int64
+    center, neighbor (m,) int64   rows of atoms
+    r_ij     (m, 3) float64       x[neighbor] - x[center] with the image's shift, Å
+    frame    (n,)   int64         frame of each atom
+    atoms    (f,)   float64       atoms of each frame
+    energy   (f,)   float64       label, eV
+    forces   (n, 3) float64       label, eV/Å
+    """
+
+    species: torch.Tensor
+    center: torch.Tensor
+    neighbor: torch.Tensor
+    r_ij: torch.Tensor
+    frame: torch.Tensor
+    atoms: torch.Tensor
+    energy: torch.Tensor
+    forces: torch.Tensor
+
+
+class Dataset:
+    """Frames with their neighbors inside ``cutoff`` (Å).
+
+    Attributes
+    ----------
+    frames : list of Frame
+    edges : list of (center (m,) int64, neighbor (m,) int64, r_ij (m, 3) float64, Å), sorted by center
+    """
+
+    def __init__(self, frames: list[Frame], cutoff: float, progress: bool = False) -> None:
+        self.frames, self.edges = frames, []
+        backend = backends.make("cpu")
+        for f in tqdm(frames, desc="neighbors", unit="frame", disable=not progress, leave=False):
+            i, j, s = pairs(backend, f.x, Cell(f.cell, f.pbc) if f.pbc.any() else None, cutoff)
+            order = np.lexsort((*s.T, j, i))
+            i, j, s = i[order].astype(np.int64), j[order].astype(np.int64), s[order]
+            self.edges.append((i, j, f.x[j] + s @ f.cell - f.x[i]))
+
+    def batch(self, which: Sequence[int]) -> Batch:
+        frames = [self.frames[k] for k in which]
+        sizes = np.array([len(f.x) for f in frames])
+        starts = np.cumsum(sizes) - sizes
+
+        def tensor(parts: list[np.ndarray]) -> torch.Tensor:
+            return torch.from_numpy(np.concatenate(parts))
+
+        return Batch(
+            species=tensor([f.species for f in frames]),
+            center=tensor([self.edges[k][0] + s for k, s in zip(which, starts)]),
+            neighbor=tensor([self.edges[k][1] + s for k, s in zip(which, starts)]),
+            r_ij=tensor([self.edges[k][2] for k in which]),
+            frame=torch.from_numpy(np.repeat(np.arange(len(frames)), sizes)),
+            atoms=torch.from_numpy(sizes.astype(np.float64)),
+            energy=torch.tensor([f.energy for f in frames], dtype=torch.float64),
+            forces=tensor([f.forces for f in frames]))
+
+
+def batches(which: Sequence[int], sizes: Sequence[int], limit: int, of_atoms: bool,
+            rng: np.random.Generator | None = None) -> list[list[int]]:
+    """Cut the frames ``which`` (shuffled by ``rng``) into batches of ``limit`` frames, or of ``limit`` atoms at most.
+
+    A frame larger than ``limit`` atoms is a batch of its own.
+    """
+    order = list(which) if rng is None else [which[k] for k in rng.permutation(len(which))]
+    out: list[list[int]] = []
+    held = 0
+    for k in order:
+        size = sizes[k] if of_atoms else 1
+        if not out or held + size > limit:
+            out.append([])
+            held = 0
+        out[-1].append(k)
+        held += size
+    return out

@@ -1,0 +1,147 @@
+"""Losses, errors and plots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rxmdnn.train.dataset import Batch, Dataset, Frame
+
+TEMPERATURE_EDGES = (0.0, 120.0, 250.0, 350.0, 10000.0)  # K: rows of the table of errors
+
+
+def energy_forces(network: torch.nn.Module, batch: Batch, differentiable: bool) -> tuple[Tensor, Tensor]:
+    """Energies of the frames (f,), eV, and forces (n, 3), eV/Å; ``differentiable`` keeps their graph for training."""
+    r_ij = batch.r_ij.detach().requires_grad_()
+    e_i = network(r_ij, batch.center, batch.species, batch.species[batch.neighbor])
+    (g,) = torch.autograd.grad(e_i.sum(), r_ij, create_graph=differentiable)
+    forces = torch.zeros_like(batch.forces).index_add(0, batch.center, g).index_add(0, batch.neighbor, -g)
+    energy = torch.zeros_like(batch.energy).index_add(0, batch.frame, e_i)
+    return (energy, forces) if differentiable else (energy.detach(), forces)
+
+
+def mean_loss(error: Tensor, huber: float | None) -> Tensor:
+    """Mean of error² ; with ``huber`` = δ of 2δ|error| - δ² beyond δ, which has the same value and slope at δ."""
+    if huber is None:
+        return error.square().mean()
+    size = error.abs()
+    return torch.where(size < huber, error.square(), 2 * huber * size - huber**2).mean()
+
+
+def loss_parts(energy: Tensor, forces: Tensor, batch: Batch, huber: tuple[float | None, float | None]
+               ) -> tuple[Tensor, Tensor]:
+    """Loss of the forces' components, (eV/Å)², and of the energies per atom, eV²."""
+    return (mean_loss(forces - batch.forces, huber[0]),
+            mean_loss((energy - batch.energy) / batch.atoms, huber[1]))
+
+
+def predict(network: torch.nn.Module, data: Dataset, which: Sequence[int], batches: list[list[int]]
+            ) -> dict[int, tuple[float, np.ndarray]]:
+    """Energy (eV) and forces (n, 3), eV/Å, of frames, by their index."""
+    out: dict[int, tuple[float, np.ndarray]] = {}
+    for chosen in batches:
+        batch = data.batch(chosen)
+        energy, forces = energy_forces(network, batch, differentiable=False)
+        rows = np.cumsum([0, *(int(n) for n in batch.atoms)])
+        for k, frame in enumerate(chosen):
+            out[frame] = float(energy[k]), forces[rows[k]:rows[k + 1]].numpy()
+    return {k: out[k] for k in which}
+
+
+def errors(frames: Sequence[Frame], predicted: dict[int, tuple[float, np.ndarray]], elements: Sequence[str]
+           ) -> dict[str, dict[str, float]]:
+    """Errors of all frames, of each species, kind and range of temperature.
+
+    Returns
+    -------
+    {row: {"frames", "force_mae", "force_rmse", "force_max", "energy_mae", "energy_rmse"}}: of components of forces,
+    eV/Å, and of energies, eV/atom
+    """
+    def row(which: Sequence[int], species: int | None = None) -> dict[str, float]:
+        df = np.concatenate([(predicted[k][1] - frames[k].forces)[
+            slice(None) if species is None else frames[k].species == species].reshape(-1) for k in which])
+        out: dict[str, float] = {"frames": len(which)}
+        if df.size:
+            out |= {"force_mae": float(abs(df).mean()), "force_rmse": float(np.sqrt((df**2).mean())),
+                    "force_max": float(abs(df).max())}
+        if species is None:
+            de = np.array([(predicted[k][0] - frames[k].energy) / len(frames[k].x) for k in which])
+            out |= {"energy_mae": float(abs(de).mean()), "energy_rmse": float(np.sqrt((de**2).mean()))}
+        return out
+
+    every = list(predicted)
+    table = {"all": row(every)} | {f"species {e}": row(every, k) for k, e in enumerate(elements)}
+    for kind in sorted({frames[k].kind for k in every}):
+        table[f"kind {kind}"] = row([k for k in every if frames[k].kind == kind])
+    for low, high in pairwise(TEMPERATURE_EDGES):
+        warm = [k for k in every if low <= frames[k].temperature < high]
+        if warm:
+            table[f"{low:.0f} to {high:.0f} K" if high < 1e4 else f"above {low:.0f} K"] = row(warm)
+    return table
+
+
+def table_text(table: dict[str, dict[str, float]]) -> str:
+    """The table of ``errors``, in meV/Å and meV/atom."""
+    columns = ("force_mae", "force_rmse", "force_max", "energy_mae", "energy_rmse")
+    lines = [f"{'':<18s}{'frames':>7s}{'F MAE':>9s}{'F RMSE':>9s}{'F max':>9s}{'E MAE':>9s}{'E RMSE':>9s}"
+             "   meV/Å, meV/atom"]
+    for name, row in table.items():
+        cells = "".join(f"{1000 * row[c]:9.2f}" if c in row else f"{'':>9s}" for c in columns)
+        lines.append(f"{name:<18s}{row['frames']:7.0f}{cells}")
+    return "\n".join(lines)
+
+
+def plot_parity(path: Path, frames: Sequence[Frame], predicted: dict[int, tuple[float, np.ndarray]],
+                elements: Sequence[str], shift: np.ndarray) -> None:
+    """Energies per atom (without the atoms' own) and force components, predicted against labelled."""
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.8))
+    own = {k: shift[frames[k].species].sum() for k in predicted}
+    kinds = sorted({frames[k].kind for k in predicted})
+    for kind in kinds:
+        which = [k for k in predicted if frames[k].kind == kind]
+        left.plot([1000 * (frames[k].energy - own[k]) / len(frames[k].x) for k in which],
+                  [1000 * (predicted[k][0] - own[k]) / len(frames[k].x) for k in which], ".", label=kind, ms=5)
+    for s, element in enumerate(elements):
+        label = np.concatenate([frames[k].forces[frames[k].species == s].reshape(-1) for k in predicted])
+        ours = np.concatenate([predicted[k][1][frames[k].species == s].reshape(-1) for k in predicted])
+        rmse = 1000 * np.sqrt(((ours - label) ** 2).mean()) if len(label) else 0.0
+        right.plot(label, ours, ".", ms=2, alpha=0.5, label=f"{element}: RMSE {rmse:.0f} meV/Å")
+    for axes, what in ((left, "energy, meV/atom"), (right, "force component, eV/Å")):
+        low, high = axes.get_xlim()
+        axes.plot([low, high], [low, high], "k-", lw=0.6, zorder=0)
+        axes.set(xlabel=f"label: {what}", ylabel=f"model: {what}")
+        axes.legend(fontsize=7)
+    figure.suptitle(f"{len(predicted)} held-out frames")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def plot_curve(path: Path, rows: Sequence[dict[str, float]]) -> None:
+    """Losses, force error and learning rate against the epoch."""
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    epoch = [r["epoch"] for r in rows]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
+    for name in ("train_loss", "validation_loss"):
+        left.semilogy(epoch, [r[name] for r in rows], label=name.replace("_", " "))
+    right.semilogy(epoch, [1000 * r["force_mae"] for r in rows], label="validation force MAE, meV/Å")
+    right.semilogy(epoch, [1000 * r["energy_mae"] for r in rows], label="validation energy MAE, meV/atom")
+    right.semilogy(epoch, [1e4 * r["learning_rate"] for r in rows], ":", label="learning rate × 10⁴")
+    for axes in (left, right):
+        axes.set_xlabel("epoch")
+        axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

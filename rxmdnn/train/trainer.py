@@ -1,0 +1,225 @@
+"""Training: what one step does, the average of the weights, the learning rate, epochs, checkpoints that go on exactly.
+
+A killed training resumes from the end of the last whole epoch and gives, bit for bit, what an uninterrupted one gives
+(with the same number of threads): a checkpoint holds weights, Adam's moments, the average and the schedule, and the
+order of the batches depends on seed and epoch alone.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rxmdnn.deck import Deck
+from rxmdnn.errors import InputError
+from rxmdnn.train.dataset import Batch, Dataset, batches
+from rxmdnn.train.metrics import energy_forces, loss_parts, mean_loss, predict
+
+
+class Average:
+    """Exponential moving average of weights: a += (1 - d) (w - a), with d = min(decay, (1 + t)/(10 + t)) at update t.
+
+    The early d lets the average forget the random start.
+    """
+
+    def __init__(self, weights: list[torch.nn.Parameter], decay: float) -> None:
+        self.weights, self.decay, self.updates = weights, decay, 0
+        self.values = [w.detach().clone() for w in weights]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        self.updates += 1
+        d = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for a, w in zip(self.values, self.weights):
+            a.add_(w - a, alpha=1 - d)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The average stands in the network; the weights come back afterwards, exactly."""
+        kept = [w.detach().clone() for w in self.weights]
+        self.put(self.values)
+        try:
+            yield
+        finally:
+            self.put(kept)
+
+    @torch.no_grad()
+    def put(self, values: list[Tensor]) -> None:
+        for w, v in zip(self.weights, values):
+            w.copy_(v)
+
+
+class Plateau:
+    """A factor on the learning rate that shrinks after more than ``patience`` epochs without a better loss."""
+
+    def __init__(self, factor: float, patience: int) -> None:
+        self.factor, self.patience = factor, patience
+        self.best, self.waited, self.scale = math.inf, 0, 1.0
+
+    def see(self, loss: float) -> None:
+        if loss < self.best:
+            self.best, self.waited = loss, 0
+            return
+        self.waited += 1
+        if self.waited > self.patience:
+            self.scale, self.waited = self.scale * self.factor, 0
+
+
+class Trainer:
+    """A network, its data, and everything that changes while it learns.
+
+    Parameters
+    ----------
+    network : torch module; called as in metrics.energy_forces
+    data : Dataset
+    train, validation : indices of frames
+    deck : Deck of table.TABLE
+    descend : (trainer, batch) -> (loss of forces, loss of energies)
+        One optimizer step, `plain_step` by default: the place of other ways to step.
+    """
+
+    def __init__(self, network: torch.nn.Module, data: Dataset, train: list[int], validation: list[int], deck: Deck,
+                 descend: Callable[[Trainer, Batch], tuple[float, float]] | None = None) -> None:
+        self.network, self.data, self.train, self.validation, self.deck = network, data, train, validation, deck
+        self.descend = descend or plain_step
+        self.weights = [p for p in network.parameters() if p.requires_grad]
+        adam = deck["adam"]
+        self.optimizer = torch.optim.Adam(self.weights, lr=adam.learning_rate, betas=(adam.beta1, adam.beta2))
+        self.average = Average(self.weights, deck["ema"].decay)
+        self.plateau = Plateau(deck["plateau"].factor, deck["plateau"].patience)
+        self.huber = (deck["huber"].force, deck["huber"].energy)
+        self.sizes = [len(f.x) for f in data.frames]
+        self.epoch, self.step, self.best, self.best_epoch = 0, 0, math.inf, 0
+        self.best_values = [v.clone() for v in self.average.values]
+        self.rows: list[dict[str, float]] = []
+
+    def order(self, epoch: int) -> list[list[int]]:
+        """The batches of an epoch."""
+        rng = np.random.default_rng([self.deck["seed"].seed, 2, epoch])
+        return batches(self.train, self.sizes, self.deck["batch"].size, self.deck["batch"].of == "atoms", rng)
+
+    def learning_rate(self, step: int, steps: int) -> float:
+        """At optimizer step ``step`` (from 0) of ``steps``."""
+        rate, final, warm = self.deck["adam"].learning_rate, self.deck["cosine"].final, self.deck["warm_up"].steps
+        rate *= self.plateau.scale if final is None else \
+            final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+        return rate * min(1.0, (step + 1) / (warm + 1))
+
+    def gradient(self, batch: Batch) -> tuple[float, float]:
+        """Set the weights' gradients to that of the loss on ``batch``; the two parts of the loss."""
+        energy, forces = energy_forces(self.network, batch, differentiable=True)
+        of_forces, of_energy = loss_parts(energy, forces, batch, self.huber)
+        loss = self.deck["loss"].force * of_forces + self.deck["loss"].energy * of_energy
+        self.optimizer.zero_grad()
+        loss.backward()
+        return float(of_forces.detach()), float(of_energy.detach())
+
+    def clip(self) -> None:
+        if self.deck["clip"].norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.weights, self.deck["clip"].norm)
+
+    def run_epoch(self, tell: Callable[[int, int], None] = lambda done, of: None) -> dict[str, float]:
+        """One pass over the training frames and a validation of the average; the row of metrics."""
+        todo = self.order(self.epoch)
+        total = self.deck["epochs"].epochs * len(todo)
+        sums = np.zeros(2)
+        for k, chosen in enumerate(todo):
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.learning_rate(self.step, total)
+            parts = self.descend(self, self.data.batch(chosen))
+            if not np.isfinite(parts).all():
+                raise InputError(self.deck["adam"].fault(f"the loss is not finite in epoch {self.epoch + 1}; lower "
+                                                         "learning_rate, or give 'clip' or 'warm_up'"))
+            sums += parts
+            self.average.update()
+            self.step += 1
+            tell(k + 1, len(todo))
+        self.epoch += 1
+        row = {"epoch": float(self.epoch), "train_loss": self.total(*(sums / len(todo))), **self.validate(),
+               "learning_rate": float(self.optimizer.param_groups[0]["lr"])}
+        self.plateau.see(row["validation_loss"])
+        if row["validation_loss"] < self.best:
+            self.best, self.best_epoch = row["validation_loss"], self.epoch
+            self.best_values = [v.clone() for v in self.average.values]
+        self.rows.append(row)
+        return row
+
+    def total(self, of_forces: float, of_energy: float) -> float:
+        return self.deck["loss"].force * of_forces + self.deck["loss"].energy * of_energy
+
+    def predict(self, which: list[int]) -> dict[int, tuple[float, np.ndarray]]:
+        """Energies and forces by the network as it stands, in batches of at most 512 atoms."""
+        return predict(self.network, self.data, which, batches(which, self.sizes, 512, True))
+
+    def validate(self) -> dict[str, float]:
+        """Loss and errors of the average over the validation frames (eV/Å, eV/atom)."""
+        with self.average.in_place():
+            found = self.predict(self.validation)
+        frames = self.data.frames
+        df = torch.from_numpy(np.concatenate([found[k][1] - frames[k].forces for k in self.validation]))
+        de = torch.tensor([(found[k][0] - frames[k].energy) / len(frames[k].x) for k in self.validation],
+                          dtype=torch.float64)
+        loss = self.total(float(mean_loss(df, self.huber[0])), float(mean_loss(de, self.huber[1])))
+        return {"validation_loss": loss, "force_mae": float(df.abs().mean()),
+                "force_rmse": float(df.square().mean().sqrt()), "energy_mae": float(de.abs().mean()),
+                "energy_rmse": float(de.square().mean().sqrt())}
+
+    @property
+    def finished(self) -> bool:
+        patience = self.deck["stop"].patience
+        return self.epoch >= self.deck["epochs"].epochs or (
+            patience is not None and self.epoch - self.best_epoch >= patience)
+
+    def state(self) -> dict[str, Any]:
+        """Everything a checkpoint needs: tensors, numbers and words only."""
+        return {"epoch": self.epoch, "step": self.step, "best": self.best, "best_epoch": self.best_epoch,
+                "weights": [w.detach() for w in self.weights], "average": self.average.values,
+                "updates": self.average.updates, "best_values": self.best_values,
+                "optimizer": self.optimizer.state_dict(), "plateau": dict(vars(self.plateau)), "rows": self.rows}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a `state`."""
+        self.average.put(state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.values, self.average.updates = state["average"], state["updates"]
+        self.best_values, self.best, self.best_epoch = state["best_values"], state["best"], state["best_epoch"]
+        vars(self.plateau).update(state["plateau"])
+        self.epoch, self.step, self.rows = state["epoch"], state["step"], state["rows"]
+
+
+def plain_step(trainer: Trainer, batch: Batch) -> tuple[float, float]:
+    """Gradient, clip, Adam."""
+    parts = trainer.gradient(batch)
+    trainer.clip()
+    trainer.optimizer.step()
+    return parts
+
+
+def save_checkpoint(path: Path, trainer: Trainer, origin: dict[str, Any]) -> None:
+    """Write the trainer's state and its ``origin`` (deck, data, ...): all of it or nothing."""
+    new = path.with_suffix(".new")
+    try:
+        with new.open("wb") as out:
+            torch.save({"origin": origin, **trainer.state()}, out)
+            out.flush()
+            os.fsync(out.fileno())
+        new.replace(path)
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{path}: cannot write the checkpoint: {error}; the previous one is kept") from None
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content; no code in it is run."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"{path}: not a checkpoint of rxmdnn train, or damaged: {str(error).splitlines()[0]}; "
+                         "remove it or name another output") from None
