@@ -1,0 +1,173 @@
+"""H5MD 1.1 trajectories, written by all ranks into one file; MDAnalysis reads them.
+
+Rank 0 makes room for a frame with HDF5 (chunks allocated early, never filled) and closes the file; then every rank
+writes its rows at the chunks' byte offsets through MPI-IO; then rank 0 writes the frame's step. A run killed at any
+of these leaves a readable file; its unfinished frame has step -1 and is dropped when the run goes on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+from mpi4py import MPI
+
+import rxmdnn
+from rxmdnn.errors import InputError
+from rxmdnn.io.checkpoint import room
+from rxmdnn.io.frame import Frame
+from rxmdnn.io.ordered import exscan, replacing, writable, write_blocks
+from rxmdnn.parallel import on_root
+
+CHUNK = 1 << 22  # atoms: HDF5 chunks are below 4 GiB, MPI counts below 2^31
+KJ_MOL = 96.4853321233  # kJ/mol of one eV
+# Elements of particles/all: what a frame's rows give, their type in the file, unit and factor.
+ELEMENTS = {
+    "position": ("x", "<f8", "Angstrom", 1.0),
+    "image": ("image", "<i4", None, 1),
+    "velocity": ("v", "<f4", "Angstrom fs-1", 1.0),
+    "force": ("f", "<f4", "kJ mol-1 Angstrom-1", KJ_MOL),
+}
+OBSERVABLES = {
+    "potential_energy": ("eV", lambda frame: frame.potential),
+    "kinetic_energy": ("eV", lambda frame: frame.kinetic),
+    "total_energy": ("eV", lambda frame: frame.potential + frame.kinetic),
+    "temperature": ("K", lambda frame: frame.temperature),
+    "pressure": ("GPa", lambda frame: -float(np.trace(frame.stress)) / 3.0),
+}
+
+
+class H5MD:
+    """A trajectory that grows by one frame a call.
+
+    Parameters
+    ----------
+    comm : MPI communicator
+    path : Path
+    restart : int, optional
+        The step a restarted run goes on from: frames after it are dropped. Without it the file is made anew.
+    """
+
+    def __init__(self, comm: MPI.Comm, path: str | Path, restart: int | None = None) -> None:
+        self.comm, self.path = comm, Path(path)
+        self.started = False
+        if restart is not None:
+            self.started = on_root(comm, lambda: self._truncate(restart))
+
+    def write(self, frame: Frame) -> None:
+        """Append a frame (collective). Raises InputError if it cannot be written."""
+        if not self.started:
+            self._create(frame)
+            self.started = True
+        rows, n = frame.rows, frame.n_global
+        places = None
+        with writable(self.comm, self.path):
+            if self.comm.rank == 0:
+                places = self._grow(frame)
+        places = self.comm.bcast(places)
+        size = min(CHUNK, n)
+        blocks = []
+        for name, (source, kind, _, factor) in ELEMENTS.items():
+            values = (getattr(rows, source) * factor).astype(kind)
+            for k, offset in enumerate(places[name]):
+                lo, hi = np.clip([k * size - rows.start, (k + 1) * size - rows.start], 0, len(values))
+                at = offset + (rows.start + lo - k * size) * 3 * values.itemsize
+                blocks.append((int(at) if hi > lo else 0, values[lo:hi]))
+        write_blocks(self.comm, self.path, blocks)
+        with writable(self.comm, self.path):
+            if self.comm.rank == 0:
+                with h5py.File(self.path, "r+", locking=False) as file:
+                    file["particles/all/position/step"][-1] = frame.step
+
+    def _create(self, frame: Frame) -> None:
+        comm, n = self.comm, frame.n_global
+        own = {"species": frame.rows.species.astype("<i4"),
+               "mass": np.array(frame.masses, "<f8")[frame.rows.species],
+               "id": np.arange(frame.rows.start, frame.rows.start + len(frame.rows.species), dtype="<i8")}
+        offsets = None
+        with replacing(comm, self.path) as passing:
+            with writable(comm, self.path):
+                if comm.rank == 0:
+                    with h5py.File(passing, "w") as file:
+                        _skeleton(file, frame)
+                        offsets = {k: room(file["particles/all"], k, a.dtype, (n,)) for k, a in own.items()}
+                        file["particles/all/mass"].attrs["unit"] = "u"
+            offsets = comm.bcast(offsets)
+            start = exscan(comm, len(frame.rows.species))
+            write_blocks(comm, passing, [(offsets[k] + start * a.itemsize, a) for k, a in own.items()])
+
+    def _grow(self, frame: Frame) -> dict[str, list[int]]:
+        """Room for one more frame; byte offsets of its chunks."""
+        with h5py.File(self.path, "r+", locking=False) as file:
+            everything = file["particles/all"]
+            k = len(everything["position/step"])
+            _resize(file, k + 1)
+            everything["position/step"][k], everything["position/time"][k] = -1, frame.time
+            everything["box/edges/value"][k] = frame.cell.h
+            for name, (_, value) in OBSERVABLES.items():
+                file["observables"][name]["value"][k] = value(frame)
+            n, size = frame.n_global, everything["position/value"].chunks[1]
+            return {name: [everything[name]["value"].id.get_chunk_info_by_coord((k, i, 0)).byte_offset
+                           for i in range(0, n, size)] for name in ELEMENTS}
+
+    def _truncate(self, restart: int) -> bool:
+        """Drop unfinished frames and those after `restart`; whether there is a file to append to."""
+        if not self.path.exists():
+            return False
+        try:
+            with h5py.File(self.path, "r+", locking=False) as file:
+                step = file["particles/all/position/step"][:]
+                dropped = np.flatnonzero((step < 0) | (step > restart))
+                keep = int(dropped[0]) if len(dropped) else len(step)
+                _resize(file, keep)
+        except (OSError, KeyError) as error:
+            raise InputError(f"{self.path}: no H5MD trajectory that can be continued ({error}); move it away") from None
+        return True
+
+
+def _resize(file: h5py.File, frames: int) -> None:
+    everything = file["particles/all"]
+    values = [*(f"{name}/value" for name in ELEMENTS), "box/edges/value", "position/step", "position/time"]
+    for data in (*(everything[v] for v in values), *(file[f"observables/{name}/value"] for name in OBSERVABLES)):
+        data.resize(frames, axis=0)
+
+
+def _skeleton(file: h5py.File, frame: Frame) -> None:
+    """Groups and empty datasets; step and time are one dataset under many names."""
+    n, size = frame.n_global, min(CHUNK, frame.n_global)
+    file.create_group("h5md").attrs["version"] = np.array([1, 1], np.int32)
+    for name, attributes in (("author", {"name": "rxmdnn"}),
+                             ("creator", {"name": "rxmdnn", "version": rxmdnn.__version__})):
+        file["h5md"].create_group(name).attrs.update(attributes)
+    everything = file.create_group("particles/all")
+    first = everything.create_group("position")
+    first.create_dataset("step", (0,), "<i8", maxshape=(None,), chunks=(1024,))
+    first.create_dataset("time", (0,), "<f8", maxshape=(None,), chunks=(1024,)).attrs["unit"] = "fs"
+
+    def follow(group: h5py.Group, unit: str | None) -> None:
+        if group != first:
+            group["step"], group["time"] = first["step"], first["time"]
+        if unit:
+            group["value"].attrs["unit"] = unit
+
+    for name, (_, kind, unit, _) in ELEMENTS.items():
+        group = everything.require_group(name)
+        make = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        make.set_chunk((1, size, 3))
+        make.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        make.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        space = h5py.h5s.create_simple((0, n, 3), (h5py.h5s.UNLIMITED, n, 3))
+        h5py.h5d.create(group.id, b"value", h5py.h5t.py_create(np.dtype(kind)), space, make)
+        follow(group, unit)
+    box = everything.create_group("box")
+    box.attrs.update({"dimension": 3, "boundary": ["periodic" if p else "none" for p in frame.cell.pbc]})
+    edges = box.create_group("edges")
+    edges.create_dataset("value", (0, 3, 3), "<f8", maxshape=(None, 3, 3), chunks=(64, 3, 3))
+    follow(edges, "Angstrom")
+    for name, (unit, _) in OBSERVABLES.items():
+        group = file.create_group(f"observables/{name}")
+        group.create_dataset("value", (0,), "<f8", maxshape=(None,), chunks=(1024,))
+        follow(group, unit)
+    file.create_dataset("parameters/elements", data=list(frame.elements))
+    file.create_dataset("parameters/masses", data=np.array(frame.masses)).attrs["unit"] = "u"

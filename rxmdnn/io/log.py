@@ -1,0 +1,118 @@
+"""The run log: on standard output, in <outDir>/run.log, and for machines in <outDir>/energies.csv."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from mpi4py import MPI
+
+from rxmdnn.errors import InputError
+from rxmdnn.io.ordered import writable
+from rxmdnn.units import EV_PER_KCAL_MOL
+
+COLUMNS = ("step", "time_fs", "etotal_eV", "kinetic_eV", "potential_eV", "temperature_K", "pressure_GPa",
+           *(f"stress_{c}_GPa" for c in ("xx", "yy", "zz", "yz", "zx", "xy")), "spread_energy_eV", "spread_force_eV_A",
+           "seconds")
+VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (2, 0), (0, 1))
+ENERGY = {"ev": ("eV", 1.0), "kcal": ("kcal/mol", 1.0 / EV_PER_KCAL_MOL)}
+
+
+class Log:
+    """Rank 0 writes; every rank calls.
+
+    Parameters
+    ----------
+    comm : MPI communicator
+    folder : outDir, made if it is not there
+    units : "ev" or "kcal": energies of the lines; energies.csv is always in eV
+    restart : int, optional
+        The step a restarted run goes on from: run.log is appended to, and rows of energies.csv after it are dropped.
+    echo : where lines go besides the file
+    """
+
+    def __init__(self, comm: MPI.Comm, folder: str | Path, units: str = "ev", restart: int | None = None,
+                 echo: TextIO | None = None) -> None:
+        self.comm, self.folder = comm, Path(folder)
+        self.unit, self.factor = ENERGY[units]
+        self.echo = sys.stdout if echo is None else echo
+        self.text: TextIO | None = None
+        self.rows: TextIO | None = None
+
+        def begin() -> None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            csv = self.folder / "energies.csv"
+            kept = _rows_until(csv, restart) if restart is not None and csv.exists() else []
+            self.text = open(self.folder / "run.log", "w" if restart is None else "a", encoding="utf-8")  # noqa: SIM115
+            self.rows = open(csv, "w", encoding="utf-8")  # noqa: SIM115
+            self.rows.write("\n".join([",".join(COLUMNS), *kept]) + "\n")
+            self.rows.flush()
+
+        self._on_root(begin)
+
+    def _on_root(self, act: Callable[[], None]) -> None:
+        with writable(self.comm, self.folder / "run.log"):
+            if self.comm.rank == 0:
+                act()
+
+    def write(self, *lines: str) -> None:
+        """Lines of text, to the file and to `echo`."""
+        def act() -> None:
+            for line in lines:
+                print(line, file=self.echo, flush=True)
+                print(line, file=self.text, flush=True)
+        self._on_root(act)
+
+    def thermo(self, thermo: Any) -> None:
+        """One log line, and the row of energies.csv.
+
+        thermo : with step, time (fs), total, kinetic, potential (eV), temperature (K), pressure (GPa), stress (3, 3)
+        (GPa), spread (energy eV, force eV/Å, or None), seconds
+        """
+        t, u = thermo, self.unit
+        stress = [t.stress[i, j] for i, j in VOIGT]
+        e = [x * self.factor for x in (t.total, t.kinetic, t.potential)]
+        line = (f"MDstep,Etotal({u}),KE({u}),PE({u}),T(K),time(s): {t.step:9d} {e[0]:18.6f} {e[1]:16.6f} {e[2]:18.6f} "
+                f"{t.temperature:10.3f} {t.seconds:9.3f}")
+        lines = [line, "stress(GPa): " + " ".join(f"{s:12.5f}" for s in stress)]
+        if t.spread is not None:
+            lines.append(f"spread of models: energy({u}) {t.spread[0] * self.factor:.6f} "
+                         f"force({u}/A) {t.spread[1] * self.factor:.6f}")
+        spread = t.spread or (float("nan"), float("nan"))
+        row = [t.step, t.time, t.total, t.kinetic, t.potential, t.temperature, t.pressure, *stress, *spread, t.seconds]
+
+        def act() -> None:
+            assert self.rows is not None
+            self.rows.write(",".join(str(x) if isinstance(x, int) else f"{x:.17g}" for x in row) + "\n")
+            self.rows.flush()
+        self._on_root(act)
+        self.write(*lines)
+
+    def close(self) -> None:
+        for file in (self.text, self.rows):
+            if file:
+                file.close()
+
+
+def _rows_until(path: Path, step: int) -> list[str]:
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines()[1:]:
+        first = line.split(",")[0]
+        if line.count(",") == len(COLUMNS) - 1 and first.isdigit() and int(first) <= step:
+            kept.append(line)
+    return kept
+
+
+def read_energies(folder: str | Path) -> dict[str, np.ndarray]:
+    """Columns of <folder>/energies.csv by name. Raises InputError."""
+    path = Path(folder) / "energies.csv"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        table = np.array([[float(w) for w in line.split(",")] for line in lines[1:]
+                          if line.count(",") == lines[0].count(",")])
+    except (OSError, ValueError, IndexError) as error:
+        raise InputError(f"{path}: cannot be read: {error}; is this the outDir of a run?") from None
+    return {name: table[:, k] for k, name in enumerate(lines[0].split(","))} if len(table) else {}

@@ -1,0 +1,205 @@
+"""Where a run starts from: input.xyz, any file ASE reads, replicated over the ranks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from rxmdnn.atoms import Atoms
+from rxmdnn.cell import Cell
+from rxmdnn.errors import InputError
+from rxmdnn.io.ordered import block
+from rxmdnn.parallel import on_root
+from rxmdnn.units import RXMD_TIME
+
+CLOSEST = 0.1  # Å: atoms nearer than this are on top of each other
+
+
+@dataclass
+class Start:
+    """A share of the atoms on each rank, whoever owns them, and what came with them.
+
+    Parameters
+    ----------
+    gid     (n,)   int64   0 .. n_global - 1
+    species (n,)   int32   index into elements
+    x       (n, 3) float64 Å
+    cell    Cell
+    n_global int
+    elements tuple of str
+    v       (n, 3) float64 Å/fs, or None where the source has none
+    f       (n, 3) float64 eV/Å, or None
+    image   (n, 3) int32, or None
+    extra   {name: (n, ...)} further rows of each atom
+    step    int; time float, fs
+    state   dict: of thermostats and random numbers, from a checkpoint
+    exact   bool: a checkpoint on the rank count that wrote it; rows are those of this rank, in its order
+    source  str: for messages
+    """
+
+    gid: np.ndarray
+    species: np.ndarray
+    x: np.ndarray
+    cell: Cell
+    n_global: int
+    elements: tuple[str, ...]
+    v: np.ndarray | None = None
+    f: np.ndarray | None = None
+    image: np.ndarray | None = None
+    extra: dict[str, np.ndarray] = field(default_factory=dict)
+    step: int = 0
+    time: float = 0.0
+    state: dict[str, Any] = field(default_factory=dict)
+    exact: bool = False
+    source: str = ""
+
+    def atoms(self) -> Atoms:
+        """As owned atoms, not yet at their owners; missing arrays are zero."""
+        atoms = Atoms.of(self.gid, self.species, self.x, self.v, self.image, self.f)
+        atoms.extra = dict(self.extra)
+        return atoms
+
+
+@dataclass
+class Structure:
+    """The atoms of one file: names (n,) of str, x (n, 3) Å, v (n, 3) Å/fs or None, cell, comment."""
+
+    names: np.ndarray
+    x: np.ndarray
+    v: np.ndarray | None
+    cell: Cell
+    comment: str = ""
+
+
+def read_structure(path: str | Path) -> Structure:
+    """Read an input.xyz (cell parameters in its second line, fractional coordinates), or any file through ASE.
+
+    Raises InputError for a file that cannot be read, coordinates that are no numbers, atoms on top of each other.
+    """
+    path = Path(path)
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            count, second = file.readline().split(), file.readline().split()
+        if len(count) > 0 and count[0].isdigit() and len(second) >= 6 and all(map(_number, second[:6])):
+            found = _input_xyz(path)
+        else:
+            found = _by_ase(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    bad = np.flatnonzero(~np.isfinite(found.x).all(axis=1))
+    if len(bad):
+        raise InputError(f"{path}: atom {bad[0] + 1} ({found.names[bad[0]]}): a coordinate is not a finite number")
+    _apart(path, found)
+    return found
+
+
+def _number(word: str) -> bool:
+    try:
+        float(word.lower().replace("d", "e"))
+    except ValueError:
+        return False
+    return True
+
+
+def _input_xyz(path: Path) -> Structure:
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    n = int(lines[0].split()[0])
+    rows = [line.split() for line in lines[2:2 + n]]
+    if len(rows) < n:
+        raise InputError(f"{path}: {n} atoms are promised, but there are {len(rows)}; cut short")
+    moving = n > 0 and all(len(r) >= 7 and all(map(_number, r[4:7])) for r in rows)
+    faults = [f"{path}:{k + 3}: an atom is 'El x y z', not '{lines[k + 2].strip()}'"
+              for k, r in enumerate(rows) if len(r) < 4 or not all(map(_number, r[1:4]))]
+    if faults:
+        raise InputError(*faults)
+    numbers = np.array([[float(w.lower().replace("d", "e")) for w in r[1:7 if moving else 4]] for r in rows], float)
+    numbers = numbers.reshape(n, -1)
+    try:
+        cell = Cell.from_parameters(*(float(w.lower().replace("d", "e")) for w in lines[1].split()[:6]))
+    except InputError as error:
+        raise InputError(f"{path}:2: {error}") from None
+    return Structure(np.array([r[0] for r in rows]), cell.cartesian(numbers[:, :3]),
+                     numbers[:, 3:6] / RXMD_TIME if moving else None, cell, " ".join(lines[0].split()[1:]).strip('"'))
+
+
+def _by_ase(path: Path) -> Structure:
+    import ase.io
+    from ase.units import fs
+
+    try:
+        atoms: Any = ase.io.read(path)
+    except OSError:
+        raise
+    except Exception as error:  # ASE's readers raise whatever their parsing met
+        raise InputError(f"{path}: ASE cannot read it: {error or type(error).__name__}") from None
+    if not len(atoms):
+        raise InputError(f"{path}: no atoms")
+    if atoms.cell.rank < 3:
+        raise InputError(f"{path}: no cell; give the file three cell vectors")
+    v = None
+    if "velo" in atoms.arrays:
+        v = np.array(atoms.arrays["velo"], float)
+    elif "momenta" in atoms.arrays:
+        v = np.array(atoms.get_velocities() * fs, float)
+    pbc = atoms.pbc if atoms.pbc.any() else [True] * 3  # most formats do not say
+    return Structure(np.array(atoms.get_chemical_symbols()), np.array(atoms.positions),
+                     v, Cell(np.array(atoms.cell), np.array(pbc)), str(atoms.info.get("comment", "")))
+
+
+def _apart(path: Path, found: Structure) -> None:
+    from ase.neighborlist import primitive_neighbor_list
+
+    i, j, d = primitive_neighbor_list("ijd", found.cell.pbc, found.cell.h, found.x, CLOSEST)
+    if len(i):
+        k = int(np.argmin(d))
+        raise InputError(f"{path}: atoms {i[k] + 1} ({found.names[i[k]]}) and {j[k] + 1} ({found.names[j[k]]}) are "
+                         f"{d[k]:.3f} Å apart: on top of each other")
+
+
+def species_of(names: np.ndarray, elements: tuple[str, ...], path: str | Path) -> np.ndarray:
+    """(n,) names -> (n,) int32 index into `elements`. Raises InputError naming file, element and atom."""
+    index = {e: k for k, e in enumerate(elements)}
+    strange = {str(e): int(np.argmax(names == e)) + 1 for e in np.unique(names) if str(e) not in index}
+    if strange:
+        raise InputError(*(f"{path}: atom {i}: element {e} is not in the model deck ({' '.join(elements)})"
+                           for e, i in strange.items()))
+    return np.array([index[str(e)] for e in names], np.int32)
+
+
+def start_from_file(comm: MPI.Comm, path: str | Path, elements: tuple[str, ...],
+                    copies: tuple[int, int, int] = (1, 1, 1), strain: tuple[float, ...] = (0, 0, 0),
+                    shear: tuple[float, ...] = (0, 0, 0)) -> Start:
+    """Read a structure on rank 0 and make a share of its replicas on every rank.
+
+    Parameters
+    ----------
+    copies : how often the file's cell is repeated along a, b, c; gid = copy * n + row of the file
+    strain : a, b, c are stretched by 1 + strain
+    shear : degrees, added to alpha, beta, gamma; fractional coordinates stay
+
+    Raises InputError.
+    """
+    def read() -> tuple[Structure, np.ndarray]:
+        found = read_structure(path)
+        return found, species_of(found.names, elements, path)
+
+    unit, species = on_root(comm, read)
+    n, (nx, ny, nz) = len(species), copies
+    start, stop = block(n * nx * ny * nz, comm.size, comm.rank)
+    gid = np.arange(start, stop, dtype=np.int64)
+    copy, row = np.divmod(gid, n)
+    shift = np.stack([copy // (ny * nz), copy // nz % ny, copy % nz], axis=1)
+    x = unit.x[row] + unit.cell.cartesian(shift.astype(float))
+    cell = Cell(unit.cell.h * np.array(copies)[:, None], unit.cell.pbc)
+    if any(strain) or any(shear):
+        a, b, c, *angles = cell.parameters
+        new = (a * (1 + strain[0]), b * (1 + strain[1]), c * (1 + strain[2]), *(t + d for t, d in zip(angles, shear)))
+        s = cell.fractional(x)
+        cell = Cell(Cell.from_parameters(*new).h if any(shear) else cell.h * (1 + np.array(strain))[:, None], cell.pbc)
+        x = cell.cartesian(s)
+    return Start(gid, species[row], x, cell, n * nx * ny * nz, elements,
+                 v=None if unit.v is None else unit.v[row], source=str(path))
