@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 CHUNK = 4096  # items in one partial sum
-PAD = 16  # columns behind the last atom of x_sorted that may be read (never used), for whole vectors
 
 
 def n_chunks(n: int) -> int:
@@ -53,7 +52,7 @@ def _kernel(item: str, does: str, *arguments: str) -> Kernel:
 
 
 _GRID = (
-    "in x_sorted (3, n_all + PAD) float64 Å",
+    "in x_sorted (3, n_all) float64 Å",
     "in order (n_all) int32",
     "in cell (n_all) int32",
     "in cell_first (n_cells + 1) int64",
@@ -84,7 +83,7 @@ CONTRACT: dict[str, Kernel] = {
         "in gid (n) int64", "in first (n_segments + 1) int64", "inout order (n) int32"),
     "split_positions": _kernel(
         "atom", "x_sorted[a, k] = x[order[k], a]",
-        "in x (n_all, 3) float64 Å", "in order (n_all) int32", "out x_sorted (3, n_all + PAD) float64 Å"),
+        "in x (n_all, 3) float64 Å", "in order (n_all) int32", "out x_sorted (3, n_all) float64 Å"),
     "count_neighbors": _kernel(
         "atom", "number of rows other than i in the cells cell + runs[:, 0] .. cell + runs[:, 1] with r^2 < reach_sq",
         *_GRID, "out count (n_owned) int64"),

@@ -16,13 +16,13 @@ from rxmdnn.atoms import Edges
 from rxmdnn.backend import Backend
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
-from rxmdnn.kernels import PAD, n_chunks
+from rxmdnn.kernels import n_chunks
 
 GROW = 1.2
 MARGIN = 1e-9  # relative: cells are this much wider than the reach, for the rounding of slab numbers
 MAX_SLABS = 1 << 20  # along one axis; wider slabs beyond
 SORT_CHUNKS = 8  # of a counting sort, at most
-FINE = (1, 1, 1)  # cells in one reach along x, y, z
+FINE = (1, 1, 2)  # cells in one reach along x, y, z
 
 
 class _Buffers:
@@ -47,7 +47,7 @@ class _Grid:
     ----------
     cell  (n,)           int32  cell of each row
     first (n_cells + 1,) int64  order[first[c]:first[c + 1]] are the rows in cell c, ascending
-    order (n,)           int32
+    order (n,)     int32
     runs  (n_runs, 2)    int64  first and last cell of each run, relative to the cell of the center
     """
 
@@ -159,24 +159,29 @@ class NeighborList:
         species : (n_all,) int32
         n_owned : int
         """
-        take, backend, n_all = self._buffers.take, self.backend, len(x)
+        take, n_all = self._buffers.take, len(x)
+        self._search(x, n_owned)
+        m = len(self._neighbor)
+        self._reverse_first = take("reverse_first", (n_all + 1,), np.int64)
+        self._reverse = take("reverse", (m,), np.int64)
+        self.backend.sort_by_key(self._neighbor, take("reverse_work", (_sort_chunks(n_all), n_all), np.int64),
+                                 self._reverse_first, self._reverse)
+        self._slot = take("slot", (m,), np.int64)
+        self._x_ref = take("x_ref", (n_owned, 3), np.float64)
+        self._x_ref[:] = x[:n_owned]
+
+    def _search(self, x: np.ndarray, n_owned: int) -> None:
+        """The list itself: neighbor[first[i]:first[i + 1]] are the rows within reach of owned row i."""
+        take, backend = self._buffers.take, self.backend
         grid = _Grid(backend, x, self.reach, FINE, self._buffers)
-        x_sorted = take("x_sorted", (3, n_all + PAD), np.float64)
+        x_sorted = take("x_sorted", (3, len(x)), np.float64)
         backend.split_positions(x, grid.order, x_sorted)
         near = x_sorted, grid.order, grid.cell, grid.first, grid.runs, n_owned, self.reach**2
         count = take("count", (n_owned,), np.int64)
         backend.count_neighbors(*near, count)
         self._first = _starts(take("skin_first", (n_owned + 1,), np.int64), count)
-        m = int(self._first[-1])
-        self._neighbor = take("skin_neighbor", (m,), np.int32)
+        self._neighbor = take("skin_neighbor", (int(self._first[-1]),), np.int32)
         backend.fill_neighbors(*near, self._first, self._neighbor)
-        self._reverse_first = take("reverse_first", (n_all + 1,), np.int64)
-        self._reverse = take("reverse", (m,), np.int64)
-        backend.sort_by_key(self._neighbor, take("reverse_work", (_sort_chunks(n_all), n_all), np.int64),
-                            self._reverse_first, self._reverse)
-        self._slot = take("slot", (m,), np.int64)
-        self._x_ref = take("x_ref", (n_owned, 3), np.float64)
-        self._x_ref[:] = x[:n_owned]
         self.n_owned = n_owned
 
     def displacement_sq(self, x: np.ndarray) -> float:
@@ -270,7 +275,7 @@ def pairs(
         everything = x[row]
         everything[n:] += cell.cartesian(image[n:].astype(np.float64))
     neighbors = NeighborList(backend, np.array([[cutoff]]), 0.0)
-    neighbors.build(everything, np.zeros(len(everything), np.int32), n)
+    neighbors._search(everything, n)
     i = np.repeat(np.arange(n, dtype=np.int32), np.diff(neighbors._first))
     j = row[neighbors._neighbor]
     return i, j, image[neighbors._neighbor] + home[i] - home[j]

@@ -1,17 +1,10 @@
 """Every kernel of the CONTRACT in Numba, for the CPU. What the arguments are is stated in the CONTRACT."""
 
-from rxmdnn.kernels.cpu.edges import (
-    assemble,
-    count_edges,
-    count_neighbors,
-    fill_edges,
-    fill_neighbors,
-    lennard_jones,
-    virial,
-)
+from rxmdnn.kernels.cpu.edges import assemble, count_edges, fill_edges, lennard_jones, virial
 from rxmdnn.kernels.cpu.grid import bin_atoms, extent, mark_slabs, sort_by_key, sort_segments, split_positions
 from rxmdnn.kernels.cpu.motion import displacement, drift, kick, kinetic, pack, unpack_add
 from rxmdnn.kernels.cpu.random import gaussian, philox
+from rxmdnn.kernels.cpu.search import count_neighbors, fill_neighbors
 
 __all__ = [
     "assemble",

@@ -1,4 +1,7 @@
-"""How the kernels are compiled: in parallel, kept on disk, and never with fast-math."""
+"""How the kernels are compiled: in parallel, kept on disk, and never with fast-math.
+
+Numba's store on disk notices changes of a kernel's own file only, so what a kernel inlines is in the file with it.
+"""
 
 from numba import njit
 

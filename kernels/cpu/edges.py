@@ -1,47 +1,10 @@
-"""Neighbor lists, edges, and what is summed over edges."""
+"""Edges inside the cutoff, and what is summed over edges."""
 
 import numpy as np
 from numba import prange
 
 from rxmdnn.kernels import CHUNK
-from rxmdnn.kernels.cpu.compile import inline, kernel
-
-
-@inline
-def _hit(x_sorted, x, y, z, k, reach_sq):
-    """1 if the sorted atom k is within reach of (x, y, z), else 0."""
-    dx = x_sorted[0, k] - x
-    dy = x_sorted[1, k] - y
-    dz = x_sorted[2, k] - z
-    return np.int64(dx * dx + dy * dy + dz * dz < reach_sq)
-
-
-@kernel
-def count_neighbors(x_sorted, order, cell, cell_first, runs, n_owned, reach_sq, count):
-    for slot in prange(len(order)):
-        i = order[slot]
-        if i < n_owned:
-            x, y, z = x_sorted[0, slot], x_sorted[1, slot], x_sorted[2, slot]
-            found = np.int64(-1)
-            for r in range(len(runs)):
-                for k in range(cell_first[cell[i] + runs[r, 0]], cell_first[cell[i] + runs[r, 1] + 1]):
-                    found += _hit(x_sorted, x, y, z, k, reach_sq)
-            count[i] = found
-
-
-@kernel
-def fill_neighbors(x_sorted, order, cell, cell_first, runs, n_owned, reach_sq, first, neighbor):
-    """Without a branch on the distance: every candidate is written, and the next one overwrites a miss."""
-    for slot in prange(len(order)):
-        i = order[slot]
-        if i < n_owned:
-            x, y, z = x_sorted[0, slot], x_sorted[1, slot], x_sorted[2, slot]
-            at, end = first[i], first[i + 1]
-            for r in range(len(runs)):
-                for k in range(cell_first[cell[i] + runs[r, 0]], cell_first[cell[i] + runs[r, 1] + 1]):
-                    if at < end:
-                        neighbor[at] = order[k]
-                        at += _hit(x_sorted, x, y, z, k, reach_sq) & np.int64(k != slot)
+from rxmdnn.kernels.cpu.compile import kernel
 
 
 @kernel

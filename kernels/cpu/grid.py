@@ -85,10 +85,6 @@ def sort_segments(gid, first, order):
 
 @kernel
 def split_positions(x, order, x_sorted):
-    for k in prange(x_sorted.shape[1]):
-        if k < len(order):
-            for a in range(3):
-                x_sorted[a, k] = x[order[k], a]
-        else:
-            for a in range(3):
-                x_sorted[a, k] = 0.0
+    for k in prange(len(order)):
+        for a in range(3):
+            x_sorted[a, k] = x[order[k], a]

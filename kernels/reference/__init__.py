@@ -41,13 +41,12 @@ def sort_segments(gid, first, order):
 
 
 def split_positions(x, order, x_sorted):
-    x_sorted[:, :len(x)] = x[order].T
-    x_sorted[:, len(x):] = 0.0
+    x_sorted[:] = x[order].T
 
 
 def _neighbors(x_sorted, order, cell, cell_first, runs, n_owned, reach_sq):
-    x = np.empty((len(order), 3))
-    x[order] = x_sorted[:, :len(order)].T
+    x = np.empty((len(cell), 3))
+    x[order] = x_sorted.T
     for i in range(n_owned):
         near = [order[cell_first[cell[i] + lo]:cell_first[cell[i] + hi + 1]] for lo, hi in runs]
         row = np.concatenate(near)

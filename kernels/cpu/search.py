@@ -1,0 +1,182 @@
+"""Neighbor search: count and fill.
+
+Candidates are taken a vector at a time: ``_near`` compares WIDTH of them with the center, ``_keep`` packs those that
+passed. Both are LLVM vector code and compile on any CPU, but only AVX-512 packs in hardware; elsewhere a plain loop
+without a branch on the distance is used.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import config, prange, types
+from numba.core import cgutils
+from numba.core.codegen import get_host_cpu_features
+from numba.extending import intrinsic
+
+from rxmdnn.kernels.cpu.compile import inline, kernel
+
+WIDTH = 16  # lanes; the mask is one int32
+_BITS, _INT, _REAL = ir.IntType(WIDTH), ir.IntType(32), ir.DoubleType()
+_LANES = ir.VectorType(_INT, WIDTH)
+
+_features = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
+AVX512 = {"+avx512f", "+avx512vl", "+avx512dq"} <= set(_features.split(","))
+
+
+def _splat(builder, value, n):
+    """A vector of n copies of a value."""
+    vector = ir.VectorType(value.type, n)
+    lane = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(_INT, 0))
+    return builder.shuffle_vector(lane, ir.Constant(vector, ir.Undefined),
+                                  ir.Constant(ir.VectorType(_INT, n), [0] * n))
+
+
+def _load(builder, pointer, element, mask):
+    """The elements at a pointer whose lane is set in the mask; no other memory is touched."""
+    n = mask.type.count
+    vector = ir.VectorType(element, n)
+    load = builder.module.declare_intrinsic(
+        f"llvm.masked.load.v{n}{'f64' if element is _REAL else 'i32'}.p0", (),
+        ir.FunctionType(vector, [pointer.type, mask.type, vector]))
+    return builder.call(load, [pointer, mask, ir.Constant(vector, None)])
+
+
+def _row(context, builder, kind, array, row, k):
+    """Pointer to array[row, k] (array[k] where row is None) of a C-contiguous array."""
+    a = context.make_array(kind)(context, builder, array)
+    if row is None:
+        return builder.gep(a.data, [k])
+    columns = cgutils.unpack_tuple(builder, a.shape)[1]
+    return builder.gep(a.data, [builder.add(builder.mul(columns, ir.Constant(columns.type, row)), k)])
+
+
+@intrinsic
+def _near(typing, x_sorted, k, end, x, y, z, reach_sq):
+    """Mask (int32): bit b is set if k + b < end and the sorted atom k + b is within reach of (x, y, z)."""
+
+    def build(context, builder, signature, arguments):
+        array, k, end, *center, reach_sq = arguments
+        left = builder.sub(end, k)
+        left = builder.select(builder.icmp_signed("<", left, ir.Constant(left.type, WIDTH)), left,
+                              ir.Constant(left.type, WIDTH))
+        lane = ir.Constant(_LANES, list(range(WIDTH)))
+        present = builder.icmp_signed("<", lane, _splat(builder, builder.trunc(left, _INT), WIDTH))
+        half = WIDTH // 2
+        parts = []
+        for offset in (0, half):
+            lanes = ir.Constant(ir.VectorType(_INT, half), list(range(offset, offset + half)))
+            mask = builder.shuffle_vector(present, present, lanes)
+            r_sq = None
+            for axis in range(3):
+                at = builder.add(k, ir.Constant(k.type, offset))
+                u = _load(builder, _row(context, builder, signature.args[0], array, axis, at), _REAL, mask)
+                d = builder.fsub(u, _splat(builder, center[axis], half))
+                d_sq = builder.fmul(d, d)
+                r_sq = d_sq if r_sq is None else builder.fadd(r_sq, d_sq)
+            parts.append(builder.fcmp_ordered("<", r_sq, _splat(builder, reach_sq, half)))
+        inside = builder.shuffle_vector(parts[0], parts[1], ir.Constant(_LANES, list(range(WIDTH))))
+        return builder.zext(builder.bitcast(builder.and_(inside, present), _BITS), _INT)
+
+    return types.int32(x_sorted, types.int64, types.int64, *[types.float64] * 4), build
+
+
+@intrinsic
+def _bits(typing, mask):
+    """Number of bits set in a mask (int32), as int64."""
+
+    def build(context, builder, signature, arguments):
+        return builder.zext(builder.ctpop(arguments[0]), ir.IntType(64))
+
+    return types.int64(types.int32), build
+
+
+@intrinsic
+def _keep(typing, order, k, mask, neighbor, at):
+    """neighbor[at:] = order[k + b] for the bits b of the mask, ascending; nothing is written beyond the last."""
+
+    def build(context, builder, signature, arguments):
+        order, k, mask, neighbor, at = arguments
+        chosen = builder.bitcast(builder.trunc(mask, _BITS), ir.VectorType(ir.IntType(1), WIDTH))
+        value = _load(builder, _row(context, builder, signature.args[0], order, None, k), _INT, chosen)
+        target = _row(context, builder, signature.args[3], neighbor, None, at)
+        store = builder.module.declare_intrinsic(
+            f"llvm.masked.compressstore.v{WIDTH}i32", (),
+            ir.FunctionType(ir.VoidType(), [_LANES, target.type, chosen.type]))
+        builder.call(store, [value, target, chosen])
+        return context.get_dummy_value()
+
+    return types.void(order, types.int64, types.int32, neighbor, types.int64), build
+
+
+@inline
+def _hit(x_sorted, x, y, z, k, reach_sq):
+    """1 if the sorted atom k is within reach of (x, y, z), else 0."""
+    dx = x_sorted[0, k] - x
+    dy = x_sorted[1, k] - y
+    dz = x_sorted[2, k] - z
+    return np.int64(dx * dx + dy * dy + dz * dz < reach_sq)
+
+
+@inline
+def _count_plain(x_sorted, a, b, x, y, z, reach_sq):
+    found = np.int64(0)
+    for k in range(np.uint64(a), np.uint64(b)):
+        found += _hit(x_sorted, x, y, z, k, reach_sq)
+    return found
+
+
+@inline
+def _count_vector(x_sorted, a, b, x, y, z, reach_sq):
+    found = np.int64(0)
+    for k in range(a, b, WIDTH):
+        found += _bits(_near(x_sorted, k, b, x, y, z, reach_sq))
+    return found
+
+
+@inline
+def _fill_plain(x_sorted, order, a, b, x, y, z, reach_sq, neighbor, at, end):
+    """Without a branch on the distance: every candidate is written, and the next one overwrites a miss."""
+    for k in range(np.uint64(a), np.uint64(b)):
+        if at < end:
+            neighbor[at] = order[k]
+            at += _hit(x_sorted, x, y, z, k, reach_sq)
+    return at
+
+
+@inline
+def _fill_vector(x_sorted, order, a, b, x, y, z, reach_sq, neighbor, at, end):
+    for k in range(a, b, WIDTH):
+        mask = _near(x_sorted, k, b, x, y, z, reach_sq)
+        _keep(order, k, mask, neighbor, at)
+        at += _bits(mask)
+    return at
+
+
+_count, _fill = (_count_vector, _fill_vector) if AVX512 else (_count_plain, _fill_plain)
+
+
+@kernel
+def count_neighbors(x_sorted, order, cell, cell_first, runs, n_owned, reach_sq, count):
+    for slot in prange(len(cell)):
+        i = order[slot]
+        if i < n_owned:
+            x, y, z = x_sorted[0, slot], x_sorted[1, slot], x_sorted[2, slot]
+            found = np.int64(-1)
+            for r in range(len(runs)):
+                a, b = cell_first[cell[i] + runs[r, 0]], cell_first[cell[i] + runs[r, 1] + 1]
+                found += _count(x_sorted, a, b, x, y, z, reach_sq)
+            count[i] = found
+
+
+@kernel
+def fill_neighbors(x_sorted, order, cell, cell_first, runs, n_owned, reach_sq, first, neighbor):
+    for slot in prange(len(cell)):
+        i = order[slot]
+        if i < n_owned:
+            x, y, z = x_sorted[0, slot], x_sorted[1, slot], x_sorted[2, slot]
+            at, end = first[i], first[i + 1]
+            for r in range(len(runs)):
+                a, b = cell_first[cell[i] + runs[r, 0]], cell_first[cell[i] + runs[r, 1] + 1]
+                if a <= slot and slot < b:
+                    at = _fill(x_sorted, order, a, slot, x, y, z, reach_sq, neighbor, at, end)
+                    a = slot + 1
+                at = _fill(x_sorted, order, a, b, x, y, z, reach_sq, neighbor, at, end)
