@@ -8,6 +8,7 @@ once a center. The gradient is the chain backwards, without a graph; buffers are
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -169,8 +170,8 @@ class Allegro:
             chain.allocate(rows, new)
         ends = np.cumsum([0] + [chain.widths[-1] for chain in self._chains])
         self._h, self._d_h = new(rows, int(ends[-1])), new(rows, int(ends[-1]))
-        self._h_of = [self._h[:, a:b] for a, b in zip(ends[:-1], ends[1:])]
-        self._d_h_of = [self._d_h[:, a:b] for a, b in zip(ends[:-1], ends[1:])]
+        self._h_of = [self._h[:, a:b] for a, b in pairwise(ends)]
+        self._d_h_of = [self._d_h[:, a:b] for a, b in pairwise(ends)]
         self._h_to, self._d_h_to = [self._h[:, :b] for b in ends], [self._d_h[:, :b] for b in ends]
         self._e_ij = new(rows, 1)
         self._hidden_readout = new(rows, self._readout.widths[-1])

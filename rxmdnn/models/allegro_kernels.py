@@ -144,8 +144,7 @@ def layer_forward(is_first, l_0, first, i0, i1, species, center_type, norm, l_of
     b (n, q, U) OUT; v_next (m, d_out, U) OUT (last layer: scalars alone, d_out 1); s_next (m, U) OUT its scalars
     """
     u_n = term_weight.shape[1]
-    d_env, n_pairs, d_out = y.shape[1], m1_of_pair.shape[0], v_next.shape[1]
-    d_in = v.shape[1]
+    d_env, n_pairs, d_in = y.shape[1], m1_of_pair.shape[0], v.shape[1]
     environment = np.empty((d_env, u_n), y.dtype)
     row = np.empty((max(d_in, d_env), u_n), y.dtype)
     start = first[i0]
