@@ -143,7 +143,7 @@ class Trainer:
             self.step += 1
             tell(k + 1, len(todo))
         self.epoch += 1
-        row = {"epoch": float(self.epoch), "train_loss": self.total(*(sums / len(todo))), **self.validate(),
+        row = {"epoch": float(self.epoch), "train_loss": self.total(*(sums / len(todo)).tolist()), **self.validate(),
                "learning_rate": float(self.optimizer.param_groups[0]["lr"])}
         self.plateau.see(row["validation_loss"])
         if row["validation_loss"] < self.best:
