@@ -22,7 +22,7 @@ def n_chunks(n: int) -> int:
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument of a kernel: ``shape`` is empty for a number; ``role`` is in, out or inout."""
+    """One argument of a kernel: ``shape`` is empty for a number; ``role`` is in, out, inout or work (scratch)."""
 
     name: str
     shape: tuple[str, ...]
@@ -76,7 +76,7 @@ CONTRACT: dict[str, Kernel] = {
         "in slab (3, n_slabs) int32", "in shape (3) int64", "out cell (n) int32"),
     "sort_by_key": _kernel(
         "chunk of items", "stable counting sort: order[first[k]:first[k + 1]] are the items of key k, ascending",
-        "in key (n) int32", "out work (any, n_keys) int64", "out first (n_keys + 1) int64",
+        "in key (n) int32", "work work (n_parts, n_keys) int64", "out first (n_keys + 1) int64",
         "out order (n) int32|int64"),
     "sort_segments": _kernel(
         "segment", "sort order[first[k]:first[k + 1]] by gid[order]",

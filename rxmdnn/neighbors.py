@@ -96,8 +96,9 @@ def _sort_chunks(n: int) -> int:
 
 
 def spatial_order(backend: Backend, x: np.ndarray, gid: np.ndarray, width: float) -> np.ndarray:
-    """Permutation that sorts atoms by cell of the given width, and by gid inside a cell.
+    """Permutation that sorts atoms by cell of the given width along a space-filling curve, and by gid inside a cell.
 
+    Rows that are near in memory are then near in space, which is worth a factor in everything that runs over edges.
     It is a pure function of the set of (x, gid): the rows' present order has no influence.
 
     Parameters
@@ -110,9 +111,25 @@ def spatial_order(backend: Backend, x: np.ndarray, gid: np.ndarray, width: float
     -------
     rows : (n,) int32: the sorted atoms are x[rows], gid[rows].
     """
-    grid = _Grid(backend, x, width, (1, 1, 1), _Buffers(backend.xp))
+    buffers = _Buffers(backend.xp)
+    grid = _Grid(backend, x, width, (1, 1, 1), buffers)
+    n_cells = len(grid.first) - 1
+    rank = backend.xp.empty(n_cells, np.int32)
+    rank[_curve(grid.shape)] = backend.xp.arange(n_cells, dtype=np.int32)
+    backend.sort_by_key(rank[grid.cell], buffers.take("cell_work", (_sort_chunks(len(x)), n_cells), np.int64),
+                        grid.first, grid.order)
     backend.sort_segments(gid, grid.first, grid.order)
     return grid.order
+
+
+def _curve(shape: np.ndarray) -> np.ndarray:
+    """Cells of a grid along Morton's curve (bits of the three coordinates interleaved)."""
+    code = np.zeros(tuple(shape), np.int64)
+    for a in range(3):
+        k = np.arange(shape[a])
+        spread = sum(((k >> b) & 1) << (3 * b + 2 - a) for b in range(int(shape[a]).bit_length()))
+        code += np.asarray(spread).reshape([-1 if d == a else 1 for d in range(3)])
+    return np.argsort(code, axis=None, kind="stable")
 
 
 class NeighborList:

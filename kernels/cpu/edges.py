@@ -11,8 +11,8 @@ from rxmdnn.kernels.cpu.compile import kernel
 def count_edges(x, species, cutoff_sq, skin_first, skin_neighbor, slot, count):
     for i in prange(len(count)):
         found = np.int64(0)
-        for e in range(skin_first[i], skin_first[i + 1]):
-            j = skin_neighbor[e]
+        for e in range(np.uint64(skin_first[i]), np.uint64(skin_first[i + 1])):
+            j = np.uint32(skin_neighbor[e])
             dx = x[j, 0] - x[i, 0]
             dy = x[j, 1] - x[i, 1]
             dz = x[j, 2] - x[i, 2]
@@ -24,34 +24,42 @@ def count_edges(x, species, cutoff_sq, skin_first, skin_neighbor, slot, count):
 
 @kernel
 def fill_edges(x, skin_first, skin_neighbor, first, slot, center, neighbor, r_ij):
+    """Without a branch on the distance: every candidate is written, and the next one overwrites a miss."""
     for i in prange(len(first) - 1):
-        for e in range(skin_first[i], skin_first[i + 1]):
-            if slot[e] >= 0:
-                p = first[i] + slot[e]
-                j = skin_neighbor[e]
-                slot[e] = p
-                center[p] = i
-                neighbor[p] = j
-                for a in range(3):
-                    r_ij[p, a] = x[j, a] - x[i, a]
+        at, end = np.uint64(first[i]), np.uint64(first[i + 1])
+        for e in range(np.uint64(skin_first[i]), np.uint64(skin_first[i + 1])):
+            if at < end:
+                j = np.uint32(skin_neighbor[e])
+                inside = slot[e] >= 0
+                slot[e] = np.int64(at) if inside else -1
+                center[at] = i
+                neighbor[at] = j
+                r_ij[at, 0] = x[j, 0] - x[i, 0]
+                r_ij[at, 1] = x[j, 1] - x[i, 1]
+                r_ij[at, 2] = x[j, 2] - x[i, 2]
+                at += np.uint64(inside)
 
 
 @kernel
 def assemble(g_ij, first, reverse_first, reverse, slot, f):
-    n_owned = len(first) - 1
+    """A skin edge outside the cutoff adds 0 times edge 0: a branch there would be mispredicted every other time."""
+    n_owned = len(first) - 1 if len(g_ij) else 0
     for i in prange(len(f)):
         fx = fy = fz = 0.0
         if i < n_owned:
-            for e in range(first[i], first[i + 1]):
+            for e in range(np.uint64(first[i]), np.uint64(first[i + 1])):
                 fx += g_ij[e, 0]
                 fy += g_ij[e, 1]
                 fz += g_ij[e, 2]
-        for k in range(reverse_first[i], reverse_first[i + 1]):
-            e = slot[reverse[k]]
-            if e >= 0:
-                fx -= g_ij[e, 0]
-                fy -= g_ij[e, 1]
-                fz -= g_ij[e, 2]
+        if n_owned:
+            for k in range(np.uint64(reverse_first[i]), np.uint64(reverse_first[i + 1])):
+                e = slot[np.uint64(reverse[k])]
+                inside = e >= 0
+                p = np.uint64(e) if inside else np.uint64(0)
+                gx, gy, gz = g_ij[p, 0], g_ij[p, 1], g_ij[p, 2]
+                fx -= gx if inside else 0.0
+                fy -= gy if inside else 0.0
+                fz -= gz if inside else 0.0
         f[i, 0] = fx
         f[i, 1] = fy
         f[i, 2] = fz

@@ -46,8 +46,8 @@ def sort_by_key(key, work, first, order):
     size = (len(key) + chunks - 1) // chunks
     for c in prange(chunks):
         work[c] = 0
-        for i in range(c * size, min((c + 1) * size, len(key))):
-            work[c, key[i]] += 1
+        for i in range(np.uint64(c * size), np.uint64(min((c + 1) * size, len(key)))):
+            work[c, np.uint32(key[i])] += 1
     start = np.int64(0)
     for k in range(keys):
         first[k] = start
@@ -57,9 +57,10 @@ def sort_by_key(key, work, first, order):
             start += here
     first[keys] = start
     for c in prange(chunks):
-        for i in range(c * size, min((c + 1) * size, len(key))):
-            order[work[c, key[i]]] = i
-            work[c, key[i]] += 1
+        for i in range(np.uint64(c * size), np.uint64(min((c + 1) * size, len(key)))):
+            k = np.uint32(key[i])
+            order[np.uint64(work[c, k])] = i
+            work[c, k] += 1
 
 
 @serial
