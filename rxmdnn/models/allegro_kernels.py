@@ -259,3 +259,86 @@ def sum_edges(e_ij, first, i0, i1, species, center_type, factor, shift, e_i):
         for edge in range(first[i], first[i + 1]):
             total += e_ij[edge - start, 0]
         e_i[i] = shift[t] + factor[t] * total
+
+
+@jit
+def apply_operator(operator, center, v, m_from, m_to, out):
+    """out[e, m_to[q]] += operator[center[e], q] v[e, m_from[q]], channel by channel.
+
+    Parameters
+    ----------
+    operator (n, q, U); center (m,) int64; v (m, D, U); m_from, m_to (q,) int64; out (m, D', U) OUT, zero before
+    """
+    for e in range(v.shape[0]):
+        i = center[e]
+        for q in range(m_from.shape[0]):
+            m1, m3 = m_from[q], m_to[q]
+            for u in range(v.shape[2]):
+                out[e, m3, u] += operator[i, q, u] * v[e, m1, u]
+
+
+@jit
+def collect_operator(v, g, center, m_from, m_to, out):
+    """out[center[e], q] += v[e, m_from[q]] g[e, m_to[q]], channel by channel.
+
+    Parameters
+    ----------
+    v (m, D, U); g (m, D', U); center (m,) int64; m_from, m_to (q,) int64; out (n, q, U) OUT, zero before
+    """
+    for e in range(v.shape[0]):
+        i = center[e]
+        for q in range(m_from.shape[0]):
+            m1, m3 = m_from[q], m_to[q]
+            for u in range(v.shape[2]):
+                out[i, q, u] += v[e, m1, u] * g[e, m3, u]
+
+
+@jit
+def weigh_harmonics(w, y, row, l_of_m, out):
+    """out[row[e], m] += w[e, l(m)] y[e, m].
+
+    Parameters
+    ----------
+    w (m, R, U); y (m, D); row (m,) int64: the edge itself, or its center; l_of_m (D,) int64; out (rows, D, U) OUT, zero
+    before
+    """
+    for e in range(w.shape[0]):
+        i = row[e]
+        for m in range(y.shape[1]):
+            y_m, l_m = y[e, m], l_of_m[m]
+            for u in range(w.shape[2]):
+                out[i, m, u] += y_m * w[e, l_m, u]
+
+
+@jit
+def harmonic_moments(y, g, row, l_of_m, out):
+    """out[e, l(m)] += y[e, m] g[row[e], m].
+
+    Parameters
+    ----------
+    y (m, D); g (rows, D, U); row (m,) int64; l_of_m (D,) int64; out (m, R, U) OUT, zero before
+    """
+    for e in range(y.shape[0]):
+        i = row[e]
+        for m in range(y.shape[1]):
+            y_m, l_m = y[e, m], l_of_m[m]
+            for u in range(g.shape[2]):
+                out[e, l_m, u] += y_m * g[i, m, u]
+
+
+@jit
+def channel_products(w, g, row, l_of_m, out):
+    """out[e, m] = Σ_u w[e, l(m), u] g[row[e], m, u].
+
+    Parameters
+    ----------
+    w (m, R, U); g (rows, D, U); row (m,) int64; l_of_m (D,) int64; out (m, D) OUT
+    """
+    for e in range(w.shape[0]):
+        i = row[e]
+        for m in range(l_of_m.shape[0]):
+            l_m = l_of_m[m]
+            total = w[e, l_m, 0] * g[i, m, 0]
+            for u in range(1, w.shape[2]):
+                total += w[e, l_m, u] * g[i, m, u]
+            out[e, m] = total

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from rxmdnn.errors import InputError
 from rxmdnn.models.clebsch_gordan import product_tables
+from rxmdnn.models.tensor_ops import ApplyOperator, WeighHarmonics
 from rxmdnn.models.zbl import zbl_pair_energy
 
 
@@ -200,6 +201,10 @@ class AllegroNetwork(nn.Module):
     ----------
     config : AllegroConfig
     dtype : torch.float32 or torch.float64, of the weights; geometry, scale and shift are float64 always.
+
+    Attributes
+    ----------
+    plain : True makes every operation torch's own, as on a GPU; otherwise the products run in compiled loops.
     """
 
     bessel: Tensor
@@ -213,6 +218,7 @@ class AllegroNetwork(nn.Module):
     def __init__(self, config: AllegroConfig, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.config = c = config
+        self.plain = False
         self.tables = product_tables(c.l_max, c.parity, c.n_layers)
         t, n_env = len(c.elements), (c.l_max + 1) * c.n_tensor
         generator = torch.Generator().manual_seed(c.seed)
@@ -277,6 +283,12 @@ class AllegroNetwork(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.center_embed.dtype
 
+    def _weigh(self, w: Tensor, y: Tensor, row: Tensor, rows: int) -> Tensor:
+        """G[row[e], m] = Σ_e w[e, l(m)] Y[e, m], (rows, D, U)."""
+        if self.plain or y.is_cuda:
+            return y.new_zeros(rows, y.shape[1], w.shape[2]).index_add(0, row, w[:, self._l_of_m] * y[:, :, None])
+        return WeighHarmonics.apply(w, y, row, self._l_of_m, rows)
+
     def _product(self, k: int, v: Tensor, a: Tensor, center: Tensor) -> Tensor:
         """Layer k's V'[e, m3, u] = Σ_t c W[path, u] V[e, m1, u] A[center, m2, u]; environment and paths first."""
         table = self.tables[k]
@@ -287,7 +299,9 @@ class AllegroNetwork(nn.Module):
         terms = a[:, of("m2")] * (self.path_weights[k][of("path")] * of("coefficient")[:, None])
         b = a.new_zeros(len(a), len(table.pairs), a.shape[2]).index_add(1, of("pair"), terms)
         m1, m3 = of("pairs").unbind(1)
-        return v.new_zeros(len(v), table.d_out, v.shape[2]).index_add(1, m3, v[:, m1] * b[center])
+        if self.plain or v.is_cuda:
+            return v.new_zeros(len(v), table.d_out, v.shape[2]).index_add(1, m3, v[:, m1] * b[center])
+        return ApplyOperator.apply(b, v, center, m1, m3, table.d_out)
 
     def forward(self, r_ij: Tensor, center: Tensor, species_center: Tensor, species_neighbor: Tensor) -> Tensor:
         """Energies of the centers.
@@ -309,16 +323,15 @@ class AllegroNetwork(nn.Module):
         x = r * self.inv_cutoff[of_edge, species_neighbor]
         radial = (torch.sinc(x[:, None] * self.bessel) * self.bessel).to(self.dtype) * envelope(
             x, c.envelope_p).to(self.dtype)[:, None]
-        y = spherical_harmonics(c.l_max, r_ij / r[:, None]).to(self.dtype)[:, :, None]
+        y = spherical_harmonics(c.l_max, r_ij / r[:, None]).to(self.dtype)
         types = torch.cat([self.center_embed[of_edge], self.neighbor_embed[species_neighbor]], dim=-1)
         h = self.embed(types * self.basis(radial))
-        v = self.tensor_embed(h).view(m, -1, c.n_tensor)[:, self._l_of_m] * y
+        v = self._weigh(self.tensor_embed(h).view(m, -1, c.n_tensor), y, torch.arange(m, device=y.device), m)
         latent = self.project(h)
         z = [latent[:, : c.n_scalar]]
         norm = self.norm[species_center][:, None]
         for k, mlp in enumerate(self.latents):
-            a = latent[:, c.n_scalar :].view(m, -1, c.n_tensor)[:, self._l_of_m] * y
-            a = a.new_zeros(n, a.shape[1], c.n_tensor).index_add(0, center, a) * norm[:, :, None]
+            a = self._weigh(latent[:, c.n_scalar :].view(m, -1, c.n_tensor), y, center, n) * norm[:, :, None]
             v = self._product(k, v, a, center)
             latent = mlp(torch.cat([*z, v[:, 0]], dim=-1))
             z.append(latent[:, : c.n_scalar])

@@ -199,20 +199,21 @@ def test_elements_map_by_name():
         Allegro(net, ("H", "Xe", "C"), name="water.rxnn")
 
 
+def force_loss(net, edges, species):
+    """Σ |g_ij|² + (Σ e_i)², a function of the weights through first derivatives."""
+    center, neighbor, types = (torch.from_numpy(a.astype(np.int64)) for a in (edges.center, edges.neighbor, species))
+    r_ij = torch.from_numpy(edges.r_ij).requires_grad_()
+    e_i = net(r_ij, center, types, types[neighbor])
+    (g_ij,) = torch.autograd.grad(e_i.sum(), r_ij, create_graph=True)
+    return g_ij.square().sum() + e_i.sum().square()
+
+
 def test_second_derivatives_for_force_training():
     net = network(l_max=2)
     x, species = cluster(12)
     edges = edges_of(x)
-    center, neighbor, types = (torch.from_numpy(a.astype(np.int64)) for a in (edges.center, edges.neighbor, species))
-
-    def loss():
-        r_ij = torch.from_numpy(edges.r_ij).requires_grad_()
-        e_i = net(r_ij, center, types, types[neighbor])
-        (g_ij,) = torch.autograd.grad(e_i.sum(), r_ij, create_graph=True)
-        return g_ij.square().sum()
-
     parameters = list(net.parameters())
-    gradient = torch.autograd.grad(loss(), parameters)
+    gradient = torch.autograd.grad(force_loss(net, edges, species), parameters)
     generator = torch.Generator().manual_seed(2)
     direction = [torch.randn(p.shape, dtype=p.dtype, generator=generator) for p in parameters]
     h, values = 1e-5, []
@@ -220,9 +221,25 @@ def test_second_derivatives_for_force_training():
         with torch.no_grad():
             for p, d in zip(parameters, direction):
                 p += s * d
-        values.append(loss().item())
+        values.append(force_loss(net, edges, species).item())
     exact = sum((g * d).sum() for g, d in zip(gradient, direction)).item()
     assert (values[0] - values[1]) / (2 * h) == pytest.approx(exact, rel=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{"l_max": 1}, {"l_max": 3, "n_layers": 3}, {"parity": False, "l_max": 2}], ids=str)
+def test_compiled_products_equal_plain_torch(settings):
+    net = network(**settings)
+    x, species = cluster()
+    edges = edges_of(x)
+    shuffled = np.random.default_rng(3).permutation(len(edges.center))
+    mixed = Edges(edges.center[shuffled], edges.neighbor[shuffled], edges.r_ij[shuffled], edges.first)
+    results = []
+    for net.plain, some in ((True, edges), (False, edges), (False, mixed)):
+        loss = force_loss(net, some, species)
+        results.append([loss.detach(), *torch.autograd.grad(loss, list(net.parameters()))])
+    for other in results[1:]:
+        for a, b in zip(results[0], other):
+            assert (a - b).abs().max() < 1e-11 * a.abs().max()
 
 
 def test_same_seed_same_weights():
