@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 import torch
@@ -163,9 +164,6 @@ class Linear(nn.Module):
     def matrix(self) -> Tensor:
         return self.weight * self.alpha
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x @ self.matrix()
-
 
 class MLP(nn.Module):
     """Linear, [SiLU, Linear] · depth; gain 1 for the first, √2 for the later ones."""
@@ -177,10 +175,26 @@ class MLP(nn.Module):
         self.linears = nn.ModuleList(Linear(a, b, math.sqrt(2) if k else 1.0, generator, dtype)
                                      for k, (a, b) in enumerate(pairwise(sizes)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        for k, linear in enumerate(self.linears):
-            x = linear(nn.functional.silu(x) if k else x)
-        return x
+    def forward(self, parts: list[Tensor], widths: list[int]) -> list[Tensor]:
+        """The input joined from ``parts``, the output parted in ``widths``; neither is ever one array."""
+        first, *between = (cast(Linear, linear).matrix() for linear in self.linears)
+        if not between:
+            return [_joined_product(parts, matrix) for matrix in first.split(widths, dim=1)]
+        *between, last = between
+        x = _joined_product(parts, first)
+        for matrix in between:
+            x = nn.functional.silu(x) @ matrix
+        x = nn.functional.silu(x)
+        return [x @ matrix for matrix in last.split(widths, dim=1)]
+
+
+def _joined_product(parts: list[Tensor], matrix: Tensor) -> Tensor:
+    """torch.cat(parts, 1) @ matrix."""
+    rows = matrix.split([p.shape[1] for p in parts])
+    out = parts[0] @ rows[0]
+    for part, some in zip(parts[1:], rows[1:]):
+        out = torch.addmm(out, part, some)
+    return out
 
 
 def _uniform(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
@@ -325,17 +339,19 @@ class AllegroNetwork(nn.Module):
             x, c.envelope_p).to(self.dtype)[:, None]
         y = spherical_harmonics(c.l_max, r_ij / r[:, None]).to(self.dtype)
         types = torch.cat([self.center_embed[of_edge], self.neighbor_embed[species_neighbor]], dim=-1)
-        h = self.embed(types * self.basis(radial))
-        v = self._weigh(self.tensor_embed(h).view(m, -1, c.n_tensor), y, torch.arange(m, device=y.device), m)
-        latent = self.project(h)
-        z = [latent[:, : c.n_scalar]]
+        n_env = (c.l_max + 1) * c.n_tensor
+        (h,) = self.embed([types * (radial @ self.basis.matrix())], [c.n_scalar])
+        w = (h @ self.tensor_embed.matrix()).view(m, -1, c.n_tensor)
+        v = self._weigh(w, y, torch.arange(m, device=y.device), m)
+        z, env = ([h @ matrix] for matrix in self.project.matrix().split([c.n_scalar, n_env], dim=1))
         norm = self.norm[species_center][:, None]
         for k, mlp in enumerate(self.latents):
-            a = self._weigh(latent[:, c.n_scalar :].view(m, -1, c.n_tensor), y, center, n) * norm[:, :, None]
+            a = self._weigh(env[0].view(m, -1, c.n_tensor), y, center, n) * norm[:, :, None]
             v = self._product(k, v, a, center)
-            latent = mlp(torch.cat([*z, v[:, 0]], dim=-1))
-            z.append(latent[:, : c.n_scalar])
-        e_ij = self.readout(torch.cat(z, dim=-1))
+            scalar = v[:, 0] if k < c.n_layers - 1 else v.squeeze(1)
+            latent, *env = mlp([*z, scalar], [c.n_scalar, n_env] if k < c.n_layers - 1 else [c.n_scalar])
+            z.append(latent)
+        (e_ij,) = self.readout(z, [1])
         e_i = (e_ij.new_zeros(n, 1).index_add(0, center, e_ij) * norm / math.sqrt(2))[:, 0].double()
         e_i = self.shift[species_center] + self.scale[species_center] * e_i
         if c.zbl:

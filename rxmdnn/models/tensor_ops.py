@@ -3,8 +3,8 @@
 Both are trilinear, so a derivative is again one of a few contractions of the same three arrays: each function's
 backward calls the others, and their derivatives come for free.
 
-Operator on features:      V'[e, m3] = Σ_q B[c(e), q] V[e, m1_q];  its partners: B's gradient, and V's (m1, m3 exchanged).
-Weights times harmonics:   G[row(e), m] = Σ_e w[e, l(m)] Y[e, m];   its partners: w's gradient and Y's.
+Operator on features:     V'[e, m3] = Σ_q B[c(e), q] V[e, m1_q]; its partners: B's gradient, V's (m1, m3 exchanged).
+Weights times harmonics:  G[row(e), m] = Σ_e w[e, l(m)] Y[e, m]; its partners: w's gradient and Y's.
 """
 
 from __future__ import annotations

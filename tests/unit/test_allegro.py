@@ -226,7 +226,7 @@ def test_second_derivatives_for_force_training():
     assert (values[0] - values[1]) / (2 * h) == pytest.approx(exact, rel=1e-6)
 
 
-@pytest.mark.parametrize("settings", [{"l_max": 1}, {"l_max": 3, "n_layers": 3}, {"parity": False, "l_max": 2}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"l_max": 3, "n_layers": 3}, {"parity": False, "l_max": 2}], ids=str)
 def test_compiled_products_equal_plain_torch(settings):
     net = network(**settings)
     x, species = cluster()
