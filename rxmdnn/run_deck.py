@@ -103,6 +103,7 @@ RUN = (
                             for a in "xyz"), "the start is stretched by 1 + e along its cell vectors a, b, c"),
     Keyword("shear", tuple(Value(f"d_{a}", "float", 0.0, "degrees") for a in ("alpha", "beta", "gamma")),
             "added to the angles of the start's cell"),
+    Keyword("json", (Value("file", "path", None),), "also write the PERFORMANCE figures to this file"),
     Keyword("CG_tol", (Value("ftol", "float", 1e-6, "kcal/mol per atom", positive),), "when mdmode 10 has converged"),
     Keyword("verbose", (Value("on", "bool", False),), "say more in the log"),
     Keyword("efield", (Value("direction", "int", 1), Value("strength", "float", 0.0, "V/Å")), "electric field",

@@ -88,6 +88,7 @@ class Simulation:
     schedule: Schedule
     n_global: int
     step: int = 0
+    time_0: float = 0.0  # fs, at step 0
     on_print: Callable[[Thermo], None] = lambda thermo: None
     writers: list[tuple[int, Callable[[Thermo], None]]] = field(default_factory=list)
     stopping: bool = False
@@ -104,7 +105,7 @@ class Simulation:
         stress = -(motion + self.forces.virial()) / self.cell.volume * GPA_PER_EV_A3
         now = perf_counter()
         seconds, self._printed = now - self._printed, now
-        return Thermo(self.step, self.step * self.schedule.dt, potential, kinetic,
+        return Thermo(self.step, self.time_0 + self.step * self.schedule.dt, potential, kinetic,
                       self.kinetics.temperature_of(kinetic), stress, self.forces.spread(self.atoms), seconds)
 
     def _sound(self, thermo: Thermo) -> None:

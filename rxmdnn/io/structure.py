@@ -57,6 +57,11 @@ class Start:
     exact: bool = False
     source: str = ""
 
+    @property
+    def continued(self) -> bool:
+        """Whether an earlier run's outputs go on here."""
+        return self.f is not None or self.step > 0
+
     def atoms(self) -> Atoms:
         """As owned atoms, not yet at their owners; missing arrays are zero."""
         atoms = Atoms.of(self.gid, self.species, self.x, self.v, self.image, self.f)
@@ -131,7 +136,8 @@ def _by_ase(path: Path) -> Structure:
     from ase.units import fs
 
     try:
-        atoms: Any = ase.io.read(path)
+        # ASE would otherwise broadcast over all ranks by itself
+        atoms: Any = ase.io.read(path, parallel=False)
     except OSError:
         raise
     except Exception as error:  # ASE's readers raise whatever their parsing met

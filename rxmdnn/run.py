@@ -1,0 +1,229 @@
+"""``rxmdnn run``: from decks and a start to a trajectory. Reads as the story of a run; the parts are elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numba
+import numpy as np
+from mpi4py import MPI
+from tqdm import tqdm
+
+import rxmdnn
+from rxmdnn import backend as backends
+from rxmdnn.backend import Backend
+from rxmdnn.deck import help_page
+from rxmdnn.domain import Domain
+from rxmdnn.errors import InputError
+from rxmdnn.forces import Forces
+from rxmdnn.io.checkpoint import write_checkpoint
+from rxmdnn.io.frame import FRAME_WRITERS, Frame
+from rxmdnn.io.h5md import H5MD
+from rxmdnn.io.log import Log
+from rxmdnn.io.rxff import write_rxff
+from rxmdnn.io.start import Start, read_start
+from rxmdnn.models.interface import Potential
+from rxmdnn.models.mixture import Mixture
+from rxmdnn.models.pair import LennardJones, Null
+from rxmdnn.neighbors import NeighborList
+from rxmdnn.parallel import on_root, together
+from rxmdnn.run_deck import RUN, ModelLine, Run, read_run
+from rxmdnn.simulation import Schedule, Simulation, Thermo
+from rxmdnn.timers import Timers
+from rxmdnn.units import EV_PER_KCAL_MOL
+
+USAGE = "usage: [mpirun -np N] rxmdnn run [--rxmdin rxmd.in] [--outDir DAT] [--json F] [flags over the deck]\n"
+
+
+def main(argv: Sequence[str], comm: MPI.Comm) -> None:
+    """Run a deck on all ranks of ``comm``."""
+    if any(word in ("-h", "--help") for word in argv):
+        if comm.rank == 0:
+            print(USAGE + "\nEvery keyword of the deck is also a flag, --keyword values:\n\n" + help_page(RUN))
+        return
+    run = on_each(comm, lambda: read_run(argv, comm.size))
+    backend = on_each(comm, lambda: backends.make(run.deck["backend"].name))
+    set_threads(comm, run.deck["threads"].n)
+    potential = on_each(comm, lambda: make_potential(run, backend))
+    start = read_start(comm, run)
+    simulation = make_simulation(comm, run, backend, potential, start)
+    outputs = Outputs(comm, run, start, simulation)
+    outputs.begin(start)
+    quiet = comm.rank > 0 or not sys.stderr.isatty()
+    began = perf_counter()
+    with tqdm(total=simulation.schedule.stop, initial=simulation.step, unit="step", disable=quiet) as bar:
+        for _ in simulation.steps(restarted=start.f is not None):
+            bar.update()
+    outputs.end(start.step, perf_counter() - began)
+
+
+def on_each(comm: MPI.Comm, make: Any) -> Any:
+    """What every rank makes for itself; one rank's failure is everyone's."""
+    with together(comm):
+        made = make()
+    return made
+
+
+def set_threads(comm: MPI.Comm, wanted: int) -> int:
+    """Threads of this rank: as the deck says, or the machine's cores shared out among its ranks."""
+    machine = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # A launcher that pins ranks has shared the cores out already.
+    shared = max(machine.allgather(cores)) < (os.cpu_count() or 1) or machine.size == 1
+    n = wanted or max(1, cores if shared else cores // machine.size)
+    machine.Free()
+    numba.set_num_threads(min(n, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    return n
+
+
+def make_potential(run: Run, backend: Backend) -> Potential:
+    """The models of rxmdnn.in over the run's elements; every line that fails is reported."""
+    members, faults = [], []
+    for line in run.models:
+        try:
+            members.append(_member(line, run, backend))
+        except InputError as error:
+            faults += [line.fault(text) for text in error.faults]
+    if faults:
+        raise InputError(*faults)
+    return members[0] if len(members) == 1 and run.weights == (1.0,) else Mixture(members, run.weights)
+
+
+def _member(line: ModelLine, run: Run, backend: Backend) -> Potential:
+    if line.kind == "lj":
+        return LennardJones(backend, run.elements, **line.parameters)
+    if line.kind == "null":
+        return Null(run.elements, **line.parameters)
+    from rxmdnn.models.allegro import Allegro  # torch, only where a network runs
+
+    return Allegro.load(line.parameters["file"], run.elements, run.deck["precision"].network)
+
+
+def make_simulation(comm: MPI.Comm, run: Run, backend: Backend, potential: Potential, start: Start) -> Simulation:
+    """Decompose the start over the ranks and give it velocities where it has none."""
+    deck, mass = run.deck, np.array(run.masses)
+    neighbors = NeighborList(backend, potential.cutoff, deck["skin"].skin)
+    with together(comm):
+        domain = Domain(comm, backend, start.cell, tuple(deck["processors"]), neighbors.reach)
+    atoms = start.atoms()
+    same = start.exact and start.state.get("grid") == domain.grid.tolist()
+    if not same:
+        domain.distribute(atoms)
+    n_steps, dt, treq = deck["time"].ntime_step, deck["time"].dt, deck["temperature"].treq
+    begin = start.state.get("begin", start.step)
+    if begin + n_steps <= start.step:  # that run was finished: go on from it
+        begin = start.step
+    ramp = tuple(deck["tramp"]) if deck["tramp"].t0 is not None else (treq, treq)
+    schedule = Schedule(dt, begin + n_steps, deck["mdmode"].mode, ramp, deck["temperature"].vsfact,
+                        deck["temperature"].sstep, deck["io_step"].pstep, deck["seed"].number, start=begin,
+                        tolerance=deck["CG_tol"].ftol * EV_PER_KCAL_MOL)
+    simulation = Simulation(comm, backend, start.cell, domain, Forces(domain, neighbors, potential, Timers()), atoms,
+                            mass, schedule, start.n_global, step=start.step, time_0=start.time - start.step * dt)
+    if start.v is None or (deck["random_velocity"].draw and start.f is None):
+        simulation.kinetics.draw(atoms, ramp[0], schedule.seed, start.step)
+    return simulation
+
+
+@dataclass
+class Outputs:
+    """What a run writes, and when: log, frames, trajectory, checkpoints."""
+
+    comm: MPI.Comm
+    run: Run
+    start: Start
+    simulation: Simulation
+
+    def __post_init__(self) -> None:
+        deck, simulation, folder = self.run.deck, self.simulation, self.run.folder
+        continued = self.start.step if self.start.continued else None
+        if continued is None:
+            on_root(self.comm, lambda: set_aside(folder, self.start.source))
+        self.log = Log(self.comm, folder, deck["units"].energy, continued)
+        simulation.on_print = self.log.thermo
+        kinds = [write for name, write in FRAME_WRITERS.items() if getattr(deck["io_type"], name)]
+        trajectory = H5MD(self.comm, folder / "trajectory.h5", continued)
+        simulation.writers = [
+            (deck["io_step"].fstep, lambda thermo: [write(self.frame(thermo), folder) for write in kinds]),
+            (deck["h5md"].nstep, lambda thermo: trajectory.write(self.frame(thermo))),
+            (deck["checkpoint"].nstep or simulation.schedule.stop, self.checkpoint),
+        ]
+
+    def frame(self, thermo: Thermo) -> Frame:
+        s = self.simulation
+        gx, gy, gz = map(int, s.domain.grid)
+        return Frame(self.comm, s.atoms, s.cell, s.n_global, self.run.elements, self.run.masses, thermo.step,
+                     thermo.time, thermo.potential, thermo.kinetic, thermo.temperature, thermo.stress, (gx, gy, gz))
+
+    def checkpoint(self, thermo: Thermo) -> None:
+        """Write it, and rebuild the list next: the restarted run will, and both must go on with the same bits."""
+        s, frame = self.simulation, self.frame(thermo)
+        state = {"begin": s.schedule.start, "grid": s.domain.grid.tolist()}
+        write_rxff(self.comm, self.run.folder / "rxff.bin", s.atoms, s.cell, thermo.step, frame.grid)
+        write_checkpoint(frame, self.run.folder, state, self.run.deck.echo())
+        s.forces.stale = True
+
+    def begin(self, start: Start) -> None:
+        """The header of the log: what will be done, by what, with which settings."""
+        s, run = self.simulation, self.run
+        counts = self.comm.allreduce(np.bincount(s.atoms.species[: s.atoms.n_owned], minlength=len(run.elements)))
+        names = [os.path.relpath(m.parameters["file"]) if "file" in m.parameters else m.kind for m in run.models]
+        a, b, c, *angles = s.cell.parameters
+        self.log.write(
+            f"rxmdnn {rxmdnn.__version__}: {self.comm.size} rank(s) on a grid of {' x '.join(map(str, s.domain.grid))}, "
+            f"{numba.get_num_threads()} thread(s) each, {s.backend.name} kernels",
+            f"start        : {start.source}, step {s.step}" + (", continued" if start.continued else ""),
+            f"atoms        : {s.n_global}: " + " ".join(f"{n} {e}" for n, e in zip(counts, run.elements, strict=True)),
+            f"cell         : {a:.5f} {b:.5f} {c:.5f} A  " + " ".join(f"{t:.3f}" for t in angles) + " degrees",
+            f"model        : {', '.join(names)}  cutoff {s.forces.potential.cutoff.max():.3f} A, "
+            f"skin {s.forces.neighbors.skin:.2f} A, {run.deck['precision'].network}",
+            f"degrees of freedom: {s.kinetics.freedoms}; steps {s.step} to {s.schedule.stop}",
+            *(f"note         : {note}" for note in run.notes),
+            "deck         :", *("    " + line for line in run.deck.echo().splitlines()),
+        )
+
+    def end(self, first: int, seconds: float) -> None:
+        """The PERFORMANCE line: rates, and where the time went (mean over ranks; least and most)."""
+        s = self.simulation
+        n_steps = s.step - first
+        parts = ("network", "neighbors", "halo", "assembly", "integrate", "output")
+        mine = np.array([s.forces.timers.seconds[part] for part in parts])
+        shares = np.array(self.comm.allgather(100.0 * mine / max(seconds, 1e-9)))
+        rate = n_steps / max(seconds, 1e-9)
+        figures = {
+            "steps": n_steps, "seconds": seconds, "steps_per_s": rate, "atom_steps_per_s": rate * s.n_global,
+            "ns_per_day": rate * s.schedule.dt * 86400e-6, "ranks": self.comm.size, "list_builds": s.forces.builds,
+            "share_percent": {part: {"mean": float(m), "min": float(lo), "max": float(hi)} for part, m, lo, hi in zip(
+                parts, shares.mean(axis=0), shares.min(axis=0), shares.max(axis=0), strict=True)},
+        }
+        self.log.write(
+            f"PERFORMANCE {rate:.3f} steps/s  {rate * s.n_global:.0f} atom-steps/s  {figures['ns_per_day']:.4f} ns/day  "
+            + "  ".join(f"{part} {p['mean']:.1f}% ({p['min']:.1f}-{p['max']:.1f})"
+                        for part, p in figures["share_percent"].items()),  # type: ignore[attr-defined]
+            f"{n_steps} steps in {seconds:.2f} s, {s.forces.builds} neighbor lists; "
+            + ("stopped on a signal; run again to go on" if s.step < s.schedule.stop and s.schedule.mdmode != 10
+               else f"finished at step {s.step}"),
+        )
+        self.log.close()
+        path = self.run.deck["json"].file
+        if path and self.comm.rank == 0:
+            Path(path).write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def set_aside(folder: Path, source: str) -> None:
+    """A new run in a folder that holds another: its files go to <folder>/old.N, so that nothing is lost or mixed."""
+    outputs = (".xyz", ".pdb", ".h5", ".csv", ".log", ".bin", ".png")
+    start = Path(source).resolve()
+    left = [f for f in folder.glob("*") if f.suffix in outputs and f.resolve() != start] if folder.is_dir() else []
+    if left:
+        number = 1 + max((int(f.suffix[1:]) for f in folder.glob("old.*") if f.suffix[1:].isdigit()), default=0)
+        (folder / f"old.{number}").mkdir()
+        for file in left:
+            shutil.move(file, folder / f"old.{number}" / file.name)

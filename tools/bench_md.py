@@ -1,0 +1,138 @@
+"""Whole steps timed: the engine alone, Allegro, and the memory of large systems.
+
+Every case runs in a process of its own, so that its peak memory is its own. Rows go to tools/results/bench_md.csv.
+
+    python tools/bench_md.py                # engine, allegro, memory at 10^3 to 10^5 atoms
+    python tools/bench_md.py --large        # also 10^6 atoms with Lennard-Jones, 10^5 with Allegro
+    python tools/bench_md.py --json F
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from time import perf_counter
+
+os.environ.update(OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1")
+
+import numpy as np
+from ase.io import read
+from mpi4py import MPI
+
+from rxmdnn import backend as backends
+from rxmdnn.atoms import Atoms
+from rxmdnn.cell import Cell
+from rxmdnn.domain import Domain
+from rxmdnn.forces import Forces
+from rxmdnn.integrate import velocity_verlet
+from rxmdnn.kinetics import Kinetics
+from rxmdnn.models.pair import LennardJones, Null
+from rxmdnn.neighbors import NeighborList
+from rxmdnn.timers import Timers
+
+HERE = Path(__file__).parent
+LAMMPS = 2050.0  # atom-steps per core-second of LAMMPS with pair_allegro at 42 neighbors, as measured before building
+CUTOFF, NEIGHBORS = 4.4, 42  # Å; solid ammonia has 42 to 43 neighbors there
+SKIN = 0.5
+
+
+def ammonia(repeat: int) -> tuple[Cell, np.ndarray, np.ndarray]:
+    unit = read(HERE.parent / "input/ammonia/solid_I.cif").repeat(repeat)
+    return Cell(np.array(unit.cell)), unit.positions, (np.array(unit.get_chemical_symbols()) == "N").astype(np.int32)
+
+
+def simple_cubic(n: int) -> tuple[Cell, np.ndarray, np.ndarray]:
+    """Argon-like: a simple cubic grid at the density of the liquid, 0.0213 atoms per Å^3."""
+    k = round(n ** (1 / 3))
+    a = 0.0213 ** (-1 / 3)
+    x = a * np.stack(np.meshgrid(*[np.arange(k)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    return Cell(np.eye(3) * a * k), x, np.zeros(k**3, np.int32)
+
+
+def potential(name: str, backend: backends.Backend):
+    if name == "null":
+        return Null(("H", "N"), CUTOFF)
+    if name == "lj":
+        return LennardJones(backend, ("Ar",), 0.0104, 3.4, 8.5)
+    from rxmdnn.models.allegro import Allegro, AllegroConfig, AllegroNetwork
+
+    config = AllegroConfig(("H", "N"), CUTOFF, l_max=1, n_layers=2, n_scalar=64, n_tensor=32,
+                           average_neighbors=NEIGHBORS)
+    return Allegro(AllegroNetwork(config), ("H", "N"))
+
+
+def case(name: str, size: int, steps: int) -> dict:
+    """One timed run in this process. size : crystal cells along an axis for ammonia, atoms for lj."""
+    backend, comm, timers = backends.make("cpu"), MPI.COMM_SELF, Timers()
+    cell, x, species = simple_cubic(size) if name == "lj" else ammonia(size)
+    n, mass = len(x), np.array([39.95]) if name == "lj" else np.array([1.008, 14.007])
+    model = potential(name, backend)
+    neighbors = NeighborList(backend, model.cutoff, SKIN)
+    forces = Forces(Domain(comm, backend, cell, (1, 1, 1), neighbors.reach), neighbors, model, timers)
+    atoms = Atoms.of(np.arange(n), species, x)
+    Kinetics(comm, backend, mass, n).draw(atoms, 150.0, seed=1, step=0)
+    forces.domain.distribute(atoms)
+    dt = 2.0 if name == "lj" else 0.5
+    forces.compute(atoms)  # compiles
+    velocity_verlet(atoms, forces, backend, mass, dt)
+    timers.seconds.clear()
+    builds, start = forces.builds, perf_counter()
+    for _ in range(steps):
+        velocity_verlet(atoms, forces, backend, mass, dt)
+    wall = perf_counter() - start
+    network = timers.seconds["network"]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {
+        "case": name, "atoms": n, "edges_per_atom": forces.edges / n, "steps": steps, "builds": forces.builds - builds,
+        "atom_steps_per_s": n * steps / wall, "ns_per_atom_step": wall / steps / n * 1e9,
+        "us_per_edge_network": network / steps / forces.edges * 1e6, "share_not_network": 1 - network / wall,
+        "peak_bytes": peak,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--large", action="store_true")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--case", nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.case:
+        print(json.dumps(case(args.case[0], int(args.case[1]), int(args.case[2]))))
+        return
+    plan = [("null", 10, 200), ("null", 18, 40), ("lj", 8000, 100), ("lj", 64000, 40),
+            ("allegro", 4, 20), ("allegro", 8, 4), ("allegro", 12, 2)]
+    if args.large:
+        plan += [("lj", 1_000_000, 5), ("allegro", 18, 1)]
+    rows = []
+    for name, size, steps in plan:
+        command = [sys.executable, __file__, "--case", name, str(size), str(steps)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+        print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in rows[-1].items()),
+              flush=True)
+    by = {(r["case"], r["atoms"]): r for r in rows}
+    for name in ("lj", "allegro"):
+        ends = sorted(atoms for kind, atoms in by if kind == name)
+        slope = (by[name, ends[-1]]["peak_bytes"] - by[name, ends[0]]["peak_bytes"]) / (ends[-1] - ends[0])
+        print(f"{name}: {slope:.0f} bytes an atom between {ends[0]} and {ends[-1]} atoms")
+    git = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True, cwd=HERE).stdout.strip()
+    results = HERE / "results/bench_md.csv"
+    with results.open("w", newline="") as file:
+        table = csv.DictWriter(file, [*rows[0], "machine", "commit"])
+        table.writeheader()
+        table.writerows({**row, "machine": platform.machine(), "commit": commit} for row in rows)
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1))
+    best = max(r["atom_steps_per_s"] for r in rows if r["case"] == "allegro")
+    print(f"wrote {results.relative_to(Path.cwd()) if results.is_relative_to(Path.cwd()) else results}")
+    print(f"ratio rxmdnn lammps_pair_allegro(reported {LAMMPS:.0f} atom-steps per core-second) = {best / LAMMPS:.2f}")
+
+
+if __name__ == "__main__":
+    main()
