@@ -17,15 +17,15 @@ jit = njit(cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="num
 
 
 @jit
-def edge_geometry(r_ij, first, i0, i1, neighbor, species, center_type, neighbor_type, inv_cutoff, roots, p, l_max,
-                  matrices, radial_slope, y, pre):
+def edge_geometry(r_ij, first, i0, i1, neighbor, species, center_type, neighbor_type, inv_cutoff, roots, integer_roots, p,
+                  l_max, matrices, radial_slope, y, pre):
     """Radial basis times envelope, projected by its pair's matrix; its slope; harmonics.
 
     Parameters
     ----------
     r_ij (M, 3) float64, Å, all edges; first (N + 1,) int64; i0, i1: the block's centers; neighbor (M,) int32
     species (n_all,) int32; center_type, neighbor_type (n_elements,) int64: type in the model of an element
-    inv_cutoff (T, T) float64, 1/Å; roots (b,) float64; p: envelope's power; l_max
+    inv_cutoff (T, T) float64, 1/Å; roots (b,) float64; integer_roots: they are 1, 2, ..., b; p: envelope's power
     matrices (T, T, b, w): [center][neighbor]
     radial_slope (m, b) OUT d(basis · envelope)/dr, 1/Å
     y (m, (l_max + 1)²) OUT; pre (m, w) OUT basis · envelope · matrix
@@ -51,10 +51,16 @@ def edge_geometry(r_ij, first, i0, i1, neighbor, species, center_type, neighbor_
                 xp = x ** (p - 1)
                 f = 1.0 - x * xp * (c0 - x * (c1 - x * c2))
                 df = -xp * (p * c0 - x * ((p + 1) * c1 - x * (p + 2) * c2))
+                inv_pi_x, inv_x = 1.0 / (math.pi * x), 1.0 / x
+                sin_1, cos_1 = math.sin(math.pi * x), math.cos(math.pi * x)
+                sin_n, cos_n = 0.0, 1.0
                 for n in range(n_basis):
-                    z = math.pi * roots[n] * x
-                    s = math.sin(z) / (math.pi * x)
-                    slope = (roots[n] * math.cos(z) - s) / x
+                    if integer_roots:
+                        sin_n, cos_n = sin_n * cos_1 + cos_n * sin_1, cos_n * cos_1 - sin_n * sin_1
+                    else:
+                        sin_n, cos_n = math.sin(math.pi * roots[n] * x), math.cos(math.pi * roots[n] * x)
+                    s = sin_n * inv_pi_x
+                    slope = (roots[n] * cos_n - s) * inv_x
                     radial_slope[e, n] = (slope * f + s * df) * inv
                     value = pre.dtype.type(s * f)
                     for w in range(width):
@@ -213,9 +219,9 @@ def layer_backward(is_first, l_0, first, i0, i1, species, center_type, norm, l_o
             for q in range(n_pairs):
                 m1, m3 = m1_of_pair[q], m3_of_pair[q]
                 for u in range(u_n):
-                    d_operator[q, u] += row[m1, u] * d_v_next[e, m3, u]
-                for u in range(u_n):
-                    d_row[m1, u] += operator[q, u] * d_v_next[e, m3, u]
+                    g = d_v_next[e, m3, u]
+                    d_operator[q, u] += row[m1, u] * g
+                    d_row[m1, u] += operator[q, u] * g
             if is_first:
                 for l_m in range(l_0):
                     for u in range(u_n):

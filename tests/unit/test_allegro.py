@@ -149,8 +149,13 @@ def test_blocks_and_repetition():
     edges = edges_of(x)
     whole = Allegro(net, ELEMENTS, "float64", block_edges=10**6)
     e_i, g_ij = whole.compute(edges, species)
-    for bound in (1, 13, 100):  # a center with more edges than the bound is evaluated alone
-        e_part, g_part = Allegro(net, ELEMENTS, "float64", block_edges=bound).compute(edges, species)
+    degree = int(np.diff(edges.first).max())
+    for bound in (1, 25, 100):  # a center with more edges than the bound is evaluated alone
+        parted = Allegro(net, ELEMENTS, "float64", block_edges=bound)
+        blocks = parted._blocks(edges.first)
+        assert [i for i0, i1 in blocks for i in range(i0, i1)] == list(range(40))
+        assert max(edges.first[i1] - edges.first[i0] for i0, i1 in blocks) < bound + degree
+        e_part, g_part = parted.compute(edges, species)
         assert np.abs(e_part - e_i).max() < 1e-13 * np.abs(e_i).max()
         assert np.abs(g_part - g_ij).max() < 1e-13 * np.abs(g_ij).max()
     single = Allegro(net, ELEMENTS)
