@@ -34,19 +34,24 @@ def molecule(bond: float = 1.012, angle: float = 106.7) -> np.ndarray:
     return np.vstack([np.zeros(3), bond * h])
 
 
-def solid(a: float, cells: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """The crystal at lattice parameter ``a`` (Å), replicated; the molecules keep their shape when ``a`` changes."""
-    unit = crystal(["N", "H"], [(0.2107, 0.2107, 0.2107), (0.3689, 0.2671, 0.1159)], spacegroup=198,
-                   cellpar=[5.1305] * 3 + [90] * 3)
+def solid(a: float, cells: int | tuple[int, int, int] = 2, x_n: float = 0.2107,
+          x_h: tuple[float, float, float] = (0.3689, 0.2671, 0.1159), known_at: float = 5.1305,
+          ) -> tuple[np.ndarray, np.ndarray]:
+    """The crystal at lattice parameter ``a`` (Å), replicated; the molecules keep their shape when ``a`` changes.
+
+    That shape is the one of the fractional coordinates ``x_n`` (of all three axes) and ``x_h`` at a = ``known_at`` (Å).
+    """
+    repeats = np.array([cells] * 3 if isinstance(cells, int) else cells)
+    unit = crystal(["N", "H"], [(x_n,) * 3, x_h], spacegroup=198, cellpar=[known_at] * 3 + [90] * 3)
     s = unit.get_scaled_positions()
     n, h = s[unit.numbers == 7], s[unit.numbers == 1]
     d = h[None] - n[:, None]
     d -= np.round(d)
     nearest = np.argsort((d**2).sum(2), axis=1)[:, :3]
-    shape = np.concatenate([np.zeros((len(n), 1, 3)), np.take_along_axis(d, nearest[..., None], 1)], 1) * 5.1305
-    shift = np.stack(np.meshgrid(*[np.arange(cells)] * 3, indexing="ij"), -1).reshape(-1, 1, 3)
+    shape = np.concatenate([np.zeros((len(n), 1, 3)), np.take_along_axis(d, nearest[..., None], 1)], 1) * known_at
+    shift = np.stack(np.meshgrid(*map(np.arange, repeats), indexing="ij"), -1).reshape(-1, 1, 3)
     x = ((n[None] + shift) * a)[:, :, None] + shape[None]
-    return np.eye(3) * a * cells, x.reshape(-1, 4, 3)
+    return np.diag(a * repeats), x.reshape(-1, 4, 3)
 
 
 def strain(h: np.ndarray, x: np.ndarray, size: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -138,9 +143,12 @@ def approach(h: np.ndarray, x: np.ndarray, kind: str, distance: float, rng: np.r
     return x
 
 
-def liquid(n: int, density: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Pack ``n`` molecules at random into a cube at ``density`` (g/cm^3): contacts shrink until all fit."""
-    h = np.eye(3) * (n * MASS_NH3 / 0.602214076 / density) ** (1 / 3)
+def liquid(n: int, density: float, rng: np.random.Generator, aspect: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Pack ``n`` molecules at random into a box at ``density`` (g/cm^3): contacts shrink until all fit.
+
+    The box is a cube, or has its first axis ``aspect`` times as long as the others.
+    """
+    h = np.diag([aspect, 1.0, 1.0]) * (n * MASS_NH3 / 0.602214076 / density / aspect) ** (1 / 3)
     contact = np.array([[3.1, 2.3], [2.3, 2.0]])[np.ix_([0, 1, 1, 1], [0, 1, 1, 1])]
     while True:
         placed: list[np.ndarray] = []
@@ -196,11 +204,12 @@ def langevin(atoms: ase.Atoms, calculator: Calculator, temperature: float, steps
 
 
 def freeze(atoms: ase.Atoms) -> ase.Atoms:
-    """A copy that keeps energy (eV), forces (eV/Å) and stress (eV/Å^3, tension positive) in info and arrays."""
+    """A copy that keeps energy (eV), forces (eV/Å) and, if computed, stress (eV/Å^3, tension positive)."""
     copy = ase.Atoms(atoms.symbols, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     copy.info["energy"] = float(atoms.get_potential_energy())
-    copy.info["stress"] = atoms.get_stress(voigt=False)
     copy.arrays["forces"] = atoms.get_forces()
+    if "stress" in atoms.calc.results:
+        copy.info["stress"] = atoms.get_stress(voigt=False)
     return copy
 
 

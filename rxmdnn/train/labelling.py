@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -23,24 +23,30 @@ from ase.calculators.calculator import CalculationFailed, Calculator
 from tqdm import tqdm
 
 from rxmdnn.errors import InputError
-from rxmdnn.train import frames
+from rxmdnn.train import frames, functional
 
 MAX_FORCE = 50.0  # eV/Å: harder frames teach the wall that the short-range repulsion already knows
 ATTEMPTS = 8
+RECORDED = ("temperature", "density", "a", "pair", "distance", "path", "spread")  # words of a task that frames keep
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A program that labels: how to make its ASE calculator, and what every frame says of it."""
+    """A program that labels: how to make its ASE calculator, what every frame says of it, the frames worth its time.
+
+    A calculator may carry ``version`` (str), which stands for that of the package, and ``notes`` (dict) on its last
+    frame.
+    """
 
     name: str
     package: str
     settings: str
     calculator: Callable[[], Calculator]
+    kinds: dict[str, frames.Source] = field(default_factory=lambda: frames.KINDS)
+    plan: Callable[[float], list[frames.Task]] = frames.plan
 
-    @property
-    def version(self) -> str:
-        return f"{self.package} {importlib.metadata.version(self.package)}"
+    def version(self, calculator: Calculator) -> str:
+        return getattr(calculator, "version", None) or f"{self.package} {importlib.metadata.version(self.package)}"
 
 
 def _gfn1() -> Calculator:
@@ -49,7 +55,11 @@ def _gfn1() -> Calculator:
     return TBLite(method="GFN1-xTB", accuracy=0.1, electronic_temperature=300.0, max_iterations=300, verbosity=0)
 
 
-ENGINES = {"gfn1": Engine("GFN1-xTB", "tblite", "accuracy 0.1, electronic temperature 300 K, Gamma point", _gfn1)}
+ENGINES = {
+    "gfn1": Engine("GFN1-xTB", "tblite", "accuracy 0.1, electronic temperature 300 K, Gamma point", _gfn1),
+    "gpaw-revpbe-d3bj": Engine("revPBE-D3(BJ)", "gpaw", functional.SETTINGS, functional.gpaw, functional.KINDS,
+                               functional.plan),
+}
 
 
 def label(task: frames.Task, engine: str) -> list[ase.Atoms]:
@@ -58,23 +68,25 @@ def label(task: frames.Task, engine: str) -> list[ase.Atoms]:
     given = task.given
     for attempt in range(ATTEMPTS):
         rng = task.rng(attempt)
-        atoms = frames.to_ase(*frames.KINDS[task.kind](dict(given), rng))
+        atoms = frames.to_ase(*ENGINES[engine].kinds[task.kind](dict(given), rng))
         try:
             if "steps" in given:
                 keep = list(range(int(given["from"]), int(given["steps"]) + 1, int(given["every"])))
                 made = frames.langevin(atoms, calculator, float(given["temperature"]), int(given["steps"]), keep, rng)
             else:
                 atoms.calc = calculator
+                if "stress" in given:
+                    atoms.get_stress()
                 made = [frames.freeze(atoms)]
         except CalculationFailed:
             calculator = ENGINES[engine].calculator()
             continue
         if all(np.isfinite(a.arrays["forces"]).all() and abs(a.arrays["forces"]).max() < MAX_FORCE for a in made):
             for k, a in enumerate(made):
-                a.info |= {"engine": ENGINES[engine].name, "version": ENGINES[engine].version,
+                a.info |= {"engine": ENGINES[engine].name, "version": ENGINES[engine].version(calculator),
                            "settings": ENGINES[engine].settings, "kind": task.kind, "group": task.group,
                            "number": k, "of": len(made)}
-                a.info |= {k: v for k, v in given.items() if k in ("temperature", "density", "a", "pair", "distance")}
+                a.info |= {k: v for k, v in given.items() if k in RECORDED} | getattr(calculator, "notes", {})
             return made
     raise RuntimeError(f"{task.group}: no frame of {ATTEMPTS} attempts could be labelled")
 
