@@ -17,8 +17,8 @@ jit = njit(cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="num
 
 
 @jit
-def edge_geometry(r_ij, first, i0, i1, neighbor, species, center_type, neighbor_type, inv_cutoff, roots, integer_roots, p,
-                  l_max, matrices, radial_slope, y, pre):
+def edge_geometry(r_ij, first, i0, i1, neighbor, species, center_type, neighbor_type, inv_cutoff, roots, integer_roots,
+                  p, l_max, matrices, radial_slope, y, pre):
     """Radial basis times envelope, projected by its pair's matrix; its slope; harmonics.
 
     Parameters
