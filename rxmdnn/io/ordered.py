@@ -1,4 +1,4 @@
-"""Rows of atoms across ranks, and collective writing of files: what every parallel format is made of.
+"""Rows of atoms across ranks, and writing one file from all ranks: what every parallel format is made of.
 
 Nothing here gathers all atoms on one rank; counts of rows and offsets in files are 64-bit. A file appears under its
 name only when it is complete.
@@ -80,7 +80,7 @@ def writable(comm: MPI.Comm, path: str | Path) -> Iterator[None]:
             # MPI-IO knows no reason but "other": ask the disk.
             full = isinstance(error, RuntimeError) and folder.is_dir() and shutil.disk_usage(folder).free < PIECE >> 8
             reason = "no space left on device" if full else getattr(error, "strerror", None) or str(error)
-            raise InputError(f"{path}: cannot be written: {reason}") from None
+            raise InputError(f"{str(path).removesuffix('.part')}: cannot be written: {reason}") from None
 
 
 @contextmanager
@@ -126,21 +126,17 @@ def replacing(comm: MPI.Comm, path: str | Path, keep: str | Path | None = None) 
 
 
 def write_blocks(comm: MPI.Comm, path: str | Path, blocks: Sequence[tuple[int, np.ndarray]]) -> None:
-    """Write arrays at byte offsets of an existing file, collectively.
+    """Write arrays at byte offsets of an existing file, which all ranks open together.
 
-    Every rank passes the same number of blocks (empty ones count). Raises InputError on every rank if one cannot write.
+    The writes themselves are independent: every rank has one contiguous piece of a block, and the collective writes of
+    Open MPI 5 lose data without an error on a full disk (seen with 3 ranks). Raises InputError if one rank cannot write.
     """
     with writable(comm, path):
         file = MPI.File.Open(cast(MPI.Intracomm, comm), str(path), MPI.MODE_WRONLY)
-        # A full disk is reported to the rank that met it alone; it goes on, since the calls are collective.
-        problem: MPI.Exception | None = None
-        for offset, array in blocks:
-            raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-            for k in range(comm.allreduce(-(-raw.nbytes // PIECE), MPI.MAX)):
-                try:
-                    file.Write_at_all(offset + k * PIECE, raw[k * PIECE:(k + 1) * PIECE])
-                except MPI.Exception as error:
-                    problem = error
-        file.Close()
-        if problem:
-            raise problem
+        try:
+            for offset, array in blocks:
+                raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+                for k in range(0, raw.nbytes, PIECE):
+                    file.Write_at(offset + k, raw[k:k + PIECE])
+        finally:
+            file.Close()
