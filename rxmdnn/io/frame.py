@@ -130,23 +130,26 @@ def write_text(frame: Frame, path: Path, header: str, parts: list[np.ndarray], f
                                      (len(head) + frame.n_global * width, foot if last else foot[:0])])
 
 
-def write_xyz(frame: Frame, folder: Path) -> Path:
-    """<folder>/%09d.xyz: extended XYZ, read by ASE (energy, forces, stress) and OVITO.
+def write_xyz(frame: Frame, folder: Path, name: str | None = None) -> Path:
+    """<folder>/%09d.xyz (or another name): extended XYZ, read by ASE (energy, forces, stress) and OVITO.
 
-    Columns: element, position (Å), ``velo`` velocity (Å/fs), forces (eV/Å), id (gid).
+    Columns: element, position (Å), ``velo`` velocity (Å/fs), forces (eV/Å), id (gid). A frame whose potential energy
+    is not a number has neither energy, stress nor forces.
     """
     rows, comm = frame.rows, frame.comm
+    known = bool(np.isfinite(frame.potential))
     stress = " ".join(f"{s:.8g}" for s in (frame.stress / GPA_PER_EV_A3).ravel())
+    energies = (f"energy={frame.potential:.10f} kinetic_energy={frame.kinetic:.10f} "
+                f'temperature={frame.temperature:.6f} stress="{stress}" ') if known else ""
     header = (f"{frame.n_global}\n"
               f'Lattice="{" ".join(f"{h:.10f}" for h in frame.cell.h.ravel())}" '
-              "Properties=species:S:1:pos:R:3:velo:R:3:forces:R:3:id:I:1 "
+              f"Properties=species:S:1:pos:R:3:velo:R:3{':forces:R:3' if known else ''}:id:I:1 "
               f'pbc="{" ".join("T" if p else "F" for p in frame.cell.pbc)}" step={frame.step} time={frame.time:.6f} '
-              f"energy={frame.potential:.10f} kinetic_energy={frame.kinetic:.10f} temperature={frame.temperature:.6f} "
-              f'stress="{stress}" units="A fs eV K" velo_unit="A/fs" time_unit="fs"\n')
+              f'{energies}units="A fs eV K" velo_unit="A/fs" time_unit="fs"\n')
     ids = np.arange(rows.start, rows.start + len(rows.species))
     parts = [names(rows.species, frame.elements, 1 + max(map(len, frame.elements))), *columns(comm, rows.x, 8),
-             *columns(comm, rows.v, 10), *columns(comm, rows.f, 8), fixed(ids, 0, 2 + len(str(frame.n_global)))]
-    path = Path(folder) / f"{frame.step:09d}.xyz"
+             *columns(comm, rows.v, 10), *(columns(comm, rows.f, 8) if known else []), fixed(ids, 0, 2 + len(str(frame.n_global)))]
+    path = Path(folder) / (name or f"{frame.step:09d}.xyz")
     write_text(frame, path, header, parts)
     return path
 

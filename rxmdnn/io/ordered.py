@@ -128,8 +128,8 @@ def replacing(comm: MPI.Comm, path: str | Path, keep: str | Path | None = None) 
 def write_blocks(comm: MPI.Comm, path: str | Path, blocks: Sequence[tuple[int, np.ndarray]]) -> None:
     """Write arrays at byte offsets of an existing file, which all ranks open together.
 
-    The writes themselves are independent: every rank has one contiguous piece of a block, and the collective writes of
-    Open MPI 5 lose data without an error on a full disk (seen with 3 ranks). Raises InputError if one rank cannot write.
+    The writes themselves are independent: every rank has one contiguous piece of a block, and the collective writes
+    of Open MPI 5 lose data without an error on a full disk (seen with 3 ranks). Raises InputError if one rank fails.
     """
     with writable(comm, path):
         file = MPI.File.Open(cast(MPI.Intracomm, comm), str(path), MPI.MODE_WRONLY)

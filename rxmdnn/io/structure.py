@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,10 @@ class Structure:
     comment: str = ""
 
 
-def read_structure(path: str | Path) -> Structure:
+def read_structure(path: str | Path, angstrom: bool = False) -> Structure:
     """Read an input.xyz (cell parameters in its second line, fractional coordinates), or any file through ASE.
+
+    angstrom : the coordinates of an input.xyz are in Å.
 
     Raises InputError for a file that cannot be read, coordinates that are no numbers, atoms on top of each other.
     """
@@ -90,7 +93,7 @@ def read_structure(path: str | Path) -> Structure:
         with open(path, encoding="utf-8", errors="replace") as file:
             count, second = file.readline().split(), file.readline().split()
         if len(count) > 0 and count[0].isdigit() and len(second) >= 6 and all(map(_number, second[:6])):
-            found = _input_xyz(path)
+            found = _input_xyz(path, angstrom)
         else:
             found = _by_ase(path)
     except OSError as error:
@@ -110,7 +113,7 @@ def _number(word: str) -> bool:
     return True
 
 
-def _input_xyz(path: Path) -> Structure:
+def _input_xyz(path: Path, angstrom: bool) -> Structure:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     n = int(lines[0].split()[0])
     rows = [line.split() for line in lines[2:2 + n]]
@@ -127,7 +130,8 @@ def _input_xyz(path: Path) -> Structure:
         cell = Cell.from_parameters(*(float(w.lower().replace("d", "e")) for w in lines[1].split()[:6]))
     except InputError as error:
         raise InputError(f"{path}:2: {error}") from None
-    return Structure(np.array([r[0] for r in rows]), cell.cartesian(numbers[:, :3]),
+    x = numbers[:, :3] if angstrom else cell.cartesian(numbers[:, :3])
+    return Structure(np.array([r[0] for r in rows]), x,
                      numbers[:, 3:6] / RXMD_TIME if moving else None, cell, " ".join(lines[0].split()[1:]).strip('"'))
 
 
@@ -136,8 +140,10 @@ def _by_ase(path: Path) -> Structure:
     from ase.units import fs
 
     try:
-        # ASE would otherwise broadcast over all ranks by itself
-        atoms: Any = ase.io.read(path, parallel=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # ASE would otherwise broadcast over all ranks by itself
+            atoms: Any = ase.io.read(path, parallel=False)
     except OSError:
         raise
     except Exception as error:  # ASE's readers raise whatever their parsing met
@@ -178,7 +184,7 @@ def species_of(names: np.ndarray, elements: tuple[str, ...], path: str | Path) -
 
 def start_from_file(comm: MPI.Comm, path: str | Path, elements: tuple[str, ...],
                     copies: tuple[int, int, int] = (1, 1, 1), strain: tuple[float, ...] = (0, 0, 0),
-                    shear: tuple[float, ...] = (0, 0, 0)) -> Start:
+                    shear: tuple[float, ...] = (0, 0, 0), angstrom: bool = False) -> Start:
     """Read a structure on rank 0 and make a share of its replicas on every rank.
 
     Parameters
@@ -186,11 +192,12 @@ def start_from_file(comm: MPI.Comm, path: str | Path, elements: tuple[str, ...],
     copies : how often the file's cell is repeated along a, b, c; gid = copy * n + row of the file
     strain : a, b, c are stretched by 1 + strain
     shear : degrees, added to alpha, beta, gamma; fractional coordinates stay
+    angstrom : the coordinates of an input.xyz are in Å
 
     Raises InputError.
     """
     def read() -> tuple[Structure, np.ndarray]:
-        found = read_structure(path)
+        found = read_structure(path, angstrom)
         return found, species_of(found.names, elements, path)
 
     unit, species = on_root(comm, read)

@@ -76,7 +76,8 @@ def test_rows_come_in_gid_order(n):
 
 def test_sent_rows_stand_in_source_order():
     (got,) = send_rows(COMM, np.arange(3 * COMM.size) % COMM.size, [np.arange(3 * COMM.size) + 100 * COMM.rank])
-    assert np.array_equal(got, np.concatenate([100 * r + COMM.rank + COMM.size * np.arange(3) for r in range(COMM.size)]))
+    mine = COMM.rank + COMM.size * np.arange(3)
+    assert np.array_equal(got, np.concatenate([100 * r + mine for r in range(COMM.size)]))
 
 
 @pytest.mark.parametrize("n", [1, 3, 500])
@@ -191,8 +192,9 @@ def test_a_damaged_or_foreign_checkpoint_is_refused_by_every_rank(folder, harm):
             raw[raw.find(b'"step": 12') + 8] ^= 1
         path.write_bytes(b"not HDF5" if harm == "text" else raw[:len(raw) // 2] if harm == "truncated" else raw)
     COMM.Barrier()
-    said = {"truncated": "no whole checkpoint", "flipped": "damaged .checksum of the atoms", "text": "no whole checkpoint",
-            "header": "damaged .checksum of its header", "elements": "another system.*H N.*C O"}
+    said = {"truncated": "no whole checkpoint", "text": "no whole checkpoint",
+            "flipped": "damaged .checksum of the atoms", "header": "damaged .checksum of its header",
+            "elements": "another system.*H N.*C O"}
     with pytest.raises(InputError, match=said[harm]):
         read_checkpoint(COMM, path, ("C", "O") if harm == "elements" else ELEMENTS)
 
@@ -249,8 +251,8 @@ def test_an_unfinished_h5md_frame_is_dropped(folder):
 
 
 def thermo(step, total=-1.0):
-    return SimpleNamespace(step=step, time=0.5 * step, total=total, kinetic=1.0, potential=total - 1.0, temperature=300.0,
-                           pressure=0.1, stress=np.eye(3), spread=None, seconds=0.25)
+    return SimpleNamespace(step=step, time=0.5 * step, total=total, kinetic=1.0, potential=total - 1.0,
+                           temperature=300.0, pressure=0.1, stress=np.eye(3), spread=None, seconds=0.25)
 
 
 def test_log_lines_and_restart(folder, capsys):
@@ -290,6 +292,7 @@ def test_replicas_are_dealt_without_a_gather(folder):
     COMM.Barrier()
     start = start_from_file(COMM, folder / "input.xyz", ELEMENTS, (2, 3, 4))
     x, species = gathered(start, "x", "species")
-    assert start.n_global == 48 and abs(len(start.gid) - 48 / COMM.size) < 1 and np.allclose(start.cell.widths, (8, 15, 24))
+    assert start.n_global == 48 and abs(len(start.gid) - 48 / COMM.size) < 1
+    assert np.allclose(start.cell.widths, (8, 15, 24))
     assert np.array_equal(species, np.tile([1, 0], 24)) and len(np.unique(np.round(x, 6), axis=0)) == 48
     assert np.allclose(x[0], (0.4, 1.0, 1.8)) and np.allclose(x[-1], (6, 12.5, 21))

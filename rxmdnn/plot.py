@@ -1,0 +1,176 @@
+"""``rxmdnn plot DAT``: pictures of a run, and the figures they show."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from itertools import combinations_with_replacement
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from rxmdnn import backend as backends
+from rxmdnn.errors import InputError
+from rxmdnn.io.log import read_energies
+from rxmdnn.io.trajectory import Snapshot, read_frames
+from rxmdnn.neighbors import pairs
+
+STYLE = {"figure.dpi": 130, "font.size": 9.5, "axes.grid": True, "grid.alpha": 0.25, "grid.linewidth": 0.6,
+         "axes.spines.top": False, "axes.spines.right": False, "lines.linewidth": 1.2, "legend.frameon": False,
+         "axes.formatter.useoffset": False}
+BLUE, ORANGE, GREEN, GRAY = "#2166ac", "#d6604d", "#1b7837", "#555555"
+
+
+def main(argv: Sequence[str]) -> None:
+    """Make energies.png, temperature.png and gr.png in a run's folder; print figures and file names."""
+    p = argparse.ArgumentParser("rxmdnn plot", description="Pictures of a run: energies, temperature, g(r).")
+    p.add_argument("folder", help="the outDir of a run")
+    p.add_argument("--json", metavar="F", help="also write the figures to this file")
+    p.add_argument("--rmax", type=float, default=10.0, help="g(r) up to this distance, Å, and half the cell")
+    p.add_argument("--frames", type=int, default=50, help="g(r) from at most this many frames")
+    a = p.parse_args(argv)
+    if a.rmax <= 0 or a.frames < 1:
+        raise InputError("plot: --rmax and --frames must be above zero")
+    folder = Path(a.folder)
+    energies = read_energies(folder)
+    frames = list(read_frames(folder, a.frames))
+    if not energies and not frames:
+        raise InputError(f"{folder}: nothing to plot: no rows in energies.csv and no frames")
+    n = len(frames[0].names) if frames else None
+    figures: dict[str, Any] = {"atoms": n, "frames": len(frames)}
+    made = []
+    try:
+        with plt.rc_context(STYLE):
+            if energies:
+                figures |= thermodynamics(energies, n)
+                made += [_energies(energies, n, figures, folder / "energies.png"),
+                         _temperature(energies, figures, folder / "temperature.png")]
+            if frames:
+                r, g = radial(frames, a.rmax)
+                figures["first_peak_A"] = {k: float(r[np.argmax(v)]) for k, v in g.items() if v.any()}
+                made.append(_radial(r, g, len(frames), folder / "gr.png"))
+        if a.json:
+            Path(a.json).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+            made.append(Path(a.json))
+    except OSError as error:
+        raise InputError(f"{error.filename or folder}: cannot be written: {error.strerror}") from None
+    for key, value in figures.items():
+        print(f"{key}: {value:.6g}" if isinstance(value, float) else f"{key}: {value}")
+    print("wrote " + " ".join(map(str, made)))
+
+
+def thermodynamics(e: dict[str, np.ndarray], n: int | None) -> dict[str, Any]:
+    """Drift of the total energy (slope of a straight line), its spread about that line, mean temperature and pressure.
+
+    e : columns of energies.csv; n : atoms, or None where no frame says it (then figures are of the whole system)
+    """
+    time, total = e["time_fs"], e["etotal_eV"] / (n or 1)
+    per = "eV/atom" if n else "eV"
+    out = {"steps": int(e["step"][-1]), "time_ps": float(time[-1] / 1000),
+           "temperature_mean_K": float(e["temperature_K"].mean()), "temperature_std_K": float(e["temperature_K"].std()),
+           "pressure_mean_GPa": float(e["pressure_GPa"].mean())}
+    if len(time) > 2:
+        slope, start = np.polyfit(time / 1000, total - total[0], 1)
+        out[f"drift_{per}/ps"] = float(slope)
+        out[f"total_energy_rms_{per}"] = float(np.std(total - total[0] - slope * time / 1000 - start))
+        kinetic = e["kinetic_eV"] / (n or 1)
+        out["total_over_kinetic_fluctuation"] = float(np.std(total) / max(np.std(kinetic), 1e-300))
+    return out
+
+
+def radial(frames: list[Snapshot], r_max: float) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """g(r) of every pair of elements, averaged over frames.
+
+    g_ab(r) = <pairs within dr> / (N_a (N_b - δ_ab) / V * 4 π r² dr), up to r_max or half the narrowest width.
+
+    Returns
+    -------
+    r (bins,) Å, and {"N-H": (bins,)}
+    """
+    backend = backends.make("auto")
+    r_max = min([r_max] + [float(f.cell.widths[f.cell.pbc].min()) / 2 for f in frames if f.cell.pbc.any()])
+    edges = np.linspace(0.0, r_max, 1 + max(20, round(r_max / 0.04)))
+    shell = 4 / 3 * np.pi * (edges[1:] ** 3 - edges[:-1] ** 3)
+    elements = sorted(set(frames[0].names.tolist()))
+    g = {f"{a}-{b}": np.zeros(len(shell)) for a, b in combinations_with_replacement(elements, 2)}
+    for f in frames:
+        kind = np.searchsorted(elements, f.names)
+        count = np.bincount(kind, minlength=len(elements))
+        i, j, S = pairs(backend, f.x, f.cell, r_max)
+        d = np.linalg.norm(f.x[j] + S @ f.cell.h - f.x[i], axis=1)
+        for a, b in combinations_with_replacement(range(len(elements)), 2):
+            found = np.histogram(d[(kind[i] == a) & (kind[j] == b)], edges)[0]
+            ideal = count[a] * (count[b] - (a == b)) / f.cell.volume * shell
+            g[f"{elements[a]}-{elements[b]}"] += found / np.maximum(ideal, 1e-300) / len(frames)
+    return 0.5 * (edges[1:] + edges[:-1]), g
+
+
+def _save(figure: Any, path: Path) -> Path:
+    figure.savefig(path)
+    plt.close(figure)
+    return path
+
+
+def _energies(e: dict[str, np.ndarray], n: int | None, figures: dict[str, Any], path: Path) -> Path:
+    """Above: the three energies from their start. Below: the total alone, on its own scale, with its drift."""
+    scale, unit = (1000 / n, "meV/atom") if n else (1.0, "eV")
+    time = e["time_fs"] / 1000
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(7, 5.4), sharex=True, layout="constrained")
+    for column, name, color in (("potential_eV", "potential", BLUE), ("kinetic_eV", "kinetic", ORANGE),
+                                ("etotal_eV", "total", GRAY)):
+        upper.plot(time, (e[column] - e[column][0]) * scale, color=color, label=name)
+    upper.set(ylabel=f"energy - start ({unit})")
+    upper.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    change = (e["etotal_eV"] - e["etotal_eV"][0]) * scale
+    lower.plot(time, change, color=GRAY, label="total")
+    drift = next((figures[k] for k in figures if k.startswith("drift")), None)
+    if drift is not None:
+        slope, start = np.polyfit(time, change, 1)
+        lower.plot(time, start + slope * time, "--", color=ORANGE,
+                   label=f"drift {1000 * drift:.3g} meV/atom/ps" if n else f"drift {drift:.3g} eV/ps")
+        lower.legend(loc="best")
+    lower.set(xlabel="time (ps)", ylabel=f"total energy - start ({unit})")
+    return _save(figure, path)
+
+
+def _temperature(e: dict[str, np.ndarray], figures: dict[str, Any], path: Path) -> Path:
+    time, t = e["time_fs"] / 1000, e["temperature_K"]
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(7, 4.8), sharex=True, layout="constrained")
+    upper.plot(time, t, color=ORANGE)
+    upper.axhline(t.mean(), color=GRAY, ls="--", lw=0.9,
+                  label=f"mean {t.mean():.1f} K, standard deviation {t.std():.1f} K")
+    upper.set(ylabel="temperature (K)")
+    upper.legend(loc="best")
+    lower.plot(time, e["pressure_GPa"], color=BLUE)
+    lower.axhline(e["pressure_GPa"].mean(), color=GRAY, ls="--", lw=0.9, label=f"mean {e['pressure_GPa'].mean():.3f} GPa")
+    lower.set(xlabel="time (ps)", ylabel="pressure (GPa)")
+    lower.legend(loc="best")
+    return _save(figure, path)
+
+
+def _radial(r: np.ndarray, g: dict[str, np.ndarray], frames: int, path: Path) -> Path:
+    """One panel a pair: heights of bonded pairs and of others differ too much for one axis."""
+    figure, axes = plt.subplots(len(g), 1, figsize=(7, 1.2 + 1.6 * len(g)), sharex=True, layout="constrained",
+                                squeeze=False)
+    for (name, values), axis, color in zip(g.items(), axes[:, 0], (BLUE, ORANGE, GREEN) * len(g)):
+        axis.plot(r, values, color=color)
+        axis.fill_between(r, values, color=color, alpha=0.12, lw=0)
+        axis.axhline(1.0, color=GRAY, ls=":", lw=0.8)
+        beyond = values[r > 2.0]
+        top = 1.25 * max(float(beyond.max(initial=0.0)), 1.5)
+        if values.max() > 2 * top:  # a bond's peak would flatten all else
+            k = int(np.argmax(values))
+            axis.annotate(f"{values[k]:.0f} at {r[k]:.2f} Å", (r[k], top), (6, -12), textcoords="offset points",
+                          color=color)
+        else:
+            top = 1.1 * float(values.max(initial=1.0))
+        axis.set(ylabel=f"g(r)  {name}", ylim=(0, top))
+    axes[-1, 0].set(xlabel="r (Å)", xlim=(0, r[-1]))
+    axes[0, 0].set_title(f"mean of {frames} frame{'s' if frames != 1 else ''}", fontsize=9, color=GRAY, loc="right")
+    return _save(figure, path)
