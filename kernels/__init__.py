@@ -90,6 +90,11 @@ CONTRACT: dict[str, Kernel] = {
     "fill_neighbors": _kernel(
         "atom", "those rows, run by run in cell order",
         *_GRID, "in first (n_owned + 1) int64", "out neighbor (m_skin) int32"),
+    "expand_pairs": _kernel(
+        "atom", "i, j = atom of the neighbor's row, S = image[neighbor] + home[i] - home[j]",
+        "in first (n_owned + 1) int64", "in neighbor (m_skin) int32", "in atom (n_all) int32",
+        "in image (n_all, 3) int32", "in home (n_owned, 3) int32", "out i (m_skin) int32", "out j (m_skin) int32",
+        "out S (m_skin, 3) int32"),
     "count_edges": _kernel(
         "atom", "slot = number of the edge among those of its center with r^2 < cutoff_sq, else -1; count = how many",
         "in x (n_all, 3) float64 Å", "in species (n_all) int32", "in cutoff_sq (n_species, n_species) float64 Å^2",

@@ -293,9 +293,10 @@ def pairs(
         everything[n:] += cell.cartesian(image[n:].astype(np.float64))
     neighbors = NeighborList(backend, np.array([[cutoff]]), 0.0)
     neighbors._search(everything, n)
-    i = np.repeat(np.arange(n, dtype=np.int32), np.diff(neighbors._first))
-    j = row[neighbors._neighbor]
-    return i, j, image[neighbors._neighbor] + home[i] - home[j]
+    m = len(neighbors._neighbor)
+    i, j, S = np.empty(m, np.int32), np.empty(m, np.int32), np.empty((m, 3), np.int32)
+    backend.expand_pairs(neighbors._first, neighbors._neighbor, row, image, home, i, j, S)
+    return i, j, S
 
 
 def _copies(cell: Cell, s: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,19 @@ from rxmdnn.kernels.cpu.compile import kernel
 
 
 @kernel
+def expand_pairs(first, neighbor, atom, image, home, i, j, S):
+    for center in prange(len(home)):
+        for e in range(np.uint64(first[center]), np.uint64(first[center + 1])):
+            row = np.uint32(neighbor[e])
+            other = np.uint32(atom[row])
+            i[e] = center
+            j[e] = other
+            S[e, 0] = image[row, 0] + home[center, 0] - home[other, 0]
+            S[e, 1] = image[row, 1] + home[center, 1] - home[other, 1]
+            S[e, 2] = image[row, 2] + home[center, 2] - home[other, 2]
+
+
+@kernel
 def count_edges(x, species, cutoff_sq, skin_first, skin_neighbor, slot, count):
     for i in prange(len(count)):
         found = np.int64(0)

@@ -65,6 +65,12 @@ def fill_neighbors(x_sorted, order, cell, cell_first, runs, n_owned, reach_sq, f
         neighbor[first[i]:first[i + 1]] = row
 
 
+def expand_pairs(first, neighbor, atom, image, home, i, j, S):
+    i[:] = np.repeat(np.arange(len(home)), np.diff(first))
+    j[:] = atom[neighbor]
+    S[:] = image[neighbor] + home[i] - home[j]
+
+
 def count_edges(x, species, cutoff_sq, skin_first, skin_neighbor, slot, count):
     for i in range(len(count)):
         a, b = skin_first[i], skin_first[i + 1]

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from rxmdnn.backend import NAMES, Backend, make
+from rxmdnn.cell import Cell
 from rxmdnn.kernels import CONTRACT, n_chunks
-from rxmdnn.neighbors import NeighborList, spatial_order
+from rxmdnn.neighbors import NeighborList, pairs, spatial_order
 from rxmdnn.units import ACCELERATION
 
 REACH = 2.0
@@ -85,6 +86,7 @@ def record(x, rng):
     words = rng.integers(0, 2**32, (n, 4), dtype=np.uint32)
     backend.philox(words, np.array([1, 2**32 - 1], np.uint32), np.empty_like(words))
     spatial_order(backend, x[:n_owned], gid, REACH)
+    pairs(backend, x[:30] + 5.0, Cell(np.eye(3) * 4.0), REACH)
     return backend.calls
 
 
