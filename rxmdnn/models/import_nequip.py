@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import importlib.metadata
+import json
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +156,7 @@ def _l_major_tail(matrix: torch.Tensor, s: int, l_major: np.ndarray) -> torch.Te
     return matrix if matrix.shape[1] == s else torch.cat([matrix[:, :s], matrix[:, s:][:, l_major]], dim=1)
 
 
-def import_nequip(path_in: str | Path, path_out: str | Path, *, trust: bool = False) -> str:
+def import_nequip(path_in: str | Path, path_out: str | Path, *, trust: bool = False) -> dict[str, Any]:
     """Convert a checkpoint (.ckpt) or package (.nequip.zip) of nequip + nequip-allegro to a native model file.
 
     Parameters
@@ -164,15 +167,17 @@ def import_nequip(path_in: str | Path, path_out: str | Path, *, trust: bool = Fa
 
     Returns
     -------
-    summary : one paragraph for the user
+    summary : what the model is, by name: elements, cutoff (Å), sizes, number of trainable numbers, precision
 
     Raises
     ------
-    InputError : no trust given, nequip not installed, not such a file, or a part rxmdnn does not compute.
+    InputError : no trust given, nequip not installed, no such file, path_out exists, or a part rxmdnn does not compute.
     """
     path = Path(path_in)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    if Path(path_out).exists():
+        raise InputError(f"{path_out}: exists already; remove it or choose another name")
     if not trust:
         raise InputError(f"{path}: reading a checkpoint or package runs the Python code inside it; "
                          "if you know where it comes from, say --trust")
@@ -200,7 +205,24 @@ def import_nequip(path_in: str | Path, path_out: str | Path, *, trust: bool = Fa
             versions[package] = importlib.metadata.version(package)
     save_model(path_out, network, {"imported from": path.name, **versions})
     c = network.config
-    n = sum(p.numel() for p in network.parameters())
-    return (f"{path_out}: Allegro, {' '.join(c.elements)}, r_max {c.cutoff.max():g} Å, l_max {c.l_max}, "
-            f"{c.n_layers} layers, {c.n_scalar} scalar and {c.n_tensor} tensor features, {n} trainable numbers, "
-            f"{str(network.dtype).removeprefix('torch.')}{', ZBL' if c.zbl else ''}; from {path.name}")
+    return {"model": str(path_out), "elements": list(c.elements), "r_max": float(c.cutoff.max()), "l_max": c.l_max,
+            "layers": c.n_layers, "scalar features": c.n_scalar, "tensor features": c.n_tensor, "ZBL": c.zbl,
+            "trainable numbers": sum(p.numel() for p in network.parameters()),
+            "precision": str(network.dtype).removeprefix("torch.")}
+
+
+def main(argv: Sequence[str]) -> None:
+    """The command ``rxmdnn import-model``."""
+    parser = argparse.ArgumentParser("rxmdnn import-model", description="Convert a checkpoint (.ckpt) or package "
+                                     "(.nequip.zip) of nequip + nequip-allegro to a native model file.")
+    parser.add_argument("path_in", metavar="IN", help="the checkpoint or package")
+    parser.add_argument("path_out", metavar="OUT", help="the model file to write")
+    parser.add_argument("--trust", action="store_true",
+                        help="IN comes from a known source: reading it runs the Python code inside it")
+    parser.add_argument("--json", metavar="F", help="write what the model is to F")
+    a = parser.parse_args(argv)
+    summary = import_nequip(a.path_in, a.path_out, trust=a.trust)
+    print("\n".join(f"{name:<18s} {' '.join(value) if isinstance(value, list) else value}"
+                    for name, value in summary.items()))
+    if a.json:
+        Path(a.json).write_text(json.dumps(summary, indent=1) + "\n")

@@ -109,6 +109,9 @@ def test_import_asks_for_trust_before_it_opens_anything(tmp_path):
         import_nequip(tmp_path / "a.ckpt", tmp_path / "out")
     with pytest.raises(InputError, match="no such file"):
         import_nequip(tmp_path / "b.ckpt", tmp_path / "out", trust=True)
+    (tmp_path / "old").write_text("mine")
+    with pytest.raises(InputError, match="exists already"):
+        import_nequip(tmp_path / "a.ckpt", tmp_path / "old", trust=True)
     assert not (tmp_path / "out").exists()
 
 

@@ -3,6 +3,7 @@
 ``python tests/validation/test_nequip.py --write-golden`` writes the files that tests/unit checks without them.
 """
 
+import json
 import subprocess
 import sys
 import warnings
@@ -15,7 +16,7 @@ import torch
 from rxmdnn.atoms import Edges
 from rxmdnn.errors import InputError
 from rxmdnn.models.allegro import Allegro
-from rxmdnn.models.import_nequip import convert, import_nequip
+from rxmdnn.models.import_nequip import convert, import_nequip, main
 from rxmdnn.models.model_file import load_model, save_model
 
 pytestmark = [pytest.mark.nequip, pytest.mark.validation]
@@ -193,10 +194,12 @@ def test_checkpoint_and_package(tmp_path):
     x, species = system()
     expected = by_nequip(model, x, species)
     for name in ("last.ckpt", "model.nequip.zip"):
-        summary = import_nequip(tmp_path / name, tmp_path / "out.rxnn", trust=True)
-        assert "l_max 1, 2 layers" in summary
-        assert load_model(tmp_path / "out.rxnn").config.elements == NAMES
-        ours = by_rxmdnn(Allegro.load(tmp_path / "out.rxnn", NAMES, "float64"), x, species)
+        out = tmp_path / f"{name}.rxnn"
+        main([str(tmp_path / name), str(out), "--trust", "--json", str(tmp_path / "figures.json")])
+        summary = json.loads((tmp_path / "figures.json").read_text())
+        assert (summary["l_max"], summary["layers"], summary["precision"]) == (1, 2, "float64")
+        assert load_model(out).config.elements == NAMES
+        ours = by_rxmdnn(Allegro.load(out, NAMES, "float64"), x, species)
         assert max(largest_differences(ours, expected)) < 1e-12
     (tmp_path / "broken.ckpt").write_bytes((tmp_path / "last.ckpt").read_bytes()[:999])
     with pytest.raises(InputError, match=r"broken\.ckpt: nequip cannot read it"):
