@@ -172,6 +172,23 @@ def quantum(x: np.ndarray, temperature: float, rng: np.random.Generator) -> np.n
 
 
 Molecules = tuple[np.ndarray, np.ndarray]
+NEAREST = np.array([[2.1, 1.3], [1.3, 1.0]])[np.ix_([0, 1, 1, 1], [0, 1, 1, 1])]  # Å, of atoms of two molecules
+
+
+def clear(h: np.ndarray, x: np.ndarray) -> bool:
+    """Whether no two molecules are nearer than ``NEAREST``: what lies further up the wall is not worth a label."""
+    d = np.linalg.norm(frames.minimum_image(h, x[:, None, :, None] - x[None, :, None]), axis=-1)
+    d[np.arange(len(x)), np.arange(len(x))] = 99.0
+    return bool((d > NEAREST).all())
+
+
+def cleared(source: frames.Source) -> frames.Source:
+    """Draw again until the frame is ``clear``."""
+    def draw(given: dict, rng: np.random.Generator) -> Molecules:
+        while not clear(*(made := source(given, rng))):
+            pass
+        return made
+    return draw
 
 
 def _crystal(given: dict, rng: np.random.Generator) -> Molecules:
@@ -233,10 +250,10 @@ def _dimer(given: dict, rng: np.random.Generator) -> Molecules:
     return h, internal(x, given["temperature"], rng)
 
 
-KINDS: dict[str, frames.Source] = {
+KINDS: dict[str, frames.Source] = {kind: cleared(source) for kind, source in {
     "solid": _crystal, "liquid": _liquid, "hot": _crystal, "close": _close, "stretched": _stretched,
     "rotated": _rotated, "inverted": _inverted, "monomer": _monomer, "dimer": _dimer,
-}
+}.items()}
 VOLUMES = (4.95, 5.0, 5.05, 5.1, 5.15, 5.2, 5.25)  # Å: few, because a frame starts from the last density of its cell
 
 
@@ -264,7 +281,7 @@ def plan(share: float = 1.0) -> list[frames.Task]:
 
     names = ("HH", "NH", "NN")
     bulk_pair = {"HH": (1.1, 1.9), "NH": (1.4, 2.2), "NN": (2.2, 3.0)}
-    free_pair = {"HH": (0.8, 2.6), "NH": (1.2, 3.2), "NN": (2.0, 5.2)}
+    free_pair = {"HH": (1.1, 2.6), "NH": (1.4, 3.2), "NN": (2.4, 5.2)}
     add("solid", 170, lambda rng, k: bulk(rng, 5, 300, "quantum", k % 4 == 0))
     add("hot", 60, lambda rng, k: bulk(rng, 50, 600, "classical", k % 4 == 0))
     add("liquid", 120, dense)

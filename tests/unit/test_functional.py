@@ -70,7 +70,7 @@ def test_plan_is_long_the_same_and_balanced():
     assert 0.05 < sum("stress" in t.given for t in tasks) / len(tasks) < 0.3
     for task in (t for t in tasks[::5] if t.kind != "liquid"):
         h, x = functional.KINDS[task.kind](dict(task.given), task.rng())
-        assert np.isfinite(x).all()
+        assert np.isfinite(x).all() and functional.clear(h, x)
         assert functional.kpoints(h, x.size // 3) == ([1, 2, 2] if len(x) == 8 else [1, 1, 1])
 
 
