@@ -6,7 +6,7 @@ Equations: Musaelian et al., Nat. Commun. 14, 579 (2023), in the form nequip-all
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import cast
 
@@ -19,6 +19,9 @@ from rxmdnn.errors import InputError
 from rxmdnn.models.clebsch_gordan import product_tables
 from rxmdnn.models.tensor_ops import ApplyOperator, WeighHarmonics
 from rxmdnn.models.zbl import zbl_pair_energy
+
+
+MAX_ELEMENTS = 128  # the periodic table, and some isotopes
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class AllegroConfig:
     shift_trainable: bool = False
     zbl: bool = False
     zbl_p: float = 6.0
-    seed: int = field(default=0)
+    seed: int = 0
 
     def __post_init__(self) -> None:
         def frozen(value):
@@ -73,17 +76,21 @@ class AllegroConfig:
 
         for item in fields(self):
             object.__setattr__(self, item.name, frozen(getattr(self, item.name)))
-        t = len(self.elements)
         faults = []
-        if not t or len(set(self.elements)) != t:
-            faults.append(f"elements: {self.elements}: name at least one, each once")
+        if not isinstance(self.elements, tuple) or not all(isinstance(e, str) for e in self.elements) or not (
+                0 < len(set(self.elements)) == len(self.elements) <= MAX_ELEMENTS):
+            raise InputError(f"elements: {str(self.elements)[:80]}: name 1 to {MAX_ELEMENTS}, each once")
+        t = len(self.elements)
         for name, low, high in (("l_max", 0, 3), ("n_layers", 1, 16), ("n_scalar", 2, 4096), ("n_tensor", 1, 4096),
                                 ("n_bessel", 1, 256), ("embed_depth", 0, 16), ("latent_depth", 0, 16),
                                 ("readout_depth", 0, 16), ("embed_width", 1, 8192), ("latent_width", 1, 8192),
-                                ("readout_width", 1, 8192)):
+                                ("readout_width", 1, 8192), ("seed", 0, 2**63 - 1)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
                 faults.append(f"{name}: {value!r}: must be an integer from {low} to {high}")
+        for name in ("bessel_trainable", "parity", "scale_trainable", "shift_trainable", "zbl"):
+            if not isinstance(getattr(self, name), bool):
+                faults.append(f"{name}: {getattr(self, name)!r}: must be true or false")
         for name, shape in (("r_max", (t, t)), ("average_neighbors", (t,)), ("scale", (t,)), ("shift", (t,)),
                             ("envelope_p", ()), ("zbl_p", ())):
             try:

@@ -255,5 +255,8 @@ def test_same_seed_same_weights():
 
 def test_all_faults_of_a_configuration_at_once():
     with pytest.raises(InputError) as caught:
-        AllegroConfig(elements=("H", "H"), r_max=-1.0, l_max=4, n_scalar=7, shift=(1.0,))
-    assert [f.split(":")[0] for f in caught.value.faults] == ["elements", "l_max", "r_max", "shift", "n_scalar"]
+        AllegroConfig(elements=("H", "O"), r_max=-1.0, l_max=4, n_scalar=7, shift=(1.0,), parity=2, zbl="no")
+    assert [f.split(":")[0] for f in caught.value.faults] == ["l_max", "parity", "zbl", "r_max", "shift", "n_scalar"]
+    for elements in ((), ("H", "H"), "HN", (1, 2), tuple(str(k) for k in range(999))):
+        with pytest.raises(InputError, match="elements"):
+            AllegroConfig(elements=elements, r_max=4.0)

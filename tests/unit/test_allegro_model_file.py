@@ -75,6 +75,8 @@ FAULTS = {
     "no config": (lambda p: rewritten(p, lambda h: h["__metadata__"].pop("config")), "damaged model file"),
     "unknown setting": (lambda p: rewritten(p, set_config(colour="red")), "damaged model file"),
     "huge network": (lambda p: rewritten(p, set_config(n_scalar=4096, latent_width=8192)), "do not fit"),
+    "thousands of elements": (lambda p: rewritten(p, set_config(elements=[str(k) for k in range(9999)])), "elements"),
+    "seed of text": (lambda p: rewritten(p, set_config(seed="x")), "seed"),
     "bad setting": (lambda p: rewritten(p, set_config(l_max=77)), "l_max: 77"),
     "half as long": (lambda p: p.write_bytes(p.read_bytes()[: p.stat().st_size // 2]), "model.rxnn: "),
     "a byte short": (lambda p: p.write_bytes(p.read_bytes()[:-1]), "damaged model file"),
