@@ -22,8 +22,9 @@ COMMANDS = {  # name: (module, function, whether it runs on several ranks, help)
 
 def usage() -> str:
     lines = [f"  {name:<14s}{text}" for name, (_, _, _, text) in COMMANDS.items()]
-    return "\n".join(["rxmdnn: neural-network quantum molecular dynamics", "", "usage: [mpirun -np N] rxmdnn COMMAND ...",
-                      "", *lines, "", "rxmdnn COMMAND --help says more; --version prints the version."])
+    return "\n".join(["rxmdnn: neural-network quantum molecular dynamics", "",
+                      "usage: [mpirun -np N] rxmdnn COMMAND ...", "", *lines, "",
+                      "rxmdnn COMMAND --help says more; --version prints the version."])
 
 
 def main() -> int:

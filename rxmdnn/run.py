@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -151,7 +151,7 @@ class Outputs:
         kinds = [write for name, write in FRAME_WRITERS.items() if getattr(deck["io_type"], name)]
         trajectory = H5MD(self.comm, folder / "trajectory.h5", continued)
         simulation.writers = [
-            (deck["io_step"].fstep, lambda thermo: [write(self.frame(thermo), folder) for write in kinds]),
+            (deck["io_step"].fstep, lambda thermo: self.frames(thermo, kinds)),
             (deck["h5md"].nstep, lambda thermo: trajectory.write(self.frame(thermo))),
             (deck["checkpoint"].nstep or simulation.schedule.stop, self.checkpoint),
         ]
@@ -161,6 +161,11 @@ class Outputs:
         gx, gy, gz = map(int, s.domain.grid)
         return Frame(self.comm, s.atoms, s.cell, s.n_global, self.run.elements, self.run.masses, thermo.step,
                      thermo.time, thermo.potential, thermo.kinetic, thermo.temperature, thermo.stress, (gx, gy, gz))
+
+    def frames(self, thermo: Thermo, kinds: list[Callable[[Frame, Path], Path]]) -> None:
+        frame = self.frame(thermo)
+        for write in kinds:
+            write(frame, self.run.folder)
 
     def checkpoint(self, thermo: Thermo) -> None:
         """Write it, and rebuild the list next: the restarted run will, and both must go on with the same bits."""
@@ -177,8 +182,8 @@ class Outputs:
         names = [os.path.relpath(m.parameters["file"]) if "file" in m.parameters else m.kind for m in run.models]
         a, b, c, *angles = s.cell.parameters
         self.log.write(
-            f"rxmdnn {rxmdnn.__version__}: {self.comm.size} rank(s) on a grid of {' x '.join(map(str, s.domain.grid))}, "
-            f"{numba.get_num_threads()} thread(s) each, {s.backend.name} kernels",
+            f"rxmdnn {rxmdnn.__version__}: {self.comm.size} rank(s) on a grid of {' x '.join(map(str, s.domain.grid))}",
+            f"kernels      : {s.backend.name}, {numba.get_num_threads()} thread(s) a rank",
             f"start        : {start.source}, step {s.step}" + (", continued" if start.continued else ""),
             f"atoms        : {s.n_global}: " + " ".join(f"{n} {e}" for n, e in zip(counts, run.elements, strict=True)),
             f"cell         : {a:.5f} {b:.5f} {c:.5f} A  " + " ".join(f"{t:.3f}" for t in angles) + " degrees",
@@ -204,7 +209,8 @@ class Outputs:
                 parts, shares.mean(axis=0), shares.min(axis=0), shares.max(axis=0), strict=True)},
         }
         self.log.write(
-            f"PERFORMANCE {rate:.3f} steps/s  {rate * s.n_global:.0f} atom-steps/s  {figures['ns_per_day']:.4f} ns/day  "
+            f"PERFORMANCE {rate:.3f} steps/s  {rate * s.n_global:.0f} atom-steps/s  "
+            f"{figures['ns_per_day']:.4f} ns/day  "
             + "  ".join(f"{part} {p['mean']:.1f}% ({p['min']:.1f}-{p['max']:.1f})"
                         for part, p in figures["share_percent"].items()),  # type: ignore[attr-defined]
             f"{n_steps} steps in {seconds:.2f} s, {s.forces.builds} neighbor lists; "

@@ -1,0 +1,165 @@
+"""`rxmdnn run` from decks: restarts, mdmodes, outputs. Runs on any rank count."""
+
+import os
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from rxmdnn import run as runs
+from rxmdnn.errors import InputError
+from rxmdnn.io.checkpoint import read_checkpoint
+from rxmdnn.io.log import read_energies
+from rxmdnn.io.structure import Start
+from rxmdnn.simulation import Simulation
+from tests.systems import TRICLINIC, spread_atoms
+
+COMM = MPI.COMM_WORLD
+DECK = """mdmode {mdmode}  # as asked
+time 2.0 {steps} <dt> <ntime_step>
+temperature 60.0 1.2 5 <treq> <vsfact> <sstep>
+io_step 20 10
+structure start.xyz
+checkpoint 20
+h5md 20
+skin 0.3
+"""
+MODELS = "lj 0.0104 3.4 6.0 2 Ar 39.95 Ne 20.18\n"
+
+
+@pytest.fixture
+def folder(tmp_path_factory):
+    """One folder for all ranks, with a triclinic mixture of argon and neon."""
+    place = COMM.bcast(tmp_path_factory.mktemp("run") if COMM.rank == 0 else None)
+    if COMM.rank == 0:
+        x = spread_atoms(TRICLINIC, 40, 2.9)
+        rows = "".join(f"{'Ar' if i % 2 else 'Ne'} {a:.9f} {b:.9f} {c:.9f}\n" for i, (a, b, c) in enumerate(x))
+        lattice = " ".join(map(str, TRICLINIC.h.ravel()))
+        (place / "start.xyz").write_text(f'40\nLattice="{lattice}" Properties=species:S:1:pos:R:3 pbc="T T T"\n{rows}')
+        (place / "rxmdnn.in").write_text(MODELS)
+    COMM.Barrier()
+    yield place
+    COMM.Barrier()
+    if COMM.rank == 0:
+        shutil.rmtree(place)
+
+
+def go(folder: Path, out: str, mdmode: int = 1, steps: int = 60, *flags: str) -> Path:
+    if COMM.rank == 0:
+        (folder / "rxmd.in").write_text(DECK.format(mdmode=mdmode, steps=steps))
+    COMM.Barrier()
+    runs.main(["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / out), *flags], COMM)
+    COMM.Barrier()
+    return folder / out
+
+
+def state(out: Path) -> Start:
+    return read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5")
+
+
+@pytest.mark.parametrize("mdmode", [1, 0, 7])
+def test_a_killed_run_goes_on_to_the_same_bits(folder, mdmode, monkeypatch):
+    whole = go(folder, "whole", mdmode)
+    due = Simulation._due
+
+    def die(self, first=False):
+        due(self, first)
+        if self.step == 47:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Simulation, "_due", die)
+        with pytest.raises(KeyboardInterrupt):
+            go(folder, "killed", mdmode)
+    killed = go(folder, "killed", mdmode)
+    a, b = state(whole), state(killed)
+    assert a.step == b.step == 60
+    for name in ("gid", "x", "v", "f", "image"):
+        assert getattr(a, name).tobytes() == getattr(b, name).tobytes(), name
+    e, f = read_energies(whole), read_energies(killed)
+    assert list(e["step"]) == list(f["step"]) == [0, 10, 20, 30, 40, 50, 60]
+    np.testing.assert_array_equal(e["etotal_eV"][[0, 1, 2, 5, 6]], f["etotal_eV"][[0, 1, 2, 5, 6]])
+    with h5py.File(killed / "trajectory.h5", locking=False) as file:
+        assert list(file["particles/all/position/step"]) == [0, 20, 40, 60]
+
+
+def test_a_finished_run_goes_on_when_run_again_and_a_new_start_loses_nothing(folder):
+    out = go(folder, "out", steps=20)
+    assert list(read_energies(out)["step"]) == [0, 10, 20]
+    go(folder, "out", 1, 20)
+    assert list(read_energies(out)["step"]) == [0, 10, 20, 30, 40]
+    go(folder, "out", 1, 10, "--start", "structure")
+    assert list(read_energies(out)["step"]) == [0, 10]
+    assert list(read_energies(out / "old.1")["step"]) == [0, 10, 20, 30, 40]
+
+
+@pytest.mark.parametrize("mdmode", [0, 4, 5, 6, 7, 8, 9])
+def test_mdmodes_act_on_the_temperature(folder, mdmode):
+    out = go(folder, "out", mdmode, 60, "--treq", "90", "--sstep", "10", "--vsfact", "1.1", "--pstep", "1")
+    e = read_energies(out)
+    # One step after each act; the first ones meet the heat of the disordered start.
+    t, after = e["temperature_K"], np.arange(31, 61, 10)
+    if mdmode == 4:
+        assert (t[after] / t[after - 1]).mean() == pytest.approx(1.21, abs=0.05)
+    elif mdmode in (7, 9, 8):
+        assert t[after].mean() == pytest.approx(90.0, abs=12.0)
+    else:
+        np.testing.assert_allclose(t[after], 90.0, atol=6.0)
+
+
+def test_conjugate_gradients_find_the_minimum(folder):
+    out = go(folder, "out", 10, 2000, "--CG_tol", "1e-9")
+    e = read_energies(out)
+    assert (np.diff(e["potential_eV"]) <= 1e-12).all()
+    assert np.abs(state(out).f).max() < 1e-3
+    assert e["step"][-1] < 2000
+
+
+def test_a_ramp_ends_at_its_second_temperature(folder):
+    out = go(folder, "out", 5, 100, "--tramp", "20", "100", "--sstep", "1", "--pstep", "10")
+    t = read_energies(out)["temperature_K"]
+    assert t[-1] == pytest.approx(100.0, abs=3.0)
+    assert (np.diff(t[3:]) > 0).all()
+
+
+def test_a_mixture_is_the_weighted_sum_and_reports_its_spread(folder):
+    single = read_energies(go(folder, "single", 1, 0))["potential_eV"][0]
+    if COMM.rank == 0:
+        (folder / "rxmdnn.in").write_text(MODELS + MODELS.replace("0.0104", "0.0208"))
+    e = read_energies(go(folder, "mixed", 1, 0, "--model_weights", "0.25", "0.75"))
+    assert e["potential_eV"][0] == pytest.approx(single * (0.25 + 0.75 * 2), rel=1e-12)
+    assert e["spread_energy_eV"][0] == pytest.approx(abs(single) / 2, rel=1e-12)
+    f = state(folder / "single").f
+    assert e["spread_force_eV_A"][0] == pytest.approx(np.sqrt((f**2).mean()) / 2, rel=1e-9)
+
+
+@pytest.mark.parametrize(("flags", "message"), [
+    (["--processors", "7", "1", "1"], "processors: 7 x 1 x 1 = 7 ranks"),
+    (["--start", "rxff"], "start: rxff: no file"),
+])
+def test_faults_are_one_message_on_every_rank(folder, flags, message):
+    with pytest.raises(InputError, match=message):
+        go(folder, "out", 1, 10, *flags)
+    assert not (folder / "out").exists()
+
+
+def test_a_blown_up_run_says_so(folder, monkeypatch):
+    with pytest.raises(InputError, match=r"step \d+: the energy is not finite|coordinates that are no numbers|lost"):
+        go(folder, "out", 1, 100, "--dt", "1e6", "--pstep", "1")
+
+
+def test_checkpoint_of_another_system_is_refused_and_kept(folder):
+    out = go(folder, "out", 1, 20)
+    before = (out / "checkpoint.h5").read_bytes()
+    if COMM.rank == 0:
+        (folder / "rxmdnn.in").write_text(MODELS.replace("2 Ar 39.95 Ne", "2 Kr 83.8 Ne"))
+    COMM.Barrier()
+    with pytest.raises(InputError, match=r"checkpoint\.h5: a checkpoint of another system: its elements are Ar Ne"):
+        go(folder, "out", 1, 20)
+    assert (out / "checkpoint.h5").read_bytes() == before
+
+
+os.environ.setdefault("TQDM_DISABLE", "1")
