@@ -20,7 +20,6 @@ from rxmdnn.models.clebsch_gordan import product_tables
 from rxmdnn.models.tensor_ops import ApplyOperator, WeighHarmonics
 from rxmdnn.models.zbl import zbl_pair_energy
 
-
 MAX_ELEMENTS = 128  # the periodic table, and some isotopes
 
 
