@@ -347,12 +347,12 @@ class AllegroNetwork(nn.Module):
         types = torch.cat([self.center_embed[of_edge], self.neighbor_embed[species_neighbor]], dim=-1)
         n_env = (c.l_max + 1) * c.n_tensor
         (h,) = self.embed([types * (radial @ self.basis.matrix())], [c.n_scalar])
-        w = (h @ self.tensor_embed.matrix()).view(m, -1, c.n_tensor)
+        w = (h @ self.tensor_embed.matrix()).view(m, c.l_max + 1, c.n_tensor)
         v = self._weigh(w, y, torch.arange(m, device=y.device), m)
         z, env = ([h @ matrix] for matrix in self.project.matrix().split([c.n_scalar, n_env], dim=1))
         norm = self.norm[species_center][:, None]
         for k, mlp in enumerate(self.latents):
-            a = self._weigh(env[0].view(m, -1, c.n_tensor), y, center, n) * norm[:, :, None]
+            a = self._weigh(env[0].view(m, c.l_max + 1, c.n_tensor), y, center, n) * norm[:, :, None]
             v = self._product(k, v, a, center)
             scalar = v[:, 0] if k < c.n_layers - 1 else v.squeeze(1)
             latent, *env = mlp([*z, scalar], [c.n_scalar, n_env] if k < c.n_layers - 1 else [c.n_scalar])

@@ -184,6 +184,9 @@ def test_no_edges_and_no_atoms():
         e_i, g_ij = potential.compute(none, np.array([0, 1, 1], np.int32))
         assert e_i.tolist() == [4.0, -1.0, -1.0]
         assert g_ij.shape == (0, 3)
+        e_plain, g_plain = by_autograd(network(zbl=zbl), none, np.array([2, 0, 0], np.int32))
+        assert e_plain.tolist() == [4.0, -1.0, -1.0]
+        assert g_plain.shape == (0, 3)
         none.first = np.zeros(1, np.int64)
         e_i, g_ij = potential.compute(none, np.zeros(0, np.int32))
         assert e_i.shape == (0,)
