@@ -18,6 +18,7 @@ from rxmdnn.backend import Backend
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
 from rxmdnn.neighbors import spatial_order
+from rxmdnn.parallel import send_rows
 
 # Rounding of fractional coordinates must not lose a copy that lies exactly at the reach.
 MARGIN = 1e-9
@@ -124,16 +125,9 @@ class Domain:
         """Send owned atoms, wherever they are, to their owners (all ranks to all: for the start of a run)."""
         self.wrap(atoms)
         rank = self.rank_at(self.owner_place(atoms.x[: atoms.n_owned]))
-        order = np.argsort(rank, kind="stable")
-        counts = np.bincount(rank, minlength=self.comm.size)
         kind = row_type(atoms)
-        received = np.empty(self.comm.size, np.int64)
-        self.comm.Alltoall(counts.astype(np.int64), received)
-        into = np.empty(int(received.sum()), kind)
-        item = MPI.BYTE.Create_contiguous(kind.itemsize).Commit()
-        self.comm.Alltoallv([pack_rows(atoms, order, kind), counts, item], [into, received, item])
-        item.Free()
-        unpack_rows(atoms, into)
+        (here,) = send_rows(self.comm, rank, [pack_rows(atoms, np.arange(atoms.n_owned), kind)])
+        unpack_rows(atoms, here)
 
     def migrate(self, atoms: Atoms) -> None:
         """Drop copies and hand atoms that left this part to the neighbor across the face, in three stages.

@@ -1,13 +1,14 @@
-"""Ranks: errors that end the whole job, and work that every rank must agree on."""
+"""Ranks: errors that end the whole job, work that every rank must agree on, rows sent from any rank to any."""
 
 from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import numpy as np
 from mpi4py import MPI
 
 from rxmdnn.errors import InputError
@@ -39,6 +40,23 @@ def on_root(comm: MPI.Comm, function: Callable[[], T]) -> T:
         if comm.rank == 0:
             result = function()
     return comm.bcast(result)
+
+
+def send_rows(comm: MPI.Comm, to: np.ndarray, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Send row i of every array to rank to[i]; received rows stand in order of source rank, then of source row."""
+    kind = np.dtype([(f"c{k}", a.dtype, a.shape[1:]) for k, a in enumerate(arrays)])
+    order = np.argsort(to, kind="stable")
+    out = np.empty(len(to), kind)
+    for k, a in enumerate(arrays):
+        out[f"c{k}"] = a[order]
+    counts = np.bincount(to, minlength=comm.size).astype(np.int64)
+    received = np.empty_like(counts)
+    comm.Alltoall(counts, received)
+    into = np.empty(int(received.sum()), kind)
+    row = MPI.BYTE.Create_contiguous(kind.itemsize).Commit()
+    comm.Alltoallv([out, counts, row], [into, received, row])
+    row.Free()
+    return [np.ascontiguousarray(into[f"c{k}"]) for k in range(len(arrays))]
 
 
 def run_to_exit_code(comm: MPI.Comm, function: Callable[[], int | None]) -> int:

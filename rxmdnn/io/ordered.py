@@ -17,7 +17,7 @@ import numpy as np
 from mpi4py import MPI
 
 from rxmdnn.errors import InputError
-from rxmdnn.parallel import together
+from rxmdnn.parallel import send_rows, together
 
 PIECE = 1 << 28  # bytes of one MPI-IO call: MPI counts are 32-bit
 
@@ -31,23 +31,6 @@ def exscan(comm: MPI.Comm, n: int) -> int:
     """The sum of n over lower ranks."""
     below = cast(MPI.Intracomm, comm).exscan(int(n))
     return below if comm.rank else 0
-
-
-def send_rows(comm: MPI.Comm, to: np.ndarray, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Send row i of every array to rank to[i]; received rows stand in order of source rank, then of source row."""
-    kind = np.dtype([(f"c{k}", a.dtype, a.shape[1:]) for k, a in enumerate(arrays)])
-    order = np.argsort(to, kind="stable")
-    out = np.empty(len(to), kind)
-    for k, a in enumerate(arrays):
-        out[f"c{k}"] = a[order]
-    counts = np.bincount(to, minlength=comm.size).astype(np.int64)
-    received = np.empty_like(counts)
-    comm.Alltoall(counts, received)
-    into = np.empty(int(received.sum()), kind)
-    row = MPI.BYTE.Create_contiguous(kind.itemsize).Commit()
-    comm.Alltoallv([out, counts, row], [into, received, row])
-    row.Free()
-    return [np.ascontiguousarray(into[f"c{k}"]) for k in range(len(arrays))]
 
 
 def in_gid_order(comm: MPI.Comm, n_global: int, gid: np.ndarray, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -16,9 +16,9 @@ from mpi4py import MPI
 from rxmdnn.atoms import Atoms
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
-from rxmdnn.io.ordered import block, exscan, replacing, send_rows, write_blocks
+from rxmdnn.io.ordered import block, exscan, replacing, write_blocks
 from rxmdnn.io.structure import Start
-from rxmdnn.parallel import on_root, together
+from rxmdnn.parallel import on_root, send_rows, together
 from rxmdnn.units import RXMD_TIME
 
 ROW = 10
