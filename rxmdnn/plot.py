@@ -21,7 +21,7 @@ from rxmdnn.io.log import read_energies
 from rxmdnn.io.trajectory import Snapshot, read_frames
 from rxmdnn.neighbors import pairs
 
-STYLE = {"figure.dpi": 130, "font.size": 9.5, "axes.grid": True, "grid.alpha": 0.25, "grid.linewidth": 0.6,
+STYLE: Any = {"figure.dpi": 130, "font.size": 9.5, "axes.grid": True, "grid.alpha": 0.25, "grid.linewidth": 0.6,
          "axes.spines.top": False, "axes.spines.right": False, "lines.linewidth": 1.2, "legend.frameon": False,
          "axes.formatter.useoffset": False}
 BLUE, ORANGE, GREEN, GRAY = "#2166ac", "#d6604d", "#1b7837", "#555555"
@@ -52,9 +52,10 @@ def main(argv: Sequence[str]) -> None:
                 made += [_energies(energies, n, figures, folder / "energies.png"),
                          _temperature(energies, figures, folder / "temperature.png")]
             if frames:
-                r, g = radial(frames, a.rmax)
-                figures["first_peak_A"] = {k: float(r[np.argmax(v)]) for k, v in g.items() if v.any()}
-                made.append(_radial(r, g, len(frames), folder / "gr.png"))
+                late = frames[len(frames) // 2:]
+                r, g = radial(late, a.rmax)
+                figures["highest_peak_A"] = {k: round(float(r[np.argmax(v)]), 4) for k, v in g.items() if v.any()}
+                made.append(_radial(r, g, len(late), folder / "gr.png"))
         if a.json:
             Path(a.json).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
             made.append(Path(a.json))
@@ -66,15 +67,16 @@ def main(argv: Sequence[str]) -> None:
 
 
 def thermodynamics(e: dict[str, np.ndarray], n: int | None) -> dict[str, Any]:
-    """Drift of the total energy (slope of a straight line), its spread about that line, mean temperature and pressure.
+    """Drift of the total energy (slope of a straight line), its spread about that line; means over the second half.
 
     e : columns of energies.csv; n : atoms, or None where no frame says it (then figures are of the whole system)
     """
     time, total = e["time_fs"], e["etotal_eV"] / (n or 1)
     per = "eV/atom" if n else "eV"
+    t, p = (e[name][len(time) // 2:] for name in ("temperature_K", "pressure_GPa"))
     out = {"steps": int(e["step"][-1]), "time_ps": float(time[-1] / 1000),
-           "temperature_mean_K": float(e["temperature_K"].mean()), "temperature_std_K": float(e["temperature_K"].std()),
-           "pressure_mean_GPa": float(e["pressure_GPa"].mean())}
+           "temperature_mean_K": float(t.mean()), "temperature_std_K": float(t.std()),
+           "pressure_mean_GPa": float(p.mean())}
     if len(time) > 2:
         slope, start = np.polyfit(time / 1000, total - total[0], 1)
         out[f"drift_{per}/ps"] = float(slope)
@@ -140,15 +142,17 @@ def _energies(e: dict[str, np.ndarray], n: int | None, figures: dict[str, Any], 
 
 
 def _temperature(e: dict[str, np.ndarray], figures: dict[str, Any], path: Path) -> Path:
-    time, t = e["time_fs"] / 1000, e["temperature_K"]
+    time, half = e["time_fs"] / 1000, e["time_fs"][[len(e["time_fs"]) // 2, -1]] / 1000
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(7, 4.8), sharex=True, layout="constrained")
-    upper.plot(time, t, color=ORANGE)
-    upper.axhline(t.mean(), color=GRAY, ls="--", lw=0.9,
-                  label=f"mean {t.mean():.1f} K, standard deviation {t.std():.1f} K")
+    upper.plot(time, e["temperature_K"], color=ORANGE)
+    mean, spread = figures["temperature_mean_K"], figures["temperature_std_K"]
+    upper.plot(half, [mean, mean], color=GRAY, ls="--",
+               label=f"second half: {mean:.1f} K, standard deviation {spread:.1f} K")
     upper.set(ylabel="temperature (K)")
     upper.legend(loc="best")
+    p = figures["pressure_mean_GPa"]
     lower.plot(time, e["pressure_GPa"], color=BLUE)
-    lower.axhline(e["pressure_GPa"].mean(), color=GRAY, ls="--", lw=0.9, label=f"mean {e['pressure_GPa'].mean():.3f} GPa")
+    lower.plot(half, [p, p], color=GRAY, ls="--", label=f"second half: {p:.3g} GPa")
     lower.set(xlabel="time (ps)", ylabel="pressure (GPa)")
     lower.legend(loc="best")
     return _save(figure, path)
@@ -172,5 +176,6 @@ def _radial(r: np.ndarray, g: dict[str, np.ndarray], frames: int, path: Path) ->
             top = 1.1 * float(values.max(initial=1.0))
         axis.set(ylabel=f"g(r)  {name}", ylim=(0, top))
     axes[-1, 0].set(xlabel="r (Å)", xlim=(0, r[-1]))
-    axes[0, 0].set_title(f"mean of {frames} frame{'s' if frames != 1 else ''}", fontsize=9, color=GRAY, loc="right")
+    title = f"{frames} frame{'s' if frames != 1 else ''}, the later half of the run"
+    axes[0, 0].set_title(title, fontsize=9, color=GRAY, loc="right")
     return _save(figure, path)

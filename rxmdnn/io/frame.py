@@ -16,7 +16,7 @@ from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
 from rxmdnn.io.ordered import block, in_gid_order, replacing, write_blocks
 from rxmdnn.io.rxff import write_rxff
-from rxmdnn.parallel import together
+from rxmdnn.parallel import AgreedError, together
 from rxmdnn.units import GPA_PER_EV_A3
 
 
@@ -108,11 +108,10 @@ def names(species: np.ndarray, elements: tuple[str, ...], width: int) -> np.ndar
 
 
 def columns(comm: MPI.Comm, x: np.ndarray, decimals: int) -> list[np.ndarray]:
-    """(n, 3) -> three texts of one width, wide enough on every rank."""
-    largest = comm.allreduce(float(np.abs(x).max(initial=0.0)), MPI.MAX)
-    with together(comm):
-        if not largest * 10.0**decimals < 2.0**62:
-            raise InputError(f"a number of size {largest:g} cannot be written as text: the run has blown up")
+    """(n, 3) -> three texts of one width, wide enough on every rank. Raises InputError if a number is absurd."""
+    largest = comm.allreduce(float(np.nan_to_num(np.abs(x), nan=np.inf).max(initial=0.0)), MPI.MAX)
+    if not largest * 10.0**decimals < 2.0**62:
+        raise AgreedError(f"a number of size {largest:g} cannot be written as text: the run has blown up")
     width = decimals + 4 + len(str(int(largest)))
     return [fixed(x[:, k], decimals, width) for k in range(3)]
 
@@ -148,7 +147,8 @@ def write_xyz(frame: Frame, folder: Path, name: str | None = None) -> Path:
               f'{energies}units="A fs eV K" velo_unit="A/fs" time_unit="fs"\n')
     ids = np.arange(rows.start, rows.start + len(rows.species))
     parts = [names(rows.species, frame.elements, 1 + max(map(len, frame.elements))), *columns(comm, rows.x, 8),
-             *columns(comm, rows.v, 10), *(columns(comm, rows.f, 8) if known else []), fixed(ids, 0, 2 + len(str(frame.n_global)))]
+             *columns(comm, rows.v, 10), *(columns(comm, rows.f, 8) if known else []),
+             fixed(ids, 0, 2 + len(str(frame.n_global)))]
     path = Path(folder) / (name or f"{frame.step:09d}.xyz")
     write_text(frame, path, header, parts)
     return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -60,11 +60,7 @@ class Log:
 
     def write(self, *lines: str) -> None:
         """Lines of text, to the file and to `echo`."""
-        def act() -> None:
-            for line in lines:
-                print(line, file=self.echo, flush=True)
-                print(line, file=self.text, flush=True)
-        self._on_root(act)
+        self._on_root(lambda: self._put(lines))
 
     def thermo(self, thermo: Any) -> None:
         """One log line, and the row of energies.csv.
@@ -84,12 +80,15 @@ class Log:
         spread = t.spread or (float("nan"), float("nan"))
         row = [t.step, t.time, t.total, t.kinetic, t.potential, t.temperature, t.pressure, *stress, *spread, t.seconds]
 
-        def act() -> None:
-            assert self.rows is not None
-            self.rows.write(",".join(str(x) if isinstance(x, int) else f"{x:.17g}" for x in row) + "\n")
-            self.rows.flush()
-        self._on_root(act)
-        self.write(*lines)
+        self._on_root(lambda: self._put(lines, ",".join(str(x) if isinstance(x, int) else f"{x:.17g}" for x in row)))
+
+    def _put(self, lines: Sequence[str], row: str = "") -> None:
+        assert self.text and self.rows
+        for line in lines:
+            print(line, file=self.echo, flush=True)
+            print(line, file=self.text, flush=True)
+        if row:
+            print(row, file=self.rows, flush=True)
 
     def close(self) -> None:
         for file in (self.text, self.rows):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -44,14 +44,14 @@ def read_frames(folder: str | Path, most: int = 50) -> Iterator[Snapshot]:
     files = sorted(f for f in folder.glob("*.xyz") if f.stem.isdigit())
     for file in _spread(files, most):
         try:
-            atoms = ase.io.read(file, format="extxyz")
+            atoms: Any = ase.io.read(file, format="extxyz")
         except Exception as error:  # ASE's readers raise whatever their parsing met
             raise InputError(f"{file}: cannot be read: {error}") from None
         yield Snapshot(int(file.stem), np.array(atoms.get_chemical_symbols()), atoms.positions,
                        Cell(np.array(atoms.cell), atoms.pbc))
 
 
-def _spread(items, most: int) -> list:
+def _spread(items: Sequence[Any] | np.ndarray, most: int) -> list[Any]:
     """At most `most` of the items, evenly, the last one among them."""
     if len(items) <= most:
         return list(items)
