@@ -10,6 +10,7 @@ import numpy as np
 from mpi4py import MPI
 
 from rxmdnn.errors import InputError
+from rxmdnn.io.checkpoint import NAME
 from rxmdnn.io.frame import Frame, write_xyz
 from rxmdnn.io.ordered import writable
 from rxmdnn.io.rxff import write_rxff
@@ -65,6 +66,9 @@ def main(argv: Sequence[str]) -> None:
             _write_input_xyz(folder / made, start, start.x if a.getreal else cell.fractional(start.x), v)
         print(f"wrote {folder / made}: {n} atoms, {'Å' if a.getreal else 'fractional'}")
         return
+    if (folder / NAME).exists():
+        raise InputError(f"{folder / NAME}: a run in {folder} would go on from this checkpoint, not from what geninit "
+                         "makes; use another folder, or move the checkpoint away")
     s = cell.fractional(start.x)
     start.x = cell.cartesian(s if a.noCoordinateShift else s - s.min(axis=0))
     start.v = v

@@ -127,7 +127,8 @@ def make_simulation(comm: MPI.Comm, run: Run, backend: Backend, potential: Poten
                         tolerance=deck["CG_tol"].ftol * EV_PER_KCAL_MOL)
     simulation = Simulation(comm, backend, start.cell, domain, Forces(domain, neighbors, potential, Timers()), atoms,
                             mass, schedule, start.n_global, step=start.step, time_0=start.time - start.step * dt)
-    if start.v is None or (deck["random_velocity"].draw and start.f is None):
+    at_rest = start.step == 0 and not comm.allreduce(bool(atoms.v.any()), MPI.LOR)
+    if start.f is None and (at_rest or deck["random_velocity"].draw):
         simulation.kinetics.draw(atoms, ramp[0], schedule.seed, start.step)
     return simulation
 

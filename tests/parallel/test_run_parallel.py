@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
+from rxmdnn import geninit
 from rxmdnn import run as runs
 from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import read_checkpoint
@@ -94,6 +95,15 @@ def test_a_finished_run_goes_on_when_run_again_and_a_new_start_loses_nothing(fol
     go(folder, "out", 1, 10, "--start", "structure")
     assert list(read_energies(out)["step"]) == [0, 10]
     assert list(read_energies(out / "old.1")["step"]) == [0, 10, 20, 30, 40]
+
+
+def test_a_start_of_geninit_gets_velocities_at_treq(folder):
+    if COMM.rank == 0:
+        geninit.main(["-i", str(folder / "start.xyz"), "-o", str(folder / "out"), "-rxmdnn", str(folder / "rxmdnn.in")])
+    COMM.Barrier()
+    e = read_energies(go(folder, "out", 1, 10))
+    assert e["temperature_K"][0] == pytest.approx(60.0)
+    assert e["etotal_eV"][-1] == pytest.approx(e["etotal_eV"][0], abs=0.05 * e["kinetic_eV"][0])
 
 
 @pytest.mark.parametrize("mdmode", [0, 4, 5, 6, 7, 8, 9])

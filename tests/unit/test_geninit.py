@@ -62,3 +62,11 @@ def test_faults(folder, argv, said):
     with pytest.raises(InputError) as caught:
         main(argv)
     assert said in str(caught.value)
+
+
+def test_a_folder_with_a_checkpoint_is_left_alone(folder):
+    """A run there would go on from the checkpoint and silently ignore the new start."""
+    (folder / "checkpoint.h5").write_bytes(b"")
+    with pytest.raises(InputError, match=r"checkpoint\.h5: a run in \. would go on from this checkpoint"):
+        main([])
+    assert not (folder / "rxff.bin").exists()
