@@ -15,7 +15,7 @@ setup(
     include_package_data=True,
     install_requires=[
         "numpy>=1.26",
-        "numba>=0.60",
+        "numba>=0.62",
         "mpi4py>=4.0",
         "h5py>=3.10",
         "torch>=2.4",

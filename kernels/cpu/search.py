@@ -14,28 +14,27 @@ from numba.extending import intrinsic
 
 from rxmdnn.kernels.cpu.compile import inline, kernel
 
-WIDTH = 16  # lanes; the mask is one int32
+WIDTH = 8  # lanes
 _BITS, _INT, _REAL = ir.IntType(WIDTH), ir.IntType(32), ir.DoubleType()
 _LANES = ir.VectorType(_INT, WIDTH)
 
-_features = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
+_chosen = config.CPU_FEATURES  # type: ignore[attr-defined]  # NUMBA_CPU_FEATURES, or NUMBA_CPU_NAME=generic
+_features = get_host_cpu_features() if _chosen is None else _chosen
 AVX512 = {"+avx512f", "+avx512vl", "+avx512dq"} <= set(_features.split(","))
 
 
-def _splat(builder, value, n):
-    """A vector of n copies of a value."""
-    vector = ir.VectorType(value.type, n)
+def _splat(builder, value):
+    """A vector of copies of a value."""
+    vector = ir.VectorType(value.type, WIDTH)
     lane = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(_INT, 0))
-    return builder.shuffle_vector(lane, ir.Constant(vector, ir.Undefined),
-                                  ir.Constant(ir.VectorType(_INT, n), [0] * n))
+    return builder.shuffle_vector(lane, ir.Constant(vector, ir.Undefined), ir.Constant(_LANES, [0] * WIDTH))
 
 
 def _load(builder, pointer, element, mask):
     """The elements at a pointer whose lane is set in the mask; no other memory is touched."""
-    n = mask.type.count
-    vector = ir.VectorType(element, n)
+    vector = ir.VectorType(element, WIDTH)
     load = builder.module.declare_intrinsic(
-        f"llvm.masked.load.v{n}{'f64' if element is _REAL else 'i32'}.p0", (),
+        f"llvm.masked.load.v{WIDTH}{'f64' if element is _REAL else 'i32'}.p0", (),
         ir.FunctionType(vector, [pointer.type, mask.type, vector]))
     return builder.call(load, [pointer, mask, ir.Constant(vector, None)])
 
@@ -59,21 +58,14 @@ def _near(typing, x_sorted, k, end, x, y, z, reach_sq):
         left = builder.select(builder.icmp_signed("<", left, ir.Constant(left.type, WIDTH)), left,
                               ir.Constant(left.type, WIDTH))
         lane = ir.Constant(_LANES, list(range(WIDTH)))
-        present = builder.icmp_signed("<", lane, _splat(builder, builder.trunc(left, _INT), WIDTH))
-        half = WIDTH // 2
-        parts = []
-        for offset in (0, half):
-            lanes = ir.Constant(ir.VectorType(_INT, half), list(range(offset, offset + half)))
-            mask = builder.shuffle_vector(present, present, lanes)
-            r_sq = None
-            for axis in range(3):
-                at = builder.add(k, ir.Constant(k.type, offset))
-                u = _load(builder, _row(context, builder, signature.args[0], array, axis, at), _REAL, mask)
-                d = builder.fsub(u, _splat(builder, center[axis], half))
-                d_sq = builder.fmul(d, d)
-                r_sq = d_sq if r_sq is None else builder.fadd(r_sq, d_sq)
-            parts.append(builder.fcmp_ordered("<", r_sq, _splat(builder, reach_sq, half)))
-        inside = builder.shuffle_vector(parts[0], parts[1], ir.Constant(_LANES, list(range(WIDTH))))
+        present = builder.icmp_signed("<", lane, _splat(builder, builder.trunc(left, _INT)))
+        r_sq = None
+        for axis in range(3):
+            u = _load(builder, _row(context, builder, signature.args[0], array, axis, k), _REAL, present)
+            d = builder.fsub(u, _splat(builder, center[axis]))
+            d_sq = builder.fmul(d, d)
+            r_sq = d_sq if r_sq is None else builder.fadd(r_sq, d_sq)
+        inside = builder.fcmp_ordered("<", r_sq, _splat(builder, reach_sq))
         return builder.zext(builder.bitcast(builder.and_(inside, present), _BITS), _INT)
 
     return types.int32(x_sorted, types.int64, types.int64, *[types.float64] * 4), build
