@@ -251,13 +251,16 @@ def parse(text: str, path: str | Path, table: Sequence[Keyword], argv: Sequence[
     """As `read`, from text that stands for the file `path`."""
     path, rows, faults, notes = Path(path), {k.name: k for k in table}, [], []
     entries: dict[str, Any] = {}
+    meant: set[str] = set()  # keywords that a misspelled line stands for
     for number, line in enumerate(text.splitlines(), 1):
         name, *tokens = line.split("#")[0].split() or [""]
         where = f"{path}:{number}"
         if not name:
             continue
         if name not in rows:
-            faults.append(f"{where}: {name}: unknown keyword{near(name, list(rows))}")
+            hint = near(name, list(rows))
+            faults.append(f"{where}: {name}: unknown keyword{hint}")
+            meant.add(hint.rpartition("mean ")[2].strip("'?"))
             continue
         keyword = rows[name]
         if keyword.unused:
@@ -280,10 +283,17 @@ def parse(text: str, path: str | Path, table: Sequence[Keyword], argv: Sequence[
         elif name not in entries:
             entries[name] = Entry(keyword, {}, f"{path}", False)
         for entry in entries[name] if keyword.repeats else [entries[name]]:
-            _complete(entry, faults)
+            if entry.given or name not in meant:
+                _complete(entry, faults)
     if faults:
-        raise InputError(*faults)
+        raise InputError(*sorted(faults, key=lambda fault: _line(fault, path)))
     return Deck(path, {k.name: entries[k.name] for k in table}, notes)
+
+
+def _line(fault: str, path: Path) -> float:
+    """Where a fault stands in the deck; faults of no line come last."""
+    number = fault.removeprefix(f"{path}:").split(":")[0]
+    return int(number) if number.isdigit() else float("inf")
 
 
 def _values(keyword: Keyword, tokens: list[str], folder: Path) -> tuple[dict[str, Any], list[str]]:

@@ -170,7 +170,7 @@ def _radial(r: np.ndarray, g: dict[str, np.ndarray], frames: int, path: Path) ->
         top = 1.25 * max(float(beyond.max(initial=0.0)), 1.5)
         if values.max() > 2 * top:  # a bond's peak would flatten all else
             k = int(np.argmax(values))
-            axis.annotate(f"{values[k]:.0f} at {r[k]:.2f} Å", (r[k], top), (6, -12), textcoords="offset points",
+            axis.annotate(f"{values[k]:.0f} at {r[k]:.2f} Å", (r[k], top), (18, -12), textcoords="offset points",
                           color=color)
         else:
             top = 1.1 * float(values.max(initial=1.0))

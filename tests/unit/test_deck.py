@@ -63,6 +63,12 @@ def test_all_faults_at_once():
     assert "dt = -1: must be above zero" in str(caught.value) and "n must be an integer, not '2.5'" in str(caught.value)
 
 
+def test_faults_stand_in_order_and_a_misspelled_keyword_is_not_missing_too():
+    with pytest.raises(InputError) as caught:
+        parse("tiem 1 2\nout 1 2\nheat a\n", "x.in", TABLE)
+    assert [f.split(":")[1] for f in caught.value.faults] == ["1", "2", "2", "3"]
+
+
 def test_a_missing_keyword_is_named():
     with pytest.raises(InputError, match=r"^x\.in: time: missing; write 'time <dt> <n>'$"):
         parse("", "x.in", TABLE)
