@@ -208,10 +208,14 @@ class Allegro:
         centers = max(i1 - i0 for i0, i1 in blocks)
         if rows != self._rows or centers > self._centers:
             self._allocate(rows, centers)
+        threads = torch.get_num_threads()
         torch.set_num_threads(1)  # a block's matrices are small; and Numba's thread layer raises torch's number unasked
-        with torch.no_grad():
-            for i0, i1 in blocks:
-                self._evaluate(edges, species, i0, i1, e_i, g_ij)
+        try:
+            with torch.no_grad():
+                for i0, i1 in blocks:
+                    self._evaluate(edges, species, i0, i1, e_i, g_ij)
+        finally:
+            torch.set_num_threads(threads)
         if self.config.zbl:
             self._add_zbl(edges, species, e_i, g_ij)
         return e_i, g_ij
