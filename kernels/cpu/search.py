@@ -1,8 +1,8 @@
 """Neighbor search: count and fill.
 
 Candidates are taken a vector at a time: ``_near`` compares WIDTH of them with the center, ``_keep`` packs those that
-passed. Both are LLVM vector code and compile on any CPU, but only AVX-512 packs in hardware; elsewhere a plain loop
-without a branch on the distance is used.
+passed: by AVX-512's packing store, or by AVX2's permutation with a table of the 256 masks. Other CPUs use a plain loop
+without a branch on the distance. All give the same list.
 """
 
 import numpy as np
@@ -21,6 +21,8 @@ _LANES = ir.VectorType(_INT, WIDTH)
 _chosen = config.CPU_FEATURES  # type: ignore[attr-defined]  # NUMBA_CPU_FEATURES, or NUMBA_CPU_NAME=generic
 _features = get_host_cpu_features() if _chosen is None else _chosen
 AVX512 = {"+avx512f", "+avx512vl", "+avx512dq"} <= set(_features.split(","))
+AVX2 = "+avx2" in _features.split(",")
+_PACKING = [[b for b in range(WIDTH) if mask >> b & 1] for mask in range(2**WIDTH)]
 
 
 def _splat(builder, value):
@@ -31,8 +33,12 @@ def _splat(builder, value):
 
 
 def _load(builder, pointer, element, mask):
-    """The elements at a pointer whose lane is set in the mask; no other memory is touched."""
+    """The elements at a pointer whose lane is set in the mask (None: all); no other memory is touched."""
     vector = ir.VectorType(element, WIDTH)
+    if mask is None:
+        value = builder.load(builder.bitcast(pointer, vector.as_pointer()))
+        value.align = 8 if element is _REAL else 4
+        return value
     load = builder.module.declare_intrinsic(
         f"llvm.masked.load.v{WIDTH}{'f64' if element is _REAL else 'i32'}.p0", (),
         ir.FunctionType(vector, [pointer.type, mask.type, vector]))
@@ -48,27 +54,42 @@ def _row(context, builder, kind, array, row, k):
     return builder.gep(a.data, [builder.add(builder.mul(columns, ir.Constant(columns.type, row)), k)])
 
 
+def _comparison(context, builder, signature, arguments, present):
+    """Mask (int32) of the candidates k .. k + WIDTH within reach; ``present`` is None where all of them exist."""
+    array, k, *center, reach_sq = arguments
+    r_sq = None
+    for axis in range(3):
+        u = _load(builder, _row(context, builder, signature.args[0], array, axis, k), _REAL, present)
+        d = builder.fsub(u, _splat(builder, center[axis]))
+        d_sq = builder.fmul(d, d)
+        r_sq = d_sq if r_sq is None else builder.fadd(r_sq, d_sq)
+    inside = builder.fcmp_ordered("<", r_sq, _splat(builder, reach_sq))
+    if present is not None:
+        inside = builder.and_(inside, present)
+    return builder.zext(builder.bitcast(inside, _BITS), _INT)
+
+
 @intrinsic
-def _near(typing, x_sorted, k, end, x, y, z, reach_sq):
-    """Mask (int32): bit b is set if k + b < end and the sorted atom k + b is within reach of (x, y, z)."""
+def _near(typing, x_sorted, k, x, y, z, reach_sq):
+    """Mask (int32): bit b is set if the sorted atom k + b is within reach of (x, y, z)."""
 
     def build(context, builder, signature, arguments):
-        array, k, end, *center, reach_sq = arguments
-        left = builder.sub(end, k)
-        left = builder.select(builder.icmp_signed("<", left, ir.Constant(left.type, WIDTH)), left,
-                              ir.Constant(left.type, WIDTH))
-        lane = ir.Constant(_LANES, list(range(WIDTH)))
-        present = builder.icmp_signed("<", lane, _splat(builder, builder.trunc(left, _INT)))
-        r_sq = None
-        for axis in range(3):
-            u = _load(builder, _row(context, builder, signature.args[0], array, axis, k), _REAL, present)
-            d = builder.fsub(u, _splat(builder, center[axis]))
-            d_sq = builder.fmul(d, d)
-            r_sq = d_sq if r_sq is None else builder.fadd(r_sq, d_sq)
-        inside = builder.fcmp_ordered("<", r_sq, _splat(builder, reach_sq))
-        return builder.zext(builder.bitcast(builder.and_(inside, present), _BITS), _INT)
+        return _comparison(context, builder, signature, arguments, None)
 
-    return types.int32(x_sorted, types.int64, types.int64, *[types.float64] * 4), build
+    return types.int32(x_sorted, types.int64, *[types.float64] * 4), build
+
+
+@intrinsic
+def _near_end(typing, x_sorted, k, x, y, z, reach_sq, end):
+    """The same where there are fewer than WIDTH atoms before ``end``; nothing beyond it is read."""
+
+    def build(context, builder, signature, arguments):
+        *others, end = arguments
+        left = builder.trunc(builder.sub(end, others[1]), _INT)
+        present = builder.icmp_signed("<", ir.Constant(_LANES, list(range(WIDTH))), _splat(builder, left))
+        return _comparison(context, builder, signature, others, present)
+
+    return types.int32(x_sorted, types.int64, *[types.float64] * 4, types.int64), build
 
 
 @intrinsic
@@ -90,10 +111,23 @@ def _keep(typing, order, k, mask, neighbor, at):
         chosen = builder.bitcast(builder.trunc(mask, _BITS), ir.VectorType(ir.IntType(1), WIDTH))
         value = _load(builder, _row(context, builder, signature.args[0], order, None, k), _INT, chosen)
         target = _row(context, builder, signature.args[3], neighbor, None, at)
-        store = builder.module.declare_intrinsic(
-            f"llvm.masked.compressstore.v{WIDTH}i32", (),
-            ir.FunctionType(ir.VoidType(), [_LANES, target.type, chosen.type]))
-        builder.call(store, [value, target, chosen])
+        if AVX512:
+            store = builder.module.declare_intrinsic(
+                f"llvm.masked.compressstore.v{WIDTH}i32", (),
+                ir.FunctionType(ir.VoidType(), [_LANES, target.type, chosen.type]))
+            builder.call(store, [value, target, chosen])
+        else:
+            table = cgutils.global_constant(builder, "packing", ir.Constant(
+                ir.ArrayType(_LANES, 2**WIDTH), [ir.Constant(_LANES, p + [0] * (WIDTH - len(p))) for p in _PACKING]))
+            lanes = builder.load(builder.gep(table, [ir.Constant(_INT, 0), mask]))
+            permute = builder.module.declare_intrinsic(
+                "llvm.x86.avx2.permd", (), ir.FunctionType(_LANES, [_LANES, _LANES]))
+            store = builder.module.declare_intrinsic(
+                f"llvm.masked.store.v{WIDTH}i32.p0", (),
+                ir.FunctionType(ir.VoidType(), [_LANES, target.type, chosen.type]))
+            lane = ir.Constant(_LANES, list(range(WIDTH)))
+            filled = builder.icmp_signed("<", lane, _splat(builder, builder.ctpop(mask)))
+            builder.call(store, [builder.call(permute, [value, lanes]), target, filled])
         return context.get_dummy_value()
 
     return types.void(order, types.int64, types.int32, neighbor, types.int64), build
@@ -118,10 +152,11 @@ def _count_plain(x_sorted, a, b, x, y, z, reach_sq):
 
 @inline
 def _count_vector(x_sorted, a, b, x, y, z, reach_sq):
-    found = np.int64(0)
-    for k in range(a, b, WIDTH):
-        found += _bits(_near(x_sorted, k, b, x, y, z, reach_sq))
-    return found
+    found, k = np.int64(0), a
+    while k + WIDTH <= b:
+        found += _bits(_near(x_sorted, k, x, y, z, reach_sq))
+        k += WIDTH
+    return found + _bits(_near_end(x_sorted, k, x, y, z, reach_sq, b))
 
 
 @inline
@@ -136,14 +171,18 @@ def _fill_plain(x_sorted, order, a, b, x, y, z, reach_sq, neighbor, at, end):
 
 @inline
 def _fill_vector(x_sorted, order, a, b, x, y, z, reach_sq, neighbor, at, end):
-    for k in range(a, b, WIDTH):
-        mask = _near(x_sorted, k, b, x, y, z, reach_sq)
+    k = a
+    while k + WIDTH <= b:
+        mask = _near(x_sorted, k, x, y, z, reach_sq)
         _keep(order, k, mask, neighbor, at)
         at += _bits(mask)
-    return at
+        k += WIDTH
+    mask = _near_end(x_sorted, k, x, y, z, reach_sq, b)
+    _keep(order, k, mask, neighbor, at)
+    return at + _bits(mask)
 
 
-_count, _fill = (_count_vector, _fill_vector) if AVX512 else (_count_plain, _fill_plain)
+_count, _fill = (_count_vector, _fill_vector) if AVX512 or AVX2 else (_count_plain, _fill_plain)
 
 
 @kernel

@@ -8,6 +8,7 @@ import sys
 import numba
 import numpy as np
 import pytest
+from numba.core.codegen import get_host_cpu_features
 
 from rxmdnn.backend import NAMES, Backend, make
 from rxmdnn.cell import Cell
@@ -222,16 +223,23 @@ def test_displacement_and_extent_keep_a_nan():
             assert np.isnan(partial[0]) and np.isnan(low[0, 1]) and np.isnan(high[0, 1])
 
 
-def test_search_without_avx512():
-    """The path of other CPUs, in a process that compiles for a plain one."""
+@pytest.mark.parametrize("cpu", [
+    {"NUMBA_CPU_NAME": "generic"},
+    {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+popcnt"},
+], ids=["plain", "avx2"])
+def test_search_on_other_processors(cpu):
+    """The paths of CPUs without AVX-512, in a process that compiles for one."""
+    if cpu["NUMBA_CPU_NAME"] == "haswell" and "+avx2" not in get_host_cpu_features().split(","):
+        pytest.skip("no AVX2 here")
     script = (
         "import numpy as np\n"
         "from rxmdnn.backend import make\n"
         "from rxmdnn.neighbors import pairs\n"
-        "from rxmdnn.kernels.cpu.search import AVX512\n"
-        "assert not AVX512\n"
+        "from rxmdnn.kernels.cpu import search\n"
+        f"assert not search.AVX512 and search.AVX2 == {cpu['NUMBA_CPU_NAME'] == 'haswell'}\n"
         "x = np.random.default_rng(0).random((400, 3)) * 9\n"
-        "for a, b in zip(pairs(make('cpu'), x, None, 2.5), pairs(make('reference'), x, None, 2.5)):\n"
-        "    np.testing.assert_array_equal(a, b)\n"
+        "for cutoff in (0.7, 2.5, 4.0):\n"
+        "    for a, b in zip(pairs(make('cpu'), x, None, cutoff), pairs(make('reference'), x, None, cutoff)):\n"
+        "        np.testing.assert_array_equal(a, b)\n"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "NUMBA_CPU_NAME": "generic"})
+    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, **cpu})
