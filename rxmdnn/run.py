@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -133,6 +134,14 @@ def make_simulation(comm: MPI.Comm, run: Run, backend: Backend, potential: Poten
     return simulation
 
 
+class AboveBar(io.TextIOBase):
+    """Standard output whose lines stay above the progress bar of a terminal."""
+
+    def write(self, text: str) -> int:
+        tqdm.write(text, end="")
+        return len(text)
+
+
 @dataclass
 class Outputs:
     """What a run writes, and when: log, frames, trajectory, checkpoints."""
@@ -147,7 +156,7 @@ class Outputs:
         continued = self.start.step if self.start.continued else None
         if continued is None:
             on_root(self.comm, lambda: set_aside(folder, self.start.source))
-        self.log = Log(self.comm, folder, deck["units"].energy, continued)
+        self.log = Log(self.comm, folder, deck["units"].energy, continued, AboveBar() if sys.stderr.isatty() else None)
         simulation.on_print = self.log.thermo
         kinds = [write for name, write in FRAME_WRITERS.items() if getattr(deck["io_type"], name)]
         trajectory = H5MD(self.comm, folder / "trajectory.h5", continued)
