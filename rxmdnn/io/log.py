@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 import numpy as np
 from mpi4py import MPI
@@ -19,6 +19,14 @@ COLUMNS = ("step", "time_fs", "etotal_eV", "kinetic_eV", "potential_eV", "temper
            "seconds")
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (2, 0), (0, 1))
 ENERGY = {"ev": ("eV", 1.0), "kcal": ("kcal/mol", 1.0 / EV_PER_KCAL_MOL)}
+
+
+class SupportsWrite(Protocol):
+    """What ``print`` can print to."""
+
+    def write(self, text: str, /) -> Any: ...
+
+    def flush(self) -> Any: ...
 
 
 class Log:
@@ -35,10 +43,10 @@ class Log:
     """
 
     def __init__(self, comm: MPI.Comm, folder: str | Path, units: str = "ev", restart: int | None = None,
-                 echo: TextIO | None = None) -> None:
+                 echo: SupportsWrite | None = None) -> None:
         self.comm, self.folder = comm, Path(folder)
         self.unit, self.factor = ENERGY[units]
-        self.echo = sys.stdout if echo is None else echo
+        self.echo: SupportsWrite = sys.stdout if echo is None else echo
         self.text: TextIO | None = None
         self.rows: TextIO | None = None
 
