@@ -310,9 +310,9 @@ def _copies(cell: Cell, s: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.nd
         low, high = s[:, a].min() - halo, s[:, a].max() + halo
         here = s[row, a]
         parts = [(row, image)]
-        for k in range(int(np.floor(low - here.max())), int(np.ceil(high - here.min())) + 1):
+        for k in range(int(np.ceil(low - here.max())), int(np.floor(high - here.min())) + 1):
             if k:
-                chosen = np.flatnonzero((here + k >= low) & (here + k <= high))
+                chosen = np.flatnonzero(here <= high - k if k > 0 else here >= low - k)
                 shifted = image[chosen]
                 shifted[:, a] = k
                 parts.append((row[chosen], shifted))
