@@ -34,7 +34,10 @@ def main(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print("usage: rxmdnn train DECK [--keyword values ...]\n\n" + decks.help_page(TABLE))
         return 0 if argv else 2
-    run(decks.read(argv[0], TABLE, argv[1:]))
+    try:
+        run(decks.read(argv[0], TABLE, argv[1:]))
+    except OSError as error:
+        raise InputError(f"{error.filename or argv[0]}: {error.strerror or error}; what was saved is kept") from error
     return 0
 
 
