@@ -156,8 +156,8 @@ def test_faults_are_one_message_on_every_rank(folder, flags, message):
     assert not (folder / "out").exists()
 
 
-def test_a_blown_up_run_says_so(folder, monkeypatch):
-    with pytest.raises(InputError, match=r"step \d+: the energy is not finite|coordinates .* are? no numbers|lost"):
+def test_a_blown_up_run_says_so(folder):
+    with pytest.raises(InputError, match="the energy is not finite|are no numbers|were lost"):
         go(folder, "out", 1, 100, "--dt", "1e6", "--pstep", "1")
 
 
