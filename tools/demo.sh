@@ -4,11 +4,12 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash tools/setup.sh
 out=demo_out
-run=(.venv/bin/rxmdnn run --rxmdin input/ammonia/rxmd.in --outDir "$out" --fresh)
+run=(.venv/bin/rxmdnn run --rxmdin input/ammonia/rxmd.in --outDir "$out" --start structure)
 mpirun=.venv/bin/mpirun
 [ -x "$mpirun" ] || mpirun=$(command -v mpirun)
 # A container often runs as root, on fewer cores than ranks: Open MPI wants to be told that this is meant.
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe OMPI_MCA_rmaps_base_oversubscribe=1
 "$mpirun" -np 2 "${run[@]}"
 .venv/bin/rxmdnn plot "$out"
 echo

@@ -1,7 +1,7 @@
 """H5MD 1.1 trajectories, written by all ranks into one file; MDAnalysis reads them.
 
 Rank 0 makes room for a frame with HDF5 (chunks allocated early, never filled) and closes the file; then every rank
-writes its rows at the chunks' byte offsets through MPI-IO; then rank 0 writes the frame's step. A run killed at any
+writes its rows at the chunks' byte offsets itself; then rank 0 writes the frame's step. A run killed at any
 of these leaves a readable file; its unfinished frame has step -1 and is dropped when the run goes on.
 """
 
