@@ -22,6 +22,7 @@ setup(
         "e3nn>=0.5.1",
         "safetensors>=0.4",
         "ase>=3.23",
+        "scipy>=1.11",
         "tqdm>=4.60",
         "matplotlib>=3.7",
     ],
