@@ -17,7 +17,7 @@ COMMANDS = {  # name: (module, function, whether it runs on several ranks, help)
     "check": ("rxmdnn.check", "main", False, "read and check a deck, print the effective one, run nothing"),
     "help": ("rxmdnn.check", "help_main", False, "the decks' keywords, or one of them: rxmdnn help [KEYWORD]"),
     "geninit": ("rxmdnn.geninit", "main", False, "make a start (rxff.bin) from a unit cell or any structure file"),
-    "train": ("rxmdnn.train.command", "main", False, "train an Allegro model: rxmdnn train train.in"),
+    "train": ("rxmdnn.train.command", "main", True, "train an Allegro model: rxmdnn train train.in"),
     "import-model": ("rxmdnn.models.import_nequip", "main", False, "a native model from a nequip-allegro one"),
     "plot": ("rxmdnn.plot", "main", False, "pictures of a run: energies, temperature, g(r)"),
 }

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mpi4py import MPI
 from tqdm import tqdm
 
 import rxmdnn
@@ -21,28 +22,35 @@ from rxmdnn import deck as decks
 from rxmdnn.deck import Deck
 from rxmdnn.errors import InputError
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
-from rxmdnn.models.model_file import save_model
+from rxmdnn.models.model_file import load_model, save_model
+from rxmdnn.parallel import AgreedError, on_root, together
 from rxmdnn.train import dataset, metrics
+from rxmdnn.train.from_model import adapt
 from rxmdnn.train.table import TABLE
 from rxmdnn.train.trainer import Trainer, load_checkpoint, save_checkpoint
 
 FREE = ("output", "model", "json", "data")  # lines that may change between resumes; data are compared by content
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], comm: MPI.Intracomm = MPI.COMM_SELF) -> int:
     """``DECK [--keyword values ...]``; raises InputError."""
     if not argv or argv[0] in ("-h", "--help"):
-        print("usage: rxmdnn train DECK [--keyword values ...]\n\n" + decks.help_page(TABLE))
+        if comm.rank == 0:
+            print("usage: [mpirun -np N] rxmdnn train DECK [--keyword values ...]\n\n" + decks.help_page(TABLE))
         return 0 if argv else 2
     try:
-        run(decks.read(argv[0], TABLE, argv[1:]))
+        with together(comm):
+            deck = decks.read(argv[0], TABLE, argv[1:])
+        run(deck, comm)
     except OSError as error:
         raise InputError(f"{error.filename or argv[0]}: {error.strerror or error}; what was saved is kept") from error
     return 0
 
 
-def run(deck: Deck) -> dict[str, Any]:
-    """Train, or go on, or only report where all is done; the report that ``--json`` writes."""
+def run(deck: Deck, comm: MPI.Intracomm = MPI.COMM_SELF) -> dict[str, Any]:
+    """Train, or go on, or only report where all is done; the report that ``--json`` writes. All ranks call it."""
+    root = comm.rank == 0
+    say = print if root else _silent
     elements = tuple(deck["elements"].element)
     given = dict(zip(deck["energies"].element, deck["energies"].energy))
     twice = sorted({e for e in elements if elements.count(e) > 1})
@@ -50,54 +58,71 @@ def run(deck: Deck) -> dict[str, Any]:
     if given and set(given) != set(elements):
         wrong.append(deck["energies"].fault(f"needs one energy for each of {' '.join(elements)}"))
     if wrong:
-        raise InputError(*wrong)
+        raise AgreedError(*wrong)
     folder: Path = deck["output"].folder
-    for place in (folder, deck["model"].file.parent):
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{place}: cannot be made: {error.strerror}") from None
 
+    def make_folders() -> None:
+        for place in (folder, deck["model"].file.parent):
+            try:
+                place.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"{place}: cannot be made: {error.strerror}") from None
+
+    on_root(comm, make_folders)
     threads = torch.get_num_threads()  # Numba's kernels change it
-    frames = dataset.read(deck["data"].file, elements, deck["groups"].group, deck["groups"].kind)
-    data = dataset.Dataset(frames, deck["r_max"].r_max, progress=sys.stderr.isatty())
-    torch.set_num_threads(threads)
-    train, validation, test = dataset.split(frames, deck["split"].validation, deck["split"].test, deck["seed"].seed)
-    network, stats = build(deck, data, train, [given[e] for e in elements] if given else None)
-    trainer = Trainer(network, data, train, validation, deck)
+    shift = [given[e] for e in elements] if given else None
+    with together(comm):
+        frames = dataset.read(deck["data"].file, elements, deck["groups"].group, deck["groups"].kind)
+        train, validation, test = dataset.split(frames, deck["split"].validation, deck["split"].test, deck["seed"].seed)
+        base = load_model(deck["from_model"].file) if deck["from_model"].file else None
+        r_max = float(base.config.cutoff.max()) if base else deck["r_max"].r_max
+        data = dataset.Dataset(frames, r_max, progress=root and sys.stderr.isatty())
+        torch.set_num_threads(threads)
+        network, stats = adapt(base, deck, data, train, shift) if base else build(deck, data, train, shift)
+    trainer = Trainer(network, data, train, validation, deck, comm=comm)
     origin: dict[str, Any] = {
         "deck": {line.split()[0]: " ".join(line.split("<")[0].split()) for line in deck.echo().splitlines()},
-        "data": [hashlib.sha256(p.read_bytes()).hexdigest() for p in deck["data"].file],
-        "threads": torch.get_num_threads(), "seconds": 0.0}
+        "data": [hashlib.sha256(p.read_bytes()).hexdigest()
+                 for p in (*deck["data"].file, *([deck["from_model"].file] if base else []))],
+        "threads": torch.get_num_threads(), "ranks": comm.size, "seconds": 0.0}
     last = folder / "last.pt"
-    if last.exists():
-        state = load_checkpoint(last)
-        _same(last, state["origin"], origin)
+
+
+    def saved() -> dict[str, Any] | None:
+        state = load_checkpoint(last) if last.exists() else None
+        if state:
+            _same(last, state["origin"], origin)
+        return state
+
+    if state := on_root(comm, saved):
         trainer.restore(state)
         origin["seconds"] = state["origin"]["seconds"]
-        print(f"going on from {last} after epoch {trainer.epoch}")
-        if state["origin"]["threads"] != origin["threads"]:
-            print(f"note: {origin['threads']} threads, not {state['origin']['threads']}: the last bits may differ")
+        say(f"going on from {last} after epoch {trainer.epoch}")
+        for what in ("threads", "ranks"):
+            if (before := state["origin"].get(what, 1)) != origin[what]:
+                say(f"note: {origin[what]} {what}, not {before}: the last bits may differ")
     n_weights, counts = sum(w.numel() for w in trainer.weights), {"training": len(train), "validation": len(validation),
                                                                   "test": len(test)}
-    print(f"{len(frames)} frames: {len(train)} training, {len(validation)} validation, {len(test)} test; "
-          f"{n_weights} weights; {torch.get_num_threads()} threads")
+    say(f"{len(frames)} frames: {len(train)} training, {len(validation)} validation, {len(test)} test; "
+        f"{n_weights} weights; {torch.get_num_threads()} threads" + (f"; {comm.size} ranks" if comm.size > 1 else ""))
     for k, e in enumerate(elements):
-        print(f"  {e}: {stats.neighbors[k]:.2f} neighbors, forces {stats.scale[k]:.4f} eV/Å rms, "
-              f"shift {stats.shift[k]:.4f} eV")
+        say(f"  {e}: {stats.neighbors[k]:.2f} neighbors, forces {stats.scale[k]:.4f} eV/Å rms, "
+            f"shift {stats.shift[k]:.4f} eV")
 
     _epochs(trainer, folder, last, origin)
 
     trainer.average.put(trainer.best_values)
-    shift = np.array(stats.shift)
     report: dict[str, Any] = {"frames": counts, "weights": n_weights, "epochs": trainer.epoch,
                               "best_epoch": trainer.best_epoch, "seconds": origin["seconds"]}
     for name, which in (("validation", validation), ("test", test)):
         if which:
             found = trainer.predict(which)
             report[name] = metrics.errors(frames, found, elements)
-            print(f"\n{name} errors, weights of epoch {trainer.best_epoch}\n" + metrics.table_text(report[name]))
-            metrics.plot_parity(folder / "parity.png", frames, found, elements, shift)
+            say(f"\n{name} errors, weights of epoch {trainer.best_epoch}\n" + metrics.table_text(report[name]))
+            if root:
+                metrics.plot_parity(folder / "parity.png", frames, found, elements, np.array(stats.shift))
+    if not root:
+        return report
     metrics.plot_curve(folder / "learning_curve.png", trainer.rows)
     judged = "test" if test else "validation"
     save_model(deck["model"].file, network, {
@@ -133,25 +158,37 @@ def build(deck: Deck, data: dataset.Dataset, train: Sequence[int], shift: Sequen
 
 
 def _epochs(trainer: Trainer, folder: Path, last: Path, origin: dict[str, Any]) -> None:
-    epochs = trainer.deck["epochs"].epochs
-    bar = tqdm(total=epochs, initial=trainer.epoch, unit="epoch", disable=not sys.stderr.isatty())
-    print(f"{'epoch':>6s}{'training':>12s}{'validation':>12s}{'F MAE':>9s}{'E MAE':>9s}{'rate':>10s}   "
-          "loss; meV/Å, meV/atom")
+    epochs, root = trainer.deck["epochs"].epochs, trainer.comm.rank == 0
+    bar = tqdm(total=epochs, initial=trainer.epoch, unit="epoch", disable=not root or not sys.stderr.isatty())
+    say = print if root else _silent
+    say(f"{'epoch':>6s}{'training':>12s}{'validation':>12s}{'F MAE':>9s}{'E MAE':>9s}{'rate':>10s}   "
+        "loss; meV/Å, meV/atom")
     while not trainer.finished:
         start = time.time()
         row = trainer.run_epoch(lambda done, of: bar.set_postfix_str(f"batch {done}/{of}", refresh=done % 8 == 0))
         origin["seconds"] += time.time() - start
         row["seconds"] = origin["seconds"]
+        on_root(trainer.comm, lambda: _save(trainer, folder, last, origin))
+        if not root:
+            continue
         bar.update(1)
         tqdm.write(f"{trainer.epoch:6d}{row['train_loss']:12.5f}{row['validation_loss']:12.5f}"
                    f"{1000 * row['force_mae']:9.2f}{1000 * row['energy_mae']:9.2f}{row['learning_rate']:10.2e}")
         sys.stdout.flush()
-        save_checkpoint(last, trainer, origin)
-        with (folder / "metrics.csv").open("w", newline="") as out:
-            writer = csv.DictWriter(out, list(row))
-            writer.writeheader()
-            writer.writerows({k: f"{v:.8g}" for k, v in r.items()} for r in trainer.rows)
     bar.close()
+
+
+def _save(trainer: Trainer, folder: Path, last: Path, origin: dict[str, Any]) -> None:
+    """Checkpoint and table of an epoch."""
+    save_checkpoint(last, trainer, origin)
+    with (folder / "metrics.csv").open("w", newline="") as out:
+        writer = csv.DictWriter(out, list(trainer.rows[-1]))
+        writer.writeheader()
+        writer.writerows({k: f"{v:.8g}" for k, v in r.items()} for r in trainer.rows)
+
+
+def _silent(*words: object) -> None:
+    """What ranks other than 0 print."""
 
 
 def _same(last: Path, old: dict[str, Any], new: dict[str, Any]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import ase
 import ase.io
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import chemical_symbols
+from ase.stress import voigt_6_to_full_3x3_stress
 from tqdm import tqdm
 
 from rxmdnn import backend as backends
@@ -23,6 +25,10 @@ from rxmdnn.errors import InputError
 from rxmdnn.neighbors import pairs
 
 SHOWN = 10  # faults of a data file that are printed
+UNITS = {"energy": ("ev",), "force": ("ev/ang", "ev/angstrom", "ev/å", "ev/a"), "length": ("ang", "angstrom", "å", "a"),
+         "stress": ("ev/ang^3", "ev/angstrom^3", "ev/å^3", "ev/a^3")}  # info words <name>_unit(s) must say one of these
+ENERGY_UNITS = {"Hartree": 1 / 27.211386, "Rydberg": 1 / 13.605693, "kcal/mol": 23.060548, "kJ/mol": 96.485332,
+                "meV": 1000.0}  # in an eV
 
 
 @dataclass
@@ -40,6 +46,7 @@ class Frame:
     group, kind : str       trajectory and sort of the frame; temperature : float, K, or NaN
     engine  str             what labelled it, or ""
     where   str             ``file: frame number``
+    stress  (3, 3) float64  eV/Å³, tension positive; NaN where there is no label
     """
 
     species: np.ndarray
@@ -53,6 +60,7 @@ class Frame:
     temperature: float
     engine: str
     where: str
+    stress: np.ndarray = field(default_factory=lambda: np.full((3, 3), np.nan))
 
 
 def read(paths: Sequence[Path], elements: Sequence[str], group: str = "group", kind: str = "kind") -> list[Frame]:
@@ -63,7 +71,7 @@ def read(paths: Sequence[Path], elements: Sequence[str], group: str = "group", k
     for path in paths:
         try:
             hdf5 = path.suffix in (".h5", ".hdf5")
-            structures = _read_hdf5(path) if hdf5 else ase.io.read(path, ":", format="extxyz")
+            structures = _read_hdf5(path) if hdf5 else ase.io.read(path, ":", format="extxyz", parallel=False)
         except Exception as error:
             raise InputError(f"{path}: cannot be read as labelled frames: {error}") from None
         for number, atoms in enumerate(structures, 1):
@@ -81,7 +89,9 @@ def read(paths: Sequence[Path], elements: Sequence[str], group: str = "group", k
                     np.array(atoms.cell), atoms.pbc.copy(), float(atoms.calc.results["energy"]),
                     np.array(atoms.calc.results["forces"], float), str(atoms.info.get(group, where)),
                     str(atoms.info.get(kind, "all")), float(atoms.info.get("temperature", np.nan)),
-                    " ".join(str(atoms.info[w]) for w in ("engine", "version", "settings") if w in atoms.info), where))
+                    " ".join(str(atoms.info[w]) for w in ("engine", "version", "settings") if w in atoms.info), where,
+                    _stress(atoms)))
+    faults += _mixed_units(frames)
     if faults:
         more = [f"... and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
         raise InputError(*faults[:SHOWN], *more)
@@ -98,20 +108,50 @@ def _faults(atoms: ase.Atoms, elements: Sequence[str]) -> list[str]:
     results = atoms.calc.results if atoms.calc is not None else {}
     wrong = [f"no {what}; label it first" for what in ("energy", "forces") if what not in results]
     for name, values in (("position", atoms.positions), ("energy", results.get("energy", 0.0)),
-                         ("force", results.get("forces", 0.0))):
+                         ("force", results.get("forces", 0.0)), ("stress", results.get("stress", 0.0))):
         if not np.isfinite(values).all():
             wrong.append(f"a {name} is not a finite number; remove the frame")
     unknown = sorted(set(atoms.symbols) - set(elements))
     if unknown:
         wrong.append(f"holds {', '.join(unknown)}, which the deck's line 'elements' does not name")
+    for word, said in atoms.info.items():
+        name = str(word).lower().removesuffix("s").removesuffix("_unit")
+        if name in UNITS and str(word).lower() != name and str(said).lower() not in UNITS[name]:
+            wrong.append(f"{word} is {said}; give labels in eV and Å")
     return wrong
+
+
+def _stress(atoms: ase.Atoms) -> np.ndarray:
+    """(3, 3) the label, or NaN."""
+    stress = atoms.calc.results.get("stress")
+    if stress is None or not atoms.pbc.all():
+        return np.full((3, 3), np.nan)
+    return voigt_6_to_full_3x3_stress(stress) if np.shape(stress) == (6,) else np.array(stress, float).reshape(3, 3)
+
+
+def _mixed_units(frames: Sequence[Frame]) -> list[str]:
+    """Energies that are the others' of the same composition, times what a unit is to another."""
+    faults = []
+    like: dict[tuple[int, ...], list[Frame]] = {}
+    for f in frames:
+        like.setdefault(tuple(np.bincount(f.species) / np.gcd.reduce(np.bincount(f.species))), []).append(f)
+    for same in like.values():
+        energy = np.array([f.energy / len(f.x) for f in same])
+        usual = float(np.median(energy))
+        for f, e in zip(same, energy):
+            for unit, size in ENERGY_UNITS.items():
+                if len(same) > 2 and abs(usual) > 0.5 and abs(e / (usual * size) - 1) < 0.02:
+                    faults.append(f"{f.where}: {e:.4g} an atom, where frames of its composition have {usual:.4g} eV: "
+                                  f"as if in {unit}; units do not mix, give all labels in eV and Å")
+    return faults
 
 
 def write_hdf5(path: Path, structures: Sequence[ase.Atoms]) -> None:
     """Labelled ASE structures as HDF5: atoms of all frames in one row, ``first[k]:first[k + 1]`` those of frame k.
 
     Datasets: ``first`` (n + 1,), ``numbers`` (atoms,), ``positions`` and ``forces`` (atoms, 3), ``cell`` (n, 3, 3),
-    ``pbc`` (n, 3), ``energy`` (n,), and ``info/<word>`` (n,) of text for the words that every frame has.
+    ``pbc`` (n, 3), ``energy`` (n,), and ``info/<word>`` (n,) of text for the words that every frame has;
+    ``stress`` (n, 3, 3), NaN where a frame has none.
     """
     words = sorted(set.intersection(*(set(a.info) for a in structures)))
     with h5py.File(path, "w") as f:
@@ -123,6 +163,7 @@ def write_hdf5(path: Path, structures: Sequence[ase.Atoms]) -> None:
         f["cell"] = np.array([np.array(a.cell) for a in structures])
         f["pbc"] = np.array([a.pbc for a in structures])
         f["energy"] = np.array([a.get_potential_energy() for a in structures])
+        f["stress"] = np.array([_stress(a) for a in structures])
         for word in words:
             f[f"info/{word}"] = [str(a.info[word]) for a in structures]
 
@@ -133,10 +174,12 @@ def _read_hdf5(path: Path) -> list[ase.Atoms]:
         first = f["first"][:]
         info = {word: f["info"][word].asstr()[:] for word in f.get("info", {})}
         rows = {name: f[name][:] for name in ("numbers", "positions", "forces", "cell", "pbc", "energy")}
+        stress = f["stress"][:] if "stress" in f else np.full((len(first) - 1, 3, 3), np.nan)
     for k, (a, b) in enumerate(pairwise(first)):
         atoms = ase.Atoms([chemical_symbols[z] for z in rows["numbers"][a:b]], positions=rows["positions"][a:b],
                           cell=rows["cell"][k], pbc=rows["pbc"][k], info={w: v[k] for w, v in info.items()})
-        atoms.calc = SinglePointCalculator(atoms, energy=rows["energy"][k], forces=rows["forces"][a:b])
+        labels = {} if np.isnan(stress[k]).any() else {"stress": stress[k]}
+        atoms.calc = SinglePointCalculator(atoms, energy=rows["energy"][k], forces=rows["forces"][a:b], **labels)
         structures.append(atoms)
     return structures
 
@@ -193,7 +236,7 @@ class Statistics:
 
 
 def statistics(data: Dataset, which: Sequence[int], n_species: int, shift: np.ndarray | None = None,
-               known: dict[int, tuple[float, np.ndarray]] | None = None) -> Statistics:
+               known: Mapping[int, Sequence[Any]] | None = None) -> Statistics:
     """Averages over the frames ``which``.
 
     Energies of atoms are those that fit the frames by least squares (of least norm where the compositions leave them
@@ -228,6 +271,9 @@ class Batch:
     atoms    (f,)   float64       atoms of each frame
     energy   (f,)   float64       label, eV
     forces   (n, 3) float64       label, eV/Å
+    stress   (f, 3, 3) float64    label, eV/Å³, or NaN
+    volume   (f,)   float64       Å³
+    shares   what part of the whole batch's forces, energies and stresses is here: not 1 where ranks share a batch
     """
 
     species: torch.Tensor
@@ -238,6 +284,9 @@ class Batch:
     atoms: torch.Tensor
     energy: torch.Tensor
     forces: torch.Tensor
+    stress: torch.Tensor
+    volume: torch.Tensor
+    shares: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
 class Dataset:
@@ -274,7 +323,25 @@ class Dataset:
             frame=torch.from_numpy(np.repeat(np.arange(len(frames)), sizes)),
             atoms=torch.from_numpy(sizes.astype(np.float64)),
             energy=torch.tensor([f.energy for f in frames], dtype=torch.float64),
-            forces=tensor([f.forces for f in frames]))
+            forces=tensor([f.forces for f in frames]),
+            stress=torch.from_numpy(np.array([f.stress for f in frames])),
+            volume=torch.tensor([abs(np.linalg.det(f.cell)) for f in frames], dtype=torch.float64))
+
+    def part(self, which: Sequence[int], rank: int, size: int) -> Batch | None:
+        """What rank ``rank`` of ``size`` computes of a batch: frames dealt out from large to small; None: nothing."""
+        if size == 1:
+            return self.batch(which)
+        mine = sorted(which, key=lambda k: -len(self.frames[k].x))[rank::size]
+        if not mine:
+            return None
+
+        def counts(some: Sequence[int]) -> np.ndarray:
+            frames = [self.frames[k] for k in some]
+            return np.array([sum(len(f.x) for f in frames), len(frames),
+                             max(1, sum(np.isfinite(f.stress).all() for f in frames))], float)
+
+        forces, energies, stresses = (counts(mine) / counts(which)).tolist()
+        return replace(self.batch(mine), shares=(forces, energies, stresses))
 
 
 def batches(which: Sequence[int], sizes: Sequence[int], limit: int, of_atoms: bool,

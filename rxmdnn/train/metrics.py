@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,20 +13,30 @@ from torch import Tensor
 
 from rxmdnn.train.dataset import Batch, Dataset, Frame
 
+Predicted = tuple[float, np.ndarray, np.ndarray]  # energy, forces, stress of a frame
 TEMPERATURE_EDGES = (0.0, 120.0, 250.0, 350.0, 10000.0)  # K: rows of the table of errors
 
 
-def energy_forces(network: torch.nn.Module, batch: Batch, differentiable: bool) -> tuple[Tensor, Tensor]:
-    """Energies of the frames (f,), eV, and forces (n, 3), eV/Å; ``differentiable`` keeps their graph for training."""
+def energy_forces(network: torch.nn.Module, batch: Batch, differentiable: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Energies of the frames (f,), eV, forces (n, 3), eV/Å, and the gradients of the pairs (m, 3), eV/Å, for `stress`.
+
+    ``differentiable`` keeps their graph for training.
+    """
     r_ij = batch.r_ij.detach().requires_grad_()
     e_i = network(r_ij, batch.center, batch.species, batch.species[batch.neighbor])
     (g,) = torch.autograd.grad(e_i.sum(), r_ij, create_graph=differentiable)
     forces = torch.zeros_like(batch.forces).index_add(0, batch.center, g).index_add(0, batch.neighbor, -g)
     energy = torch.zeros_like(batch.energy).index_add(0, batch.frame, e_i)
-    return (energy, forces) if differentiable else (energy.detach(), forces)
+    return (energy, forces, g) if differentiable else (energy.detach(), forces, g)
 
 
-def mean_loss(error: Tensor, huber: float | None) -> Tensor:
+def stress(g: Tensor, batch: Batch) -> Tensor:
+    """(f, 3, 3) Σ r_ij ⊗ g_ij / V, eV/Å³, tension positive; frames without a volume give no number to use."""
+    virial = torch.zeros_like(batch.stress).index_add(0, batch.frame[batch.center], batch.r_ij[:, :, None] * g[:, None])
+    return virial / batch.volume[:, None, None].clamp_min(1e-30)
+
+
+def mean_loss(error: Tensor, huber: float | Tensor | None) -> Tensor:
     """Mean of error² ; with ``huber`` = δ of 2δ|error| - δ² beyond δ, which has the same value and slope at δ."""
     if huber is None:
         return error.square().mean()
@@ -33,34 +44,58 @@ def mean_loss(error: Tensor, huber: float | None) -> Tensor:
     return torch.where(size < huber, error.square(), 2 * huber * size - huber**2).mean()
 
 
-def loss_parts(energy: Tensor, forces: Tensor, batch: Batch, huber: tuple[float | None, float | None]
-               ) -> tuple[Tensor, Tensor]:
-    """Loss of the forces' components, (eV/Å)², and of the energies per atom, eV²."""
-    return (mean_loss(forces - batch.forces, huber[0]),
-            mean_loss((energy - batch.energy) / batch.atoms, huber[1]))
+@dataclass(frozen=True)
+class Huber:
+    """Where errors begin to count linearly; None: never.
+
+    Attributes
+    ----------
+    force, energy, stress : eV/Å, eV an atom, eV/Å³
+    by_species : (T,) float64, eV/Å, in the place of ``force``
+    """
+
+    force: float | None = None
+    energy: float | None = None
+    stress: float | None = None
+    by_species: Tensor | None = None
+
+    def of_forces(self, species: Tensor) -> float | Tensor | None:
+        return self.force if self.by_species is None else self.by_species[species][:, None]
+
+
+def loss_parts(energy: Tensor, forces: Tensor, g: Tensor | None, batch: Batch, huber: Huber) -> tuple[Tensor, ...]:
+    """Loss of the forces' components, (eV/Å)², of the energies per atom, eV²; with ``g`` of the stresses, (eV/Å³)²."""
+    parts = [mean_loss(forces - batch.forces, huber.of_forces(batch.species)),
+             mean_loss((energy - batch.energy) / batch.atoms, huber.energy)]
+    if g is not None:
+        known = torch.isfinite(batch.stress).all(-1).all(-1)
+        error = stress(g, batch)[known] - batch.stress[known]
+        parts.append(mean_loss(error, huber.stress) if len(error) else error.sum())
+    return tuple(part if share == 1 else part * share for part, share in zip(parts, batch.shares))
 
 
 def predict(network: torch.nn.Module, data: Dataset, which: Sequence[int], batches: list[list[int]]
-            ) -> dict[int, tuple[float, np.ndarray]]:
-    """Energy (eV) and forces (n, 3), eV/Å, of frames, by their index."""
-    out: dict[int, tuple[float, np.ndarray]] = {}
+            ) -> dict[int, Predicted]:
+    """Energy (eV), forces (n, 3), eV/Å, and stress (3, 3), eV/Å³, of frames, by their index."""
+    out: dict[int, Predicted] = {}
     for chosen in batches:
         batch = data.batch(chosen)
-        energy, forces = energy_forces(network, batch, differentiable=False)
+        energy, forces, g = energy_forces(network, batch, differentiable=False)
+        pulls = stress(g, batch).numpy()
         rows = np.cumsum([0, *(int(n) for n in batch.atoms)])
         for k, frame in enumerate(chosen):
-            out[frame] = float(energy[k]), forces[rows[k]:rows[k + 1]].numpy()
+            out[frame] = float(energy[k]), forces[rows[k]:rows[k + 1]].numpy(), pulls[k]
     return {k: out[k] for k in which}
 
 
-def errors(frames: Sequence[Frame], predicted: dict[int, tuple[float, np.ndarray]], elements: Sequence[str]
+def errors(frames: Sequence[Frame], predicted: Mapping[int, Predicted], elements: Sequence[str]
            ) -> dict[str, dict[str, float]]:
     """Errors of all frames, of each species, kind and range of temperature.
 
     Returns
     -------
     {row: {"frames", "force_mae", "force_rmse", "force_max", "energy_mae", "energy_rmse"}}: of components of forces,
-    eV/Å, and of energies, eV/atom
+    eV/Å, and of energies, eV/atom; where frames have them, "stress_mae" and "stress_rmse" of components, eV/Å³
     """
     def row(which: Sequence[int], species: int | None = None) -> dict[str, float]:
         df = np.concatenate([(predicted[k][1] - frames[k].forces)[
@@ -72,6 +107,9 @@ def errors(frames: Sequence[Frame], predicted: dict[int, tuple[float, np.ndarray
         if species is None:
             de = np.array([(predicted[k][0] - frames[k].energy) / len(frames[k].x) for k in which])
             out |= {"energy_mae": float(abs(de).mean()), "energy_rmse": float(np.sqrt((de**2).mean()))}
+            ds = np.array([predicted[k][2] - frames[k].stress for k in which])
+            if len(ds := ds[np.isfinite(ds)]):
+                out |= {"stress_mae": float(abs(ds).mean()), "stress_rmse": float(np.sqrt((ds**2).mean()))}
         return out
 
     every = list(predicted)
@@ -86,17 +124,20 @@ def errors(frames: Sequence[Frame], predicted: dict[int, tuple[float, np.ndarray
 
 
 def table_text(table: dict[str, dict[str, float]]) -> str:
-    """The table of ``errors``, in meV/Å and meV/atom."""
-    columns = ("force_mae", "force_rmse", "force_max", "energy_mae", "energy_rmse")
-    lines = [f"{'':<18s}{'frames':>7s}{'F MAE':>9s}{'F RMSE':>9s}{'F max':>9s}{'E MAE':>9s}{'E RMSE':>9s}"
-             "   meV/Å, meV/atom"]
+    """The table of ``errors``, in meV/Å and meV/atom, and meV/Å³ where there are stresses."""
+    columns = ["force_mae", "force_rmse", "force_max", "energy_mae", "energy_rmse"]
+    head = f"{'':<18s}{'frames':>7s}{'F MAE':>9s}{'F RMSE':>9s}{'F max':>9s}{'E MAE':>9s}{'E RMSE':>9s}"
+    if "stress_mae" in table["all"]:
+        columns += ["stress_mae", "stress_rmse"]
+        head += f"{'S MAE':>9s}{'S RMSE':>9s}"
+    lines = [head + "   meV/Å, meV/atom" + (", meV/Å³" if len(columns) > 5 else "")]
     for name, row in table.items():
         cells = "".join(f"{1000 * row[c]:9.2f}" if c in row else f"{'':>9s}" for c in columns)
         lines.append(f"{name:<18s}{row['frames']:7.0f}{cells}")
     return "\n".join(lines)
 
 
-def plot_parity(path: Path, frames: Sequence[Frame], predicted: dict[int, tuple[float, np.ndarray]],
+def plot_parity(path: Path, frames: Sequence[Frame], predicted: Mapping[int, Predicted],
                 elements: Sequence[str], shift: np.ndarray) -> None:
     """Energies per atom (without the atoms' own) and force components, predicted against labelled."""
     import matplotlib

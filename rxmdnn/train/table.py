@@ -22,6 +22,11 @@ def _order(x: int) -> str | None:
     return None if 0 <= x <= 3 else "must be 0, 1, 2 or 3"
 
 
+def _sam(e: Entry) -> str | None:
+    return "friendly averages one gradient; it needs ascent 'global'" if (e.variant, e.ascent) == ("friendly", "rank") \
+        else None
+
+
 TABLE: tuple[Keyword, ...] = (
     Keyword("data", (Value("file", "file"),), "labelled frames with energy and forces: extended XYZ or HDF5", rest=1),
     Keyword("elements", (Value("element", "str"),), "species of the model, in its order", rest=1),
@@ -33,6 +38,8 @@ TABLE: tuple[Keyword, ...] = (
             "energies of isolated atoms; absent: least squares over the training frames", rest=2),
     Keyword("seed", (Value("seed", "int", 1, check=not_negative),), "of the split, the weights, the order of batches"),
 
+    Keyword("from_model", (Value("file", "file", None),),
+            "go on from this model: its shape and weights hold; energies of atoms are fitted to the new labels"),
     Keyword("r_max", (Value("r_max", "float", 5.0, unit="Å", check=positive),), "cutoff"),
     Keyword("network", (Value("l_max", "int", 1, check=_order), Value("layers", "int", 2, check=positive),
                         Value("scalars", "int", 64, check=_even), Value("tensors", "int", 16, check=positive)),
@@ -43,17 +50,33 @@ TABLE: tuple[Keyword, ...] = (
     Keyword("dtype", (Value("dtype", ("float32", "float64"), "float32"),), "numbers of the network"),
 
     Keyword("loss", (Value("force", "float", 1.0, check=not_negative),
-                     Value("energy", "float", 1.0, check=not_negative)),
-            "weights of the mean squared errors of forces and of energy per atom (eV, Å)"),
+                     Value("energy", "float", 1.0, check=not_negative),
+                     Value("stress", "float", None, check=not_negative, optional=True)),
+            "weights of the mean squared errors of forces, of energy per atom and of stress, where labelled (eV, Å)"),
     Keyword("huber", (Value("force", "float", None, unit="eV/Å", check=positive),
-                      Value("energy", "float", None, unit="eV", check=positive)),
+                      Value("energy", "float", None, unit="eV", check=positive),
+                      Value("stress", "float", None, unit="eV/Å^3", check=positive, optional=True)),
             "where errors begin to count linearly; absent: never"),
+    Keyword("huber_species", (Value("element", "str", ()), Value("force", "float", (), unit="eV/Å", check=positive)),
+            "the same for the forces on each of these species", rest=2),
     Keyword("batch", (Value("size", "int", 4, check=positive),
                       Value("of", ("frames", "atoms"), "frames", optional=True)),
             "frames of a batch, or atoms that it may hold at most"),
     Keyword("adam", (Value("learning_rate", "float", 2e-3, check=positive),
                      Value("beta1", "float", 0.9, check=_fraction, optional=True),
-                     Value("beta2", "float", 0.999, check=_fraction, optional=True)), "optimizer"),
+                     Value("beta2", "float", 0.999, check=_fraction, optional=True)),
+            "learning rate; the betas of Adam and AdamW"),
+    Keyword("optimizer", (Value("word", "str", ()),),
+            "adam (default), adamw, or a name of pytorch_optimizer; then its options, as weight_decay=0.01", rest=1),
+    Keyword("sam", (Value("rho", "float", None, check=not_negative, help="length of the climb; 0.005 to begin with"),
+                    Value("adaptive", "bool", False, optional=True, help="ASAM: steps in proportion to the weights"),
+                    Value("start_fraction", "float", 0.0, check=_fraction, optional=True,
+                          help="of the epochs that pass before it begins; 0.8 is late-phase SAM"),
+                    Value("variant", ("plain", "friendly", "periodic"), "plain", optional=True),
+                    Value("every", "int", 5, check=positive, optional=True, help="steps from climb to climb, periodic"),
+                    Value("ascent", ("global", "rank"), "global", optional=True,
+                          help="the climb is by the gradient of the whole batch, or of each rank's part of it")),
+            "sharpness-aware minimization: a step's gradient is that at the top of a climb; absent: none", check=_sam),
     Keyword("clip", (Value("norm", "float", None, check=positive),), "largest norm of a gradient; absent: any"),
     Keyword("ema", (Value("decay", "float", 0.99, check=_fraction),),
             "exponential moving average of the weights: what is validated and saved"),

@@ -16,12 +16,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from mpi4py import MPI
 from torch import Tensor
 
 from rxmdnn.deck import Deck
 from rxmdnn.errors import InputError
+from rxmdnn.parallel import AgreedError
 from rxmdnn.train.dataset import Batch, Dataset, batches
-from rxmdnn.train.metrics import energy_forces, loss_parts, mean_loss, predict
+from rxmdnn.train.metrics import Huber, Predicted, energy_forces, loss_parts, mean_loss, predict
+from rxmdnn.train.optimizer import make_optimizer
+from rxmdnn.train.sam import Sam
 
 
 class Average:
@@ -82,20 +86,29 @@ class Trainer:
     data : Dataset
     train, validation : indices of frames
     deck : Deck of table.TABLE
-    descend : (trainer, batch) -> (loss of forces, loss of energies)
-        One optimizer step, `plain_step` by default: the place of other ways to step.
+    descend : (trainer, batch) -> the losses of forces, energies and, where the deck weighs them, stresses
+        One optimizer step: `plain_step`, or a `Sam` where the deck says so, by default.
+    comm : ranks that share every batch; their weights are the same bits at every step
+
+    Attributes
+    ----------
+    progress : part of the deck's epochs that has passed
     """
 
     def __init__(self, network: torch.nn.Module, data: Dataset, train: list[int], validation: list[int], deck: Deck,
-                 descend: Callable[[Trainer, Batch], tuple[float, float]] | None = None) -> None:
+                 descend: Callable[[Trainer, Batch | None], tuple[float, ...]] | None = None,
+                 comm: MPI.Intracomm = MPI.COMM_SELF) -> None:
         self.network, self.data, self.train, self.validation, self.deck = network, data, train, validation, deck
-        self.descend = descend or plain_step
+        self.comm, self.progress = comm, 0.0
+        self.descend = descend or (plain_step if deck["sam"].rho is None else Sam(deck["sam"]))
         self.weights = [p for p in network.parameters() if p.requires_grad]
-        adam = deck["adam"]
-        self.optimizer = torch.optim.Adam(self.weights, lr=adam.learning_rate, betas=(adam.beta1, adam.beta2))
+        self._agree()
+        self.optimizer = make_optimizer(deck, self.weights)
         self.average = Average(self.weights, deck["ema"].decay)
         self.plateau = Plateau(deck["plateau"].factor, deck["plateau"].patience)
-        self.huber = (deck["huber"].force, deck["huber"].energy)
+        self.huber = make_huber(deck)
+        if deck["loss"].stress and not any(np.isfinite(data.frames[k].stress).all() for k in train):
+            raise AgreedError(deck["loss"].fault("no training frame has a stress; leave its weight out"))
         self.sizes = [len(f.x) for f in data.frames]
         self.epoch, self.step, self.best, self.best_epoch = 0, 0, math.inf, 0
         self.best_values = [v.clone() for v in self.average.values]
@@ -113,14 +126,42 @@ class Trainer:
             final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
         return rate * min(1.0, (step + 1) / (warm + 1))
 
-    def gradient(self, batch: Batch) -> tuple[float, float]:
-        """Set the weights' gradients to that of the loss on ``batch``; the two parts of the loss."""
-        energy, forces = energy_forces(self.network, batch, differentiable=True)
-        of_forces, of_energy = loss_parts(energy, forces, batch, self.huber)
-        loss = self.deck["loss"].force * of_forces + self.deck["loss"].energy * of_energy
+    def gradient(self, batch: Batch | None, together: bool = True) -> tuple[float, ...]:
+        """Set the weights' gradients to that of the loss on ``batch``; the parts of the loss.
+
+        Ranks hold parts of one batch (None: nothing); both are of the whole, or of this part unless ``together``.
+        """
         self.optimizer.zero_grad()
-        loss.backward()
-        return float(of_forces.detach()), float(of_energy.detach())
+        found = [0.0] * (3 if self.deck["loss"].stress else 2)
+        if batch is not None:
+            energy, forces, g = energy_forces(self.network, batch, differentiable=True)
+            parts = loss_parts(energy, forces, g if self.deck["loss"].stress else None, batch, self.huber)
+            self.total(*parts).backward()
+            found = [float(part.detach()) for part in parts]
+        if self.comm.size > 1 and together:
+            found = self._sum_over_ranks(found)
+        return tuple(found)
+
+    @torch.no_grad()
+    def _sum_over_ranks(self, found: list[float]) -> list[float]:
+        """Sum gradients and ``found`` in float64, on one rank: every rank gets the same bits."""
+        rows = [torch.zeros(w.numel(), dtype=torch.float64) if w.grad is None else w.grad.reshape(-1).double()
+                for w in self.weights]
+        mine = torch.cat([*rows, torch.tensor(found, dtype=torch.float64)]).numpy()
+        whole = np.empty_like(mine)
+        self.comm.Reduce(mine, whole)
+        self.comm.Bcast(whole)
+        *grads, sums = torch.from_numpy(whole).split([*(w.numel() for w in self.weights), len(found)])
+        for w, grad in zip(self.weights, grads):
+            w.grad = grad.reshape(w.shape).to(w.dtype)
+        return sums.tolist()
+
+    @torch.no_grad()
+    def _agree(self) -> None:
+        """Every rank takes the arrays of rank 0, whatever its processor made of them."""
+        if self.comm.size > 1:
+            for value in (*self.network.parameters(), *self.network.buffers()):
+                value.copy_(self.comm.bcast(value.detach()))
 
     def clip(self) -> None:
         if self.deck["clip"].norm is not None:
@@ -130,14 +171,15 @@ class Trainer:
         """One pass over the training frames and a validation of the average; the row of metrics."""
         todo = self.order(self.epoch)
         total = self.deck["epochs"].epochs * len(todo)
-        sums = np.zeros(2)
+        sums = np.zeros(3 if self.deck["loss"].stress else 2)
         for k, chosen in enumerate(todo):
+            self.progress = (self.epoch + k / len(todo)) / self.deck["epochs"].epochs
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate(self.step, total)
-            parts = self.descend(self, self.data.batch(chosen))
+            parts = self.descend(self, self.data.part(chosen, self.comm.rank, self.comm.size))
             if not np.isfinite(parts).all():
-                raise InputError(self.deck["adam"].fault(f"the loss is not finite in epoch {self.epoch + 1}; lower "
-                                                         "learning_rate, or give 'clip' or 'warm_up'"))
+                raise AgreedError(self.deck["adam"].fault(f"the loss is not finite in epoch {self.epoch + 1}; lower "
+                                                          "learning_rate, or give 'clip' or 'warm_up'"))
             sums += parts
             self.average.update()
             self.step += 1
@@ -152,12 +194,17 @@ class Trainer:
         self.rows.append(row)
         return row
 
-    def total(self, of_forces: float, of_energy: float) -> float:
-        return self.deck["loss"].force * of_forces + self.deck["loss"].energy * of_energy
+    def total(self, of_forces: Any, of_energy: Any, *of_stress: Any) -> Any:
+        """The loss of its parts, numbers or tensors."""
+        loss = self.deck["loss"].force * of_forces + self.deck["loss"].energy * of_energy
+        return loss + self.deck["loss"].stress * of_stress[0] if of_stress else loss
 
-    def predict(self, which: list[int]) -> dict[int, tuple[float, np.ndarray]]:
-        """Energies and forces by the network as it stands, in batches of at most 512 atoms."""
-        return predict(self.network, self.data, which, batches(which, self.sizes, 512, True))
+    def predict(self, which: list[int]) -> dict[int, Predicted]:
+        """Energies, forces, stresses by the network as it stands, in batches of at most 512 atoms; on every rank."""
+        cut = batches(which, self.sizes, 512, True)[self.comm.rank::self.comm.size]
+        mine = predict(self.network, self.data, [k for some in cut for k in some], cut)
+        found = {k: p for some in self.comm.allgather(mine) for k, p in some.items()} if self.comm.size > 1 else mine
+        return {k: found[k] for k in which}
 
     def validate(self) -> dict[str, float]:
         """Loss and errors of the average over the validation frames (eV/Å, eV/atom)."""
@@ -167,10 +214,15 @@ class Trainer:
         df = torch.from_numpy(np.concatenate([found[k][1] - frames[k].forces for k in self.validation]))
         de = torch.tensor([(found[k][0] - frames[k].energy) / len(frames[k].x) for k in self.validation],
                           dtype=torch.float64)
-        loss = self.total(float(mean_loss(df, self.huber[0])), float(mean_loss(de, self.huber[1])))
-        return {"validation_loss": loss, "force_mae": float(df.abs().mean()),
-                "force_rmse": float(df.square().mean().sqrt()), "energy_mae": float(de.abs().mean()),
-                "energy_rmse": float(de.square().mean().sqrt())}
+        species = torch.from_numpy(np.concatenate([frames[k].species for k in self.validation]))
+        parts = [float(mean_loss(df, self.huber.of_forces(species))), float(mean_loss(de, self.huber.energy))]
+        row = {"force_mae": float(df.abs().mean()), "force_rmse": float(df.square().mean().sqrt()),
+               "energy_mae": float(de.abs().mean()), "energy_rmse": float(de.square().mean().sqrt())}
+        ds = torch.from_numpy(np.array([found[k][2] - frames[k].stress for k in self.validation]))
+        if self.deck["loss"].stress and len(ds := ds[torch.isfinite(ds)]):
+            parts.append(float(mean_loss(ds, self.huber.stress)))
+            row["stress_mae"] = float(ds.abs().mean())
+        return {"validation_loss": self.total(*parts), **row}
 
     @property
     def finished(self) -> bool:
@@ -183,7 +235,8 @@ class Trainer:
         return {"epoch": self.epoch, "step": self.step, "best": self.best, "best_epoch": self.best_epoch,
                 "weights": [w.detach() for w in self.weights], "average": self.average.values,
                 "updates": self.average.updates, "best_values": self.best_values,
-                "optimizer": self.optimizer.state_dict(), "plateau": dict(vars(self.plateau)), "rows": self.rows}
+                "optimizer": self.optimizer.state_dict(), "plateau": dict(vars(self.plateau)), "rows": self.rows,
+                **({"sam": self.descend.state()} if isinstance(self.descend, Sam) else {})}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a `state`."""
@@ -192,11 +245,24 @@ class Trainer:
         self.average.values, self.average.updates = state["average"], state["updates"]
         self.best_values, self.best, self.best_epoch = state["best_values"], state["best"], state["best_epoch"]
         vars(self.plateau).update(state["plateau"])
+        if isinstance(self.descend, Sam):
+            self.descend.restore(state["sam"])
         self.epoch, self.step, self.rows = state["epoch"], state["step"], state["rows"]
 
 
-def plain_step(trainer: Trainer, batch: Batch) -> tuple[float, float]:
-    """Gradient, clip, Adam."""
+def make_huber(deck: Deck) -> Huber:
+    """The deck's lines 'huber' and 'huber_species'."""
+    line, elements, given = deck["huber"], deck["elements"].element, deck["huber_species"]
+    unknown = sorted(set(given.element) - set(elements))
+    if unknown:
+        raise AgreedError(given.fault(f"{', '.join(unknown)}: not in the line 'elements'"))
+    own = dict(zip(given.element, given.force))
+    by_species = torch.tensor([own.get(e, line.force or 1e100) for e in elements], dtype=torch.float64)
+    return Huber(line.force, line.energy, line.stress, by_species if own else None)
+
+
+def plain_step(trainer: Trainer, batch: Batch | None) -> tuple[float, ...]:
+    """Gradient, clip, the optimizer's step."""
     parts = trainer.gradient(batch)
     trainer.clip()
     trainer.optimizer.step()

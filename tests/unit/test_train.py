@@ -79,7 +79,7 @@ def to_frame(atoms, **changed):
 
 def workplace(path, deck=DECK, frames=None):
     path.mkdir(exist_ok=True)
-    ase.io.write(path / "set.xyz", frames or structures(), format="extxyz")
+    ase.io.write(path / "set.xyz", frames or structures(), format="extxyz", parallel=False)
     (path / "train.in").write_text(deck)
     return path / "train.in"
 

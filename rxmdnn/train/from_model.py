@@ -1,0 +1,46 @@
+"""Fine-tuning: a trained model made the start of another training, whose labels may have another zero of energy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from rxmdnn.deck import Deck
+from rxmdnn.errors import InputError
+from rxmdnn.models.allegro_network import AllegroNetwork
+from rxmdnn.train import dataset, metrics
+
+
+def adapt(model: AllegroNetwork, deck: Deck, data: dataset.Dataset, train: Sequence[int],
+          shift: Sequence[float] | None) -> tuple[AllegroNetwork, dataset.Statistics]:
+    """The model with energies of atoms for the deck's labels: those given, or what fits the training frames best.
+
+    Its weights, scale and average neighbors stay; lines of the deck that give another shape are faults.
+    """
+    c, elements = model.config, tuple(deck["elements"].element)
+    if c.elements != elements:
+        raise InputError(deck["elements"].fault(f"{deck['from_model'].file} has {' '.join(c.elements)}; write these"))
+    faults = []
+    for keyword, values in (
+            ("r_max", {"r_max": c.r_max}),
+            ("network", {"l_max": c.l_max, "layers": c.n_layers, "scalars": c.n_scalar, "tensors": c.n_tensor}),
+            ("mlp", {"width": c.latent_width, "depth": c.latent_depth, "readout": c.readout_width}),
+            ("zbl", {"on": c.zbl})):
+        if deck[keyword].given and deck[keyword].values != values:
+            faults.append(deck[keyword].fault(f"the model of 'from_model' has {' '.join(map(str, values.values()))}; "
+                                              "write that, or leave the line out"))
+    if faults:
+        raise InputError(*faults)
+    state = model.state_dict()
+    new = state["shift"].numpy().copy()
+    if shift is None:
+        cut = dataset.batches(train, [len(f.x) for f in data.frames], 512, True)
+        known = metrics.predict(model, data, train, cut)
+        new += dataset.statistics(data, train, len(elements), known=known).shift
+    else:
+        new[:] = shift
+    network = AllegroNetwork(replace(c, shift=tuple(new.tolist())), getattr(torch, deck["dtype"].dtype))
+    network.load_state_dict({**state, "shift": torch.from_numpy(new)})
+    return network, dataset.Statistics(c.per_species("average_neighbors"), state["scale"].numpy(), new)

@@ -1,0 +1,45 @@
+"""The optimizer of a deck: Adam and AdamW of torch, any other of the package pytorch_optimizer."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+import torch
+
+from rxmdnn.deck import Deck
+from rxmdnn.parallel import AgreedError
+
+
+def make_optimizer(deck: Deck, weights: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """As lines 'adam' and 'optimizer' say; raises InputError for a name or option that is not known."""
+    adam, line = deck["adam"], deck["optimizer"]
+    name, *words = line.word or ("adam",)
+    options: dict[str, Any] = {"lr": adam.learning_rate}
+    for word in words:
+        key, equals, value = word.partition("=")
+        try:
+            options[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[key] = value
+        if not equals or not key or not value:
+            raise AgreedError(line.fault(f"'{word}': write options as name=value"))
+        if key in ("lr", "betas") and (key == "lr" or name in ("adam", "adamw")):
+            raise AgreedError(line.fault(f"{key} comes from the line 'adam'"))
+    if name in ("adam", "adamw"):
+        make: Any = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+        options["betas"] = (adam.beta1, adam.beta2)
+    else:
+        try:
+            from pytorch_optimizer import load_optimizer
+        except ImportError:
+            raise AgreedError(line.fault(f"{name}: 'adam' and 'adamw' are built in; others need the package "
+                                         "pytorch_optimizer")) from None
+        try:
+            make = load_optimizer(name)
+        except Exception as error:
+            raise AgreedError(line.fault(f"{name}: pytorch_optimizer has none of this name: {error}")) from None
+    try:
+        return make(weights, **options)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise AgreedError(line.fault(f"{name}: {error}")) from None
