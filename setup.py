@@ -12,6 +12,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["rxmdnn", "rxmdnn.*"]) + KERNELS,
     package_dir={"rxmdnn.kernels": "kernels"},
+    package_data={"rxmdnn.kernels.cuda": ["*.cu", "*.cuh"]},
     include_package_data=True,
     install_requires=[
         "numpy>=1.26",
@@ -28,6 +29,7 @@ setup(
     ],
     extras_require={
         "gpu": ["cupy-cuda12x>=13"],
+        "cuda-test": ["nvidia-cuda-nvrtc>=13"],
         "mpi": ["openmpi>=5.0.8"],
         "label": ["tblite>=0.4"],
         "test": ["pytest>=8", "MDAnalysis>=2.8", "vesin>=0.3", "ruff", "mypy"],

@@ -12,8 +12,7 @@ import numpy as np
 from rxmdnn.errors import InputError
 from rxmdnn.kernels import CONTRACT
 
-ORDER = ("cpu",)  # what "auto" tries, best first
-NAMES = ("reference", *ORDER)
+NAMES = ("reference", "cpu", "cuda")
 
 
 class Backend:
@@ -41,16 +40,33 @@ class Backend:
         return f"Backend({self.name!r})"
 
 
-def make(name: str = "auto") -> Backend:
-    """The backend called ``name``: cpu (Numba), reference (NumPy, slow), or auto (the best here).
+def load(name: str) -> Backend:
+    """The kernels called ``name``: cpu (Numba), cuda (CUDA C++ through CuPy) or reference (NumPy, slow).
 
     Raises
     ------
     InputError
-        If there is no such backend.
+        If there are none of that name, or no device for them.
     """
-    if name != "auto" and name not in NAMES:
+    if name not in NAMES:
         raise InputError(f"backend: {name!r} is unknown; choose one of {', '.join(('auto', *NAMES))}")
-    chosen = ORDER[0] if name == "auto" else name
-    module = import_module(f"rxmdnn.kernels.{chosen}")
-    return Backend(chosen, np, {kernel: getattr(module, kernel) for kernel in CONTRACT})
+    module = import_module(f"rxmdnn.kernels.{name}")
+    xp, kernels = module.load() if name == "cuda" else (np, module)
+    return Backend(name, xp, {kernel: getattr(kernels, kernel) for kernel in CONTRACT})
+
+
+def make(name: str = "auto") -> Backend:
+    """The backend of a run: cpu, reference, or auto, which is cpu.
+
+    The kernels of ``cuda`` are complete, but the engine around them still keeps its arrays in NumPy: until it runs on a
+    device, auto does not choose cuda, and a run that asks for it is told so.
+
+    Raises
+    ------
+    InputError
+        If there is no such backend here.
+    """
+    backend = load("cpu" if name == "auto" else name)
+    if backend.xp is not np:
+        raise InputError(f"backend {name}: its kernels work here, but a run cannot use them yet; say backend cpu")
+    return backend

@@ -95,7 +95,7 @@ RUN = (
             "draw new velocities at the start even where the start has some"),
     Keyword("skin", (Value("skin", "float", 0.5, "Å", not_negative),), "the neighbor list's reach beyond the cutoff"),
     Keyword("precision", (Value("network", ("float32", "float64"), "float32"),), "numbers inside the network"),
-    Keyword("backend", (Value("name", ("auto", "cpu", "reference"), "auto"),), "which kernels run"),
+    Keyword("backend", (Value("name", ("auto", "cpu", "cuda", "reference"), "auto"),), "which kernels run"),
     Keyword("threads", (Value("n", "int", 0, check=not_negative, help="0: shared out among the ranks of a machine"),),
             "threads of a rank"),
     Keyword("units", (Value("energy", ("ev", "kcal"), "ev"),), "energies of the log: eV, or RXMD's kcal/mol"),

@@ -4,17 +4,20 @@ import inspect
 import os
 import subprocess
 import sys
+from itertools import pairwise
+from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
 from numba.core.codegen import get_host_cpu_features
 
-from rxmdnn.backend import NAMES, Backend, make
+from rxmdnn.backend import Backend
 from rxmdnn.cell import Cell
 from rxmdnn.kernels import CONTRACT, n_chunks
 from rxmdnn.neighbors import NeighborList, pairs, spatial_order
 from rxmdnn.units import ACCELERATION
+from tests.kernels.tested import TESTED, make
 
 REACH = 2.0
 TOLERANCE = 1e-12  # relative to the largest number of the array: sums of a few hundred terms in another order
@@ -112,7 +115,7 @@ def replay(kernel, name, before):
     return arguments
 
 
-@pytest.mark.parametrize("backend", [name for name in NAMES if name != "reference"])
+@pytest.mark.parametrize("backend", TESTED)
 def test_every_kernel_equals_the_reference(backend, calls):
     tested = make(backend)
     assert {name for name, _, _ in calls} == set(CONTRACT)
@@ -145,10 +148,11 @@ def compare_threads():
 def test_the_same_bits_for_one_and_two_threads():
     """In a process of its own: this one may have a single thread."""
     script = f"import runpy; runpy.run_path({__file__!r})['compare_threads']()"
-    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "NUMBA_NUM_THREADS": "2"})
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[2],
+                   env={**os.environ, "NUMBA_NUM_THREADS": "2"})
 
 
-@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("backend", ["reference", *TESTED])
 def test_arguments_are_those_of_the_contract(backend):
     kernels = make(backend)
     for name, kernel in CONTRACT.items():
@@ -159,20 +163,43 @@ def test_arguments_are_those_of_the_contract(backend):
         assert roles == sorted(roles, key=["in", "work", "inout", "out"].index), f"{name}: outputs come last"
 
 
+@pytest.mark.parametrize("backend", TESTED)
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
-def test_sort_does_not_depend_on_the_number_of_parts(dtype):
-    key = np.random.default_rng(0).integers(0, 50, 1001).astype(np.int32)
-    answers = []
-    for parts in (1, 3, 8):
-        first, order = np.empty(51, np.int64), np.empty(len(key), dtype)
-        make("cpu").sort_by_key(key, np.empty((parts, 50), np.int64), first, order)
-        answers.append((first, order))
-    for first, order in answers:
-        np.testing.assert_array_equal(order, np.argsort(key, kind="stable"))
-        np.testing.assert_array_equal(first, answers[0][0])
+def test_sort_does_not_depend_on_the_number_of_parts(backend, dtype):
+    for n_keys in (50, 3):
+        key = np.random.default_rng(0).integers(0, n_keys, 1001).astype(np.int32)
+        for parts in (1, 3, 8):
+            first, order = np.empty(n_keys + 1, np.int64), np.empty(len(key), dtype)
+            make(backend).sort_by_key(key, np.empty((parts, n_keys), np.int64), first, order)
+            np.testing.assert_array_equal(order, np.argsort(key, kind="stable"))
+            np.testing.assert_array_equal(first, np.searchsorted(np.sort(key), np.arange(n_keys + 1)))
 
 
-@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("backend", TESTED)
+def test_segments_of_any_length_are_sorted(backend):
+    rng = np.random.default_rng(0)
+    first = np.cumsum([0, 0, 1, 2, 3, 31, 32, 33, 64, 255, 256, 257, 700])
+    for gid in (rng.permutation(first[-1]), np.arange(first[-1]), np.arange(first[-1])[::-1].copy()):
+        order = np.arange(first[-1], dtype=np.int32)
+        expected = np.concatenate([a + np.argsort(gid[a:b]) for a, b in pairwise(first)])
+        make(backend).sort_segments(gid + 2**40, first, order)
+        np.testing.assert_array_equal(order, expected)
+
+
+@pytest.mark.parametrize("backend", TESTED)
+@pytest.mark.parametrize("ascending", [True, False])
+def test_rows_that_repeat_are_added_in_their_order(backend, ascending):
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 90, 400)
+    rows = np.sort(rows) if ascending else rows
+    buffer, f = rng.normal(size=(400, 3)), rng.normal(size=(100, 3))
+    expected = f.copy()
+    np.add.at(expected, rows, buffer)
+    make(backend).unpack_add(buffer, rows, f)
+    np.testing.assert_array_equal(f, expected)
+
+
+@pytest.mark.parametrize("backend", ["reference", *TESTED])
 def test_philox_known_answers(backend):
     """kat_vectors of Random123 1.14: philox4x32, 10 rounds."""
     for counter, key, word in (
@@ -210,17 +237,17 @@ def test_gaussian_is_normal_and_a_function_of_the_atom_alone():
     assert abs((draw(1, 2, 3, gid + 2**32) * z).mean()) < error
 
 
-def test_displacement_and_extent_keep_a_nan():
-    for name in NAMES:
-        backend = make(name)
-        for row in (0, 17, 99):
-            x = np.random.default_rng(1).normal(size=(100, 3))
-            moved = x + 0.1
-            moved[row, 1] = np.nan
-            partial, low, high = np.empty(1), np.empty((1, 3)), np.empty((1, 3))
-            backend.displacement(moved, x, partial)
-            backend.extent(moved, low, high)
-            assert np.isnan(partial[0]) and np.isnan(low[0, 1]) and np.isnan(high[0, 1])
+@pytest.mark.parametrize("backend", ["reference", *TESTED])
+def test_displacement_and_extent_keep_a_nan(backend):
+    tested = make(backend)
+    for row in (0, 17, 99):
+        x = np.random.default_rng(1).normal(size=(100, 3))
+        moved = x + 0.1
+        moved[row, 1] = np.nan
+        partial, low, high = np.empty(1), np.empty((1, 3)), np.empty((1, 3))
+        tested.displacement(moved, x, partial)
+        tested.extent(moved, low, high)
+        assert np.isnan(partial[0]) and np.isnan(low[0, 1]) and np.isnan(high[0, 1])
 
 
 @pytest.mark.parametrize("cpu", [

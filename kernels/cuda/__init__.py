@@ -1,0 +1,192 @@
+"""Every kernel of the CONTRACT in CUDA C++: the text of the .cu files here, compiled by NVRTC through CuPy.
+
+``Kernels`` composes the kernels of the CONTRACT from launches and, in the counting sort, a device-wide scan. It is
+given the array module and the launcher, so that the tests run it over the same text built for the host. What the
+arguments are is stated in the CONTRACT; results are the same to the bit from run to run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rxmdnn.errors import InputError
+from rxmdnn.kernels import CHUNK
+from rxmdnn.units import ACCELERATION
+
+FOLDER = Path(__file__).parent
+FILES = ("grid.cu", "search.cu", "edges.cu", "motion.cu", "random.cu")
+THREADS = 256  # of a block; RX_THREADS
+MAX_BLOCKS = 1 << 20  # of a launch; each takes several items beyond
+OPTIONS = ("-std=c++17", "--fmad=false", f"-DRX_CHUNK={CHUNK}")
+OLDEST = 70  # compute capability: warps with independent threads
+ITEMS = {"RX_KERNEL": THREADS, "RX_WARP_KERNEL": THREADS // 32, "RX_BLOCK_KERNEL": 1}  # of a block
+INSTALL = "install cupy-cuda13x (or cupy-cuda12x for an older driver), or say backend cpu"
+
+
+class Entry(NamedTuple):
+    """One ``__global__`` function of the text."""
+
+    per_block: int  # items
+    cooperates: bool  # do threads use warp functions, barriers or shared memory?
+    parameters: tuple[tuple[str, str], ...]  # (type, name); the first is the number of items
+
+
+def _entries() -> dict[str, Entry]:
+    found = {}
+    pattern = re.compile(r"^(RX_(?:WARP_|BLOCK_)?KERNEL)\((\w+)(?:\)|,\s*)\(([^)]*)\)", re.M)
+    for file in FILES:
+        for kind, name, text in pattern.findall((FOLDER / file).read_text()):
+            kind_and_name = [parameter.strip().rsplit(" ", 1) for parameter in text.split(",")]
+            parameters = tuple((kind, name) for kind, name in kind_and_name)
+            found[name] = Entry(ITEMS[kind], kind != "RX_KERNEL", parameters)
+            if kind != "RX_KERNEL":
+                found[f"{name}_plain"] = Entry(THREADS, False, parameters)
+    return found
+
+
+ENTRIES = _entries()
+
+
+def source() -> str:
+    """The whole text as one file, which is what is compiled."""
+    parts = [(FOLDER / "rx.cuh").read_text()]
+    parts += [(FOLDER / file).read_text().replace('#include "rx.cuh"\n', "\n") for file in FILES]
+    return "".join(parts)
+
+
+class Kernels:
+    """The kernels of the CONTRACT over a launcher.
+
+    Parameters
+    ----------
+    xp : module
+        CuPy, or NumPy where the text is built for the host.
+    launch : callable
+        ``launch(name, n, *arguments)`` runs the kernel called ``name`` over ``n`` items.
+    plain : bool
+        Use the versions with one thread an item.
+    """
+
+    def __init__(self, xp: Any, launch: Callable[..., None], plain: bool = False) -> None:
+        self._xp, self._launch, self._plain = xp, launch, plain
+        self._descends = xp.zeros(1, np.int64)
+
+    def _run(self, name: str, n: int, *arguments: Any) -> None:
+        if n:
+            self._launch(f"{name}_plain" if self._plain and f"{name}_plain" in ENTRIES else name, n, *arguments)
+
+    def extent(self, x, low, high):
+        self._run("extent", len(low), len(x), x, low, high)
+
+    def mark_slabs(self, x, origin, inv_width, occupied):
+        self._run("mark_slabs", len(x), x, origin, inv_width, occupied.shape[1], occupied)
+
+    def bin_atoms(self, x, origin, inv_width, slab, shape, cell):
+        self._run("bin_atoms", len(x), x, origin, inv_width, slab, slab.shape[1], shape, cell)
+
+    def sort_by_key(self, key, work, first, order):
+        first.fill(0)
+        self._run("count_keys", len(key), key, first)
+        self._xp.cumsum(first, out=first)
+        work[0] = first[:-1]
+        self._run(f"scatter_{order.dtype.name}", len(key), key, work, order)
+        self._run(f"sort_keyed_{order.dtype.name}", len(first) - 1, first, order)
+
+    def sort_segments(self, gid, first, order):
+        self._run("sort_segments", len(first) - 1, gid, first, order)
+
+    def split_positions(self, x, order, x_sorted):
+        self._run("split_positions", len(order), x, order, x_sorted)
+
+    def count_neighbors(self, x_sorted, order, cell, cell_first, runs, n_owned, reach_sq, count):
+        self._run("count_neighbors", len(order), x_sorted, order, cell, cell_first, len(runs), runs, int(n_owned),
+                  float(reach_sq), count)
+
+    def fill_neighbors(self, x_sorted, order, cell, cell_first, runs, n_owned, reach_sq, first, neighbor):
+        self._run("fill_neighbors", len(order), x_sorted, order, cell, cell_first, len(runs), runs, int(n_owned),
+                  float(reach_sq), first, neighbor)
+
+    def expand_pairs(self, first, neighbor, atom, image, home, i, j, S):
+        self._run("expand_pairs", len(home), first, neighbor, atom, image, home, i, j, S)
+
+    def count_edges(self, x, species, cutoff_sq, skin_first, skin_neighbor, slot, count):
+        self._run("count_edges", len(count), x, species, len(cutoff_sq), cutoff_sq, skin_first, skin_neighbor, slot,
+                  count)
+
+    def fill_edges(self, x, skin_first, skin_neighbor, first, slot, center, neighbor, r_ij):
+        self._run("fill_edges", len(first) - 1, x, skin_first, skin_neighbor, first, slot, center, neighbor, r_ij)
+
+    def assemble(self, g_ij, first, reverse_first, reverse, slot, f):
+        self._run("assemble", len(f), len(first) - 1, g_ij, first, reverse_first, reverse, slot, f)
+
+    def virial(self, r_ij, g_ij, partial):
+        self._run("virial", len(partial), len(r_ij), r_ij, g_ij, partial)
+
+    def lennard_jones(self, r_ij, first, neighbor, species, epsilon, sigma, cutoff, e_i, g_ij):
+        self._run("lennard_jones", len(e_i), r_ij, first, neighbor, species, len(epsilon), epsilon, sigma, cutoff, e_i,
+                  g_ij)
+
+    def pack(self, x, rows, shift, buffer):
+        self._run("pack", len(rows), x, rows, shift, buffer)
+
+    def unpack_add(self, buffer, rows, f):
+        self._descends.fill(0)
+        self._run("find_descent", len(rows), rows, self._descends)
+        self._run("unpack_add", len(rows), buffer, rows, self._descends, f)
+
+    def kick(self, f, species, scale, v):
+        self._run("kick", len(v), f, species, scale, v)
+
+    def drift(self, v, dt, x):
+        self._run("drift", len(v), v, float(dt), x)
+
+    def displacement(self, x, x_ref, partial):
+        self._run("displacement", len(partial), len(x_ref), x, x_ref, partial)
+
+    def kinetic(self, v, species, mass, partial):
+        self._run("kinetic", len(partial), len(v), v, species, len(mass), mass, ACCELERATION, partial)
+
+    def philox(self, counter, key, word):
+        self._run("philox", len(counter), counter, key, word)
+
+    def gaussian(self, seed, stream, step, gid, z):
+        low = 2**32 - 1
+        self._run("gaussian", len(gid), seed & low, seed >> 32 & low, step & low, step >> 32 << 16 | stream << 1, gid,
+                  z)
+
+
+def load() -> tuple[Any, Kernels]:
+    """CuPy and the kernels on its current device.
+
+    Raises
+    ------
+    InputError
+        If CuPy or a device that it can use is missing.
+    """
+    try:
+        import cupy
+    except ImportError as e:
+        raise InputError(f"backend cuda: CuPy cannot be imported ({e}); {INSTALL}") from None
+    try:
+        # CuPy imports without a driver and fails at first use.
+        capability = int(cupy.cuda.Device().compute_capability)
+        if capability < OLDEST:
+            raise InputError(f"backend cuda: the device has compute capability {capability / 10}, less than "
+                             f"{OLDEST / 10}; say backend cpu")
+        module = cupy.RawModule(code=source(), options=OPTIONS)
+        functions = {name: module.get_function(name) for name in ENTRIES}
+    except (RuntimeError, OSError, ImportError, cupy.cuda.compiler.CompileException) as e:
+        reason = str(e).strip().split("\n")[0]
+        raise InputError(f"backend cuda: no device that CuPy can use ({reason}); say backend cpu") from None
+
+    def launch(name: str, n: int, *arguments: Any) -> None:
+        numbers = {int: np.int64, float: np.float64}
+        values = [numbers[type(a)](a) if type(a) in numbers else a for a in (n, *arguments)]
+        functions[name]((min(-(-n // ENTRIES[name].per_block), MAX_BLOCKS),), (THREADS,), values)
+
+    return cupy, Kernels(cupy, launch)
