@@ -8,8 +8,10 @@ once a center. The gradient is the chain backwards, without a graph; buffers are
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +20,12 @@ from torch import Tensor
 from rxmdnn.atoms import Edges
 from rxmdnn.errors import InputError
 from rxmdnn.models import allegro_kernels as kernels
-from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork, envelope
+from rxmdnn.models.allegro_network import MLP, AllegroConfig, AllegroNetwork, PairNetwork, envelope
+from rxmdnn.models.legacy_network import LegacyConfig, LegacyNetwork
 from rxmdnn.models.model_file import load_model
 from rxmdnn.models.zbl import zbl_pair_energy
 
-__all__ = ["Allegro", "AllegroConfig", "AllegroNetwork"]
+__all__ = ["Allegro", "AllegroConfig", "AllegroNetwork", "LegacyConfig", "LegacyNetwork"]
 
 BLOCK_EDGES = 1200  # measured: from 700 to 2000 all do; fewer cost calls, more cost memory
 CENTER_LOAD = 8  # an operator costs about as much, and its memory is bounded where atoms have few neighbors
@@ -63,12 +66,16 @@ class _Chain:
         return self.d_pre[0]
 
 
+def _matrices(mlp: MLP) -> list[Tensor]:
+    return [matrix.double() for matrix in mlp.matrices()]
+
+
 class Allegro:
-    """The potential of an AllegroNetwork (see rxmdnn.models.interface.Potential).
+    """The potential of a network of either form (see rxmdnn.models.interface.Potential).
 
     Parameters
     ----------
-    network : AllegroNetwork
+    network : AllegroNetwork, or LegacyNetwork (the object is then a LegacyAllegro)
     elements : the run's elements; each must be one of the network's
     precision : "float32" or "float64", of the network; geometry and sums of energies are float64 always
     name : of the model, for messages
@@ -79,7 +86,12 @@ class Allegro:
     InputError : an element the model does not know, or another precision.
     """
 
-    def __init__(self, network: AllegroNetwork, elements: tuple[str, ...], precision: str = "float32",
+    config: Any
+
+    def __new__(cls, network: PairNetwork, *args: Any, **kwargs: Any) -> Allegro:
+        return super().__new__(LegacyAllegro if isinstance(network, LegacyNetwork) else Allegro)
+
+    def __init__(self, network: PairNetwork, elements: tuple[str, ...], precision: str = "float32",
                  name: str = "Allegro model", block_edges: int = BLOCK_EDGES) -> None:
         c = self.config = network.config
         unknown = [e for e in elements if e not in c.elements]
@@ -102,23 +114,20 @@ class Allegro:
         """The potential of a native model file."""
         return cls(load_model(path), elements, precision, str(path))
 
-    def _fold(self, network: AllegroNetwork) -> None:
+    def _cast(self, x: Tensor) -> Tensor:
+        return x.to(self.dtype).contiguous()
+
+    def _chain(self, mats: list[Tensor]) -> tuple[_Chain, Tensor]:
+        """What follows the first matrix: hidden layers, and the last matrix (identity if there is one matrix)."""
+        if len(mats) == 1:
+            return _Chain([], mats[0].shape[1], False), torch.eye(mats[0].shape[1], dtype=torch.float64)
+        return _Chain([self._cast(m) for m in mats[1:-1]], mats[0].shape[1], True), mats[-1]
+
+    def _fold(self, network: Any) -> None:
         """Multiply out what is linear after linear, in float64, and cast."""
         c, s = self.config, self.config.n_scalar
-
-        def matrices(mlp) -> list[Tensor]:
-            return [a.matrix().double() for a in mlp.linears]
-
-        def cast(x: Tensor) -> Tensor:
-            return x.to(self.dtype).contiguous()
-
-        def chain(mats: list[Tensor]) -> tuple[_Chain, Tensor]:
-            """What follows the first matrix: hidden layers, and the last matrix (identity if there is one matrix)."""
-            if len(mats) == 1:
-                return _Chain([], mats[0].shape[1], False), torch.eye(mats[0].shape[1], dtype=torch.float64)
-            return _Chain([cast(m) for m in mats[1:-1]], mats[0].shape[1], True), mats[-1]
-
-        embed = matrices(network.embed)
+        cast, chain = self._cast, self._chain
+        embed = _matrices(network.embed)
         types = torch.cat([network.center_embed.double()[:, None].expand(-1, len(c.elements), -1),
                            network.neighbor_embed.double()[None].expand(len(c.elements), -1, -1)], dim=-1)
         self._pair_matrices = cast((network.basis.matrix().double() * types[:, :, None, :]) @ embed[0]).numpy()
@@ -130,7 +139,7 @@ class Allegro:
         self._env = [cast(tail @ torch.cat([network.tensor_embed.matrix().double(), project[:, s:]], dim=1))]
         self._from_hidden, self._from_tensor = [], []
         for mlp in network.latents:
-            mats = matrices(mlp)
+            mats = _matrices(mlp)
             enter = torch.cat([z @ mats[0][s * j : s * (j + 1)] for j, z in enumerate(z_of_hidden)])
             self._from_hidden.append(cast(enter))
             self._from_tensor.append(cast(mats[0][s * len(z_of_hidden) :]))
@@ -138,23 +147,37 @@ class Allegro:
             self._chains.append(layer)
             z_of_hidden.append(tail[:, :s])
             self._env.append(cast(tail[:, s:]))
-        mats = matrices(network.readout)
+        mats = _matrices(network.readout)
         self._to_readout = cast(torch.cat([z @ mats[0][s * j : s * (j + 1)] for j, z in enumerate(z_of_hidden)]))
         self._readout, tail = chain(mats)
         self._energy = cast(tail)
+        self._latent_widths = [part.widths[-1] for part in self._chains]
+        self._scalars, self._slopes, self._joined = c.n_tensor, c.n_bessel, [0] * c.n_layers
+        self._fold_shared(network, 2.0, [w.double()[t.path] for t, w in zip(network.tables, network.path_weights)])
+
+    def _fold_shared(self, network: PairNetwork, directions: float, term_weights: list[Tensor]) -> None:
+        """What both forms have.
+
+        Parameters
+        ----------
+        network : the network
+        directions : the energy of a center is normalized by the root of this times the number of neighbors
+        term_weights : of each layer's terms, (t, U) float64
+        """
+        c = self.config
         dtype = np.float32 if self.dtype == torch.float32 else np.float64
         average = c.per_species("average_neighbors")
         self._norm = (average**-0.5).astype(dtype)
         self._shift = network.shift.double().numpy().copy()
-        self._factor = network.scale.double().numpy() / np.sqrt(2 * average)
+        self._factor = network.scale.double().numpy() / np.sqrt(directions * average)
         self._roots = network.bessel.double().numpy().copy()
         self._integer_roots = bool((self._roots == np.arange(1, c.n_bessel + 1)).all())
         self._l_of_m = np.array([l for l in range(c.l_max + 1) for _ in range(2 * l + 1)], np.int64)  # noqa: E741
         self._tables = [
             (np.ascontiguousarray(t.m2), np.ascontiguousarray(t.pair),
-             np.ascontiguousarray((t.coefficient[:, None] * w.double().numpy()[t.path]).astype(dtype)),
+             np.ascontiguousarray((t.coefficient[:, None] * w.numpy()).astype(dtype)),
              np.ascontiguousarray(t.pairs[:, 0]), np.ascontiguousarray(t.pairs[:, 1]))
-            for t, w in zip(network.tables, network.path_weights)]
+            for t, w in zip(network.tables, term_weights)]
         self._d_out = [t.d_out for t in network.tables]
         self._z = network.atomic_number.numpy()
 
@@ -169,7 +192,7 @@ class Allegro:
         self._rows, self._centers = rows, centers
         for chain in (*self._chains, self._readout):
             chain.allocate(rows, new)
-        ends = np.cumsum([0] + [chain.widths[-1] for chain in self._chains])
+        ends = np.cumsum([0, *self._latent_widths])
         self._h, self._d_h = new(rows, int(ends[-1])), new(rows, int(ends[-1]))
         self._h_of = [self._h[:, a:b] for a, b in pairwise(ends)]
         self._d_h_of = [self._d_h[:, a:b] for a, b in pairwise(ends)]
@@ -178,24 +201,30 @@ class Allegro:
         self._hidden_readout = new(rows, self._readout.widths[-1])
         self._seed = self._energy.t().expand(rows, -1)
         # weights of the environments, after those of the first tensor features; features and scalars of each layer
-        self._a = [new(rows, e.shape[1]) for e in self._env[:-1]]
-        self._d_a = [new(rows, e.shape[1]) for e in self._env[:-1]]
+        self._a = [new(rows, e.shape[1]) for e in self._env[: c.n_layers]]
+        self._d_a = [new(rows, e.shape[1]) for e in self._env[: c.n_layers]]
+        self._v = [new(rows, d * u) for d in self._d_out]
         self._d_v = [new(rows, d * u) for d in self._d_out]
-        self._s = [new(rows, u) for _ in self._d_out]
+        self._s = [new(rows, self._scalars) for _ in self._d_out]
         self._b = [new(centers, len(t[3]), u).numpy() for t in self._tables]
         self._y, self._d_y = new(rows, r * r).numpy(), new(rows, r * r).numpy()
-        self._radial_slope = new(rows, c.n_bessel).numpy()
+        self._radial_slope = new(rows, self._slopes).numpy()
+        self._cut, self._d_cut = new(rows).numpy(), new(rows).numpy()
+        # what enters a layer is what the layer before gave, or (in the older form) a linear map of it
+        self._v_in = [new(rows, w) if w else v for v, w in zip(self._v, self._joined)]
+        self._d_v_in = [new(rows, w) if w else v for v, w in zip(self._d_v, self._joined)]
 
         def features(x: Tensor) -> np.ndarray:
             return x.numpy().reshape(rows, -1, u)
 
-        a, d_a, d_v = (list(map(features, x)) for x in (self._a, self._d_a, self._d_v))
-        v = [new(rows, d, u).numpy() for d in self._d_out]
+        a, d_a, v, d_v, v_in, d_v_in = (list(map(features, x)) for x in (
+            self._a, self._d_a, self._v, self._d_v, self._v_in, self._d_v_in))
         n = c.n_layers
         self._forward_of = [(k == 0, r if k == 0 else 0) for k in range(n)]
-        self._layer_in = [(*self._tables[k], self._y, a[k], a[0] if k == 0 else v[k - 1], self._b[k]) for k in range(n)]
+        self._layer_in = [(*self._tables[k], self._y, a[k], a[0] if k == 0 else v_in[k - 1], self._b[k])
+                          for k in range(n)]
         self._layer_out = [(v[k], self._s[k].numpy()) for k in range(n)]
-        self._layer_gradients = [(d_v[k], d_a[0] if k == 0 else d_v[k - 1], d_a[k], self._d_y) for k in range(n)]
+        self._layer_gradients = [(d_v[k], d_a[0] if k == 0 else d_v_in[k - 1], d_a[k], self._d_y) for k in range(n)]
 
     def compute(self, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Energies of the owned atoms, eV, shift included, and ∂E/∂r_ij, eV/Å (see Potential.compute)."""
@@ -237,7 +266,7 @@ class Allegro:
         n = self.config.n_layers
         kernels.edge_geometry(*of_edge, self._inv_cutoff, self._roots, self._integer_roots, self.config.envelope_p,
                               self.config.l_max, self._pair_matrices, self._radial_slope, self._y,
-                              self._chains[0].pre[0].numpy())
+                              self._chains[0].pre[0].numpy(), self._cut)
         self._chains[0].forward(self._h_of[0])
         for k in range(n):
             torch.mm(self._h_of[k], self._env[k], out=self._a[k])
@@ -264,7 +293,7 @@ class Allegro:
             self._d_h_of[k].addmm_(self._d_a[k], self._env[k].t())
         d_pre = self._chains[0].backward(self._d_h_of[0])
         kernels.edge_gradient(*of_edge, self.config.l_max, self._pair_matrices, self._radial_slope, d_pre.numpy(),
-                              self._d_y, self._factor, g_ij)
+                              self._d_y, self._d_cut, self._factor, g_ij)
 
     def _add_zbl(self, edges: Edges, species: np.ndarray, e_i: np.ndarray, g_ij: np.ndarray) -> None:
         """Add the screened repulsion, in float64."""
@@ -280,3 +309,131 @@ class Allegro:
                 (slope,) = torch.autograd.grad(pair.sum(), length)
             np.add.at(e_i, edges.center[rows], pair.detach().numpy())
             g_ij[rows] += r_ij * (slope.numpy() / r)[:, None]
+
+
+class LegacyAllegro(Allegro):
+    """The potential of a LegacyNetwork.
+
+    Every latent scalar is a sum of envelope-weighted hidden layers, so the layers' updates are never added up: what
+    is linear in them is multiplied out over the hidden layers h_0 .. h_k kept side by side. Where the latent MLP is
+    linear (as in the published models), h_{k+1} is envelope times [h_k, scalars of the products], with no matrix.
+    """
+
+    def _fold(self, network: Any) -> None:
+        c, s, u = self.config, self.config.embed_widths[-1], self.config.n_tensor
+        t, b = len(c.elements), c.n_bessel
+        embed = _matrices(network.embed)
+        mean, inv_std = network.basis_mean.double(), network.basis_inv_std.double()
+        radial = inv_std[:, None] * embed[0][2 * t :]
+        rows = [radial * (2 * math.pi / float(c.r_max) ** 2), -(mean @ radial)[None]]
+        types = embed[0][:t, None] + embed[0][None, t : 2 * t]
+        self._pair_matrices = self._cast(torch.cat([torch.cat(rows).expand(t, t, b + 1, -1), types[:, :, None]], dim=2)
+                                         ).numpy()
+        first, tail = self._chain(embed)
+        self._chains, self._env, self._from_hidden, self._from_tensor = [first], [], [], []
+        self._latent_widths = [first.widths[-1]]
+        z_of_hidden = [tail]  # latent scalars of each hidden layer
+        self._mixes = [[self._cast(m.double()) for m in network.mix_matrices(k)] for k in range(c.n_layers - 1)] + [[]]
+        self._mix_rows = [*network.all_mixes[:-1], ()]
+        self._n_scalars = [mixes[0].paths * u for mixes in network.all_mixes]
+        self._linear = len(_matrices(network.latents[0])) == 1
+        for k, (old, new) in enumerate(network.coefficients()):
+            self._env.append(self._cast(torch.cat(z_of_hidden) @ network.env[k].matrix().double()))
+            mats = _matrices(network.latents[k])
+            if self._linear:
+                update = [z @ mats[0][:s] for z in z_of_hidden[:-1]]
+                last = torch.cat([z_of_hidden[-1] @ mats[0][:s], mats[0][s:]])
+                # envelope times hidden layer j is where hidden layer j + 1 begins
+                for j, z in enumerate(update):
+                    z_of_hidden[j + 1] = old * z_of_hidden[j + 1]
+                    z_of_hidden[j + 1][: len(z)] += new * z
+                z_of_hidden[0] = old * z_of_hidden[0]
+                z_of_hidden.append(new * last)
+                self._latent_widths.append(len(last))
+            else:
+                self._from_hidden.append(self._cast(torch.cat(z_of_hidden) @ mats[0][:s]))
+                self._from_tensor.append(self._cast(mats[0][s:]))
+                layer, tail = self._chain(mats)
+                self._chains.append(layer)
+                z_of_hidden = [old * z for z in z_of_hidden] + [new * tail]
+                self._latent_widths.append(layer.widths[-1])
+        mats = _matrices(network.readout)
+        self._to_readout = self._cast(torch.cat(z_of_hidden) @ mats[0])
+        self._readout, tail = self._chain(mats)
+        self._energy = self._cast(tail)
+        self._scalars, self._slopes = 0, b + 1
+        self._joined = [sum(2 * mix.l + 1 for mix in mixes) * u for mixes in self._mix_rows]
+        self._fold_shared(network, 1.0, [torch.ones(len(t.path), u, dtype=torch.float64) for t in network.tables])
+
+    def _allocate(self, rows: int, centers: int) -> None:
+        super()._allocate(rows, centers)
+        u, ends = self.config.n_tensor, np.cumsum([0, *self._latent_widths])
+        self._begin = [int(e) for e in ends]
+        self._hidden = [torch.zeros(rows, part.widths[-1], dtype=self.dtype) for part in self._chains]
+        self._d_hidden = [torch.zeros_like(hidden) for hidden in self._hidden]
+        self._scalar_of = [v[:, :w] for v, w in zip(self._v, self._n_scalars)]
+        self._d_scalar_of = [v[:, :w] for v, w in zip(self._d_v, self._n_scalars)]
+        # each joining: products' columns, features' columns and their gradients, one component at a time
+        self._join = [[
+            (*(x[:, u * (mix.start_in + m * mix.paths) : u * (mix.start_in + (m + 1) * mix.paths)] for x in (
+                self._v[k], self._d_v[k])),
+             *(x[:, u * (mix.start_out + m) : u * (mix.start_out + m + 1)] for x in (self._v_in[k], self._d_v_in[k])),
+             matrix)
+            for mix, matrix in zip(self._mix_rows[k], self._mixes[k]) for m in range(2 * mix.l + 1)]
+            for k in range(self.config.n_layers)]
+
+    def _evaluate(self, edges: Edges, species: np.ndarray, i0: int, i1: int, e_i: np.ndarray, g_ij: np.ndarray) -> None:
+        of_edge = (edges.r_ij, edges.first, i0, i1, edges.neighbor, species, self._type, self._type)
+        of_center = (edges.first, i0, i1, species, self._type, self._norm, self._l_of_m)
+        n, begin, widths, cut = self.config.n_layers, self._begin, self._latent_widths, self._cut
+        h, d_h, d_cut = self._h.numpy(), self._d_h.numpy(), self._d_cut
+        kernels.edge_geometry(*of_edge, self._inv_cutoff, self._roots, self._integer_roots, self.config.envelope_p,
+                              self.config.l_max, self._pair_matrices, self._radial_slope, self._y,
+                              self._chains[0].pre[0].numpy(), cut)
+        self._chains[0].forward(self._hidden[0])
+        kernels.scale_rows(cut, self._hidden[0].numpy(), 0, widths[0], h, 0)
+        for k in range(n):
+            torch.mm(self._h_to[k + 1], self._env[k], out=self._a[k])
+            kernels.layer_forward(*self._forward_of[k], *of_center, *self._layer_in[k], *self._layer_out[k])
+            for products, _, features, _, matrix in self._join[k]:
+                torch.mm(products, matrix, out=features)
+            if self._linear:
+                kernels.scale_rows(cut, h, begin[k], widths[k], h, begin[k + 1])
+                kernels.scale_rows(cut, self._v[k].numpy(), 0, self._n_scalars[k], h, begin[k + 1] + widths[k])
+            else:
+                pre = torch.mm(self._scalar_of[k], self._from_tensor[k], out=self._chains[k + 1].pre[0])
+                pre.addmm_(self._h_to[k + 1], self._from_hidden[k])
+                self._chains[k + 1].forward(self._hidden[k + 1])
+                kernels.scale_rows(cut, self._hidden[k + 1].numpy(), 0, widths[k + 1], h, begin[k + 1])
+        torch.mm(self._h, self._to_readout, out=self._readout.pre[0])
+        self._readout.forward(self._hidden_readout)
+        torch.mm(self._hidden_readout, self._energy, out=self._e_ij)
+        kernels.sum_edges(self._e_ij.numpy(), *of_center[:5], self._factor, self._shift, e_i)
+
+        torch.mm(self._readout.backward(self._seed), self._to_readout.t(), out=self._d_h)
+        self._d_y[:] = 0
+        d_cut[:] = 0
+        for k in reversed(range(n)):
+            for _, d_products, _, d_features, matrix in self._join[k]:
+                torch.mm(d_features, matrix.t(), out=d_products)
+            add = k < n - 1
+            if self._linear:
+                kernels.scale_rows_backward(True, cut, h, begin[k], widths[k], d_h, begin[k + 1], d_h, d_cut)
+                kernels.scale_rows_backward(add, cut, self._v[k].numpy(), 0, self._n_scalars[k], d_h,
+                                            begin[k + 1] + widths[k], self._d_v[k].numpy(), d_cut)
+            else:
+                kernels.scale_rows_backward(False, cut, self._hidden[k + 1].numpy(), 0, widths[k + 1], d_h,
+                                            begin[k + 1], self._d_hidden[k + 1].numpy(), d_cut)
+                d_pre = self._chains[k + 1].backward(self._d_hidden[k + 1])
+                self._d_h_to[k + 1].addmm_(d_pre, self._from_hidden[k].t())
+                if add:
+                    self._d_scalar_of[k].addmm_(d_pre, self._from_tensor[k].t())
+                else:
+                    torch.mm(d_pre, self._from_tensor[k].t(), out=self._d_scalar_of[k])
+            kernels.layer_backward(*self._forward_of[k], *of_center, *self._layer_in[k], *self._layer_gradients[k])
+            self._d_h_to[k + 1].addmm_(self._d_a[k], self._env[k].t())
+        kernels.scale_rows_backward(False, cut, self._hidden[0].numpy(), 0, widths[0], d_h, 0,
+                                    self._d_hidden[0].numpy(), d_cut)
+        d_pre = self._chains[0].backward(self._d_hidden[0])
+        kernels.edge_gradient(*of_edge, self.config.l_max, self._pair_matrices, self._radial_slope, d_pre.numpy(),
+                              self._d_y, d_cut, self._factor, g_ij)

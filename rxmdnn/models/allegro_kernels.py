@@ -18,19 +18,20 @@ jit = njit(cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="num
 
 @jit
 def edge_geometry(r_ij, first, i0, i1, neighbor, species, center_type, neighbor_type, inv_cutoff, roots, integer_roots,
-                  p, l_max, matrices, radial_slope, y, pre):
-    """Radial basis times envelope, projected by its pair's matrix; its slope; harmonics.
+                  p, l_max, matrices, radial_slope, y, pre, cut):
+    """Radial basis times envelope, projected by its pair's matrix; its slope; harmonics; the envelope itself.
 
     Parameters
     ----------
     r_ij (M, 3) float64, Å, all edges; first (N + 1,) int64; i0, i1: the block's centers; neighbor (M,) int32
     species (n_all,) int32; center_type, neighbor_type (n_elements,) int64: type in the model of an element
     inv_cutoff (T, T) float64, 1/Å; roots (b,) float64; integer_roots: they are 1, 2, ..., b; p: envelope's power
-    matrices (T, T, b, w): [center][neighbor]
-    radial_slope (m, b) OUT d(basis · envelope)/dr, 1/Å
-    y (m, (l_max + 1)²) OUT; pre (m, w) OUT basis · envelope · matrix
+    matrices (T, T, b or b + 2, w): [center][neighbor]; the row b, if any, multiplies the envelope, the row b + 1 one
+    radial_slope (m, b or b + 1) OUT d(basis · envelope)/dr, and that of the envelope, 1/Å
+    y (m, (l_max + 1)²) OUT; pre (m, w) OUT basis · envelope · matrix; cut (m,) OUT envelope (only with b + 2 rows)
     """
-    n_basis, width = matrices.shape[2], matrices.shape[3]
+    n_basis, width = roots.shape[0], matrices.shape[3]
+    has_cut = matrices.shape[2] > n_basis
     c0, c1, c2 = 0.5 * (p + 1) * (p + 2), p * (p + 2), 0.5 * p * (p + 1)
     s3, s5, s15 = math.sqrt(3.0), math.sqrt(5.0), math.sqrt(15.0)
     a3, b3, d3, s7 = math.sqrt(35 / 8), math.sqrt(105.0), math.sqrt(21 / 8), 0.5 * math.sqrt(7.0)
@@ -65,9 +66,17 @@ def edge_geometry(r_ij, first, i0, i1, neighbor, species, center_type, neighbor_
                     value = pre.dtype.type(s * f)
                     for w in range(width):
                         pre[e, w] += value * matrices[ti, tj, n, w]
+                if has_cut:
+                    cut[e] = f
+                    radial_slope[e, n_basis] = df * inv
+                    value = pre.dtype.type(f)
+                    for w in range(width):
+                        pre[e, w] += value * matrices[ti, tj, n_basis, w] + matrices[ti, tj, n_basis + 1, w]
             else:
-                for n in range(n_basis):
+                for n in range(radial_slope.shape[1]):
                     radial_slope[e, n] = 0
+                if has_cut:
+                    cut[e] = 0
             y[e, 0] = 1
             if l_max >= 1:
                 ux, uy, uz = rx * inv_r, ry * inv_r, rz * inv_r
@@ -85,15 +94,17 @@ def edge_geometry(r_ij, first, i0, i1, neighbor, species, center_type, neighbor_
 
 @jit
 def edge_gradient(r_ij, first, i0, i1, neighbor, species, center_type, neighbor_type, l_max, matrices, radial_slope,
-                  d_pre, d_y, factor, g_ij):
-    """∂E/∂r_ij from the gradients of the radial projection and of the harmonics.
+                  d_pre, d_y, d_cut, factor, g_ij):
+    """∂E/∂r_ij from the gradients of the radial projection, of the harmonics and of the envelope.
 
     Parameters
     ----------
-    as edge_geometry; d_pre (m, w), d_y (m, (l_max + 1)²): gradients; factor (T,) float64: eV, of the center's type
+    as edge_geometry; d_pre (m, w), d_y (m, (l_max + 1)²), d_cut (m,) (only with an envelope's slope): gradients
+    factor (T,) float64: eV, of the center's type
     g_ij (M, 3) float64 OUT eV/Å, the block's rows
     """
-    n_basis, width = matrices.shape[2], matrices.shape[3]
+    n_rows, width = radial_slope.shape[1], matrices.shape[3]
+    has_cut = matrices.shape[2] > n_rows
     s3, s5, s15 = math.sqrt(3.0), math.sqrt(5.0), math.sqrt(15.0)
     a3, b3, d3, s7 = math.sqrt(35 / 8), math.sqrt(105.0), math.sqrt(21 / 8), 0.5 * math.sqrt(7.0)
     start = first[i0]
@@ -103,11 +114,13 @@ def edge_gradient(r_ij, first, i0, i1, neighbor, species, center_type, neighbor_
             e = edge - start
             tj = neighbor_type[species[neighbor[edge]]]
             slope = d_pre.dtype.type(0)
-            for n in range(n_basis):
+            for n in range(n_rows):
                 dot = d_pre.dtype.type(0)
                 for w in range(width):
                     dot += matrices[ti, tj, n, w] * d_pre[e, w]
                 slope += dot * radial_slope[e, n]
+            if has_cut:
+                slope += d_cut[e] * radial_slope[e, n_rows - 1]
             rx, ry, rz = r_ij[edge, 0], r_ij[edge, 1], r_ij[edge, 2]
             inv_r = 1.0 / math.sqrt(rx * rx + ry * ry + rz * rz)
             ux, uy, uz = rx * inv_r, ry * inv_r, rz * inv_r
@@ -147,7 +160,7 @@ def layer_forward(is_first, l_0, first, i0, i1, species, center_type, norm, l_of
     l_0 : a[:, l_0 + l] is the environment's weight of irrep l (the first layer's v and a share one array)
     norm (T,) 1/√N̄; l_of_m (D,) int64; m2, pair (t,) int64, term_weight (t, U): terms of B[pair] = Σ_t weight A[m2]
     m1_of_pair, m3_of_pair (q,) int64; y (m, D); a (m, l_0 + R, U)
-    b (n, q, U) OUT; v_next (m, d_out, U) OUT (last layer: scalars alone, d_out 1); s_next (m, U) OUT its scalars
+    b (n, q, U) OUT; v_next (m, d_out, U) OUT (last layer: scalars alone); s_next (m, U or 0) OUT its first row
     """
     u_n = term_weight.shape[1]
     d_env, n_pairs, d_in = y.shape[1], m1_of_pair.shape[0], v.shape[1]
@@ -181,7 +194,7 @@ def layer_forward(is_first, l_0, first, i0, i1, species, center_type, norm, l_of
                 m1, m3 = m1_of_pair[q], m3_of_pair[q]
                 for u in range(u_n):
                     v_next[e, m3, u] += operator[q, u] * row[m1, u]
-            for u in range(u_n):
+            for u in range(s_next.shape[1]):
                 s_next[e, u] = v_next[e, 0, u]
 
 
@@ -265,6 +278,44 @@ def sum_edges(e_ij, first, i0, i1, species, center_type, factor, shift, e_i):
         for edge in range(first[i], first[i + 1]):
             total += e_ij[edge - start, 0]
         e_i[i] = shift[t] + factor[t] * total
+
+
+@jit
+def scale_rows(cut, source, begin, width, out, out_begin):
+    """out[e, out_begin + c] = cut[e] source[e, begin + c], c < width.
+
+    Parameters
+    ----------
+    cut (m,); source (m, ·) and out (m, ·) OUT, which may be one array
+    """
+    for e in range(cut.shape[0]):
+        f, row, row_out = cut[e], source[e, begin : begin + width], out[e, out_begin : out_begin + width]
+        for c in range(width):
+            row_out[c] = f * row[c]
+
+
+@jit
+def scale_rows_backward(add, cut, source, begin, width, d_out, out_begin, d_source, d_cut):
+    """Gradients of scale_rows with respect to source and cut from d_out, the gradient of out.
+
+    Parameters
+    ----------
+    as scale_rows; add : d_source is added to, otherwise set
+    d_source (m, ·) OUT like source; d_cut (m,) OUT, added to
+    """
+    for e in range(cut.shape[0]):
+        f, row, d_row = cut[e], source[e, begin : begin + width], d_out[e, out_begin : out_begin + width]
+        d_row_source = d_source[e, begin : begin + width]
+        dot = f * 0
+        for c in range(width):
+            dot += d_row[c] * row[c]
+        d_cut[e] += dot
+        if add:
+            for c in range(width):
+                d_row_source[c] += f * d_row[c]
+        else:
+            for c in range(width):
+                d_row_source[c] = f * d_row[c]
 
 
 @jit

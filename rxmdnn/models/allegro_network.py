@@ -6,9 +6,10 @@ Equations: Musaelian et al., Nat. Commun. 14, 579 (2023), in the form nequip-all
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
-from typing import cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from ase.data import atomic_numbers
 from torch import Tensor, nn
 
 from rxmdnn.errors import InputError
-from rxmdnn.models.clebsch_gordan import product_tables
+from rxmdnn.models.clebsch_gordan import ProductTable, product_tables
 from rxmdnn.models.tensor_ops import ApplyOperator, WeighHarmonics
 from rxmdnn.models.zbl import zbl_pair_energy
 
@@ -24,19 +25,17 @@ MAX_ELEMENTS = 128  # the periodic table, and some isotopes
 
 
 @dataclass(frozen=True)
-class AllegroConfig:
-    """Everything that fixes the shape of an Allegro network.
+class NetworkConfig:
+    """What fixes the shape of an Allegro network of either form.
 
     Attributes
     ----------
     elements : names of the species, in the order of the network's types
     r_max : cutoff, Å; one number, or rows of numbers [center][neighbor]
     l_max : 0 to 3; n_layers : at least 1
-    n_scalar, n_tensor : scalar and tensor features (S and U)
+    n_tensor : tensor features (U)
     n_bessel, bessel_trainable, envelope_p : radial basis
     parity : tensor features of both mirror parities (o3_full) or only of the harmonics' own
-    embed_depth, embed_width; latent_depth, latent_width; readout_depth, readout_width : hidden layers (SiLU) of the
-        two-body, the layers' and the readout MLP
     average_neighbors : mean number of neighbors, one number or one for each center species
     scale, shift : initial energy scale and shift of each species, eV (one number, or one for each)
     scale_trainable, shift_trainable : whether training moves them
@@ -48,18 +47,11 @@ class AllegroConfig:
     r_max: float | tuple[tuple[float, ...], ...]
     l_max: int = 1
     n_layers: int = 2
-    n_scalar: int = 64
     n_tensor: int = 32
     n_bessel: int = 8
     bessel_trainable: bool = False
     envelope_p: float = 6.0
     parity: bool = True
-    embed_depth: int = 1
-    embed_width: int = 64
-    latent_depth: int = 1
-    latent_width: int = 64
-    readout_depth: int = 1
-    readout_width: int = 32
     average_neighbors: float | tuple[float, ...] = 1.0
     scale: float | tuple[float, ...] = 1.0
     shift: float | tuple[float, ...] = 0.0
@@ -68,6 +60,10 @@ class AllegroConfig:
     zbl: bool = False
     zbl_p: float = 6.0
     seed: int = 0
+
+    integers: ClassVar[tuple[tuple[str, int, int], ...]] = (
+        ("l_max", 0, 3), ("n_layers", 1, 16), ("n_tensor", 1, 4096), ("n_bessel", 1, 256), ("seed", 0, 2**63 - 1))
+    logicals: ClassVar[tuple[str, ...]] = ("bessel_trainable", "parity", "scale_trainable", "shift_trainable", "zbl")
 
     def __post_init__(self) -> None:
         def frozen(value):
@@ -80,14 +76,11 @@ class AllegroConfig:
                 0 < len(set(self.elements)) == len(self.elements) <= MAX_ELEMENTS):
             raise InputError(f"elements: {str(self.elements)[:80]}: name 1 to {MAX_ELEMENTS}, each once")
         t = len(self.elements)
-        for name, low, high in (("l_max", 0, 3), ("n_layers", 1, 16), ("n_scalar", 2, 4096), ("n_tensor", 1, 4096),
-                                ("n_bessel", 1, 256), ("embed_depth", 0, 16), ("latent_depth", 0, 16),
-                                ("readout_depth", 0, 16), ("embed_width", 1, 8192), ("latent_width", 1, 8192),
-                                ("readout_width", 1, 8192), ("seed", 0, 2**63 - 1)):
+        for name, low, high in self.integers:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
                 faults.append(f"{name}: {value!r}: must be an integer from {low} to {high}")
-        for name in ("bessel_trainable", "parity", "scale_trainable", "shift_trainable", "zbl"):
+        for name in self.logicals:
             if not isinstance(getattr(self, name), bool):
                 faults.append(f"{name}: {getattr(self, name)!r}: must be true or false")
         for name, shape in (("r_max", (t, t)), ("average_neighbors", (t,)), ("scale", (t,)), ("shift", (t,)),
@@ -103,12 +96,15 @@ class AllegroConfig:
                 faults.append(f"{name}: {getattr(self, name)!r}: must be positive")
             elif name in ("envelope_p", "zbl_p") and value < 2:
                 faults.append(f"{name}: {getattr(self, name)!r}: must be at least 2")
-        if isinstance(self.n_scalar, int) and self.n_scalar % 2:
-            faults.append(f"n_scalar: {self.n_scalar}: must be even (half for the center, half for the neighbor)")
+        faults += self._own_faults()
         if self.zbl and not all(atomic_numbers.get(e, 0) > 0 for e in self.elements):
             faults.append(f"zbl: elements {self.elements} must be chemical symbols")
         if faults:
             raise InputError(*faults)
+
+    def _own_faults(self) -> list[str]:
+        """Faults of what only one form has."""
+        return []
 
     @property
     def cutoff(self) -> np.ndarray:
@@ -123,6 +119,36 @@ class AllegroConfig:
     def to_dict(self) -> dict:
         """Plain numbers, strings and tuples."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class AllegroConfig(NetworkConfig):
+    """Everything that fixes the shape of an AllegroNetwork.
+
+    Attributes
+    ----------
+    as NetworkConfig
+    n_scalar : scalar features (S)
+    embed_depth, embed_width; latent_depth, latent_width; readout_depth, readout_width : hidden layers (SiLU) of the
+        two-body, the layers' and the readout MLP
+    """
+
+    n_scalar: int = 64
+    embed_depth: int = 1
+    embed_width: int = 64
+    latent_depth: int = 1
+    latent_width: int = 64
+    readout_depth: int = 1
+    readout_width: int = 32
+
+    integers: ClassVar = (
+        *NetworkConfig.integers, ("n_scalar", 2, 4096), ("embed_depth", 0, 16), ("latent_depth", 0, 16),
+        ("readout_depth", 0, 16), ("embed_width", 1, 8192), ("latent_width", 1, 8192), ("readout_width", 1, 8192))
+
+    def _own_faults(self) -> list[str]:
+        if isinstance(self.n_scalar, int) and self.n_scalar % 2:
+            return [f"n_scalar: {self.n_scalar}: must be even (half for the center, half for the neighbor)"]
+        return []
 
 
 def spherical_harmonics(l_max: int, u: Tensor) -> Tensor:
@@ -172,18 +198,26 @@ class Linear(nn.Module):
 
 
 class MLP(nn.Module):
-    """Linear, [SiLU, Linear] · depth; gain 1 for the first, √2 for the later ones."""
+    """Linear, [SiLU, Linear] · of the given sizes; gain 1 for the first, ``gain`` for the later ones.
 
-    def __init__(self, fan_in: int, width: int, depth: int, fan_out: int, generator: torch.Generator,
-                 dtype: torch.dtype) -> None:
+    Without ``silu`` the matrices act one after the other, each of gain 1.
+    """
+
+    def __init__(self, sizes: Sequence[int], generator: torch.Generator, dtype: torch.dtype,
+                 gain: float = math.sqrt(2), silu: bool = True) -> None:
         super().__init__()
-        sizes = [fan_in] + [width] * depth + [fan_out]
-        self.linears = nn.ModuleList(Linear(a, b, math.sqrt(2) if k else 1.0, generator, dtype)
+        self.silu = silu
+        self.linears = nn.ModuleList(Linear(a, b, gain if k and silu else 1.0, generator, dtype)
                                      for k, (a, b) in enumerate(pairwise(sizes)))
+
+    def matrices(self) -> list[Tensor]:
+        """What multiplies between the nonlinearities."""
+        matrices = [cast(Linear, linear).matrix() for linear in self.linears]
+        return matrices if self.silu or len(matrices) == 1 else [torch.linalg.multi_dot(matrices)]
 
     def forward(self, parts: list[Tensor], widths: list[int]) -> list[Tensor]:
         """The input joined from ``parts``, the output parted in ``widths``; neither is ever one array."""
-        first, *between = (cast(Linear, linear).matrix() for linear in self.linears)
+        first, *between = self.matrices()
         if not between:
             return [_joined_product(parts, matrix) for matrix in first.split(widths, dim=1)]
         *between, last = between
@@ -192,6 +226,16 @@ class MLP(nn.Module):
             x = nn.functional.silu(x) @ matrix
         x = nn.functional.silu(x)
         return [x @ matrix for matrix in last.split(widths, dim=1)]
+
+
+def layer_sizes(fan_in: int, width: int, depth: int, fan_out: int) -> list[int]:
+    """Sizes of an MLP of ``depth`` hidden layers of one width."""
+    return [fan_in, *[width] * depth, fan_out]
+
+
+def mlp_shapes(name: str, sizes: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of an MLP's weights in a state dict."""
+    return {f"{name}.linears.{k}.weight": pair for k, pair in enumerate(pairwise(sizes))}
 
 
 def _joined_product(parts: list[Tensor], matrix: Tensor) -> Tensor:
@@ -207,10 +251,8 @@ def _uniform(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dt
     return (torch.rand(shape, generator=generator, dtype=torch.float64) * 2 - 1).mul_(math.sqrt(3)).to(dtype)
 
 
-class AllegroNetwork(nn.Module):
-    """E_i = shift + scale (2 N̄)^(-1/2) Σ_j e_ij, e_ij from the strictly local features of the edge i → j.
-
-    Tensor features are (edge, component, channel), channels last; a weight of irrep l and channel u has column l U + u.
+class PairNetwork(nn.Module):
+    """What both forms of the network share: radial roots, scales and shifts, products of tensors, the repulsion.
 
     For training: join the frames of a batch (edges concatenated, centers offset by the atoms before their frame),
     call forward with ``r_ij.requires_grad_()``, then ``g_ij, = torch.autograd.grad(e_i.sum(), r_ij,
@@ -219,14 +261,18 @@ class AllegroNetwork(nn.Module):
 
     Parameters
     ----------
-    config : AllegroConfig
+    config : NetworkConfig
     dtype : torch.float32 or torch.float64, of the weights; geometry, scale and shift are float64 always.
+    tables : of the layers' tensor products
 
     Attributes
     ----------
     plain : True makes every operation torch's own, as on a GPU; otherwise the products run in compiled loops.
+    form : the release series of the ``allegro`` package that has these equations
     """
 
+    form: ClassVar[str]
+    config: Any
     bessel: Tensor
     scale: Tensor
     shift: Tensor
@@ -235,73 +281,36 @@ class AllegroNetwork(nn.Module):
     atomic_number: Tensor
     _l_of_m: Tensor
 
-    def __init__(self, config: AllegroConfig, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, config: NetworkConfig, dtype: torch.dtype, tables: Sequence[ProductTable]) -> None:
         super().__init__()
-        self.config = c = config
+        c = config
+        self.config = config
         self.plain = False
-        self.tables = product_tables(c.l_max, c.parity, c.n_layers)
-        t, n_env = len(c.elements), (c.l_max + 1) * c.n_tensor
-        generator = torch.Generator().manual_seed(c.seed)
-
-        def register(name: str, value: Tensor, trainable: bool) -> None:
-            if trainable:
-                self.register_parameter(name, nn.Parameter(value))
-            else:
-                self.register_buffer(name, value)
-
-        register("bessel", torch.arange(1, c.n_bessel + 1, dtype=torch.float64), c.bessel_trainable)
-        register("scale", torch.from_numpy(c.per_species("scale")), c.scale_trainable)
-        register("shift", torch.from_numpy(c.per_species("shift")), c.shift_trainable)
+        self.tables = tables
+        self._register("bessel", torch.arange(1, c.n_bessel + 1, dtype=torch.float64), c.bessel_trainable)
+        self._register("scale", torch.from_numpy(c.per_species("scale")), c.scale_trainable)
+        self._register("shift", torch.from_numpy(c.per_species("shift")), c.shift_trainable)
         self.register_buffer("inv_cutoff", torch.from_numpy(1.0 / c.cutoff), persistent=False)
         self.register_buffer("norm", torch.from_numpy(c.per_species("average_neighbors") ** -0.5).to(dtype),
                              persistent=False)
         self.register_buffer("atomic_number", torch.tensor([atomic_numbers.get(e, 0) for e in c.elements],
                                                            dtype=torch.float64), persistent=False)
-        self.center_embed = nn.Parameter(torch.randn((t, c.n_scalar // 2), generator=generator,
-                                                     dtype=torch.float64).to(dtype))
-        self.neighbor_embed = nn.Parameter(torch.randn((t, c.n_scalar // 2), generator=generator,
-                                                       dtype=torch.float64).to(dtype))
-        self.basis = Linear(c.n_bessel, c.n_scalar, 1.0, generator, dtype)
-        self.embed = MLP(c.n_scalar, c.embed_width, c.embed_depth, c.n_scalar, generator, dtype)
-        self.tensor_embed = Linear(c.n_scalar, n_env, 1.0, generator, dtype)
-        self.project = Linear(c.n_scalar, c.n_scalar + n_env, 1.0, generator, dtype)
-        self.latents = nn.ModuleList(
-            MLP(c.n_scalar * (k + 1) + c.n_tensor, c.latent_width, c.latent_depth,
-                c.n_scalar + (n_env if k < c.n_layers - 1 else 0), generator, dtype) for k in range(c.n_layers))
-        self.path_weights = nn.ParameterList(
-            nn.Parameter(_uniform((table.n_paths, c.n_tensor), generator, dtype)) for table in self.tables)
-        self.readout = MLP(c.n_scalar * (c.n_layers + 1), c.readout_width, c.readout_depth, 1, generator, dtype)
-        for k, table in enumerate(self.tables):
+        for k, table in enumerate(tables):
             for name in ("m1", "m2", "m3", "path", "pair", "pairs"):
                 self.register_buffer(f"_{name}{k}", torch.from_numpy(getattr(table, name)), persistent=False)
             self.register_buffer(f"_coefficient{k}", torch.from_numpy(table.coefficient).to(dtype), persistent=False)
         self.register_buffer("_l_of_m", torch.tensor([l for l in range(c.l_max + 1) for _ in range(2 * l + 1)]),  # noqa: E741
                              persistent=False)
 
-    @staticmethod
-    def shapes(config: AllegroConfig) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the state dict, known before anything is allocated (a file is checked against them)."""
-        c, t, n_env = config, len(config.elements), (config.l_max + 1) * config.n_tensor
-        out: dict[str, tuple[int, ...]] = {
-            "bessel": (c.n_bessel,), "scale": (t,), "shift": (t,), "center_embed": (t, c.n_scalar // 2),
-            "neighbor_embed": (t, c.n_scalar // 2), "basis.weight": (c.n_bessel, c.n_scalar),
-            "tensor_embed.weight": (c.n_scalar, n_env), "project.weight": (c.n_scalar, c.n_scalar + n_env)}
-
-        def mlp(name: str, fan_in: int, width: int, depth: int, fan_out: int) -> None:
-            sizes = [fan_in] + [width] * depth + [fan_out]
-            out.update({f"{name}.linears.{k}.weight": pair for k, pair in enumerate(pairwise(sizes))})
-
-        mlp("embed", c.n_scalar, c.embed_width, c.embed_depth, c.n_scalar)
-        for k, table in enumerate(product_tables(c.l_max, c.parity, c.n_layers)):
-            mlp(f"latents.{k}", c.n_scalar * (k + 1) + c.n_tensor, c.latent_width, c.latent_depth,
-                c.n_scalar + (n_env if k < c.n_layers - 1 else 0))
-            out[f"path_weights.{k}"] = (table.n_paths, c.n_tensor)
-        mlp("readout", c.n_scalar * (c.n_layers + 1), c.readout_width, c.readout_depth, 1)
-        return out
+    def _register(self, name: str, value: Tensor, trainable: bool) -> None:
+        if trainable:
+            self.register_parameter(name, nn.Parameter(value))
+        else:
+            self.register_buffer(name, value)
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.center_embed.dtype
+        return self.norm.dtype
 
     def _weigh(self, w: Tensor, y: Tensor, row: Tensor, rows: int) -> Tensor:
         """G[row[e], m] = Σ_e w[e, l(m)] Y[e, m], (rows, D, U)."""
@@ -316,12 +325,80 @@ class AllegroNetwork(nn.Module):
         def of(name: str) -> Tensor:
             return getattr(self, f"_{name}{k}")
 
-        terms = a[:, of("m2")] * (self.path_weights[k][of("path")] * of("coefficient")[:, None])
+        terms = a[:, of("m2")] * self._term_weight(k, of("path"), of("coefficient")[:, None])
         b = a.new_zeros(len(a), len(table.pairs), a.shape[2]).index_add(1, of("pair"), terms)
         m1, m3 = of("pairs").unbind(1)
         if self.plain or v.is_cuda:
             return v.new_zeros(len(v), table.d_out, v.shape[2]).index_add(1, m3, v[:, m1] * b[center])
         return ApplyOperator.apply(b, v, center, m1, m3, table.d_out)
+
+    def _term_weight(self, k: int, path: Tensor, coefficient: Tensor) -> Tensor:
+        """Weights of layer k's terms, (t, U) or (t, 1), from their paths and coefficients (t, 1)."""
+        return coefficient
+
+    def _energies(self, e_ij: Tensor, norm: Tensor, r: Tensor, x: Tensor, center: Tensor, species_center: Tensor,
+                  species_neighbor: Tensor) -> Tensor:
+        """shift + scale · norm Σ_j e_ij, and the repulsion; (n,) float64, eV."""
+        c = self.config
+        e_i = (e_ij.new_zeros(len(species_center), 1).index_add(0, center, e_ij) * norm)[:, 0].double()
+        e_i = self.shift[species_center] + self.scale[species_center] * e_i
+        if c.zbl:
+            z, of_edge = self.atomic_number, species_center[center]
+            pair = zbl_pair_energy(z[of_edge], z[species_neighbor], r) * envelope(x, c.zbl_p)
+            e_i = e_i.index_add(0, center, pair)
+        return e_i
+
+
+class AllegroNetwork(PairNetwork):
+    """E_i = shift + scale (2 N̄)^(-1/2) Σ_j e_ij, e_ij from the strictly local features of the edge i → j.
+
+    Tensor features are (edge, component, channel), channels last; a weight of irrep l and channel u has column l U + u.
+    Use, parameters and attributes as PairNetwork.
+    """
+
+    form = "0.8"
+
+    def __init__(self, config: AllegroConfig, dtype: torch.dtype = torch.float32) -> None:
+        c = config
+        super().__init__(c, dtype, product_tables(c.l_max, c.parity, c.n_layers))
+        t, s, n_env = len(c.elements), c.n_scalar, (c.l_max + 1) * c.n_tensor
+        generator = torch.Generator().manual_seed(c.seed)
+        self.center_embed = nn.Parameter(torch.randn((t, s // 2), generator=generator,
+                                                     dtype=torch.float64).to(dtype))
+        self.neighbor_embed = nn.Parameter(torch.randn((t, s // 2), generator=generator,
+                                                       dtype=torch.float64).to(dtype))
+        self.basis = Linear(c.n_bessel, s, 1.0, generator, dtype)
+        self.embed = MLP(layer_sizes(s, c.embed_width, c.embed_depth, s), generator, dtype)
+        self.tensor_embed = Linear(s, n_env, 1.0, generator, dtype)
+        self.project = Linear(s, s + n_env, 1.0, generator, dtype)
+        self.latents = nn.ModuleList(MLP(sizes, generator, dtype) for sizes in self._latent_sizes(c))
+        self.path_weights = nn.ParameterList(
+            nn.Parameter(_uniform((table.n_paths, c.n_tensor), generator, dtype)) for table in self.tables)
+        self.readout = MLP(layer_sizes(s * (c.n_layers + 1), c.readout_width, c.readout_depth, 1), generator, dtype)
+
+    @staticmethod
+    def _latent_sizes(config: AllegroConfig) -> list[list[int]]:
+        """Sizes of the layers' MLPs; the last one has no environment to weigh."""
+        c, n_env = config, (config.l_max + 1) * config.n_tensor
+        return [layer_sizes(c.n_scalar * (k + 1) + c.n_tensor, c.latent_width, c.latent_depth,
+                            c.n_scalar + (n_env if k < c.n_layers - 1 else 0)) for k in range(c.n_layers)]
+
+    @staticmethod
+    def shapes(config: AllegroConfig) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the state dict, known before anything is allocated (a file is checked against them)."""
+        c, t, s, n_env = config, len(config.elements), config.n_scalar, (config.l_max + 1) * config.n_tensor
+        out: dict[str, tuple[int, ...]] = {
+            "bessel": (c.n_bessel,), "scale": (t,), "shift": (t,), "center_embed": (t, s // 2),
+            "neighbor_embed": (t, s // 2), "basis.weight": (c.n_bessel, s), "tensor_embed.weight": (s, n_env),
+            "project.weight": (s, s + n_env)}
+        out |= mlp_shapes("embed", layer_sizes(s, c.embed_width, c.embed_depth, s))
+        for k, table in enumerate(product_tables(c.l_max, c.parity, c.n_layers)):
+            out |= mlp_shapes(f"latents.{k}", AllegroNetwork._latent_sizes(c)[k])
+            out[f"path_weights.{k}"] = (table.n_paths, c.n_tensor)
+        return out | mlp_shapes("readout", layer_sizes(s * (c.n_layers + 1), c.readout_width, c.readout_depth, 1))
+
+    def _term_weight(self, k: int, path: Tensor, coefficient: Tensor) -> Tensor:
+        return self.path_weights[k][path] * coefficient
 
     def forward(self, r_ij: Tensor, center: Tensor, species_center: Tensor, species_neighbor: Tensor) -> Tensor:
         """Energies of the centers.
@@ -358,10 +435,4 @@ class AllegroNetwork(nn.Module):
             latent, *env = mlp([*z, scalar], [c.n_scalar, n_env] if k < c.n_layers - 1 else [c.n_scalar])
             z.append(latent)
         (e_ij,) = self.readout(z, [1])
-        e_i = (e_ij.new_zeros(n, 1).index_add(0, center, e_ij) * norm / math.sqrt(2))[:, 0].double()
-        e_i = self.shift[species_center] + self.scale[species_center] * e_i
-        if c.zbl:
-            z_number = self.atomic_number
-            pair = zbl_pair_energy(z_number[of_edge], z_number[species_neighbor], r) * envelope(x, c.zbl_p)
-            e_i = e_i.index_add(0, center, pair)
-        return e_i
+        return self._energies(e_ij, norm / math.sqrt(2), r, x, center, species_center, species_neighbor)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
@@ -99,4 +99,44 @@ def product_tables(l_max: int, parity: bool, n_layers: int) -> tuple[ProductTabl
             d_in=int(starts[0][-1]), d_env=int(starts[1][-1]), d_out=int(starts[2][-1]), n_paths=n_paths, m1=m1, m2=m2,
             m3=m3, path=path, coefficient=np.array([row[4] for row in rows]), pair=pair.reshape(-1),
             pairs=np.ascontiguousarray(pairs[:, ::-1])))
+    return tuple(tables)
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Features of one irrep and the products that a linear map makes them of.
+
+    Attributes
+    ----------
+    l : of the irrep; paths : number of products that give it
+    start_in : first row of the products: component m of path p is row start_in + m paths + p
+    start_out : first row of the features
+    """
+
+    l: int  # noqa: E741
+    paths: int
+    start_in: int
+    start_out: int
+
+
+@lru_cache(maxsize=64)
+def path_tables(l_max: int, parity: bool, n_layers: int) -> tuple[tuple[ProductTable, tuple[Mix, ...]], ...]:
+    """The tensor products of all layers with each path's result apart, and how linear maps join them again.
+
+    Scalars come first, one row a path; ``d_in`` of the next table is the size after joining.
+    """
+    tables = []
+    for table, irreps in zip(product_tables(l_max, parity, n_layers), layer_irreps(l_max, parity, n_layers)[1:]):
+        path_of = {int(p): int(m3) for p, m3 in zip(table.path, table.m3)}  # any component tells a path's irrep
+        mixes, m3, start_in, start_out = [], table.m3.copy(), 0, 0
+        for l, _ in irreps:  # noqa: E741
+            here = [p for p in sorted(path_of) if start_out <= path_of[p] < start_out + 2 * l + 1]
+            for k, p in enumerate(here):
+                of_path = table.path == p
+                m3[of_path] = start_in + (table.m3[of_path] - start_out) * len(here) + k
+            mixes.append(Mix(l, len(here), start_in, start_out))
+            start_in, start_out = start_in + (2 * l + 1) * len(here), start_out + 2 * l + 1
+        pairs, pair = np.unique(np.stack([m3, table.m1], axis=1), axis=0, return_inverse=True)
+        tables.append((replace(table, d_out=start_in, m3=m3, pair=pair.reshape(-1),
+                               pairs=np.ascontiguousarray(pairs[:, ::-1])), tuple(mixes)))
     return tuple(tables)

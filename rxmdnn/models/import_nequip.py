@@ -1,4 +1,7 @@
-"""Read Allegro models made with nequip and nequip-allegro; the two packages are needed only here."""
+"""Read Allegro models made with nequip and nequip-allegro; the two packages are needed only here.
+
+Weights of the older form (allegro 0.2), as arrays under their names, are read without them: import_legacy.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import importlib.metadata
 import json
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,10 @@ import numpy as np
 import torch
 
 from rxmdnn.errors import InputError
-from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
+from rxmdnn.models import import_legacy
+from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork, PairNetwork
 from rxmdnn.models.clebsch_gordan import harmonic_irreps, layer_irreps
+from rxmdnn.models.legacy_network import LegacyConfig
 from rxmdnn.models.model_file import save_model
 
 EXPECTED = ["edge_norm", "radial_chemical_embed", "scalar_embed_mlp", "tensor_embed", "allegro", "edge_readout",
@@ -156,18 +161,22 @@ def _l_major_tail(matrix: torch.Tensor, s: int, l_major: np.ndarray) -> torch.Te
     return matrix if matrix.shape[1] == s else torch.cat([matrix[:, :s], matrix[:, s:][:, l_major]], dim=1)
 
 
-def import_nequip(path_in: str | Path, path_out: str | Path, *, trust: bool = False) -> dict[str, Any]:
-    """Convert a checkpoint (.ckpt) or package (.nequip.zip) of nequip + nequip-allegro to a native model file.
+def import_nequip(path_in: str | Path, path_out: str | Path, *, trust: bool = False, config: str | Path | None = None,
+                  settings: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Convert a model of nequip + allegro to a native model file.
 
     Parameters
     ----------
-    path_in, path_out : files
-    trust : the user's word that path_in comes from a known source. Both kinds are Python pickles and packages of
-        Python code: to read them is to run what is in them.
+    path_in, path_out : files; a checkpoint (.ckpt) or package (.nequip.zip) of nequip-allegro 0.8, or the state dict of
+        allegro 0.2 (arrays: .npz; or saved by torch: .pth, .pt)
+    trust : the user's word that path_in comes from a known source. Checkpoints and packages are Python pickles and
+        Python code: to read them is to run what is in them. A state dict needs no trust: no code in it is run.
+    config, settings : of a state dict alone: a file of nequip's settings (JSON or YAML; by default the file beside
+        path_in), and settings that go before it; see import_legacy.NEEDED
 
     Returns
     -------
-    summary : what the model is, by name: elements, cutoff (Å), sizes, number of trainable numbers, precision
+    summary : what the model is, by name: form, elements, cutoff (Å), sizes, number of trainable numbers, precision
 
     Raises
     ------
@@ -178,6 +187,10 @@ def import_nequip(path_in: str | Path, path_out: str | Path, *, trust: bool = Fa
         raise InputError(f"{path}: no such file")
     if Path(path_out).exists():
         raise InputError(f"{path_out}: exists already; remove it or choose another name")
+    if path.suffix in import_legacy.SUFFIXES:
+        given = {**import_legacy.read_settings(path, config), **(settings or {})}
+        arrays = import_legacy.read_arrays(path)
+        return _save(path, path_out, lambda: import_legacy.convert(arrays, given), {})
     if not trust:
         raise InputError(f"{path}: reading a checkpoint or package runs the Python code inside it; "
                          "if you know where it comes from, say --trust")
@@ -195,34 +208,57 @@ def import_nequip(path_in: str | Path, path_out: str | Path, *, trust: bool = Fa
     except Exception as error:  # any fault of a foreign file is the user's to know, in one line
         raise InputError(f"{path}: nequip cannot read it: {type(error).__name__}: "
                          f"{(str(error).splitlines() or [''])[0][:300]}") from None
-    try:
-        network = convert(model)
-    except InputError as error:
-        raise InputError(*(f"{path}: {fault}" for fault in error.faults)) from None
     versions = {}
     for package in ("nequip", "nequip-allegro"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-    save_model(path_out, network, {"imported from": path.name, **versions})
+    return _save(path, path_out, lambda: convert(model), versions)
+
+
+def _save(path: Path, path_out: str | Path, make: Callable[[], PairNetwork], origin: dict[str, str]) -> dict[str, Any]:
+    """Make the network, write it, and say what it is; faults get the name of the file they lie in."""
+    try:
+        network = make()
+    except InputError as error:
+        raise InputError(*(f"{path}: {fault}" for fault in error.faults)) from None
+    save_model(path_out, network, {"imported from": path.name, **origin})
     c = network.config
-    return {"model": str(path_out), "elements": list(c.elements), "r_max": float(c.cutoff.max()), "l_max": c.l_max,
-            "layers": c.n_layers, "scalar features": c.n_scalar, "tensor features": c.n_tensor, "ZBL": c.zbl,
+    if isinstance(c, LegacyConfig):
+        sizes = {"two-body MLP": list(c.embed_widths), "latent MLP": list(c.latent_widths),
+                 "edge-energy MLP": list(c.readout_widths), "its layers": "silu" if c.readout_silu else "linear"}
+    else:
+        sizes = {"scalar features": c.n_scalar}
+    return {"model": str(path_out), "form": network.form, "elements": list(c.elements), "r_max": float(c.cutoff.max()),
+            "l_max": c.l_max, "layers": c.n_layers, **sizes, "tensor features": c.n_tensor, "ZBL": c.zbl,
             "trainable numbers": sum(p.numel() for p in network.parameters()),
             "precision": str(network.dtype).removeprefix("torch.")}
 
 
 def main(argv: Sequence[str]) -> None:
     """The command ``rxmdnn import-model``."""
-    parser = argparse.ArgumentParser("rxmdnn import-model", description="Convert a checkpoint (.ckpt) or package "
-                                     "(.nequip.zip) of nequip + nequip-allegro to a native model file.")
-    parser.add_argument("path_in", metavar="IN", help="the checkpoint or package")
+    parser = argparse.ArgumentParser("rxmdnn import-model", description="Convert a model of nequip + allegro to a "
+                                     "native model file: a checkpoint (.ckpt) or package (.nequip.zip) of nequip-allegro"
+                                     " 0.8, or weights of allegro 0.2 under the names of their state dict (.npz, .pth).")
+    parser.add_argument("path_in", metavar="IN", help="the checkpoint, package or weights")
     parser.add_argument("path_out", metavar="OUT", help="the model file to write")
-    parser.add_argument("--trust", action="store_true",
-                        help="IN comes from a known source: reading it runs the Python code inside it")
+    parser.add_argument("--trust", action="store_true", help="IN, a checkpoint or package, comes from a known source: "
+                        "reading it runs the Python code inside it")
     parser.add_argument("--json", metavar="F", help="write what the model is to F")
+    weights = parser.add_argument_group("weights of allegro 0.2", "what their arrays do not say")
+    weights.add_argument("--config", metavar="F", help="nequip's settings (JSON or YAML; default: IN's name with .json "
+                         "or .yaml, or config.yaml, beside IN)")
+    weights.add_argument("--elements", nargs="+", metavar="EL", help="species in the order of the model's types")
+    weights.add_argument("--cutoff-p", type=float, metavar="P", help="power of the cutoff's envelope")
+    weights.add_argument("--readout", choices=("linear", "silu"), help="between the layers of the edge energy's MLP")
     a = parser.parse_args(argv)
-    summary = import_nequip(a.path_in, a.path_out, trust=a.trust)
-    print("\n".join(f"{name:<18s} {' '.join(value) if isinstance(value, list) else value}"
+    settings: dict[str, Any] = {}
+    for name, value in (("chemical_symbols", a.elements), ("PolynomialCutoff_p", a.cutoff_p)):
+        if value is not None:
+            settings[name] = value
+    if a.readout:
+        settings["edge_eng_mlp_nonlinearity"] = None if a.readout == "linear" else a.readout
+    summary = import_nequip(a.path_in, a.path_out, trust=a.trust, config=a.config, settings=settings)
+    print("\n".join(f"{name:<18s} {' '.join(map(str, value)) if isinstance(value, list) else value}"
                     for name, value in summary.items()))
     if a.json:
         Path(a.json).write_text(json.dumps(summary, indent=1) + "\n")

@@ -8,12 +8,12 @@ import struct
 import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rxmdnn.errors import InputError
 
 if TYPE_CHECKING:
-    from rxmdnn.models.allegro_network import AllegroNetwork
+    from rxmdnn.models.allegro_network import PairNetwork
 
 FORMAT = "rxmdnn-allegro"
 VERSION = 1
@@ -21,19 +21,19 @@ MAX_BYTES = 2**31  # a file larger than this is not one of ours
 MAX_HEADER = 2**24
 
 
-def save_model(path: str | Path, network: AllegroNetwork, provenance: dict[str, str] | None = None) -> None:
+def save_model(path: str | Path, network: PairNetwork, provenance: dict[str, str] | None = None) -> None:
     """Write a network with its configuration and where it comes from.
 
     Parameters
     ----------
     path : the file; replaced in one step, so a reader never sees half of it
-    network : AllegroNetwork
+    network : AllegroNetwork or LegacyNetwork; the head says which ("form")
     provenance : what made it (training deck, data, commit, program, ...), names to text; units and date are added
     """
     from safetensors.torch import save
 
     metadata = {
-        "format": FORMAT, "version": str(VERSION), "units": "Angstrom eV",
+        "format": FORMAT, "version": str(VERSION), "form": network.form, "units": "Angstrom eV",
         "dtype": str(network.dtype).removeprefix("torch."), "config": json.dumps(network.config.to_dict()),
         "provenance": json.dumps({"date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
                                   **(provenance or {})}),
@@ -57,7 +57,7 @@ def save_model(path: str | Path, network: AllegroNetwork, provenance: dict[str, 
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """The text in a model file's head: format, version, units, dtype, config and provenance (both JSON).
+    """The text in a model file's head: format, version, form (none: 0.8), units, dtype; config and provenance (JSON).
 
     Raises
     ------
@@ -83,8 +83,8 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     return metadata
 
 
-def load_model(path: str | Path) -> AllegroNetwork:
-    """Read a network, in the precision in which it was written.
+def load_model(path: str | Path) -> PairNetwork:
+    """Read a network of either form, in the precision in which it was written.
 
     Raises
     ------
@@ -93,9 +93,16 @@ def load_model(path: str | Path) -> AllegroNetwork:
     import torch
     from safetensors import SafetensorError, safe_open
 
-    from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
+    from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork, NetworkConfig
+    from rxmdnn.models.legacy_network import LegacyConfig, LegacyNetwork
 
     metadata = read_metadata(path)
+    forms: dict[str, tuple[type[NetworkConfig], Any]] = {
+        AllegroNetwork.form: (AllegroConfig, AllegroNetwork), LegacyNetwork.form: (LegacyConfig, LegacyNetwork)}
+    form = metadata.get("form", AllegroNetwork.form)
+    if form not in forms:
+        raise InputError(f"{path}: form {form[:20]!r} of Allegro; this program computes {' and '.join(forms)}")
+    config_type, network_type = forms[form]
     dtype = {"float32": torch.float32, "float64": torch.float64}.get(metadata.get("dtype", ""))
     try:
         settings = json.loads(metadata["config"])
@@ -103,12 +110,12 @@ def load_model(path: str | Path) -> AllegroNetwork:
             raise ValueError("dtype or config")
         with safe_open(str(path), framework="pt") as f:
             shapes = {name: tuple(f.get_slice(name).get_shape()) for name in f.keys()}  # noqa: SIM118
-            config = AllegroConfig(**settings)
-            expected = AllegroNetwork.shapes(config)
+            config = config_type(**settings)
+            expected = network_type.shapes(config)
             if shapes != expected:
                 odd = sorted(set(shapes.items()) ^ set(expected.items()))[0][0]
                 raise InputError(f"{path}: the arrays do not fit the configuration (first: {odd})")
-            network = AllegroNetwork(config, dtype)
+            network = network_type(config, dtype)
             state = {name: f.get_tensor(name) for name in shapes}
         for name, value in network.state_dict().items():
             if state[name].dtype != value.dtype:
