@@ -18,6 +18,8 @@ COMMANDS = {  # name: (module, function, whether it runs on several ranks, help)
     "help": ("rxmdnn.check", "help_main", False, "the decks' keywords, or one of them: rxmdnn help [KEYWORD]"),
     "geninit": ("rxmdnn.geninit", "main", False, "make a start (rxff.bin) from a unit cell or any structure file"),
     "train": ("rxmdnn.train.command", "main", True, "train an Allegro model: rxmdnn train train.in"),
+    "evaluate": ("rxmdnn.train.evaluate", "main", False, "a model's errors on labelled frames, and their tail"),
+    "sharpness": ("rxmdnn.train.sharpness", "main", True, "how steeply the loss rises around a model's weights"),
     "import-model": ("rxmdnn.models.import_nequip", "main", False, "a native model from a nequip-allegro one"),
     "plot": ("rxmdnn.plot", "main", False, "pictures of a run: energies, temperature, g(r)"),
 }

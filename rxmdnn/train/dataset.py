@@ -334,14 +334,17 @@ class Dataset:
         mine = sorted(which, key=lambda k: -len(self.frames[k].x))[rank::size]
         if not mine:
             return None
+        return replace(self.batch(mine), shares=self.shares(mine, which))
 
-        def counts(some: Sequence[int]) -> np.ndarray:
-            frames = [self.frames[k] for k in some]
+    def shares(self, some: Sequence[int], of: Sequence[int]) -> tuple[float, float, float]:
+        """What part of the forces, energies and stresses of the frames ``of`` those of ``some`` are."""
+        def counts(which: Sequence[int]) -> np.ndarray:
+            frames = [self.frames[k] for k in which]
             return np.array([sum(len(f.x) for f in frames), len(frames),
                              max(1, sum(np.isfinite(f.stress).all() for f in frames))], float)
 
-        forces, energies, stresses = (counts(mine) / counts(which)).tolist()
-        return replace(self.batch(mine), shares=(forces, energies, stresses))
+        forces, energies, stresses = (counts(some) / counts(of)).tolist()
+        return forces, energies, stresses
 
 
 def batches(which: Sequence[int], sizes: Sequence[int], limit: int, of_atoms: bool,

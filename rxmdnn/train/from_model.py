@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -13,7 +14,7 @@ from rxmdnn.models.allegro_network import AllegroNetwork
 from rxmdnn.train import dataset, metrics
 
 
-def adapt(model: AllegroNetwork, deck: Deck, data: dataset.Dataset, train: Sequence[int],
+def adapt(model: Any, deck: Deck, data: dataset.Dataset, train: Sequence[int],
           shift: Sequence[float] | None) -> tuple[AllegroNetwork, dataset.Statistics]:
     """The model with energies of atoms for the deck's labels: those given, or what fits the training frames best.
 
@@ -41,6 +42,6 @@ def adapt(model: AllegroNetwork, deck: Deck, data: dataset.Dataset, train: Seque
         new += dataset.statistics(data, train, len(elements), known=known).shift
     else:
         new[:] = shift
-    network = AllegroNetwork(replace(c, shift=tuple(new.tolist())), getattr(torch, deck["dtype"].dtype))
+    network: AllegroNetwork = type(model)(replace(c, shift=tuple(new.tolist())), getattr(torch, deck["dtype"].dtype))
     network.load_state_dict({**state, "shift": torch.from_numpy(new)})
     return network, dataset.Statistics(c.per_species("average_neighbors"), state["scale"].numpy(), new)

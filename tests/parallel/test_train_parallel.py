@@ -9,11 +9,13 @@ from mpi4py import MPI
 
 from rxmdnn import deck as decks
 from rxmdnn.errors import InputError
+from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
 from rxmdnn.models.model_file import load_model
-from rxmdnn.train import command
+from rxmdnn.train import command, dataset
+from rxmdnn.train.sharpness import NetworkSurface
 from rxmdnn.train.table import TABLE
 from tests.unit.test_sam import with_stress
-from tests.unit.test_train import DECK, workplace
+from tests.unit.test_train import DECK, SMALL, structures, to_frame, workplace
 
 COMM = MPI.COMM_WORLD
 LINES = "dtype float64\nbatch 4 frames\nepochs 3\nloss 1.0 0.5 10.0\n"
@@ -99,3 +101,15 @@ def test_a_fault_is_one_message_on_every_rank(folder):
         command.main([str(folder / "train.in"), "--elements", "N", "N", "H"], COMM)
     with pytest.raises(InputError, match="frame 1: holds H, which the deck's line 'elements' does not name"):
         command.main([str(folder / "train.in"), "--elements", "N", "--output", str(folder / "bad")], COMM)
+
+
+def test_ranks_share_the_frames_of_a_sharpness():
+    data = dataset.Dataset([to_frame(a) for a in structures(7)], 3.5)
+    config = AllegroConfig(("N", "H"), 3.5, average_neighbors=5.0, **SMALL)
+    many, one = (NetworkSurface(AllegroNetwork(config, torch.float64), data, (1.0, 2.0), c)
+                 for c in (COMM, MPI.COMM_SELF))
+    v = torch.from_numpy(np.random.default_rng(0).normal(size=len(one.origin)))
+    assert many.loss(v) == pytest.approx(one.loss(v), rel=1e-12)
+    for ours, theirs in ((many.gradient(v), one.gradient(v)), (many.product(v), one.product(v))):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-9, atol=1e-9 * float(theirs.abs().max()))
+        assert len(set(COMM.allgather(ours.numpy().tobytes()))) == 1
