@@ -102,8 +102,7 @@ template <class G, class T, class Less> RX_DEVICE void sort_range(T* item, int64
             G::sync();
             bitonic_sort<G>(mine, n, less);
             for (int64 k = G::rank(); k < n; k += G::size()) item[k] = mine[k];
-            G::sync();  // the next range of this warp takes the same stage
-            return;
+            return;  // a lane meets only its own items here and in the next range: no barrier
         }
     }
     bitonic_sort<G>(item, n, less);

@@ -1,7 +1,7 @@
 // The host's stand-in for CUDA, under the same text of the kernels. Threads and blocks run one after another, the last
-// first, so that an order which the device does not promise is met. The threads of a kernel that cooperates are light
-// fibers: each runs to its next barrier or warp function and waits there for the others; one that not all of its warp
-// or block reach is reported. Shared memory starts every block filled with rubbish.
+// first, since the device promises no order. The threads of a kernel that cooperates are light fibers: each runs to its
+// next barrier or warp function and waits there for the others; one that not all of its warp or block reach is
+// reported. Shared memory starts every block filled with rubbish.
 #define RX_HOST
 #define RX_ENTRY extern "C" void
 #define RX_DEVICE static inline
@@ -75,16 +75,12 @@ static void resume(unsigned k) {
     setcontext(&f.context);
 }
 
-// May the fibers first .. first + n go on?
-static bool together(unsigned first, unsigned n) {
+// Lets the fibers first .. first + n go on if they all wait for each other.
+static bool release(unsigned first, unsigned n, bool barrier) {
     const State state = fibers[first].state;
     for (unsigned k = first; k < first + n; ++k)
         if (fibers[k].state != state) return false;
-    return n == 32 ? state > AT_BARRIER : state == AT_BARRIER;
-}
-
-static bool release(unsigned first, unsigned n) {
-    if (!together(first, n)) return false;
+    if (barrier ? state != AT_BARRIER : state < AT_SYNC) return false;
     for (unsigned k = first; k < first + n; ++k) {
         got[k] = sent[k];
         fibers[k].state = READY;
@@ -92,25 +88,27 @@ static bool release(unsigned first, unsigned n) {
     return true;
 }
 
+// One warp after the other runs as far as it can, the last or the first of them first by turns, so that a missing barrier
+// shows.
 static int run_block(unsigned threads) {
     for (auto& array : shared.arrays) memset(array.first, 0xA5, array.second);
     for (unsigned k = 0; k < threads; ++k) fibers[k].state = READY;
-    for (unsigned left = threads; left;) {
-        bool moved = false;
-        for (unsigned k = threads; k-- > 0;)
-            if (fibers[k].state == READY) {
-                resume(k);
-                moved = true;
-                left -= fibers[k].state == DONE;
-            }
-        for (unsigned k = 0; k < threads; k += 32) moved |= release(k, 32);
-        moved |= release(0, threads);
-        if (!moved) {
-            for (unsigned k = 0; k < threads; ++k) fibers[k].begun = false;
-            return 1;
+    bool upward = true;
+    do {
+        upward = !upward;
+        for (unsigned turn = 0; turn < threads; turn += 32) {
+            const unsigned first = upward ? turn : threads - 32 - turn;
+            do {
+                for (unsigned k = first + 32; k-- > first;)
+                    if (fibers[k].state == READY) resume(k);
+            } while (release(first, 32, false));
         }
-    }
-    return 0;
+    } while (release(0, threads, true));
+    bool done = true;
+    for (unsigned k = 0; k < threads; ++k) done &= fibers[k].state == DONE;
+    if (!done)
+        for (unsigned k = 0; k < threads; ++k) fibers[k].begun = false;
+    return !done;
 }
 
 template <class... A, size_t... I>
