@@ -236,9 +236,9 @@ def _save(path: Path, path_out: str | Path, make: Callable[[], PairNetwork], ori
 
 def main(argv: Sequence[str]) -> None:
     """The command ``rxmdnn import-model``."""
-    parser = argparse.ArgumentParser("rxmdnn import-model", description="Convert a model of nequip + allegro to a "
-                                     "native model file: a checkpoint (.ckpt) or package (.nequip.zip) of nequip-allegro"
-                                     " 0.8, or weights of allegro 0.2 under the names of their state dict (.npz, .pth).")
+    parser = argparse.ArgumentParser("rxmdnn import-model", description=(
+        "Convert a model of nequip + allegro to a native model file: a checkpoint (.ckpt) or package (.nequip.zip) of "
+        "nequip-allegro 0.8, or weights of allegro 0.2 under the names of their state dict (.npz, .pth)."))
     parser.add_argument("path_in", metavar="IN", help="the checkpoint, package or weights")
     parser.add_argument("path_out", metavar="OUT", help="the model file to write")
     parser.add_argument("--trust", action="store_true", help="IN, a checkpoint or package, comes from a known source: "
