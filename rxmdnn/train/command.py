@@ -105,6 +105,8 @@ def run(deck: Deck, comm: MPI.Intracomm = MPI.COMM_SELF) -> dict[str, Any]:
                                                                   "test": len(test)}
     say(f"{len(frames)} frames: {len(train)} training, {len(validation)} validation, {len(test)} test; "
         f"{n_weights} weights; {torch.get_num_threads()} threads" + (f"; {comm.size} ranks" if comm.size > 1 else ""))
+    if len(train) < comm.size * len(trainer.order(0)):
+        say(f"note: a batch has {len(train) / len(trainer.order(0)):.1f} frames for {comm.size} ranks; some wait")
     for k, e in enumerate(elements):
         say(f"  {e}: {stats.neighbors[k]:.2f} neighbors, forces {stats.scale[k]:.4f} eV/Å rms, "
             f"shift {stats.shift[k]:.4f} eV")

@@ -13,6 +13,9 @@ from rxmdnn.errors import InputError
 from rxmdnn.models.allegro_network import AllegroNetwork
 from rxmdnn.train import dataset, metrics
 
+SHAPE = {"r_max": ("r_max",), "network": ("l_max", "n_layers", "n_scalar", "n_tensor"),
+         "mlp": ("latent_width", "latent_depth", "readout_width"), "zbl": ("zbl",)}  # lines, and what they set
+
 
 def adapt(model: Any, deck: Deck, data: dataset.Dataset, train: Sequence[int],
           shift: Sequence[float] | None) -> tuple[AllegroNetwork, dataset.Statistics]:
@@ -24,13 +27,10 @@ def adapt(model: Any, deck: Deck, data: dataset.Dataset, train: Sequence[int],
     if c.elements != elements:
         raise InputError(deck["elements"].fault(f"{deck['from_model'].file} has {' '.join(c.elements)}; write these"))
     faults = []
-    for keyword, values in (
-            ("r_max", {"r_max": c.r_max}),
-            ("network", {"l_max": c.l_max, "layers": c.n_layers, "scalars": c.n_scalar, "tensors": c.n_tensor}),
-            ("mlp", {"width": c.latent_width, "depth": c.latent_depth, "readout": c.readout_width}),
-            ("zbl", {"on": c.zbl})):
-        if deck[keyword].given and deck[keyword].values != values:
-            faults.append(deck[keyword].fault(f"the model of 'from_model' has {' '.join(map(str, values.values()))}; "
+    for keyword, names in SHAPE.items():
+        values = [getattr(c, name, None) for name in names]  # the older form of Allegro has not all of them
+        if deck[keyword].given and list(deck[keyword]) != values:
+            faults.append(deck[keyword].fault(f"the model of 'from_model' has {' '.join(map(str, values))}; "
                                               "write that, or leave the line out"))
     if faults:
         raise InputError(*faults)

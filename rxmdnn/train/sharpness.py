@@ -12,9 +12,11 @@ Measures on a surface: a loss L(w) of weights laid end to end, its gradient, and
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -261,7 +263,10 @@ def main(argv: Sequence[str], comm: MPI.Intracomm = MPI.COMM_SELF) -> None:
     p.add_argument("--span", type=float, default=0.2, help="half the length of the landscape")
     p.add_argument("--out", metavar="DIR", type=Path, default=Path("sharpness"), help="where pictures go")
     p.add_argument("--json", metavar="F", type=Path, help="also write the figures to this file")
-    a = p.parse_args(argv)
+    unheard = io.StringIO()
+    with redirect_stdout(sys.stdout if comm.rank == 0 else unheard), \
+            redirect_stderr(sys.stderr if comm.rank == 0 else unheard):
+        a = p.parse_args(argv)
     low = {"frames": 1, "draws": 0, "starts": 0, "climb_steps": 1, "runs": 0, "steps": 2, "probes": 0,
            "eigenvalues": 1, "seed": 0}
     faults = [f"sharpness: --{k.replace('_', '-')}: must be at least {v}" for k, v in low.items() if getattr(a, k) < v]
