@@ -28,7 +28,7 @@ setup(
         "matplotlib>=3.7",
     ],
     extras_require={
-        "gpu": ["cupy-cuda12x>=13"],
+        "gpu": ["cupy-cuda13x>=13.6"],
         "cuda-test": ["nvidia-cuda-nvrtc>=13"],
         "mpi": ["openmpi>=5.0.8"],
         "label": ["tblite>=0.4"],
