@@ -11,7 +11,14 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
     # A system MPI is used where there is one; otherwise MPI comes as a wheel.
     extras=label,test
     if ! command -v mpirun >/dev/null 2>&1; then extras=mpi,$extras; fi
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c tools/constraints.txt torch
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c tools/constraints.txt -e ".[$extras]"
+    pins=tools/constraints.txt
+    if .venv/bin/python -c 'import sys; sys.exit(sys.version_info >= (3, 11))'; then
+        # Some pinned releases want Python 3.11: on 3.10 pip chooses, but for torch.
+        pins=.venv/constraints.txt
+        grep '^torch==' tools/constraints.txt > "$pins"
+    fi
+    pip=(.venv/bin/python -m pip install --quiet --disable-pip-version-check -c "$pins")
+    "${pip[@]}" torch
+    "${pip[@]}" -e ".[$extras]"
     echo "$want" > "$stamp"
 fi
