@@ -76,9 +76,17 @@ class Cell:
         Term by term, not by a matrix product: each row's bits must not depend on the other rows, since owners
         are decided by them on several ranks.
         """
-        i = self.inverse
-        return x[:, 0, None] * i[0] + x[:, 1, None] * i[1] + x[:, 2, None] * i[2]
+        return transform(x, self.inverse)
+
+    def deformed(self, by: np.ndarray) -> Cell:
+        """The cell of vectors h by. by : (3, 3) float64."""
+        return Cell(self.h @ by, self.pbc)
 
     def cartesian(self, s: np.ndarray) -> np.ndarray:
         """(n, 3) fractional -> (n, 3) Cartesian, Å."""
         return s @ self.h
+
+
+def transform(x: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """(n, 3) rows times a (3, 3) matrix, term by term: each row's bits are its own."""
+    return x[:, 0, None] * by[0] + x[:, 1, None] * by[1] + x[:, 2, None] * by[2]

@@ -15,7 +15,7 @@ from rxmdnn.domain import choose_grid
 from rxmdnn.errors import InputError
 from rxmdnn.io.start import read_start
 from rxmdnn.run import make_potential
-from rxmdnn.run_deck import MODEL_KINDS, RUN, read_run
+from rxmdnn.run_deck import MODEL_KINDS, RUN, barostat_fault, read_run
 from rxmdnn.train.table import TABLE as TRAIN
 
 DECKS: dict[str, Sequence[Keyword]] = {"rxmd.in": RUN, "rxmdnn.in": MODEL_KINDS, "train.in": TRAIN}
@@ -48,6 +48,8 @@ def main(argv: Sequence[str]) -> None:
         faults += error.faults
     try:
         start = read_start(MPI.COMM_SELF, run)
+        if fault := barostat_fault(run.deck, start.cell.pbc):
+            faults.append(fault)
     except InputError as error:
         faults += error.faults
     if faults:

@@ -44,10 +44,13 @@ class Flow:
 
     rows  (k,)  int64    rows of this rank that are sent
     shift (3,)  float64  added to their positions, Å: the period crossed on the way
+    axis, period         that period is so many times this cell vector: -1, 0 or 1
     """
 
     rows: np.ndarray
     shift: np.ndarray
+    axis: int
+    period: int
     send_to: int
     receive_from: int
     start: int
@@ -82,17 +85,31 @@ class Domain:
                 f"processors: a grid of {grid[0]} x {grid[1]} x {grid[2]} needs {int(np.prod(grid))} ranks, "
                 f"and {comm.size} are running; change it, or write 'processors 0 0 0' to let rxmdnn choose"
             )
-        self.comm, self.backend, self.cell, self.reach = comm, backend, cell, reach
+        self.comm, self.backend, self.reach = comm, backend, reach
         self.grid = np.array(grid)
         # RXMD's order of ranks: x runs fastest.
         r = comm.rank
         self.place = np.array([r % grid[0], r // grid[0] % grid[1], r // (grid[0] * grid[1])])
         self.lo = self.place / self.grid
         self.hi = (self.place + 1) / self.grid
-        self.halo = reach / cell.widths * (1 + MARGIN) + MARGIN
+        self.flows: list[list[Flow]] = []
+        self._take(cell)
+
+    def _take(self, cell: Cell) -> None:
+        """The halo that the next plan needs, and the periods that the present one adds."""
+        self.cell = cell
+        self.halo = self.reach / cell.widths * (1 + MARGIN) + MARGIN
         self.hops = np.ceil(self.halo * self.grid).astype(int)
         self.hops[~cell.pbc] = np.minimum(self.hops, self.grid - 1)[~cell.pbc]
-        self.flows: list[list[Flow]] = []
+        for flow in (flow for hop in self.flows for flow in hop if flow.period):
+            flow.shift = flow.period * cell.h[flow.axis]
+
+    def deform(self, by: np.ndarray) -> None:
+        """The cell becomes h by; fractional positions keep their owners and the plan stays valid.
+
+        All ranks call it with the same matrix, rank 0's to the last bit. by : (3, 3) float64.
+        """
+        self._take(self.cell.deformed(self.comm.bcast(by)))
 
     def rank_at(self, place: np.ndarray) -> np.ndarray:
         """(..., 3) places in the grid -> ranks."""
@@ -199,11 +216,12 @@ class Domain:
                     near = s < self.lo[axis] + self.halo[axis] if step < 0 else s >= self.hi[axis] - self.halo[axis]
                     rows = np.flatnonzero(near) if to != MPI.PROC_NULL else np.empty(0, np.int64)
                     leaves = self.place[axis] == (0 if step < 0 else self.grid[axis] - 1)
-                    shift = -step * self.cell.h[axis] if leaves else np.zeros(3)
+                    period = -step if leaves else 0
+                    shift = period * self.cell.h[axis] if leaves else np.zeros(3)
                     sent = candidates[rows]
                     sent["x"] += shift
                     out.append(sent)
-                    hop.append(Flow(rows + offset, shift, to, self.face_rank(axis, -step), 0, 0,
+                    hop.append(Flow(rows + offset, shift, axis, period, to, self.face_rank(axis, -step), 0, 0,
                                     np.empty((len(rows), 3)), np.empty((len(rows), 3))))
                 arrived = self._swap(axis, *out)
                 travel = []

@@ -37,12 +37,23 @@ class Forces:
         self.builds = 0
         self.edges = 0
         self._last: tuple[Edges, np.ndarray, np.ndarray] | None = None
+        self._built_in = domain.cell
+
+    @property
+    def known(self) -> bool:
+        """Has ``compute`` been called?"""
+        return self._last is not None
+
+    def _strain(self) -> np.ndarray | None:
+        """(3, 3) what the cell was multiplied by since the list was built; None if it is the same."""
+        cell = self.domain.cell
+        return None if cell is self._built_in else self._built_in.inverse @ cell.h
 
     def compute(self, atoms: Atoms) -> None:
         """Fill ``atoms.f`` (owned rows: the whole force). After a rebuild the rows of ``atoms`` are in new order."""
         timers = self.timers
         with timers("neighbors"):
-            moved_far = self.stale or self.neighbors.is_stale(atoms.x[: atoms.n_owned])
+            moved_far = self.stale or self.neighbors.is_stale(atoms.x[: atoms.n_owned], self._strain())
         with timers("halo"):
             rebuild = self.domain.comm.allreduce(moved_far, MPI.LOR)
             if rebuild:
@@ -53,6 +64,7 @@ class Forces:
         with timers("neighbors"):
             if rebuild:
                 self.neighbors.build(atoms.x, atoms.species, atoms.n_owned)
+                self._built_in = self.domain.cell
                 self.builds += 1
                 self.stale = False
             edges = self.neighbors.edges(atoms.x, atoms.species)

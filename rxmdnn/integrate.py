@@ -10,13 +10,21 @@ from rxmdnn.forces import Forces
 from rxmdnn.units import ACCELERATION
 
 
+def kick(atoms: Atoms, forces: Forces, backend: Backend, mass: np.ndarray, dt: float) -> None:
+    """v += dt f/m. mass : (n_elements,) float64, amu."""
+    with forces.timers("integrate"):
+        backend.kick(atoms.f, atoms.species, dt * ACCELERATION / mass, atoms.v)
+
+
+def drift(atoms: Atoms, forces: Forces, backend: Backend, dt: float) -> None:
+    """x += dt v."""
+    with forces.timers("integrate"):
+        backend.drift(atoms.v, dt, atoms.x)
+
+
 def velocity_verlet(atoms: Atoms, forces: Forces, backend: Backend, mass: np.ndarray, dt: float) -> None:
     """One step of ``dt`` fs. mass : (n_elements,) float64, amu. Rows of ``atoms`` may end in a new order."""
-    timers = forces.timers
-    with timers("integrate"):
-        half_kick = 0.5 * dt * ACCELERATION / mass
-        backend.kick(atoms.f, atoms.species, half_kick, atoms.v)
-        backend.drift(atoms.v, dt, atoms.x)
+    kick(atoms, forces, backend, mass, 0.5 * dt)
+    drift(atoms, forces, backend, dt)
     forces.compute(atoms)
-    with timers("integrate"):
-        backend.kick(atoms.f, atoms.species, half_kick, atoms.v)
+    kick(atoms, forces, backend, mass, 0.5 * dt)

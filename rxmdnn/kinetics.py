@@ -20,12 +20,17 @@ class Kinetics:
     ----------
     mass : (n_elements,) float64, amu
     n_global : int
-        The total momentum is zero, so 3N - 3 degrees of freedom share the kinetic energy (3 for one atom).
+        The total momentum is zero, so 3N - 3 degrees of freedom share the kinetic energy (3 for one atom); see
+        ``count_freedoms``.
     """
 
     def __init__(self, comm: MPI.Comm, backend: Backend, mass: np.ndarray, n_global: int) -> None:
         self.comm, self.backend, self.mass, self.n_global = comm, backend, mass, n_global
-        self.freedoms = 3 * n_global - 3 if n_global > 1 else 3
+        self.count_freedoms()
+
+    def count_freedoms(self, momentum_kept: bool = True) -> None:
+        """3N, less the three of a total momentum that the dynamics keeps at zero."""
+        self.freedoms = 3 * self.n_global - (3 if momentum_kept and self.n_global > 1 else 0)
 
     def tensors(self, atoms: Atoms) -> np.ndarray:
         """(n_elements, 3, 3) Σ m v ⊗ v over the atoms of each element, eV."""

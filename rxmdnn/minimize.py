@@ -1,4 +1,4 @@
-"""Conjugate gradients (Polak and Ribière, 1969) over the positions of a decomposed system."""
+"""Minimizers over the positions of a decomposed system: conjugate gradients and FIRE."""
 
 from __future__ import annotations
 
@@ -14,19 +14,14 @@ LONGEST_MOVE = 0.1  # Å, of any atom in one trial
 TRIALS = 12  # of one line search
 
 
-class ConjugateGradient:
-    """Iterates, saying after each iteration whether it gained less than ``tolerance`` an atom; then it ends.
+class _Minimizer:
+    """Iterates, saying after each iteration whether it has converged; then it ends.
 
-    The search direction travels with its atom, so atoms may change owner within a line search.
-
-    Parameters
-    ----------
-    tolerance : float, eV per atom
+    Directions and the like travel with their atom (``atoms.extra``), so atoms may change owner on the way.
     """
 
     def __init__(self, domain: Domain, forces: Forces, atoms: Atoms, tolerance: float) -> None:
-        self.comm, self.forces, self.atoms = domain.comm, forces, atoms
-        self.tolerance = tolerance * self.comm.allreduce(atoms.n_owned)
+        self.comm, self.forces, self.atoms, self.tolerance = domain.comm, forces, atoms, tolerance
 
     def _dot(self, a: np.ndarray, b: np.ndarray) -> float:
         return self.comm.allreduce(float(np.vdot(a, b)))
@@ -36,6 +31,13 @@ class ConjugateGradient:
 
     def _f(self) -> np.ndarray:
         return self.atoms.f[: self.atoms.n_owned]
+
+
+class ConjugateGradient(_Minimizer):
+    """Polak and Ribière (1969). Converged when an iteration gains less than ``tolerance``, eV per atom."""
+
+    def __init__(self, domain: Domain, forces: Forces, atoms: Atoms, tolerance: float) -> None:
+        super().__init__(domain, forces, atoms, tolerance * domain.comm.allreduce(atoms.n_owned))
 
     def __iter__(self) -> Iterator[bool]:
         atoms = self.atoms
@@ -81,3 +83,47 @@ class ConjugateGradient:
             step = min(limit, step * slope / (before - slope)) if before > slope else min(limit, 2.0 * step)
         self.forces.compute(atoms)
         return self.forces.energy()
+
+
+class Fire(_Minimizer):
+    """FIRE (Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006)) as revised by Guénolé et al. (Comput. Mater. Sci. 175,
+    109584 (2020)): atoms of unit mass slide downhill and stop where the way leads up.
+
+    Converged when no force exceeds ``tolerance``, eV/Å. Its time is in Å/sqrt(eV).
+    """
+
+    FIRST, LONGEST, SHORTEST = 0.1, 1.0, 0.002
+    PATIENCE, MIXING = 5, 0.1
+
+    def __iter__(self) -> Iterator[bool]:
+        atoms = self.atoms
+        atoms.v[:] = 0.0
+        self.forces.compute(atoms)
+        atoms.extra["slide"] = np.zeros((atoms.n_owned, 3))
+        dt, mixing, downhill = self.FIRST, self.MIXING, 0
+        done = self._largest(self._f()) < self.tolerance
+        yield done
+        while not done:
+            v, f = atoms.extra["slide"], self._f()
+            if self._dot(f, v) > 0:
+                downhill += 1
+                if downhill > self.PATIENCE:
+                    dt, mixing = min(1.1 * dt, self.LONGEST), 0.99 * mixing
+            else:
+                atoms.x[: atoms.n_owned] -= 0.5 * dt * v
+                dt, mixing, downhill = max(0.5 * dt, self.SHORTEST), self.MIXING, 0
+                v[:] = 0.0
+            v += dt * f
+            ratio = np.sqrt(self._dot(v, v) / self._dot(f, f))
+            v *= 1.0 - mixing
+            v += mixing * ratio * f
+            longest = dt * self._largest(v)
+            if longest > LONGEST_MOVE:
+                v *= LONGEST_MOVE / longest
+            atoms.x[: atoms.n_owned] += dt * v
+            self.forces.compute(atoms)
+            done = self._largest(self._f()) < self.tolerance
+            yield done
+
+
+MINIMIZERS: dict[str, type[ConjugateGradient] | type[Fire]] = {"cg": ConjugateGradient, "fire": Fire}

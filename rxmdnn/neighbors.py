@@ -14,7 +14,7 @@ import numpy as np
 
 from rxmdnn.atoms import Edges
 from rxmdnn.backend import Backend
-from rxmdnn.cell import Cell
+from rxmdnn.cell import Cell, transform
 from rxmdnn.errors import InputError
 from rxmdnn.kernels import n_chunks
 
@@ -201,15 +201,28 @@ class NeighborList:
         backend.fill_neighbors(*near, self._first, self._neighbor)
         self.n_owned = n_owned
 
-    def displacement_sq(self, x: np.ndarray) -> float:
-        """Largest squared displacement of an owned atom since ``build``, Å^2; x : (n_owned or more, 3) float64, Å."""
+    def displacement_sq(self, x: np.ndarray, strain: np.ndarray | None = None) -> float:
+        """Largest squared displacement of an owned atom since ``build``, Å^2; x : (n_owned or more, 3) float64, Å.
+
+        strain : (3, 3) float64, optional: count from where it took the atoms, x_ref strain.
+        """
         partial = self._buffers.take("displacement", (n_chunks(self.n_owned),), np.float64)
-        self.backend.displacement(x, self._x_ref, partial)
+        self.backend.displacement(x, self._x_ref if strain is None else transform(self._x_ref, strain), partial)
         return float(partial.max(initial=0.0))
 
-    def is_stale(self, x: np.ndarray) -> bool:
-        """Has an owned atom moved more than skin/2 (or lost its coordinates) since ``build``?"""
-        return not 4 * self.displacement_sq(x) <= self.skin**2
+    def is_stale(self, x: np.ndarray, strain: np.ndarray | None = None) -> bool:
+        """Could a pair be inside the cutoff that ``build`` did not find (or has an atom lost its coordinates)?
+
+        In a cell that keeps its shape: has an owned atom moved more than skin/2?
+
+        strain : (3, 3) float64, optional
+            S, if the cell's vectors were h then and are h S now. With u the largest displacement besides, a pair now
+            at r was at r_0 = (r - u_j + u_i) S^-1: the largest possible |r_0|, (cutoff + 2 u) |S^-1|, must be in reach.
+        """
+        if strain is None:
+            return not 4 * self.displacement_sq(x) <= self.skin**2
+        moved = 2 * float(np.sqrt(self.displacement_sq(x, strain)))
+        return not (self.reach - self.skin + moved) * np.linalg.norm(np.linalg.inv(strain), 2) <= self.reach
 
     def edges(self, x: np.ndarray, species: np.ndarray) -> Edges:
         """The pairs of the list that are inside the cutoff of their species at the present x. Call ``build`` first.

@@ -21,8 +21,10 @@ from tqdm import tqdm
 import rxmdnn
 from rxmdnn import backend as backends
 from rxmdnn.backend import Backend
-from rxmdnn.deck import help_page
+from rxmdnn.deck import Deck, help_page
 from rxmdnn.domain import Domain
+from rxmdnn.ensembles import Barostat
+from rxmdnn.ensembles import make as make_ensemble
 from rxmdnn.errors import InputError
 from rxmdnn.forces import Forces
 from rxmdnn.io.checkpoint import write_checkpoint
@@ -36,10 +38,10 @@ from rxmdnn.models.mixture import Mixture
 from rxmdnn.models.pair import LennardJones, Null
 from rxmdnn.neighbors import NeighborList
 from rxmdnn.parallel import on_root, together
-from rxmdnn.run_deck import RUN, ModelLine, Run, read_run
+from rxmdnn.run_deck import RUN, ModelLine, Run, barostat_fault, read_run
 from rxmdnn.simulation import Schedule, Simulation, Thermo
 from rxmdnn.timers import Timers
-from rxmdnn.units import EV_PER_KCAL_MOL
+from rxmdnn.units import EV_PER_KCAL_MOL, FS_PER_PS, GPA_PER_EV_A3
 
 USAGE = "usage: [mpirun -np N] rxmdnn run [--rxmdin rxmd.in] [--outDir DAT] [--json F] [flags over the deck]\n"
 
@@ -113,6 +115,8 @@ def make_simulation(comm: MPI.Comm, run: Run, backend: Backend, potential: Poten
     deck, mass = run.deck, np.array(run.masses)
     neighbors = NeighborList(backend, potential.cutoff, deck["skin"].skin)
     with together(comm):
+        if fault := barostat_fault(deck, start.cell.pbc):
+            raise InputError(fault)
         domain = Domain(comm, backend, start.cell, tuple(deck["processors"]), neighbors.reach)
     atoms = start.atoms()
     same = start.exact and start.state.get("grid") == domain.grid.tolist()
@@ -125,13 +129,42 @@ def make_simulation(comm: MPI.Comm, run: Run, backend: Backend, potential: Poten
     ramp = tuple(deck["tramp"]) if deck["tramp"].t0 is not None else (treq, treq)
     schedule = Schedule(dt, begin + n_steps, deck["mdmode"].mode, ramp, deck["temperature"].vsfact,
                         deck["temperature"].sstep, deck["io_step"].pstep, deck["seed"].number, start=begin,
-                        tolerance=deck["CG_tol"].ftol * EV_PER_KCAL_MOL)
-    simulation = Simulation(comm, backend, start.cell, domain, Forces(domain, neighbors, potential, Timers()), atoms,
+                        minimizer=deck["minimizer"].method, fmax=deck["minimizer"].fmax,
+                        tolerance=deck["CG_tol"].ftol * EV_PER_KCAL_MOL, pressures=target_pressures(deck))
+    simulation = Simulation(comm, backend, domain, Forces(domain, neighbors, potential, Timers()), atoms,
                             mass, schedule, start.n_global, step=start.step, time_0=start.time - start.step * dt)
+    choose_ensemble(deck, simulation, start)
     at_rest = start.step == 0 and not comm.allreduce(bool(atoms.v.any()), MPI.LOR)
     if start.f is None and (at_rest or deck["random_velocity"].draw):
         simulation.kinetics.draw(atoms, ramp[0], schedule.seed, start.step)
     return simulation
+
+
+def target_pressures(deck: Deck) -> tuple[float, float]:
+    """eV/Å^3, at the first and last step."""
+    ends = tuple(deck["pramp"]) if deck["pramp"].p0 is not None else (deck["barostat"].pressure or 0.0,) * 2
+    return ends[0] / GPA_PER_EV_A3, ends[1] / GPA_PER_EV_A3
+
+
+def ensemble_words(deck: Deck) -> list[str]:
+    """What must be the same for an ensemble to go on from a checkpoint's state."""
+    line, cell_line = deck["ensemble"], deck["barostat"]
+    return [line.kind] + ([cell_line.kind, cell_line.shape] if cell_line.kind else [])
+
+
+def choose_ensemble(deck: Deck, simulation: Simulation, start: Start) -> None:
+    """As the ensemble and barostat lines say; the same ensemble goes on from its state in the checkpoint."""
+    line, cell_line = deck["ensemble"], deck["barostat"]
+    if line.kind is None:
+        return
+    barostat = None
+    if cell_line.kind is not None:
+        barostat = Barostat(cell_line.kind, cell_line.tau_p * FS_PER_PS, cell_line.shape,
+                            cell_line.compressibility * GPA_PER_EV_A3)
+    simulation.ensemble = make_ensemble(simulation.motion(), line.kind, (line.tau or 0.0) * FS_PER_PS, barostat)
+    saved = start.state.get("ensemble")
+    if saved and saved["words"] == ensemble_words(deck):
+        simulation.ensemble.resume(saved)
 
 
 class AboveBar(io.TextIOBase):
@@ -156,7 +189,8 @@ class Outputs:
         continued = self.start.step if self.start.continued else None
         if continued is None:
             on_root(self.comm, lambda: set_aside(folder, self.start.source))
-        self.log = Log(self.comm, folder, deck["units"].energy, continued, AboveBar() if sys.stderr.isatty() else None)
+        self.log = Log(self.comm, folder, deck["units"].energy, continued, AboveBar() if sys.stderr.isatty() else None,
+                       ensemble=deck["ensemble"].kind is not None)
         simulation.on_print = self.log.thermo
         kinds = [write for name, write in FRAME_WRITERS.items() if getattr(deck["io_type"], name)]
         trajectory = H5MD(self.comm, folder / "trajectory.h5", continued)
@@ -180,7 +214,9 @@ class Outputs:
     def checkpoint(self, thermo: Thermo) -> None:
         """Write it, and rebuild the list next: the restarted run will, and both must go on with the same bits."""
         s, frame = self.simulation, self.frame(thermo)
-        state = {"begin": s.schedule.start, "grid": s.domain.grid.tolist()}
+        state: dict[str, Any] = {"begin": s.schedule.start, "grid": s.domain.grid.tolist()}
+        if self.run.deck["ensemble"].kind is not None:
+            state["ensemble"] = {"words": ensemble_words(self.run.deck), **s.ensemble.state()}
         write_rxff(self.comm, self.run.folder / "rxff.bin", s.atoms, s.cell, thermo.step, frame.grid)
         write_checkpoint(frame, self.run.folder, state, self.run.deck.echo())
         s.forces.stale = True

@@ -6,13 +6,13 @@ against the rank count, and gives the deck, the model lines, and notes for the u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rxmdnn import deck as decks
-from rxmdnn.deck import Deck, Entry, Keyword, Value, not_negative, positive
+from rxmdnn.deck import Deck, Entry, Keyword, Value, near, not_negative, positive
 from rxmdnn.errors import InputError
 
 MDMODES = {
@@ -24,8 +24,35 @@ MDMODES = {
     7: "each element rescaled to treq, total momentum removed, every sstep steps",
     8: "rescaled to treq only when abs(sqrt(treq/T) - 1) > 0.05, total momentum removed, every sstep steps",
     9: "maximally preserving Boltzmann: only atoms hotter than vsfact^2 treq are slowed, then rescaled to treq",
-    10: "conjugate-gradient minimization to CG_tol",
+    10: "minimization, by conjugate gradients to CG_tol or as 'minimizer' says",
 }
+
+
+ENSEMBLES = {
+    "nve": "constant energy, as mdmode 1",
+    "nose-hoover": "Nosé-Hoover chain of 3: deterministic NVT",
+    "langevin": "Langevin dynamics by BAOAB: NVT with friction 1/tau on every atom",
+    "svr": "stochastic velocity rescaling (Bussi): NVT that hardly disturbs the dynamics",
+}
+BAROSTATS = {
+    "scr": "stochastic cell rescaling (Bernetti, Bussi), with any thermostat",
+    "mtk": "Martyna-Tobias-Klein: deterministic, isotropic, with nose-hoover",
+}
+SHAPES = {"isotropic": "the volume", "semi": "the x-y plane and z", "axes": "x, y and z each for itself",
+          "full": "lengths and angles"}
+
+
+def _ensemble(kind: str) -> str | None:
+    if kind in ENSEMBLES:
+        return None
+    hint = "" if kind.lower() in ("nvt", "npt") else near(kind, list(ENSEMBLES))
+    return f"must be one of {', '.join(ENSEMBLES)}{hint}"
+
+
+def _tau(entry: Entry) -> str | None:
+    if entry.kind == "nve":
+        return None if entry.tau is None else "nve has no tau; leave it out"
+    return None if entry.tau is not None else f"tau is missing; write for example 'ensemble {entry.kind} 0.1'"
 
 
 def _mdmode(x: int) -> str | None:
@@ -63,6 +90,20 @@ RUN = (
             "target temperature, velocity factor and how often mdmode acts", _logicals("treq", "vsfact", "sstep")),
     Keyword("tramp", (Value("t0", "float", None, "K", not_negative), Value("t1", "float", None, "K", not_negative)),
             "the target temperature goes from t0 to t1 linearly over the run"),
+    Keyword("ensemble", (Value("kind", "str", None, check=_ensemble),
+                         Value("tau", "float", None, "ps", positive, optional=True, help="time of the thermostat")),
+            "how velocities are thermostatted in every step, at treq or along tramp, instead of an mdmode: "
+            + "; ".join(f"{k}: {v}" for k, v in ENSEMBLES.items()), check=_tau),
+    Keyword("barostat", (Value("kind", tuple(BAROSTATS), None), Value("pressure", "float", None, "GPa"),
+                         Value("tau_p", "float", None, "ps", positive, help="time in which the volume relaxes"),
+                         Value("shape", tuple(SHAPES), "isotropic", optional=True,
+                               help="what may change; " + "; ".join(f"{k}: {v}" for k, v in SHAPES.items())),
+                         Value("compressibility", "float", 0.5, "1/GPa", positive, optional=True,
+                               help="scr: an estimate; it sets the rate, not the result")),
+            "keeps the pressure, together with an ensemble line: "
+            + "; ".join(f"{k}: {v}" for k, v in BAROSTATS.items())),
+    Keyword("pramp", (Value("p0", "float", None, "GPa"), Value("p1", "float", None, "GPa")),
+            "the barostat's pressure goes from p0 to p1 linearly over the run"),
     Keyword("io_step", (Value("fstep", "int", 100, "steps", not_negative, help="0: never"),
                         Value("pstep", "int", 10, "steps", positive)),
             "interval of frames and of log lines", _logicals("fstep", "pstep")),
@@ -105,6 +146,9 @@ RUN = (
             "added to the angles of the start's cell"),
     Keyword("json", (Value("file", "path", None),), "also write the PERFORMANCE figures to this file"),
     Keyword("CG_tol", (Value("ftol", "float", 1e-6, "kcal/mol per atom", positive),), "when mdmode 10 has converged"),
+    Keyword("minimizer", (Value("method", ("cg", "fire"), "cg"),
+                          Value("fmax", "float", 1e-3, "eV/Å", positive, optional=True,
+                                help="fire: ends when no force is larger")), "method of mdmode 10"),
     Keyword("verbose", (Value("on", "bool", False),), "say more in the log"),
     Keyword("efield", (Value("direction", "int", 1), Value("strength", "float", 0.0, "V/Å")), "electric field",
             check=_strength),
@@ -241,6 +285,7 @@ def read_run(argv: Sequence[str], n_ranks: int | None = None, default: str = "rx
         faults.append(deck["processors"].fault(
             f"{' x '.join(map(str, grid))} = {wanted} ranks, but {n_ranks} {'is' if n_ranks == 1 else 'are'} running; "
             f"start with mpirun -np {wanted}, or write 'processors 0 0 0' to let rxmdnn choose"))
+    faults += _ensemble_faults(deck)
     faults += _no_start(deck)
     if faults:
         raise InputError(*faults)
@@ -262,6 +307,39 @@ def split(argv: Sequence[str], flags: tuple[str, ...], default: str) -> tuple[st
             value = rest[k + 1]
             return value, rest[:k] + rest[k + 2:]
     return value, rest
+
+
+def _ensemble_faults(deck: Deck) -> list[str]:
+    """Faults between the ensemble's lines and others."""
+    line, cell_line, faults = deck["ensemble"], deck["barostat"], []
+    mode = deck["mdmode"].mode
+    if line.kind is not None and mode != 1:
+        faults.append(line.fault(f"mdmode {mode} acts on the velocities too; write mdmode 1, or leave this line out"))
+    if line.kind not in (None, "nve"):
+        ramped = deck["tramp"].t0 is not None
+        given = deck["tramp" if ramped else "temperature"]
+        if min((given.t0, given.t1) if ramped else (given.treq,)) <= 0:
+            faults.append(given.fault(f"an ensemble {line.kind} needs a temperature above zero"))
+    if cell_line.kind is not None:
+        if line.kind in (None, "nve"):
+            faults.append(cell_line.fault("needs a thermostat; write for example 'ensemble svr 0.1'"))
+        elif cell_line.kind == "mtk" and line.kind != "nose-hoover":
+            faults.append(cell_line.fault(f"mtk goes with 'ensemble nose-hoover', not {line.kind}; use scr"))
+        if cell_line.kind == "mtk" and cell_line.shape != "isotropic":
+            faults.append(cell_line.fault(f"mtk is isotropic; for the shape '{cell_line.shape}' use scr"))
+    elif deck["pramp"].p0 is not None:
+        faults.append(deck["pramp"].fault("needs a line 'barostat <kind> <pressure> <tau_p>'"))
+    return faults
+
+
+def barostat_fault(deck: Deck, pbc: Iterable[bool]) -> str | None:
+    """What is wrong with a barostat in the start's cell, which repeats along ``pbc``."""
+    line = deck["barostat"]
+    if line.kind is None or all(pbc):
+        return None
+    axes = " and ".join(name for name, repeats in zip("abc", pbc) if not repeats)
+    return line.fault(f"the start's cell does not repeat along {axes}: there is no pressure to keep; leave this line "
+                      "out, or start from a structure that repeats along all three")
 
 
 def _no_start(deck: Deck) -> list[str]:

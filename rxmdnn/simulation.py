@@ -14,10 +14,10 @@ from rxmdnn.atoms import Atoms
 from rxmdnn.backend import Backend
 from rxmdnn.cell import Cell
 from rxmdnn.domain import Domain
+from rxmdnn.ensembles import Ensemble, Motion, Now
 from rxmdnn.forces import Forces
-from rxmdnn.integrate import velocity_verlet
 from rxmdnn.kinetics import Kinetics
-from rxmdnn.minimize import ConjugateGradient
+from rxmdnn.minimize import MINIMIZERS
 from rxmdnn.parallel import AgreedError
 from rxmdnn.thermostat import MDMODES, MINIMIZE, Act
 from rxmdnn.units import GPA_PER_EV_A3
@@ -35,6 +35,8 @@ class Thermo:
     stress: np.ndarray
     spread: tuple[float, float] | None  # standard deviation over a mixture: energy (eV), forces (eV/Å)
     seconds: float  # wall time since the last print
+    volume: float  # Å^3
+    conserved: float  # eV: constant but for the error of the time step; the total energy of a run without ensemble
 
     @property
     def total(self) -> float:
@@ -50,7 +52,7 @@ class Thermo:
 class Schedule:
     """When things happen, in steps; 0 is never.
 
-    ramp : target temperature at the first and last step, K.
+    ramp, pressures : targets at the first and last step, K and eV/Å^3.
     """
 
     dt: float  # fs
@@ -62,12 +64,21 @@ class Schedule:
     pstep: int
     seed: int
     start: int = 0  # where the ramp began
-    tolerance: float = 1e-6  # eV per atom, mdmode 10
+    minimizer: str = "cg"  # of mdmode 10
+    tolerance: float = 1e-6  # eV per atom, when cg has converged
+    fmax: float = 1e-3  # eV/Å, when fire has
+    pressures: tuple[float, float] = (0.0, 0.0)
 
     def target(self, step: int) -> float:
         """K, along the ramp."""
-        along = (step - self.start) / max(self.stop - self.start, 1)
-        return self.ramp[0] + (self.ramp[1] - self.ramp[0]) * along
+        return self._along(self.ramp, step)
+
+    def now(self, step: int) -> Now:
+        """What an ensemble aims at in the step that begins at ``step``."""
+        return Now(step, self.target(step), self._along(self.pressures, step))
+
+    def _along(self, ends: tuple[float, float], step: int) -> float:
+        return ends[0] + (ends[1] - ends[0]) * ((step - self.start) / max(self.stop - self.start, 1))
 
 
 @dataclass
@@ -80,7 +91,6 @@ class Simulation:
 
     comm: MPI.Comm
     backend: Backend
-    cell: Cell
     domain: Domain
     forces: Forces
     atoms: Atoms
@@ -95,7 +105,16 @@ class Simulation:
 
     def __post_init__(self) -> None:
         self.kinetics = Kinetics(self.comm, self.backend, self.mass, self.n_global)
+        self.ensemble = Ensemble(self.motion(), 0.0)
         self._printed = perf_counter()
+
+    def motion(self) -> Motion:
+        """What an ensemble moves the atoms with."""
+        return Motion(self.forces, self.kinetics, self.schedule.dt, self.schedule.seed)
+
+    @property
+    def cell(self) -> Cell:
+        return self.domain.cell
 
     # ------------------------------------------------------------------ observables
     def thermo(self) -> Thermo:
@@ -106,7 +125,8 @@ class Simulation:
         now = perf_counter()
         seconds, self._printed = now - self._printed, now
         return Thermo(self.step, self.time_0 + self.step * self.schedule.dt, potential, kinetic,
-                      self.kinetics.temperature_of(kinetic), stress, self.forces.spread(self.atoms), seconds)
+                      self.kinetics.temperature_of(kinetic), stress, self.forces.spread(self.atoms), seconds,
+                      self.cell.volume, self.ensemble.conserved(potential + kinetic, self.schedule.now(self.step)))
 
     def _sound(self, thermo: Thermo) -> None:
         """A run that has gone wrong must say so, at once and on every rank."""
@@ -132,6 +152,8 @@ class Simulation:
                 return
             if not restarted:
                 self.forces.compute(self.atoms)
+            self.ensemble.begin(self.atoms)
+            if not restarted:
                 self._due(first=True)
             plan = self.schedule
             act = MDMODES[plan.mdmode]
@@ -139,7 +161,7 @@ class Simulation:
                 if plan.sstep and self.step % plan.sstep == 0:
                     target = plan.target(self.step)
                     act(self.atoms, Act(self.kinetics, target, plan.vsfact, plan.seed, self.step))
-                velocity_verlet(self.atoms, self.forces, self.backend, self.mass, plan.dt)
+                self.ensemble.step(self.atoms, plan.now(self.step))
                 self.step += 1
                 if plan.pstep and self.step % plan.pstep == 0:
                     self.stopping = self.comm.allreduce(bool(asked), MPI.LOR)
@@ -147,9 +169,11 @@ class Simulation:
                 yield self.step
 
     def _minimize(self) -> Iterable[int]:
-        iterations = ConjugateGradient(self.domain, self.forces, self.atoms, self.schedule.tolerance)
+        plan = self.schedule
+        tolerance = {"cg": plan.tolerance, "fire": plan.fmax}[plan.minimizer]
+        iterations = MINIMIZERS[plan.minimizer](self.domain, self.forces, self.atoms, tolerance)
         for step, done in enumerate(iterations, start=self.step):
-            self.step, self.stopping = step, done or step >= self.schedule.stop
+            self.step, self.stopping = step, done or step >= plan.stop
             self._due(first=True)
             yield self.step
             if self.stopping:

@@ -3,6 +3,7 @@
 Constants are CODATA 2018 (exact where the SI defines them).
 """
 
+FS_PER_PS = 1000.0
 KB = 8.617333262e-5  # eV/K
 ACCELERATION = 9.648533212e-3  # (eV/Å)/amu in Å/fs²
 HBAR = 0.6582119569  # eV fs

@@ -17,6 +17,7 @@ from rxmdnn.units import EV_PER_KCAL_MOL
 COLUMNS = ("step", "time_fs", "etotal_eV", "kinetic_eV", "potential_eV", "temperature_K", "pressure_GPa",
            *(f"stress_{c}_GPa" for c in ("xx", "yy", "zz", "yz", "zx", "xy")), "spread_energy_eV", "spread_force_eV_A",
            "seconds")
+ENSEMBLE_COLUMNS = ("volume_A3", "conserved_eV")  # of a run with an ensemble line
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (2, 0), (0, 1))
 ENERGY = {"ev": ("eV", 1.0), "kcal": ("kcal/mol", 1.0 / EV_PER_KCAL_MOL)}
 
@@ -40,23 +41,28 @@ class Log:
     restart : int, optional
         The step a restarted run goes on from: run.log is appended to, and rows of energies.csv after it are dropped.
     echo : where lines go besides the file
+    ensemble : also write volume and conserved quantity
     """
 
     def __init__(self, comm: MPI.Comm, folder: str | Path, units: str = "ev", restart: int | None = None,
-                 echo: SupportsWrite | None = None) -> None:
+                 echo: SupportsWrite | None = None, ensemble: bool = False) -> None:
         self.comm, self.folder = comm, Path(folder)
         self.unit, self.factor = ENERGY[units]
         self.echo: SupportsWrite = sys.stdout if echo is None else echo
+        self.columns = COLUMNS + (ENSEMBLE_COLUMNS if ensemble else ())
+        self.ensemble = ensemble
         self.text: TextIO | None = None
         self.rows: TextIO | None = None
 
         def begin() -> None:
             self.folder.mkdir(parents=True, exist_ok=True)
             csv = self.folder / "energies.csv"
-            kept = _rows_until(csv, restart) if restart is not None and csv.exists() else []
+            kept: list[str] = []
+            if restart is not None and csv.exists():
+                self.columns, kept = _rows_until(csv, restart, self.columns)
             self.text = open(self.folder / "run.log", "w" if restart is None else "a", encoding="utf-8")  # noqa: SIM115
             self.rows = open(csv, "w", encoding="utf-8")  # noqa: SIM115
-            self.rows.write("\n".join([",".join(COLUMNS), *kept]) + "\n")
+            self.rows.write("\n".join([",".join(self.columns), *kept]) + "\n")
             self.rows.flush()
 
         self._on_root(begin)
@@ -74,7 +80,7 @@ class Log:
         """One log line, and the row of energies.csv.
 
         thermo : with step, time (fs), total, kinetic, potential (eV), temperature (K), pressure (GPa), stress (3, 3)
-        (GPa), spread (energy eV, force eV/Å, or None), seconds
+        (GPa), spread (energy eV, force eV/Å, or None), seconds, volume (Å^3), conserved (eV)
         """
         t, u = thermo, self.unit
         stress = [t.stress[i, j] for i, j in VOIGT]
@@ -85,10 +91,17 @@ class Log:
         if t.spread is not None:
             lines.append(f"spread of models: energy({u}) {t.spread[0] * self.factor:.6f} "
                          f"force({u}/A) {t.spread[1] * self.factor:.6f}")
+        if self.ensemble:
+            lines.append(f"conserved({u}): {t.conserved * self.factor:18.6f}  pressure(GPa): {t.pressure:12.5f}  "
+                         f"volume(A^3): {t.volume:16.5f}")
         spread = t.spread or (float("nan"), float("nan"))
         row = [t.step, t.time, t.total, t.kinetic, t.potential, t.temperature, t.pressure, *stress, *spread, t.seconds]
+        if self.ensemble:
+            row += [t.volume, t.conserved]
+        known = dict(zip(COLUMNS + ENSEMBLE_COLUMNS, row))
+        values = [known.get(name, float("nan")) for name in self.columns]
 
-        self._on_root(lambda: self._put(lines, ",".join(str(x) if isinstance(x, int) else f"{x:.17g}" for x in row)))
+        self._on_root(lambda: self._put(lines, ",".join(str(x) if isinstance(x, int) else f"{x:.17g}" for x in values)))
 
     def _put(self, lines: Sequence[str], row: str = "") -> None:
         assert self.text and self.rows
@@ -104,13 +117,19 @@ class Log:
                 file.close()
 
 
-def _rows_until(path: Path, step: int) -> list[str]:
+def _rows_until(path: Path, step: int, columns: tuple[str, ...]) -> tuple[tuple[str, ...], list[str]]:
+    """The columns of the file and the wanted ones besides, and its rows up to a step, "nan" in new columns."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    old = tuple(lines[0].split(",")) if lines else ()
+    if old[: len(COLUMNS)] != COLUMNS:
+        return columns, []
+    new = tuple(name for name in columns if name not in old)
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines()[1:]:
+    for line in lines[1:]:
         first = line.split(",")[0]
-        if line.count(",") == len(COLUMNS) - 1 and first.isdigit() and int(first) <= step:
-            kept.append(line)
-    return kept
+        if line.count(",") == len(old) - 1 and first.isdigit() and int(first) <= step:
+            kept.append(",".join([line, *("nan" for _ in new)]))
+    return old + new, kept
 
 
 def read_energies(folder: str | Path) -> dict[str, np.ndarray]:

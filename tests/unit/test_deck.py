@@ -156,6 +156,22 @@ def test_flags_of_rxmd(decks):
     (["--model", "none.in"], "--model: file: no file 'none.in'"),
     (["-in", "none.in"], "none.in: no such deck"),
     (["-in"], "-in: a file name is missing"),
+    (["--ensemble", "langevn", "1"], "kind = langevn: must be one of nve, nose-hoover, langevin, svr; did you mean"),
+    (["--ensemble", "nvt", "1"], "kind = nvt: must be one of nve, nose-hoover, langevin, svr"),
+    (["--ensemble", "svr", "0"], "tau = 0: must be above zero"),
+    (["--ensemble", "svr", "-1"], "tau = -1: must be above zero"),
+    (["--ensemble", "svr"], "ensemble: tau is missing; write for example 'ensemble svr 0.1'"),
+    (["--ensemble", "nve", "1"], "ensemble: nve has no tau"),
+    (["--mdmode", "7", "--ensemble", "svr", "1"], "ensemble: mdmode 7 acts on the velocities too; write mdmode 1"),
+    (["--ensemble", "svr", "1", "--treq", "0"], "temperature: an ensemble svr needs a temperature above zero"),
+    (["--ensemble", "svr", "1", "--tramp", "0", "9"], "tramp: an ensemble svr needs a temperature above zero"),
+    (["--barostat", "scr", "0", "1"], "barostat: needs a thermostat; write for example 'ensemble svr 0.1'"),
+    (["--ensemble", "svr", "1", "--barostat", "scr", "0", "0"], "tau_p = 0: must be above zero"),
+    (["--ensemble", "svr", "1", "--barostat", "src", "0", "1"], "one of scr, mtk, not 'src'; did you mean 'scr'?"),
+    (["--ensemble", "svr", "1", "--barostat", "mtk", "0", "1"], "mtk goes with 'ensemble nose-hoover', not svr"),
+    (["--ensemble", "nose-hoover", "1", "--barostat", "mtk", "0", "1", "full"], "mtk is isotropic; for the"),
+    (["--pramp", "0", "1"], "pramp: needs a line 'barostat"),
+    (["--minimizer", "fir"], "method must be one of cg, fire, not 'fir'; did you mean 'fire'?"),
 ])
 def test_faults_of_a_run(decks, argv, said):
     with pytest.raises(InputError) as caught:

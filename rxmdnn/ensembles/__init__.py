@@ -1,0 +1,43 @@
+"""Ensembles: what the deck's ``ensemble`` and ``barostat`` lines name. Adding one adds a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rxmdnn.ensembles.cell_rescaling import SHAPES, CellRescaling
+from rxmdnn.ensembles.ensemble import Ensemble, Motion, Now
+from rxmdnn.ensembles.langevin import Langevin
+from rxmdnn.ensembles.nose_hoover import MartynaTobiasKlein, NoseHoover
+from rxmdnn.ensembles.velocity_rescaling import VelocityRescaling
+
+__all__ = ["BAROSTATS", "ENSEMBLES", "SHAPES", "Barostat", "Ensemble", "Motion", "Now", "make"]
+
+
+@dataclass(frozen=True)
+class Barostat:
+    """tau : fs; shape : key of SHAPES; compressibility : Å^3/eV."""
+
+    kind: str
+    tau: float
+    shape: str = "isotropic"
+    compressibility: float = 0.5
+
+
+ENSEMBLES: dict[str, type[Ensemble]] = {
+    "nve": Ensemble,
+    "nose-hoover": NoseHoover,
+    "langevin": Langevin,
+    "svr": VelocityRescaling,
+}
+BAROSTATS: dict[str, Callable[[type[Ensemble], Motion, float, Barostat], Ensemble]] = {
+    "scr": lambda kind, motion, tau, b: kind(motion, tau, CellRescaling(motion, b.tau, b.compressibility, b.shape)),
+    "mtk": lambda kind, motion, tau, b: MartynaTobiasKlein(motion, tau, b.tau),
+}
+
+
+def make(motion: Motion, kind: str, tau: float, barostat: Barostat | None = None) -> Ensemble:
+    """The ensemble of an ``ensemble`` line and, if there is one, a ``barostat`` line. tau : fs."""
+    if barostat is None:
+        return ENSEMBLES[kind](motion, tau)
+    return BAROSTATS[barostat.kind](ENSEMBLES[kind], motion, tau, barostat)

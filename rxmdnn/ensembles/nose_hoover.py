@@ -1,0 +1,175 @@
+"""Nosé-Hoover chains, and the isotropic barostat built on them.
+
+Martyna, Tuckerman, Tobias and Klein, Mol. Phys. 87, 1117 (1996); the chain's own steps by Suzuki's and Yoshida's
+weights.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rxmdnn.atoms import Atoms
+from rxmdnn.ensembles.ensemble import Ensemble, Motion, Now
+from rxmdnn.parallel import AgreedError
+from rxmdnn.units import KB
+
+LENGTH = 3
+_W = 1.0 / (4.0 - 4.0 ** (1.0 / 3.0))
+WEIGHTS = (_W, _W, 1.0 - 4.0 * _W, _W, _W)  # of a fourth-order product of steps
+
+
+class Chain:
+    """A chain of thermostats on ``freedoms`` degrees of freedom.
+
+    Attributes
+    ----------
+    place    (LENGTH,) float64         ξ
+    velocity (LENGTH,) float64, 1/fs   dξ/dt
+    """
+
+    def __init__(self, freedoms: int, tau: float) -> None:
+        self.freedoms, self.tau = freedoms, tau
+        self.place, self.velocity = np.zeros(LENGTH), np.zeros(LENGTH)
+
+    def _heats(self, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+        """Energies k_B T f_k that each link pulls towards, and masses Q_k = f_k k_B T τ^2 (eV fs^2)."""
+        heats = KB * temperature * np.array([self.freedoms] + [1] * (LENGTH - 1))
+        return heats, heats * self.tau**2
+
+    def half_step(self, twice_kinetic: float, temperature: float, dt: float) -> float:
+        """Half a step of the chain; the factor for the velocities it acts on. twice_kinetic : eV."""
+        heats, mass = self._heats(temperature)
+        v, factor = self.velocity, 1.0
+
+        def push(k: int, dt: float) -> None:
+            pulling = twice_kinetic * factor**2 if k == 0 else mass[k - 1] * v[k - 1] ** 2
+            slow = np.exp(-0.5 * dt * v[k + 1]) if k + 1 < LENGTH else 1.0
+            v[k] = (v[k] * slow + dt * (pulling - heats[k]) / mass[k]) * slow
+
+        for w in WEIGHTS:
+            d = 0.5 * w * dt
+            for k in reversed(range(LENGTH)):
+                push(k, 0.5 * d)
+            factor *= float(np.exp(-d * v[0]))
+            self.place += d * v
+            for k in range(LENGTH):
+                push(k, 0.5 * d)
+        return factor
+
+    def energy(self, temperature: float) -> float:
+        """eV: the chain's part of the conserved quantity."""
+        heats, mass = self._heats(temperature)
+        return float(0.5 * mass @ self.velocity**2 + heats @ self.place)
+
+    def state(self) -> dict[str, Any]:
+        return {"place": self.place, "velocity": self.velocity}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        self.place, self.velocity = state["place"].copy(), state["velocity"].copy()
+
+
+class NoseHoover(Ensemble):
+    """tau : fs; the heat bath swings with a period of 2π tau or so."""
+
+    thermostatted = True
+
+    def __init__(self, motion: Motion, tau: float, barostat: Any = None) -> None:
+        super().__init__(motion, tau, barostat)
+        self.chain = Chain(motion.kinetics.freedoms, tau)
+
+    def step(self, atoms: Atoms, now: Now) -> None:
+        self.half_bath(atoms, now)
+        super().step(atoms, now)
+        self.half_bath(atoms, now)
+
+    def half_bath(self, atoms: Atoms, now: Now) -> None:
+        atoms.v *= self.chain.half_step(2.0 * self.motion.kinetics.energy(atoms), now.temperature, self.motion.dt)
+
+    def conserved(self, total: float, now: Now) -> float:
+        return super().conserved(total, now) + self.chain.energy(now.temperature)
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"chain": self.chain.state()}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        super().resume(state)
+        self.chain.resume(state["chain"])
+
+
+class MartynaTobiasKlein(NoseHoover):
+    """Constant pressure: the volume has a mass and a chain of its own.
+
+    With ε = ln(V/V_0)/3 and f degrees of freedom: dx/dt = v + ε' x, dv/dt = F/m - (1 + 3/f) ε' v,
+    W ε'' = 3V (p - p_0) + (3/f) Σ m v^2, W = (f + 3) k_B T τ_p^2.
+
+    Parameters
+    ----------
+    motion : Motion
+    tau, tau_p : float, fs
+    """
+
+    def __init__(self, motion: Motion, tau: float, tau_p: float) -> None:
+        super().__init__(motion, tau)
+        self.tau_p = tau_p
+        self.rate = 0.0  # ε', 1/fs
+        self.cell_chain = Chain(1, tau_p)
+        self.virial_trace = float("nan")  # eV, at the present positions
+
+    def begin(self, atoms: Atoms) -> None:
+        super().begin(atoms)
+        if self.fresh:
+            self.virial_trace = float(np.trace(self.virial(atoms)))
+
+    def _mass(self, now: Now) -> float:
+        """W, eV fs^2."""
+        return (self.chain.freedoms + 3) * KB * now.temperature * self.tau_p**2
+
+    def step(self, atoms: Atoms, now: Now) -> None:
+        self.half_bath(atoms, now)
+        self.push_cell(atoms, now)
+        self.kick(atoms)
+        self.drift(atoms, now)
+        self.motion.forces.compute(atoms)
+        self.virial_trace = float(np.trace(self.motion.forces.virial()))
+        self.kick(atoms)
+        self.push_cell(atoms, now)
+        self.half_bath(atoms, now)
+
+    def half_bath(self, atoms: Atoms, now: Now) -> None:
+        super().half_bath(atoms, now)
+        self.rate *= self.cell_chain.half_step(self._mass(now) * self.rate**2, now.temperature, self.motion.dt)
+
+    def push_cell(self, atoms: Atoms, now: Now) -> None:
+        twice = 2.0 * self.motion.kinetics.energy(atoms)
+        push = twice + self.virial_trace - 3.0 * self.motion.volume * now.pressure + 3.0 / self.chain.freedoms * twice
+        self.rate += 0.5 * self.motion.dt * push / self._mass(now)
+
+    def kick(self, atoms: Atoms) -> None:
+        slow = np.exp(-0.25 * self.motion.dt * (1.0 + 3.0 / self.chain.freedoms) * self.rate)
+        atoms.v *= slow
+        self.motion.kick(atoms, 0.5 * self.motion.dt)
+        atoms.v *= slow
+
+    def drift(self, atoms: Atoms, now: Now) -> None:
+        growth = self.rate * self.motion.dt
+        if not abs(growth) < 0.05:
+            raise AgreedError(f"barostat: the cell would change by {100 * growth:.0f} % in one step; use a longer "
+                              "tau_p, or minimize first (mdmode 10)")
+        self.motion.drift(atoms, 0.5 * self.motion.dt)
+        self.motion.deform(atoms, np.exp(growth) * np.eye(3))
+        self.motion.drift(atoms, 0.5 * self.motion.dt)
+
+    def conserved(self, total: float, now: Now) -> float:
+        cell = 0.5 * self._mass(now) * self.rate**2 + now.pressure * self.motion.volume
+        return super().conserved(total, now) + cell + self.cell_chain.energy(now.temperature)
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"rate": self.rate, "cell_chain": self.cell_chain.state(),
+                                  "virial_trace": self.virial_trace}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        super().resume(state)
+        self.rate, self.virial_trace = state["rate"], state["virial_trace"]
+        self.cell_chain.resume(state["cell_chain"])
