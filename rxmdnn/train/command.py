@@ -59,7 +59,7 @@ def run(deck: Deck, comm: MPI.Intracomm = MPI.COMM_SELF) -> dict[str, Any]:
         wrong.append(deck["energies"].fault(f"needs one energy for each of {' '.join(elements)}"))
     if wrong:
         raise AgreedError(*wrong)
-    folder: Path = deck["output"].folder
+    folder: Path = deck["output"].folder if deck["output"].given else deck.path(deck["output"].folder)
 
     def make_folders() -> None:
         for place in (folder, deck["model"].file.parent):

@@ -219,6 +219,11 @@ def test_stresses_come_back_from_hdf5(tmp_path):
     np.testing.assert_allclose(frames[1].stress, 0.01 * np.array([[1, 1 / 6, -0.5], [1 / 6, 2, 0.5], [-0.5, 0.5, 3]]))
 
 
+def test_output_has_a_default_beside_the_deck(tmp_path):
+    command.run(decks.read(workplace(tmp_path, DECK.replace("output      out\n", "epochs 1\n")), TABLE))
+    assert (tmp_path / "training" / "last.pt").exists()
+
+
 def test_fine_tuning_starts_from_the_model(tmp_path):
     first = command.run(decks.read(workplace(tmp_path / "a", DECK + "epochs 6\n"), TABLE))
     frames = structures()
