@@ -130,9 +130,6 @@ class Domain:
         """Bring owned atoms into the cell along its periodic axes, counting the periods in ``image``."""
         s = self.cell.fractional(atoms.x[: atoms.n_owned])
         turns = np.where(self.cell.pbc, np.floor(s), 0.0)
-        if not (np.abs(turns) < 2**31).all():
-            raise InputError("positions: an atom has left by more than 2^31 cells, or its coordinates are no numbers: "
-                             "the run has blown up; restart from the last checkpoint with a smaller 'time' dt")
         moved = np.flatnonzero(turns.any(axis=1))
         atoms.x[moved] -= self.cell.cartesian(turns[moved])
         atoms.image[moved] += turns[moved].astype(np.int32)

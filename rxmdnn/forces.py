@@ -10,7 +10,11 @@ from rxmdnn.domain import Domain
 from rxmdnn.models.interface import Potential
 from rxmdnn.models.mixture import Mixture
 from rxmdnn.neighbors import NeighborList
+from rxmdnn.parallel import AgreedError
 from rxmdnn.timers import Timers
+
+FRESH, STALE, LOST = 0, 1, 2  # ranks agree on the worst
+FARTHEST = 1e6  # Å: no atom goes so far within the life of a list
 
 
 class Forces:
@@ -49,13 +53,25 @@ class Forces:
         cell = self.domain.cell
         return None if cell is self._built_in else self._built_in.inverse @ cell.h
 
+    def _state(self, atoms: Atoms) -> int:
+        """Whether this rank's list is good for the present positions."""
+        x = atoms.x[: atoms.n_owned]
+        if self.builds and not self.neighbors.displacement_sq(x) < FARTHEST**2:
+            return LOST
+        return STALE if self.stale or self.neighbors.is_stale(x, self._strain()) else FRESH
+
     def compute(self, atoms: Atoms) -> None:
         """Fill ``atoms.f`` (owned rows: the whole force). After a rebuild the rows of ``atoms`` are in new order."""
         timers = self.timers
         with timers("neighbors"):
-            moved_far = self.stale or self.neighbors.is_stale(atoms.x[: atoms.n_owned], self._strain())
+            state = self._state(atoms)
         with timers("halo"):
-            rebuild = self.domain.comm.allreduce(moved_far, MPI.LOR)
+            state = self.domain.comm.allreduce(state, MPI.MAX)
+            if state == LOST:
+                raise AgreedError("positions: an atom moved by more than 10^6 Å since the last list, or its "
+                                  "coordinates are no numbers: the run has blown up; restart from the last checkpoint "
+                                  "with a smaller 'time' dt")
+            rebuild = state == STALE
             if rebuild:
                 self.domain.migrate(atoms)
                 self.domain.plan(atoms)

@@ -44,7 +44,7 @@ def read_frames(folder: str | Path, most: int = 50) -> Iterator[Snapshot]:
     files = sorted(f for f in folder.glob("*.xyz") if f.stem.isdigit())
     for file in _spread(files, most):
         try:
-            atoms: Any = ase.io.read(file, format="extxyz")
+            atoms: Any = ase.io.read(file, format="extxyz", parallel=False)
         except Exception as error:  # ASE's readers raise whatever their parsing met
             raise InputError(f"{file}: cannot be read: {error}") from None
         yield Snapshot(int(file.stem), np.array(atoms.get_chemical_symbols()), atoms.positions,
