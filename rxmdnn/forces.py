@@ -56,9 +56,9 @@ class Forces:
     def _state(self, atoms: Atoms) -> int:
         """Whether this rank's list is good for the present positions."""
         x = atoms.x[: atoms.n_owned]
-        if self.builds and not self.neighbors.displacement_sq(x) < FARTHEST**2:
-            return LOST
-        return STALE if self.stale or self.neighbors.is_stale(x, self._strain()) else FRESH
+        if not (self.stale or self.neighbors.is_stale(x, self._strain())):
+            return FRESH
+        return LOST if self.builds and not self.neighbors.displacement_sq(x) < FARTHEST**2 else STALE
 
     def compute(self, atoms: Atoms) -> None:
         """Fill ``atoms.f`` (owned rows: the whole force). After a rebuild the rows of ``atoms`` are in new order."""

@@ -274,13 +274,7 @@ class Allegro:
             pre = torch.mm(self._s[k], self._from_tensor[k], out=self._chains[k + 1].pre[0])
             pre.addmm_(self._h_to[k + 1], self._from_hidden[k])
             self._chains[k + 1].forward(self._h_of[k + 1])
-        torch.mm(self._h, self._to_readout, out=self._readout.pre[0])
-        self._readout.forward(self._hidden_readout)
-        torch.mm(self._hidden_readout, self._energy, out=self._e_ij)
-        kernels.sum_edges(self._e_ij.numpy(), *of_center[:5], self._factor, self._shift, e_i)
-
-        torch.mm(self._readout.backward(self._seed), self._to_readout.t(), out=self._d_h)
-        self._d_y[:] = 0
+        self._read_out(of_center, e_i)
         for k in reversed(range(n)):
             d_pre = self._chains[k + 1].backward(self._d_h_of[k + 1])
             self._d_h_to[k + 1].addmm_(d_pre, self._from_hidden[k].t())
@@ -294,6 +288,16 @@ class Allegro:
         d_pre = self._chains[0].backward(self._d_h_of[0])
         kernels.edge_gradient(*of_edge, self.config.l_max, self._pair_matrices, self._radial_slope, d_pre.numpy(),
                               self._d_y, self._d_cut, self._factor, g_ij)
+
+    def _read_out(self, of_center: tuple[Any, ...], e_i: np.ndarray) -> None:
+        """Energies from all hidden layers, and the start of the way back: the gradient of those layers."""
+        torch.mm(self._h, self._to_readout, out=self._readout.pre[0])
+        self._readout.forward(self._hidden_readout)
+        torch.mm(self._hidden_readout, self._energy, out=self._e_ij)
+        first, i0, i1, species, types = of_center[:5]
+        kernels.sum_edges(self._e_ij.numpy(), first, i0, i1, species, types, self._factor, self._shift, e_i)
+        torch.mm(self._readout.backward(self._seed), self._to_readout.t(), out=self._d_h)
+        self._d_y[:] = 0
 
     def _add_zbl(self, edges: Edges, species: np.ndarray, e_i: np.ndarray, g_ij: np.ndarray) -> None:
         """Add the screened repulsion, in float64."""
@@ -405,13 +409,7 @@ class LegacyAllegro(Allegro):
                 pre.addmm_(self._h_to[k + 1], self._from_hidden[k])
                 self._chains[k + 1].forward(self._hidden[k + 1])
                 kernels.scale_rows(cut, self._hidden[k + 1].numpy(), 0, widths[k + 1], h, begin[k + 1])
-        torch.mm(self._h, self._to_readout, out=self._readout.pre[0])
-        self._readout.forward(self._hidden_readout)
-        torch.mm(self._hidden_readout, self._energy, out=self._e_ij)
-        kernels.sum_edges(self._e_ij.numpy(), *of_center[:5], self._factor, self._shift, e_i)
-
-        torch.mm(self._readout.backward(self._seed), self._to_readout.t(), out=self._d_h)
-        self._d_y[:] = 0
+        self._read_out(of_center, e_i)
         d_cut[:] = 0
         for k in reversed(range(n)):
             for _, d_products, _, d_features, matrix in self._join[k]:
