@@ -17,6 +17,7 @@ COMMANDS = {  # name: (module, function, whether it runs on several ranks, help)
     "check": ("rxmdnn.check", "main", False, "read and check a deck, print the effective one, run nothing"),
     "help": ("rxmdnn.check", "help_main", False, "the decks' keywords, or one of them: rxmdnn help [KEYWORD]"),
     "geninit": ("rxmdnn.geninit", "main", False, "make a start (rxff.bin) from a unit cell or any structure file"),
+    "label": ("rxmdnn.train.label_command", "main", False, "label frames with a quantum engine; choose frames"),
     "train": ("rxmdnn.train.command", "main", True, "train an Allegro model: rxmdnn train train.in"),
     "evaluate": ("rxmdnn.train.evaluate", "main", False, "a model's errors on labelled frames, and their tail"),
     "sharpness": ("rxmdnn.train.sharpness", "main", True, "how steeply the loss rises around a model's weights"),

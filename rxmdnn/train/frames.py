@@ -227,11 +227,13 @@ class Task:
     kind : str, a key of KINDS
     number : int, of this kind; with ``kind`` it makes the seed
     given : parameters of the kind; those every frame records are temperature (K)
+    atoms : the frame itself, where it is not made here
     """
 
     kind: str
     number: int
     given: dict[str, float | str] = field(default_factory=dict)
+    atoms: ase.Atoms | None = None
 
     @property
     def group(self) -> str:

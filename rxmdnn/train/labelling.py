@@ -20,14 +20,16 @@ from pathlib import Path
 import ase
 import numpy as np
 from ase.calculators.calculator import CalculationFailed, Calculator
+from ase.io import read
 from tqdm import tqdm
 
 from rxmdnn.errors import InputError
-from rxmdnn.train import frames, functional
+from rxmdnn.train import cp2k, frames, functional
 
 MAX_FORCE = 50.0  # eV/Å: harder frames teach the wall that the short-range repulsion already knows
 ATTEMPTS = 8
-RECORDED = ("temperature", "density", "a", "pair", "distance", "path", "spread")  # words of a task that frames keep
+RECORDED = ("temperature", "density", "a", "pair", "distance", "path", "spread", "origin",
+            "spread_eV_per_A")  # words of a task that frames keep
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ ENGINES = {
     "gfn1": Engine("GFN1-xTB", "tblite", "accuracy 0.1, electronic temperature 300 K, Gamma point", _gfn1),
     "gpaw-revpbe-d3bj": Engine("revPBE-D3(BJ)", "gpaw", functional.SETTINGS, functional.gpaw, functional.KINDS,
                                functional.plan),
+    "cp2k-optpbe-vdw": Engine("optPBE-vdW", "cp2k", cp2k.SETTINGS, cp2k.cp2k, functional.KINDS, functional.plan),
 }
 
 
@@ -66,9 +69,10 @@ def label(task: frames.Task, engine: str) -> list[ase.Atoms]:
     """Make the frames of a task and label them: the engine's failures and hopeless forces are drawn again."""
     calculator = ENGINES[engine].calculator()
     given = task.given
-    for attempt in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS if task.atoms is None else 1):
         rng = task.rng(attempt)
-        atoms = frames.to_ase(*ENGINES[engine].kinds[task.kind](dict(given), rng))
+        atoms = task.atoms.copy() if task.atoms is not None else \
+            frames.to_ase(*ENGINES[engine].kinds[task.kind](dict(given), rng))
         try:
             if "steps" in given:
                 keep = list(range(int(given["from"]), int(given["steps"]) + 1, int(given["every"])))
@@ -88,7 +92,21 @@ def label(task: frames.Task, engine: str) -> list[ase.Atoms]:
                            "number": k, "of": len(made)}
                 a.info |= {k: v for k, v in given.items() if k in RECORDED} | getattr(calculator, "notes", {})
             return made
-    raise RuntimeError(f"{task.group}: no frame of {ATTEMPTS} attempts could be labelled")
+    raise RuntimeError(f"{task.group}: no frame of {attempt + 1} attempts could be labelled")
+
+
+def given(path: Path) -> list[frames.Task]:
+    """Tasks of the frames of a file, each a group of its own: ``kind`` is its word, or the file's name."""
+    try:
+        every = read(path, ":")
+    except Exception as error:
+        raise InputError(f"{path}: cannot be read as frames: {error}") from None
+    tasks = []
+    for number, atoms in enumerate(every):
+        plain = ase.Atoms(atoms.symbols, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        words = {k: v for k, v in atoms.info.items() if k in RECORDED}
+        tasks.append(frames.Task(re.sub(r"\W", "_", str(atoms.info.get("kind", path.stem))), number, words, plain))
+    return tasks
 
 
 def text(atoms: ase.Atoms) -> str:
@@ -146,7 +164,9 @@ def run(path: Path, tasks: list[frames.Task], engine: str, workers: int) -> int:
             out.flush()
             os.fsync(out.fileno())
             done[group] = made
-    _replace(path, (f for t in tasks for f in done.get(t.group, [])))
+    planned = [t.group for t in tasks]
+    order = planned + sorted(done.keys() - set(planned))  # what another job put there stays
+    _replace(path, (f for group in order for f in done.get(group, [])))
     return sum(map(len, done.values()))
 
 
