@@ -29,7 +29,8 @@ from rxmdnn.train.from_model import adapt
 from rxmdnn.train.table import TABLE
 from rxmdnn.train.trainer import Trainer, load_checkpoint, save_checkpoint
 
-FREE = ("output", "model", "json", "data")  # lines that may change between resumes; data are compared by content
+# Lines that may change between resumes; data are compared by content.
+FREE = ("output", "model", "json", "data", "tensorboard")
 
 
 def main(argv: Sequence[str], comm: MPI.Intracomm = MPI.COMM_SELF) -> int:
@@ -161,6 +162,7 @@ def build(deck: Deck, data: dataset.Dataset, train: Sequence[int], shift: Sequen
 
 def _epochs(trainer: Trainer, folder: Path, last: Path, origin: dict[str, Any]) -> None:
     epochs, root = trainer.deck["epochs"].epochs, trainer.comm.rank == 0
+    board = _board(trainer, folder) if root and trainer.deck["tensorboard"].on else None
     bar = tqdm(total=epochs, initial=trainer.epoch, unit="epoch", disable=not root or not sys.stderr.isatty())
     say = print if root else _silent
     say(f"{'epoch':>6s}{'training':>12s}{'validation':>12s}{'F MAE':>9s}{'E MAE':>9s}{'rate':>10s}   "
@@ -177,7 +179,22 @@ def _epochs(trainer: Trainer, folder: Path, last: Path, origin: dict[str, Any]) 
         tqdm.write(f"{trainer.epoch:6d}{row['train_loss']:12.5f}{row['validation_loss']:12.5f}"
                    f"{1000 * row['force_mae']:9.2f}{1000 * row['energy_mae']:9.2f}{row['learning_rate']:10.2e}")
         sys.stdout.flush()
+        if board:
+            for name, value in row.items():
+                board.add_scalar(name, value, trainer.epoch)
     bar.close()
+    if board:
+        board.close()
+
+
+def _board(trainer: Trainer, folder: Path) -> Any:
+    """What writes TensorBoard's files; of a training that goes on, what came after its checkpoint is dropped."""
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise InputError(trainer.deck["tensorboard"].fault("the package tensorboardX is missing; pip install it, or "
+                                                           "leave the line out")) from None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=trainer.epoch + 1)
 
 
 def _save(trainer: Trainer, folder: Path, last: Path, origin: dict[str, Any]) -> None:

@@ -3,6 +3,9 @@
 Measures on a surface: a loss L(w) of weights laid end to end, its gradient, and its Hessian times a vector.
 
 - noise: mean of L(w + ε z) - L(w), z ~ N(0, I): Allegro-Legato's measure (arXiv:2303.08169); of a quadratic ½ε² tr H
+- entropy: ln of the mean of exp(-(L(w + ε z) - L(w))/L(w)), z ~ N(0, I): the local entropy of Entropy-SGD
+  (Chaudhari et al., arXiv:1611.01838) in units of the loss, zero where it is flat; of a quadratic, with β = 1/L,
+  -½ Σ ln(1 + β ε² λ)
 - climb: the largest L(w + δ) - L(w) found with ‖δ‖ <= ρ, by δ <- ρ g(w + δ)/‖g(w + δ)‖; of a quadratic ½ρ² λ_max
 - spectrum: Lanczos from random signs; its Ritz values give the largest eigenvalues, with residuals, and the density by
   Gauss quadrature (Ghorbani et al., arXiv:1901.10159); Hutchinson's zᵀHz gives the trace
@@ -142,6 +145,19 @@ def noise(surface: Surface, epsilon: float, draws: int, rng: np.random.Generator
             "median": float(np.median(rises)), "loss": base, "epsilon": epsilon, "draws": draws}
 
 
+def entropy(surface: Surface, epsilon: float, draws: int, rng: np.random.Generator, tell: Tell) -> dict[str, Any]:
+    """The local entropy; ``effective``: how many draws carry its mean (few: a smaller ``epsilon`` is needed)."""
+    base, n, exponents = surface.loss(surface.origin), len(surface.origin), []
+    for _ in range(draws):
+        exponents.append(1.0 - surface.loss(surface.origin + epsilon * _normal(rng, n)) / base)
+        tell()
+    top = max(exponents)
+    terms = np.exp(np.array(exponents) - top)
+    error = float(terms.std(ddof=1) / np.sqrt(draws) / terms.mean()) if draws > 1 else None
+    return {"value": float(np.log(terms.mean())) + top, "error": error, "epsilon": epsilon, "draws": draws,
+            "effective": float(terms.sum() ** 2 / (terms**2).sum())}
+
+
 def climb(surface: Surface, rho: float, steps: int, starts: int, rng: np.random.Generator, tell: Tell
           ) -> dict[str, Any]:
     """Rise after SAM's own step, and the largest of ``starts`` climbs: from that step, and from random ones."""
@@ -250,7 +266,8 @@ def main(argv: Sequence[str], comm: MPI.Intracomm = MPI.COMM_SELF) -> None:
                    help="weights of the squared errors of forces and of energy per atom")
     p.add_argument("--seed", type=int, default=1, help="of frames, noise, starts and directions")
     p.add_argument("--epsilon", type=float, default=0.05, help="size of the noise on a weight")
-    p.add_argument("--draws", type=int, default=100, help="of the noise; 0 leaves the measure out")
+    p.add_argument("--entropy-epsilon", type=float, default=0.002, help="the same of the local entropy")
+    p.add_argument("--draws", type=int, default=100, help="of the noise, and of the entropy; 0 leaves both out")
     p.add_argument("--rho", type=float, default=0.05, help="radius of the ball that is climbed in")
     p.add_argument("--starts", type=int, default=3, help="climbs; 0 leaves the measure out")
     p.add_argument("--climb-steps", type=int, default=8, help="of a climb")
@@ -270,7 +287,8 @@ def main(argv: Sequence[str], comm: MPI.Intracomm = MPI.COMM_SELF) -> None:
     low = {"frames": 1, "draws": 0, "starts": 0, "climb_steps": 1, "runs": 0, "steps": 2, "probes": 0,
            "eigenvalues": 1, "seed": 0}
     faults = [f"sharpness: --{k.replace('_', '-')}: must be at least {v}" for k, v in low.items() if getattr(a, k) < v]
-    faults += [f"sharpness: --{k}: must be above zero" for k in ("epsilon", "rho", "span") if getattr(a, k) <= 0]
+    faults += [f"sharpness: --{k.replace('_', '-')}: must be above zero"
+               for k in ("epsilon", "entropy_epsilon", "rho", "span") if getattr(a, k) <= 0]
     if min(a.landscape) < 0 or min(a.loss) < 0:
         faults.append("sharpness: --landscape, --loss: must not be negative")
     if faults:
@@ -297,7 +315,7 @@ def measure(surface: Surface, a: argparse.Namespace, rng: np.random.Generator, r
     """What the flags ask for."""
     points, square = a.landscape
     lines = 5 if points else 0
-    total = a.draws + a.starts * a.climb_steps + a.runs * a.steps + (a.probes if a.runs else 0) + points * lines + \
+    total = 2 * a.draws + a.starts * a.climb_steps + a.runs * a.steps + (a.probes if a.runs else 0) + points * lines + \
         square**2
     bar = tqdm(total=total, desc="sharpness", disable=not root or not sys.stderr.isatty(), leave=False)
     w = surface.origin
@@ -305,6 +323,7 @@ def measure(surface: Surface, a: argparse.Namespace, rng: np.random.Generator, r
                               "loss": surface.loss(w), "gradient_norm": float(surface.gradient(w).norm())}
     if a.draws:
         report["noise"] = noise(surface, a.epsilon, a.draws, rng, bar.update)
+        report["entropy"] = entropy(surface, a.entropy_epsilon, a.draws, np.random.default_rng([a.seed, 4]), bar.update)
     if a.starts:
         report["climb"] = climb(surface, a.rho, a.climb_steps, a.starts, rng, bar.update)
     if a.runs:
@@ -343,6 +362,9 @@ def report_text(r: dict[str, Any]) -> str:
     if n := r.get("noise"):
         lines += [f"noise ε {n['epsilon']:g}, {n['draws']} draws: rise {n['mean']:.5g}{_error(n['error'])} (median "
                   f"{n['median']:.4g}); a parameter {n['per_parameter']:.4g}{_error(n['per_parameter_error'])}; {norm}"]
+    if s := r.get("entropy"):
+        lines += [f"entropy ε {s['epsilon']:g}: {s['value']:.4g}{_error(s['error'])}, carried by "
+                  f"{s['effective']:.0f} of {s['draws']} draws; {norm}"]
     if c := r.get("climb"):
         lines += [f"climb ρ {c['rho']:g}: SAM's step {c['one_step']:.5g}; the best of {c['starts']} climbs "
                   f"{c['max']:.5g}; their mean {c['mean']:.5g}{_error(c['error'])}; {norm}"]

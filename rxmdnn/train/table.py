@@ -93,6 +93,8 @@ TABLE: tuple[Keyword, ...] = (
 
     Keyword("output", (Value("folder", "path", "training"),),
             "checkpoints, metrics and plots; a killed run goes on from it", {"--outDir|-o": ("folder",)}),
+    Keyword("tensorboard", (Value("on", "bool", False),),
+            "also write the metrics for TensorBoard, to <output>/tensorboard (needs the package tensorboardX)"),
     Keyword("model", (Value("file", "path"),), "the trained model"),
     Keyword("json", (Value("file", "path", None),), "write the final errors there too"),
 )

@@ -46,6 +46,15 @@ def nothing():
     """No progress bar."""
 
 
+def test_entropy_of_a_quadratic():
+    surface, rng = quadratic()
+    found = sharpness.entropy(surface, 0.1, 4000, rng, nothing)
+    assert abs(found["value"] + 0.5 * np.log1p(0.1**2 * EIGENVALUES).sum()) < 3 * found["error"] < 0.02
+    assert found["effective"] > 3000
+    wide = sharpness.entropy(surface, 3.0, 200, rng, nothing)
+    assert wide["value"] < found["value"] and wide["effective"] < 50
+
+
 def test_noise_of_a_quadratic():
     surface, rng = quadratic()
     found = sharpness.noise(surface, 0.05, 4000, rng, nothing)

@@ -204,13 +204,15 @@ def test_resume_is_bitwise(tmp_path, monkeypatch, schedule):
 
 def test_command_writes_model_report_and_plots(tmp_path, capsys):
     path = workplace(tmp_path / "w", DECK + "epochs 2\n")
-    assert command.main([str(path), "--epochs", "3", "--json", str(tmp_path / "r.json")]) == 0
+    assert command.main([str(path), "--epochs", "3", "--json", str(tmp_path / "r.json"), "--tensorboard", "T"]) == 0
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["epochs"] == 3 and report["frames"] == {"training": 8, "validation": 2, "test": 2}
     assert {"all", "species N", "species H", "kind a", "kind b"} <= set(report["test"])
     assert "force" not in capsys.readouterr().err
     for name in ("parity.png", "learning_curve.png"):
         assert (tmp_path / "w" / "out" / name).read_bytes()[:4] == b"\x89PNG"
+    (events,) = (tmp_path / "w" / "out" / "tensorboard").iterdir()
+    assert events.read_bytes().count(b"validation_loss") == 3
     # the saved model gives the reported errors
     frames = dataset.read([tmp_path / "w" / "set.xyz"], ("N", "H"))
     _, _, test = dataset.split(frames, 0.2, 0.2, 1)
