@@ -41,6 +41,22 @@ BAROSTATS = {
 SHAPES = {"isotropic": "the volume", "semi": "the x-y plane and z", "axes": "x, y and z each for itself",
           "full": "lengths and angles"}
 
+RING_METHODS = {
+    "pimd": "quantum averages; the ensemble line is the centroids' (langevin: PILE-L, svr: PILE-G)",
+    "rpmd": "ring-polymer dynamics, nothing thermostatted",
+    "trpmd": "thermostatted ring-polymer dynamics: the internal modes only",
+    "pacmd": "partially adiabatic centroid dynamics: internal modes thermostatted, all of one high frequency",
+}
+RING_INTEGRATORS = {
+    "bcocb": "Cayley map: no resonances, exact places in a harmonic well",
+    "baoab": "exact free ring, noise in the middle",
+    "obabo": "exact free ring, noise outside",
+}
+
+
+def _beads(n: int) -> str | None:
+    return None if n >= 1 else "must be at least 1, which is classical; 16 to 32 for hydrogen at room temperature"
+
 
 def _ensemble(kind: str) -> str | None:
     if kind in ENSEMBLES:
@@ -104,6 +120,18 @@ RUN = (
             + "; ".join(f"{k}: {v}" for k, v in BAROSTATS.items())),
     Keyword("pramp", (Value("p0", "float", None, "GPa"), Value("p1", "float", None, "GPa")),
             "the barostat's pressure goes from p0 to p1 linearly over the run"),
+    Keyword("pimd", (Value("beads", "int", None, check=_beads),
+                     Value("method", tuple(RING_METHODS), "pimd", optional=True,
+                           help="; ".join(f"{k}: {v}" for k, v in RING_METHODS.items())),
+                     Value("friction", "float", None, check=positive, optional=True,
+                           help="lambda of the internal modes, 2 lambda omega_k; pimd and pacmd 1, trpmd 0.5")),
+            "path integrals: every atom a ring of so many beads at treq"),
+    Keyword("pimd_integrator", (Value("name", tuple(RING_INTEGRATORS), "bcocb"),),
+            "how a ring takes a step; " + "; ".join(f"{k}: {v}" for k, v in RING_INTEGRATORS.items())),
+    Keyword("pimd_dump", (Value("nstep", "int", 0, "steps", not_negative, help="0: never"),),
+            "interval of frames in <outDir>/bead_%d.h5, a trajectory for each bead"),
+    Keyword("pimd_contraction", (Value("beads", "int", (), check=positive),),
+            "beads that each model of a mixture is evaluated on, odd or all: fewer for what varies slowly", rest=1),
     Keyword("io_step", (Value("fstep", "int", 100, "steps", not_negative, help="0: never"),
                         Value("pstep", "int", 10, "steps", positive)),
             "interval of frames and of log lines", _logicals("fstep", "pstep")),
@@ -286,6 +314,7 @@ def read_run(argv: Sequence[str], n_ranks: int | None = None, default: str = "rx
             f"{' x '.join(map(str, grid))} = {wanted} ranks, but {n_ranks} {'is' if n_ranks == 1 else 'are'} running; "
             f"start with mpirun -np {wanted}, or write 'processors 0 0 0' to let rxmdnn choose"))
     faults += _ensemble_faults(deck)
+    faults += _ring_faults(deck, len(models))
     faults += _no_start(deck)
     if faults:
         raise InputError(*faults)
@@ -329,6 +358,37 @@ def _ensemble_faults(deck: Deck) -> list[str]:
             faults.append(cell_line.fault(f"mtk is isotropic; for the shape '{cell_line.shape}' use scr"))
     elif deck["pramp"].p0 is not None:
         faults.append(deck["pramp"].fault("needs a line 'barostat <kind> <pressure> <tau_p>'"))
+    return faults
+
+
+def _ring_faults(deck: Deck, n_models: int) -> list[str]:
+    """Faults between the pimd lines and others."""
+    line, of_centroid, contraction = deck["pimd"], deck["ensemble"], deck["pimd_contraction"]
+    if line.beads is None:
+        return [deck[name].fault("needs a line 'pimd <beads> <method>'")
+                for name in ("pimd_integrator", "pimd_dump", "pimd_contraction") if deck[name].given]
+    faults = []
+    if deck["mdmode"].mode != 1:
+        faults.append(line.fault(f"goes with mdmode 1, not {deck['mdmode'].mode}"))
+    if deck["temperature"].treq <= 0:
+        faults.append(deck["temperature"].fault("treq must be above zero for a ring polymer"))
+    if deck["tramp"].t0 is not None:
+        faults.append(deck["tramp"].fault("the springs of a ring polymer belong to one temperature; leave this line "
+                                          "out and make a run at each temperature"))
+    if line.method == "pimd" and of_centroid.kind in (None, "nve"):
+        faults.append(line.fault("the centroids need a thermostat; write 'ensemble langevin 0.1' (PILE-L) or "
+                                 "'ensemble svr 0.1' (PILE-G), or use a method for dynamics: rpmd, trpmd, pacmd"))
+    if line.method != "pimd" and of_centroid.kind not in (None, "nve"):
+        faults.append(of_centroid.fault(f"{line.method} leaves the centroids alone; leave this line out, or use "
+                                        "'pimd <beads> pimd' for averages"))
+    if line.method == "rpmd" and line.friction is not None:
+        faults.append(line.fault("rpmd has no friction; leave it out, or use trpmd"))
+    if contraction.beads:
+        if len(contraction.beads) != n_models or n_models < 2:
+            faults.append(contraction.fault(f"{len(contraction.beads)} numbers of beads for {n_models} model(s); it "
+                                            "takes a mixture of at least two, and a number for each"))
+        faults += [contraction.fault(f"{p} beads: must be odd, or all {line.beads}") for p in contraction.beads
+                   if p > line.beads or (p % 2 == 0 and p != line.beads)]
     return faults
 
 
