@@ -8,8 +8,9 @@ for the spread of the beads at that moment.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from mpi4py import MPI
@@ -34,7 +35,7 @@ TOGETHER = 12_000  # pairs of a list that are evaluated in one call, in whole be
 class _Part:
     """One potential on its own, perhaps smoother, ring: its share of the energy, and the beads' places and forces."""
 
-    potential: Potential
+    compute: Callable[[Edges, np.ndarray], tuple[np.ndarray, np.ndarray]]
     weight: float
     modes: Modes
     q: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3)))  # (P, n_all, 3)
@@ -61,10 +62,10 @@ class RingForces(Forces):
         self.beads, self.widest, self._skin = beads, widest, neighbors.skin
         if contraction:
             assert isinstance(potential, Mixture)
-            self.parts = [_Part(member, weight, Modes(p))
+            self.parts = [_Part(partial(potential.of_member, member), weight, Modes(p))
                           for member, weight, p in zip(potential.members, potential.weights, contraction, strict=True)]
         else:
-            self.parts = [_Part(potential, 1.0, Modes(beads))]
+            self.parts = [_Part(potential.compute, 1.0, Modes(beads))]
         self._energy = 0.0
         self._virial = np.zeros((3, 3))
 
@@ -131,7 +132,7 @@ class RingForces(Forces):
                 several = [_kept(self.neighbors.edges(part.q[j], atoms.species), len(mine) > 1) for j in mine]
                 edges, species = _joined(several, atoms)
             with timers("network"):
-                e_i, g_ij = part.potential.compute(edges, species)
+                e_i, g_ij = part.compute(edges, species)
             with timers("assembly"):
                 at = 0
                 for j, one in zip(mine, several, strict=True):
