@@ -365,8 +365,9 @@ def _ring_faults(deck: Deck, n_models: int) -> list[str]:
     """Faults between the pimd lines and others."""
     line, of_centroid, contraction = deck["pimd"], deck["ensemble"], deck["pimd_contraction"]
     if line.beads is None:
-        return [deck[name].fault("needs a line 'pimd <beads> <method>'")
-                for name in ("pimd_integrator", "pimd_dump", "pimd_contraction") if deck[name].given]
+        asked = {"pimd_integrator": deck["pimd_integrator"].name != "bcocb", "pimd_dump": deck["pimd_dump"].nstep > 0,
+                 "pimd_contraction": bool(contraction.beads)}
+        return [deck[name].fault("needs a line 'pimd <beads> <method>'") for name, is_asked in asked.items() if is_asked]
     faults = []
     if deck["mdmode"].mode != 1:
         faults.append(line.fault(f"goes with mdmode 1, not {deck['mdmode'].mode}"))

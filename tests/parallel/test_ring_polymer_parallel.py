@@ -1,6 +1,6 @@
 """Ring polymers over ranks: the same run on any grid, restarts to the same bits, one bead is a classical atom."""
 
-import MDAnalysis as mda
+import MDAnalysis
 import numpy as np
 import pytest
 from mpi4py import MPI
@@ -32,7 +32,7 @@ def state(out):
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_a_killed_run_goes_on_to_the_same_bits(folder, name, monkeypatch):  # noqa: F811
+def test_a_killed_run_goes_on_to_the_same_bits(folder, name, monkeypatch):
     whole = go(folder, "whole", LINES[name])
     due = Simulation._due
 
@@ -59,7 +59,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(folder, name, monkeypatch):  # no
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_a_run_is_the_same_on_any_grid_and_keeps_its_books(folder, name):  # noqa: F811
+def test_a_run_is_the_same_on_any_grid_and_keeps_its_books(folder, name):
     e, rows = read_energies(go(folder, "ranks", LINES[name])), table(folder / "ranks")
     if COMM.rank == 0:
         go(folder, "alone", LINES[name], 60, MPI.COMM_SELF)
@@ -77,7 +77,7 @@ def test_a_run_is_the_same_on_any_grid_and_keeps_its_books(folder, name):  # noq
         end = state(folder / "alone")
         beads = Modes(4).to_beads[:, 1:] @ end.extra[U]
         for j in range(4):
-            x = mda.coordinates.H5MD.H5MDReader(str(folder / f"ranks/bead_{j}.h5"), convert_units=False)
+            x = MDAnalysis.coordinates.H5MD.H5MDReader(str(folder / f"ranks/bead_{j}.h5"), convert_units=False)
             assert x.n_frames == 4
             place = np.empty_like(end.x)
             place[end.gid] = end.x + beads[:, j]
@@ -87,7 +87,7 @@ def test_a_run_is_the_same_on_any_grid_and_keeps_its_books(folder, name):  # noq
 
 @pytest.mark.parametrize(("ring", "centroid"), [("pimd 1", "ensemble langevin 0.1"), ("pimd 1 rpmd", "ensemble nve"),
                                                 ("pimd 1", "ensemble svr 0.1\nbarostat scr 0.1 0.5")])
-def test_one_bead_is_a_classical_atom_to_the_bit(folder, ring, centroid):  # noqa: F811
+def test_one_bead_is_a_classical_atom_to_the_bit(folder, ring, centroid):
     atom = state(go(folder, "atom", centroid))
     bead = state(go(folder, "bead", f"{centroid}\n{ring}"))
     for field in ("gid", "x", "v", "f", "image"):
@@ -98,7 +98,7 @@ def test_one_bead_is_a_classical_atom_to_the_bit(folder, ring, centroid):  # noq
         np.testing.assert_array_equal(energies[0][column], energies[1][column])
 
 
-def test_a_run_goes_on_with_other_beads_and_without(folder):  # noqa: F811
+def test_a_run_goes_on_with_other_beads_and_without(folder):
     go(folder, "out", "ensemble langevin 0.1", 20)
     go(folder, "out", "ensemble langevin 0.1\npimd 3", 20)
     three = state(folder / "out")
