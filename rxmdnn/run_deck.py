@@ -36,7 +36,7 @@ ENSEMBLES = {
 }
 BAROSTATS = {
     "scr": "stochastic cell rescaling (Bernetti, Bussi), with any thermostat",
-    "mtk": "Martyna-Tobias-Klein: deterministic, isotropic, with nose-hoover",
+    "mtk": "Martyna-Tobias-Klein: deterministic, with nose-hoover",
 }
 SHAPES = {"isotropic": "the volume", "semi": "the x-y plane and z", "axes": "x, y and z each for itself",
           "full": "lengths and angles"}
@@ -354,8 +354,6 @@ def _ensemble_faults(deck: Deck) -> list[str]:
             faults.append(cell_line.fault("needs a thermostat; write for example 'ensemble svr 0.1'"))
         elif cell_line.kind == "mtk" and line.kind != "nose-hoover":
             faults.append(cell_line.fault(f"mtk goes with 'ensemble nose-hoover', not {line.kind}; use scr"))
-        if cell_line.kind == "mtk" and cell_line.shape != "isotropic":
-            faults.append(cell_line.fault(f"mtk is isotropic; for the shape '{cell_line.shape}' use scr"))
     elif deck["pramp"].p0 is not None:
         faults.append(deck["pramp"].fault("needs a line 'barostat <kind> <pressure> <tau_p>'"))
     return faults
@@ -367,7 +365,7 @@ def _ring_faults(deck: Deck, n_models: int) -> list[str]:
     if line.beads is None:
         asked = {"pimd_integrator": deck["pimd_integrator"].name != "bcocb", "pimd_dump": deck["pimd_dump"].nstep > 0,
                  "pimd_contraction": bool(contraction.beads)}
-        return [deck[name].fault("needs a line 'pimd <beads> <method>'") for name, is_asked in asked.items() if is_asked]
+        return [deck[name].fault("needs a line 'pimd <beads> <method>'") for name, given in asked.items() if given]
     faults = []
     if deck["mdmode"].mode != 1:
         faults.append(line.fault(f"goes with mdmode 1, not {deck['mdmode'].mode}"))

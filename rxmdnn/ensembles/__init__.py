@@ -32,7 +32,7 @@ ENSEMBLES: dict[str, type[Ensemble]] = {
 }
 BAROSTATS: dict[str, Callable[[type[Ensemble], Motion, float, Barostat], Ensemble]] = {
     "scr": lambda kind, motion, tau, b: kind(motion, tau, CellRescaling(motion, b.tau, b.compressibility, b.shape)),
-    "mtk": lambda kind, motion, tau, b: MartynaTobiasKlein(motion, tau, b.tau),
+    "mtk": lambda kind, motion, tau, b: MartynaTobiasKlein(motion, tau, b.tau, b.shape),
 }
 
 

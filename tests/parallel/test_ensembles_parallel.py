@@ -22,7 +22,7 @@ LINES = {
     "svr": "ensemble svr 0.1",
     "scr": "ensemble svr 0.1\nbarostat scr 0.1 0.5 isotropic 1.0\ntramp 60 80",
     "scr full": "ensemble langevin 0.1\nbarostat scr 0.1 0.5 full 1.0 <kind> <pressure>\npramp 0.1 0.4",
-    "mtk": "ensemble nose-hoover 0.1\nbarostat mtk 0.1 0.3",
+    "mtk": "ensemble nose-hoover 0.1\nbarostat mtk 0.1 0.3 full",
 }
 DECK = """mdmode 1
 time 2.0 {steps}

@@ -91,7 +91,8 @@ def test_the_deck_names_what_there_is():
 
 @pytest.mark.parametrize(("kind", "barostat"), [
     ("nose-hoover", None), ("svr", None), ("langevin", None),
-    ("nose-hoover", Barostat("mtk", 500.0)), ("svr", Barostat("scr", 1000.0, "full", 100.0)),
+    ("nose-hoover", Barostat("mtk", 500.0)), ("nose-hoover", Barostat("mtk", 500.0, "axes")),
+    ("nose-hoover", Barostat("mtk", 500.0, "full")), ("svr", Barostat("scr", 1000.0, "full", 100.0)),
     ("langevin", Barostat("scr", 1000.0, "isotropic", 100.0)),
 ])
 def test_the_conserved_quantity_strays_as_dt_squared(kind, barostat):
@@ -208,6 +209,7 @@ def test_barostats_agree_on_the_volume_of_a_crystal_and_keep_the_pressure():
     found = []
     for kind, barostat in [("svr", Barostat("scr", 500.0, "isotropic", 80.0)), ("nose-hoover", Barostat("mtk", 500.0)),
                            ("langevin", Barostat("scr", 500.0, "isotropic", 80.0)),
+                           ("nose-hoover", Barostat("mtk", 500.0, "full")),
                            ("svr", Barostat("scr", 500.0, "full", 80.0))]:
         v, pressure = go(*crystal(t), kind, 200.0, t, 5.0, 16_000, barostat, p, every=4)[2:, 500:]
         assert pressure.mean() == pytest.approx(p, abs=4 * standard_error(pressure) + 2e-3 * p)

@@ -169,7 +169,6 @@ def test_flags_of_rxmd(decks):
     (["--ensemble", "svr", "1", "--barostat", "scr", "0", "0"], "tau_p = 0: must be above zero"),
     (["--ensemble", "svr", "1", "--barostat", "src", "0", "1"], "one of scr, mtk, not 'src'; did you mean 'scr'?"),
     (["--ensemble", "svr", "1", "--barostat", "mtk", "0", "1"], "mtk goes with 'ensemble nose-hoover', not svr"),
-    (["--ensemble", "nose-hoover", "1", "--barostat", "mtk", "0", "1", "full"], "mtk is isotropic; for the"),
     (["--pramp", "0", "1"], "pramp: needs a line 'barostat"),
     (["--pimd", "0"], "beads = 0: must be at least 1, which is classical"),
     (["--pimd", "8", "rmpd"], "method must be one of pimd, rpmd, trpmd, pacmd, not 'rmpd'; did you mean 'rpmd'?"),
