@@ -23,7 +23,7 @@ from rxmdnn import backend as backends
 from rxmdnn.backend import Backend
 from rxmdnn.deck import Deck, help_page
 from rxmdnn.domain import Domain
-from rxmdnn.ensembles import Barostat
+from rxmdnn.ensembles import Barostat, CellChange, Ensemble, StrainSchedule
 from rxmdnn.ensembles import make as make_ensemble
 from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import write_checkpoint
@@ -41,8 +41,9 @@ from rxmdnn.ring_polymer.ensemble import RingPolymer
 from rxmdnn.ring_polymer.output import BeadTrajectories, RingLog
 from rxmdnn.ring_polymer.setup import choose_ring, make_forces
 from rxmdnn.ring_polymer.setup import notes as ring_notes
-from rxmdnn.run_deck import RUN, ModelLine, Run, barostat_fault, read_run
+from rxmdnn.run_deck import RUN, ModelLine, Run, barostat_fault, cell_is_driven, read_run
 from rxmdnn.simulation import Schedule, Simulation, Thermo
+from rxmdnn.thermostat import MINIMIZE
 from rxmdnn.timers import Timers
 from rxmdnn.units import EV_PER_KCAL_MOL, FS_PER_PS, GPA_PER_EV_A3
 
@@ -135,7 +136,8 @@ def make_simulation(comm: MPI.Comm, run: Run, backend: Backend, potential: Poten
     schedule = Schedule(dt, begin + n_steps, deck["mdmode"].mode, ramp, deck["temperature"].vsfact,
                         deck["temperature"].sstep, deck["io_step"].pstep, deck["seed"].number, start=begin,
                         minimizer=deck["minimizer"].method, fmax=deck["minimizer"].fmax,
-                        tolerance=deck["CG_tol"].ftol * EV_PER_KCAL_MOL, pressures=target_pressures(deck))
+                        tolerance=deck["CG_tol"].ftol * EV_PER_KCAL_MOL, pressures=target_pressures(deck),
+                        cell_shape=None if deck["minimizer"].cell == "fixed" else deck["minimizer"].cell)
     forces = make_forces(deck, run.masses, domain, neighbors, potential, Timers())
     simulation = Simulation(comm, backend, domain, forces, atoms, mass, schedule, start.n_global, step=start.step,
                             time_0=start.time - start.step * dt)
@@ -148,7 +150,8 @@ def make_simulation(comm: MPI.Comm, run: Run, backend: Backend, potential: Poten
 
 def target_pressures(deck: Deck) -> tuple[float, float]:
     """eV/Å^3, at the first and last step."""
-    ends = tuple(deck["pramp"]) if deck["pramp"].p0 is not None else (deck["barostat"].pressure or 0.0,) * 2
+    steady = deck["minimizer"].pressure if deck["mdmode"].mode == MINIMIZE else deck["barostat"].pressure or 0.0
+    ends = tuple(deck["pramp"]) if deck["pramp"].p0 is not None else (steady, steady)
     return ends[0] / GPA_PER_EV_A3, ends[1] / GPA_PER_EV_A3
 
 
@@ -156,7 +159,13 @@ def ensemble_words(deck: Deck) -> list[str]:
     """What must be the same for an ensemble to go on from a checkpoint's state."""
     line, cell_line = deck["ensemble"], deck["barostat"]
     ring = [deck["pimd"].beads, deck["pimd"].method] if has_ring(deck) else []
-    return [line.kind] + ([cell_line.kind, cell_line.shape] if cell_line.kind else []) + ring
+    driven = [*deck["strain_ramp"], *deck["shear_ramp"]] if cell_is_driven(deck) else []
+    return [line.kind] + ([cell_line.kind, cell_line.shape] if cell_line.kind else []) + ring + driven
+
+
+def keeps_books(deck: Deck) -> bool:
+    """Is the conserved quantity not simply the total energy?"""
+    return deck["ensemble"].kind is not None or has_ring(deck) or cell_is_driven(deck)
 
 
 def has_ring(deck: Deck) -> bool:
@@ -166,7 +175,12 @@ def has_ring(deck: Deck) -> bool:
 def choose_ensemble(deck: Deck, simulation: Simulation, start: Start) -> None:
     """As the ensemble and barostat lines say; the same ensemble goes on from its state in the checkpoint."""
     line, cell_line = deck["ensemble"], deck["barostat"]
-    barostat = None
+    barostat: Barostat | CellChange | None = None
+    if cell_is_driven(deck):
+        plan = simulation.schedule
+        stretch, shear = (np.array([*deck[name]]) for name in ("strain_ramp", "shear_ramp"))
+        barostat = StrainSchedule(simulation.motion(), stretch, shear, plan.start, plan.stop)
+        simulation.ensemble = Ensemble(simulation.motion(), 0.0, barostat)
     if cell_line.kind is not None:
         barostat = Barostat(cell_line.kind, cell_line.tau_p * FS_PER_PS, cell_line.shape,
                             cell_line.compressibility * GPA_PER_EV_A3)
@@ -201,7 +215,7 @@ class Outputs:
         if continued is None:
             on_root(self.comm, lambda: set_aside(folder, self.start.source))
         self.log = Log(self.comm, folder, deck["units"].energy, continued, AboveBar() if sys.stderr.isatty() else None,
-                       ensemble=deck["ensemble"].kind is not None or has_ring(deck))
+                       ensemble=keeps_books(deck))
         simulation.on_print = self.log.thermo
         kinds = [write for name, write in FRAME_WRITERS.items() if getattr(deck["io_type"], name)]
         trajectory = H5MD(self.comm, folder / "trajectory.h5", continued)
@@ -233,7 +247,7 @@ class Outputs:
         """Write it, and rebuild the list next: the restarted run will, and both must go on with the same bits."""
         s, frame = self.simulation, self.frame(thermo)
         state: dict[str, Any] = {"begin": s.schedule.start, "grid": s.domain.grid.tolist()}
-        if self.run.deck["ensemble"].kind is not None or has_ring(self.run.deck):
+        if keeps_books(self.run.deck):
             state["ensemble"] = {"words": ensemble_words(self.run.deck), **s.ensemble.state()}
         write_rxff(self.comm, self.run.folder / "rxff.bin", s.atoms, s.cell, thermo.step, frame.grid)
         write_checkpoint(frame, self.run.folder, state, self.run.deck.echo())

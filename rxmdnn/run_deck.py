@@ -71,6 +71,10 @@ def _tau(entry: Entry) -> str | None:
     return None if entry.tau is not None else f"tau is missing; write for example 'ensemble {entry.kind} 0.1'"
 
 
+def _minimized(entry: Entry) -> str | None:
+    return "cg keeps the cell; use fire" if entry.method == "cg" and entry.cell != "fixed" else None
+
+
 def _mdmode(x: int) -> str | None:
     return None if x in MDMODES else f"must be one of {', '.join(map(str, MDMODES))}"
 
@@ -172,11 +176,20 @@ RUN = (
                             for a in "xyz"), "the start is stretched by 1 + e along its cell vectors a, b, c"),
     Keyword("shear", tuple(Value(f"d_{a}", "float", 0.0, "degrees") for a in ("alpha", "beta", "gamma")),
             "added to the angles of the start's cell"),
+    Keyword("strain_ramp", tuple(Value(f"e{a}", "float", 0.0, check=lambda x: None if x > -1 else "must be above -1")
+                                 for a in "xyz"),
+            "cell vectors a, b, c are stretched by 1 + e, linearly from the start of the run to its end"),
+    Keyword("shear_ramp", tuple(Value(f"d_{a}", "float", 0.0, "degrees") for a in ("alpha", "beta", "gamma")),
+            "the cell's angles change by so much, linearly from the start of the run to its end"),
     Keyword("json", (Value("file", "path", None),), "also write the PERFORMANCE figures to this file"),
     Keyword("CG_tol", (Value("ftol", "float", 1e-6, "kcal/mol per atom", positive),), "when mdmode 10 has converged"),
     Keyword("minimizer", (Value("method", ("cg", "fire"), "cg"),
                           Value("fmax", "float", 1e-3, "eV/Å", positive, optional=True,
-                                help="fire: ends when no force is larger")), "method of mdmode 10"),
+                                help="fire: ends when no force is larger, nor a virial per atom in eV"),
+                          Value("cell", ("fixed", *SHAPES), "fixed", optional=True,
+                                help="fire: what of the cell is minimized too; as of a barostat"),
+                          Value("pressure", "float", 0.0, "GPa", optional=True, help="fire: outside such a cell")),
+            "method of mdmode 10", check=_minimized),
     Keyword("verbose", (Value("on", "bool", False),), "say more in the log"),
     Keyword("efield", (Value("direction", "int", 1), Value("strength", "float", 0.0, "V/Å")), "electric field",
             check=_strength),
@@ -349,11 +362,16 @@ def _ensemble_faults(deck: Deck) -> list[str]:
         given = deck["tramp" if ramped else "temperature"]
         if min((given.t0, given.t1) if ramped else (given.treq,)) <= 0:
             faults.append(given.fault(f"an ensemble {line.kind} needs a temperature above zero"))
+    if cell_is_driven(deck) and mode == 10:
+        faults.append(deck["mdmode"].fault("a minimization does not follow strain_ramp or shear_ramp; use 'strain', or "
+                                           "another mdmode"))
     if cell_line.kind is not None:
         if line.kind in (None, "nve"):
             faults.append(cell_line.fault("needs a thermostat; write for example 'ensemble svr 0.1'"))
         elif cell_line.kind == "mtk" and line.kind != "nose-hoover":
             faults.append(cell_line.fault(f"mtk goes with 'ensemble nose-hoover', not {line.kind}; use scr"))
+        if cell_is_driven(deck):
+            faults.append(cell_line.fault("strain_ramp and shear_ramp say how the cell changes; leave one of them out"))
     elif deck["pramp"].p0 is not None:
         faults.append(deck["pramp"].fault("needs a line 'barostat <kind> <pressure> <tau_p>'"))
     return faults
@@ -391,10 +409,15 @@ def _ring_faults(deck: Deck, n_models: int) -> list[str]:
     return faults
 
 
+def cell_is_driven(deck: Deck) -> bool:
+    return any(deck["strain_ramp"]) or any(deck["shear_ramp"])
+
+
 def barostat_fault(deck: Deck, pbc: Iterable[bool]) -> str | None:
-    """What is wrong with a barostat in the start's cell, which repeats along ``pbc``."""
-    line = deck["barostat"]
-    if line.kind is None or all(pbc):
+    """What is wrong with a barostat, or a minimized cell, in the start's cell, which repeats along ``pbc``."""
+    minimized = deck["mdmode"].mode == 10 and deck["minimizer"].cell != "fixed"
+    line = deck["minimizer" if minimized else "barostat"]
+    if not (minimized or line.kind is not None) or all(pbc):
         return None
     axes = " and ".join(name for name, repeats in zip("abc", pbc) if not repeats)
     return line.fault(f"the start's cell does not repeat along {axes}: there is no pressure to keep; leave this line "

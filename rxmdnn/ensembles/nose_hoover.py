@@ -12,7 +12,8 @@ import numpy as np
 
 from rxmdnn.atoms import Atoms
 from rxmdnn.cell import transform
-from rxmdnn.ensembles.cell_rescaling import LARGEST, SHAPES, exponential
+from rxmdnn.ensembles.cell_change import LARGEST
+from rxmdnn.ensembles.cell_rescaling import SHAPES, exponential
 from rxmdnn.ensembles.ensemble import Ensemble, Motion, Now
 from rxmdnn.parallel import AgreedError
 from rxmdnn.units import KB

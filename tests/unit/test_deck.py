@@ -169,6 +169,9 @@ def test_flags_of_rxmd(decks):
     (["--ensemble", "svr", "1", "--barostat", "scr", "0", "0"], "tau_p = 0: must be above zero"),
     (["--ensemble", "svr", "1", "--barostat", "src", "0", "1"], "one of scr, mtk, not 'src'; did you mean 'scr'?"),
     (["--ensemble", "svr", "1", "--barostat", "mtk", "0", "1"], "mtk goes with 'ensemble nose-hoover', not svr"),
+    (["--ensemble", "svr", "1", "--barostat", "scr", "0", "1", "--strain_ramp", "0.1", "0", "0"],
+     "barostat: strain_ramp and shear_ramp say how the cell changes"),
+    (["--mdmode", "10", "--shear_ramp", "0", "0", "1"], "mdmode: a minimization does not follow strain_ramp"),
     (["--pramp", "0", "1"], "pramp: needs a line 'barostat"),
     (["--pimd", "0"], "beads = 0: must be at least 1, which is classical"),
     (["--pimd", "8", "rmpd"], "method must be one of pimd, rpmd, trpmd, pacmd, not 'rmpd'; did you mean 'rpmd'?"),
@@ -183,6 +186,7 @@ def test_flags_of_rxmd(decks):
     (["--pimd", "8", "--pimd_contraction", "4"], "4 beads: must be odd, or all 8"),
     (["--pimd", "8", "--pimd_contraction", "3"], "1 numbers of beads for 1 model(s); it takes a mixture"),
     (["--pimd_integrator", "bacob"], "name must be one of bcocb, baoab, obabo, not 'bacob'; did you mean 'b"),
+    (["--minimizer", "cg", "1e-3", "full"], "minimizer: cg keeps the cell; use fire"),
     (["--minimizer", "fir"], "method must be one of cg, fire, not 'fir'; did you mean 'fire'?"),
 ])
 def test_faults_of_a_run(decks, argv, said):
