@@ -268,7 +268,8 @@ class Outputs:
             f"model        : {', '.join(names)}  cutoff {s.forces.potential.cutoff.max():.3f} A, "
             f"skin {s.forces.neighbors.skin:.2f} A, {run.deck['precision'].network}",
             f"degrees of freedom: {s.kinetics.freedoms}; steps {s.step} to {s.schedule.stop}",
-            *(f"note         : {note}" for note in run.notes + ring_notes(run.deck, run.elements, run.masses)),
+            *(f"note         : {note}" for note in (
+                *run.notes, *ring_notes(run.deck, run.elements, run.masses, start.extra))),
             "deck         :", *("    " + line for line in run.deck.echo().splitlines()),
         )
 

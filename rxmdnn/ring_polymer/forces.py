@@ -71,8 +71,9 @@ class RingForces(Forces):
 
     def compute(self, atoms: Atoms) -> None:
         """Fill ``atoms.f`` and ``atoms.extra[F]``, owned rows. After a rebuild the rows are in a new order."""
-        if atoms.extra.get(U, np.empty((0, 0, 3))).shape[1] != self.beads - 1 or U not in atoms.extra:
-            atoms.extra[U] = resized(atoms.extra.get(U, np.zeros((atoms.n_owned, 0, 3))), self.beads)
+        u = atoms.extra.get(U)
+        if u is None or u.shape[1] != self.beads - 1:
+            atoms.extra[U] = resized(np.zeros((atoms.n_owned, 0, 3)) if u is None else u, self.beads)
         self._place(atoms)
         if self.refresh(atoms, [q for part in self.parts for q in part.q]):
             self._place(atoms)

@@ -80,7 +80,8 @@ class RingLog:
         """Means with errors over the rows from step ``first`` on, without the settling ones: to the log."""
         lines: list[str] = []
         self._on_root(lambda: lines.extend(self._averages(first)))
-        self.tell(*(self.comm.bcast(lines)))
+        self.tell(*(self.comm.bcast(lines)), "ring polymer: the last list's skin, with room for the beads: "
+                  f"{self.ring.motion.forces.neighbors.skin:.2f} A")
 
     def _averages(self, first: int) -> list[str]:
         table = np.loadtxt(self.path, delimiter=",", skiprows=1, ndmin=2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -46,12 +46,16 @@ def choose_ring(deck: Deck, centroid: Ensemble, atoms: Atoms) -> Ensemble:
                        deck["pimd_integrator"].name)
 
 
-def notes(deck: Deck, elements: Sequence[str], masses: Sequence[float]) -> list[str]:
-    """What a user should know about the chosen beads and time step."""
+def notes(deck: Deck, elements: Sequence[str], masses: Sequence[float], start: Mapping[str, np.ndarray]) -> list[str]:
+    """What a user should know about the chosen beads and time step. start : further rows of the start's atoms."""
     line, dt, t = deck["pimd"], deck["time"].dt, deck["temperature"].treq
     if line.beads is None:
         return []
     found = [line.fault("KE, T and Etotal of the log are of the centroids; quantum averages are in ring_polymer.csv")]
+    if line.method != "pimd" and not (V in start and start[V].shape[1] == line.beads - 1):
+        found.append(line.fault(f"the start has no rings of {line.beads} beads: those that are missing begin at their "
+                                f"centroids, and {line.method} is then far from equilibrium; sample with "
+                                f"'pimd {line.beads} pimd', then go on from its checkpoint"))
     k = int(np.argmin(masses))
     bond = float(np.sqrt(BOND * ACCELERATION / masses[k]))
     if bond * dt > 1.0:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
+from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
 from rxmdnn.ring_polymer.forces import F, U, V
@@ -111,3 +112,26 @@ def test_a_run_goes_on_with_other_beads_and_without(folder):
     assert state(folder / "out").extra == {}
     assert list(e["step"]) == [0, 10, 20, 30, 40, 41, 50, 60]
     assert np.isfinite(e["etotal_eV"]).all()
+
+
+def test_members_of_a_mixture_on_rings_of_their_own(folder):
+    """A member contracted to no fewer beads changes nothing; to one, the books are still kept."""
+    if COMM.rank == 0:
+        (folder / "rxmdnn.in").write_text("".join(f"lj {e} 3.4 {c} 2 Ar 39.95 Ne 20.18\n"
+                                                  for e, c in ((0.0104, 6.0), (0.002, 4.5))))
+    COMM.Barrier()
+    ring = "pimd 4 trpmd\nmodel_weights 1 1"
+    found = [read_energies(go(folder, out, ring + line, 20)) for out, line in (
+        ("all", ""), ("same", "\npimd_contraction 4 4"), ("one", "\npimd_contraction 4 1"))]
+    np.testing.assert_allclose(found[1]["etotal_eV"], found[0]["etotal_eV"], rtol=1e-9)
+    assert 1e-6 < np.abs(found[2]["etotal_eV"] - found[0]["etotal_eV"])[1:].max() < 0.05
+    assert np.ptp(found[2]["conserved_eV"]) < 0.05 * np.ptp(found[2]["kinetic_eV"])
+
+
+def test_a_ring_that_blows_up_says_so(folder):
+    with pytest.raises(InputError, match=r"pimd: a bead is .* from its centroid|the energy is not finite|are no numb"):
+        go(folder, "out", "pimd 4 rpmd", 40, COMM, "--dt", "40")
+    said = (folder / "out/run.log").read_text() if COMM.rank == 0 else ""
+    if COMM.rank == 0:
+        assert "pimd: the start has no rings of 4 beads: those that are missing begin at their centroids" in said
+        assert "time: dt = 40 fs is long for bonds of Ne" in said
