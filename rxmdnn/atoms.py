@@ -84,9 +84,11 @@ class Edges:
     neighbor (m,)           int32    row of the other atom, owned or copy
     r_ij     (m, 3)         float64  x[neighbor] - x[center], Å
     first    (n_owned + 1,) int64    edges of atom i are first[i]:first[i + 1]
+    slot     (m_skin,)      int64    of edges from a list with a skin: where each pair of the list is here, or -1
     """
 
     center: np.ndarray
     neighbor: np.ndarray
     r_ij: np.ndarray
     first: np.ndarray
+    slot: np.ndarray | None = None

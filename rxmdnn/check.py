@@ -14,6 +14,7 @@ from rxmdnn.deck import Keyword
 from rxmdnn.domain import choose_grid
 from rxmdnn.errors import InputError
 from rxmdnn.io.start import read_start
+from rxmdnn.ring_polymer.setup import notes as ring_notes
 from rxmdnn.run import make_potential
 from rxmdnn.run_deck import MODEL_KINDS, RUN, barostat_fault, read_run
 from rxmdnn.train.table import TABLE as TRAIN
@@ -60,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
     if ranks and not any(grid):
         grid = choose_grid(ranks, start.cell, reach)
     print(run.deck.echo(), end="")
-    for note in run.notes:
+    for note in (*run.notes, *ring_notes(run.deck, run.elements, run.masses, start.extra)):
         print(f"note: {note}")
     print(f"starts from {start.source} at step {start.step}: {start.n_global} atoms ("
           + ", ".join(f"{n} {e}" for n, e in zip(counts, run.elements, strict=True)) + ")")

@@ -111,6 +111,11 @@ class Domain:
         """
         self._take(self.cell.deformed(self.comm.bcast(by)))
 
+    def set_reach(self, reach: float) -> None:
+        """Let the next plan's copies extend by another reach, Å, the same on all ranks."""
+        self.reach = reach
+        self._take(self.cell)
+
     def rank_at(self, place: np.ndarray) -> np.ndarray:
         """(..., 3) places in the grid -> ranks."""
         return place[..., 0] + self.grid[0] * (place[..., 1] + self.grid[1] * place[..., 2])

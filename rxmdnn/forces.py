@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from mpi4py import MPI
 
@@ -53,36 +55,49 @@ class Forces:
         cell = self.domain.cell
         return None if cell is self._built_in else self._built_in.inverse @ cell.h
 
-    def _state(self, atoms: Atoms) -> int:
+    def _state(self, places: Sequence[np.ndarray]) -> int:
         """Whether this rank's list is good for the present positions."""
-        x = atoms.x[: atoms.n_owned]
-        if not (self.stale or self.neighbors.is_stale(x, self._strain())):
+        if not (self.stale or any(self.neighbors.is_stale(x, self._strain()) for x in places)):
             return FRESH
-        return LOST if self.builds and not self.neighbors.displacement_sq(x) < FARTHEST**2 else STALE
+        lost = self.builds and not all(self.neighbors.displacement_sq(x) < FARTHEST**2 for x in places)
+        return LOST if lost else STALE
 
-    def compute(self, atoms: Atoms) -> None:
-        """Fill ``atoms.f`` (owned rows: the whole force). After a rebuild the rows of ``atoms`` are in new order."""
+    def prepare(self, atoms: Atoms) -> None:
+        """What a new list needs to be decided before it is made."""
+
+    def refresh(self, atoms: Atoms, places: Sequence[np.ndarray]) -> bool:
+        """Have a list that holds every pair inside the cutoff at each of ``places``; is it new, and the rows' order?
+
+        places : (n_owned or more, 3) float64 arrays, Å, where the owned atoms are; copies are not refreshed.
+        """
         timers = self.timers
         with timers("neighbors"):
-            state = self._state(atoms)
+            state = self._state(places)
         with timers("halo"):
             state = self.domain.comm.allreduce(state, MPI.MAX)
             if state == LOST:
                 raise AgreedError("positions: an atom moved by more than 10^6 Å since the last list, or its "
                                   "coordinates are no numbers: the run has blown up; restart from the last checkpoint "
                                   "with a smaller 'time' dt")
-            rebuild = state == STALE
-            if rebuild:
-                self.domain.migrate(atoms)
-                self.domain.plan(atoms)
-            else:
+            if state == FRESH:
+                return False
+            self.prepare(atoms)
+            self.domain.migrate(atoms)
+            self.domain.plan(atoms)
+        with timers("neighbors"):
+            self.neighbors.build(atoms.x, atoms.species, atoms.n_owned)
+            self._built_in = self.domain.cell
+            self.builds += 1
+            self.stale = False
+        return True
+
+    def compute(self, atoms: Atoms) -> None:
+        """Fill ``atoms.f`` (owned rows: the whole force). After a rebuild the rows of ``atoms`` are in new order."""
+        timers = self.timers
+        if not self.refresh(atoms, [atoms.x]):
+            with timers("halo"):
                 self.domain.copy(atoms.x)
         with timers("neighbors"):
-            if rebuild:
-                self.neighbors.build(atoms.x, atoms.species, atoms.n_owned)
-                self._built_in = self.domain.cell
-                self.builds += 1
-                self.stale = False
             edges = self.neighbors.edges(atoms.x, atoms.species)
         with timers("network"):
             e_i, g_ij = self.potential.compute(edges, atoms.species)

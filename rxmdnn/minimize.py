@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from rxmdnn.atoms import Atoms
+from rxmdnn.cell import transform
 from rxmdnn.domain import Domain
+from rxmdnn.ensembles.cell_rescaling import SHAPES, exponential
 from rxmdnn.forces import Forces
 
 LONGEST_MOVE = 0.1  # Å, of any atom in one trial
@@ -89,11 +91,50 @@ class Fire(_Minimizer):
     """FIRE (Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006)) as revised by Guénolé et al. (Comput. Mater. Sci. 175,
     109584 (2020)): atoms of unit mass slide downhill and stop where the way leads up.
 
-    Converged when no force exceeds ``tolerance``, eV/Å. Its time is in Å/sqrt(eV).
+    Converged when no force exceeds ``tolerance``, eV/Å, and no virial per atom, less that of the pressure, exceeds it
+    in eV. Its time is in Å/sqrt(eV).
+
+    Parameters
+    ----------
+    shape : key of SHAPES, optional: what the cell may change, towards the least enthalpy
+    pressure : float, eV/Å^3
     """
 
     FIRST, LONGEST, SHORTEST = 0.1, 1.0, 0.002
     PATIENCE, MIXING = 5, 0.1
+
+    def __init__(self, domain: Domain, forces: Forces, atoms: Atoms, tolerance: float, shape: str | None = None,
+                 pressure: float = 0.0) -> None:
+        super().__init__(domain, forces, atoms, tolerance)
+        self.domain, self.shape, self.pressure = domain, shape, pressure
+        self.n_global = domain.comm.allreduce(atoms.n_owned)
+        # Strains count as lengths by this factor, Å: a cell is then about as stiff as a bond, whatever its size.
+        self.lever = np.sqrt(self.n_global)
+        self.slide = np.zeros((3, 3))  # of the cell
+
+    def _pull(self) -> np.ndarray:
+        """(3, 3) eV/Å: the force on the cell's strain times ``lever``."""
+        if self.shape is None:
+            return np.zeros((3, 3))
+        outside = self.pressure * self.domain.cell.volume * np.eye(3)
+        return SHAPES[self.shape](self.forces.virial() - outside) / self.lever
+
+    def _along(self, a: np.ndarray, b: np.ndarray, of_cell: np.ndarray, and_cell: np.ndarray) -> float:
+        return self._dot(a, b) + float(np.vdot(of_cell, and_cell))
+
+    def _move(self, by: float) -> None:
+        """Everything slides for a time."""
+        atoms = self.atoms
+        atoms.x[: atoms.n_owned] += by * atoms.extra["slide"]
+        if self.shape is not None:
+            grow = exponential(by / self.lever * self.slide)
+            atoms.x[: atoms.n_owned] = transform(atoms.x[: atoms.n_owned], grow)
+            self.domain.deform(grow)
+
+    def _converged(self, pull: np.ndarray) -> bool:
+        # virial per atom = pull times lever / n
+        return (self._largest(self._f()) < self.tolerance
+                and float(np.abs(pull).max()) * self.lever / self.n_global < self.tolerance)
 
     def __iter__(self) -> Iterator[bool]:
         atoms = self.atoms
@@ -101,29 +142,33 @@ class Fire(_Minimizer):
         self.forces.compute(atoms)
         atoms.extra["slide"] = np.zeros((atoms.n_owned, 3))
         dt, mixing, downhill = self.FIRST, self.MIXING, 0
-        done = self._largest(self._f()) < self.tolerance
+        pull = self._pull()
+        done = self._converged(pull)
         yield done
         while not done:
             v, f = atoms.extra["slide"], self._f()
-            if self._dot(f, v) > 0:
+            if self._along(f, v, pull, self.slide) > 0:
                 downhill += 1
                 if downhill > self.PATIENCE:
                     dt, mixing = min(1.1 * dt, self.LONGEST), 0.99 * mixing
             else:
-                atoms.x[: atoms.n_owned] -= 0.5 * dt * v
+                self._move(-0.5 * dt)
                 dt, mixing, downhill = max(0.5 * dt, self.SHORTEST), self.MIXING, 0
-                v[:] = 0.0
+                v[:], self.slide = 0.0, np.zeros((3, 3))
             v += dt * f
-            ratio = np.sqrt(self._dot(v, v) / self._dot(f, f))
+            self.slide += dt * pull
+            ratio = np.sqrt(self._along(v, v, self.slide, self.slide) / self._along(f, f, pull, pull))
             v *= 1.0 - mixing
             v += mixing * ratio * f
-            longest = dt * self._largest(v)
+            self.slide = (1.0 - mixing) * self.slide + mixing * ratio * pull
+            # a strain moves an atom in the cell's corner the farthest
+            reach = float(np.linalg.norm(self.slide, 2) / self.lever * np.linalg.norm(self.domain.cell.h, 2))
+            longest = dt * max(self._largest(v), reach)
             if longest > LONGEST_MOVE:
                 v *= LONGEST_MOVE / longest
-            atoms.x[: atoms.n_owned] += dt * v
+                self.slide *= LONGEST_MOVE / longest
+            self._move(dt)
             self.forces.compute(atoms)
-            done = self._largest(self._f()) < self.tolerance
+            pull = self._pull()
+            done = self._converged(pull)
             yield done
-
-
-MINIMIZERS: dict[str, type[ConjugateGradient] | type[Fire]] = {"cg": ConjugateGradient, "fire": Fire}

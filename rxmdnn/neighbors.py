@@ -161,11 +161,21 @@ class NeighborList:
         if not (np.isfinite(cutoff).all() and cutoff.max() > 0 and skin >= 0):
             raise InputError(f"cutoff: a positive cutoff and a skin of at least zero are needed, not {cutoff.max()} "
                              f"and {skin}")
-        self.backend, self.skin = backend, float(skin)
-        self.reach = float(cutoff.max()) + self.skin
+        self.backend, self._longest = backend, float(cutoff.max())
+        self.set_skin(skin)
         self._cutoff_sq = backend.xp.asarray(np.where(cutoff > 0, cutoff, 0.0) ** 2)
         self._buffers = _Buffers(backend.xp)
         self.n_owned = 0
+
+    @property
+    def n_pairs(self) -> int:
+        """Pairs of the list, within reach, since ``build``."""
+        return len(self._neighbor)
+
+    def set_skin(self, skin: float) -> None:
+        """The skin, Å, of the next ``build``."""
+        self.skin = float(skin)
+        self.reach = self._longest + self.skin
 
     def build(self, x: np.ndarray, species: np.ndarray, n_owned: int) -> None:
         """Make the list of all rows within reach of the owned rows.
@@ -238,7 +248,7 @@ class NeighborList:
         first = _starts(take("first", (n + 1,), np.int64), count)
         m = int(first[-1])
         edges = Edges(take("center", (m,), np.int32), take("neighbor", (m,), np.int32),
-                      take("r_ij", (m, 3), np.float64), first)
+                      take("r_ij", (m, 3), np.float64), first, self._slot)
         self.backend.fill_edges(x, self._first, self._neighbor, first, self._slot, edges.center, edges.neighbor,
                                 edges.r_ij)
         return edges
@@ -248,11 +258,11 @@ class NeighborList:
 
         Parameters
         ----------
-        edges : Edges, of the last call of ``edges``
+        edges : Edges, of the last call of ``edges``, or a whole copy of an earlier one since ``build``
         g_ij : (m, 3) float64, eV/Å: ∂E/∂r_ij
         f : (n_all, 3) float64, eV/Å, OUT (overwritten): a copy's row is what must be given back
         """
-        self.backend.assemble(g_ij, edges.first, self._reverse_first, self._reverse, self._slot, f)
+        self.backend.assemble(g_ij, edges.first, self._reverse_first, self._reverse, edges.slot, f)
 
     def virial(self, edges: Edges, g_ij: np.ndarray) -> np.ndarray:
         """(3, 3) float64, eV: W = -Σ r_ij ⊗ g_ij, the same for any number of threads."""

@@ -23,10 +23,9 @@ from rxmdnn import backend as backends
 from rxmdnn.backend import Backend
 from rxmdnn.deck import Deck, help_page
 from rxmdnn.domain import Domain
-from rxmdnn.ensembles import Barostat
+from rxmdnn.ensembles import Barostat, CellChange, Ensemble, StrainSchedule
 from rxmdnn.ensembles import make as make_ensemble
 from rxmdnn.errors import InputError
-from rxmdnn.forces import Forces
 from rxmdnn.io.checkpoint import write_checkpoint
 from rxmdnn.io.frame import FRAME_WRITERS, Frame
 from rxmdnn.io.h5md import H5MD
@@ -38,8 +37,13 @@ from rxmdnn.models.mixture import Mixture
 from rxmdnn.models.pair import LennardJones, Null
 from rxmdnn.neighbors import NeighborList
 from rxmdnn.parallel import on_root, together
-from rxmdnn.run_deck import RUN, ModelLine, Run, barostat_fault, read_run
+from rxmdnn.ring_polymer.ensemble import RingPolymer
+from rxmdnn.ring_polymer.output import BeadTrajectories, RingLog
+from rxmdnn.ring_polymer.setup import choose_ring, make_forces
+from rxmdnn.ring_polymer.setup import notes as ring_notes
+from rxmdnn.run_deck import RUN, ModelLine, Run, barostat_fault, cell_is_driven, read_run
 from rxmdnn.simulation import Schedule, Simulation, Thermo
+from rxmdnn.thermostat import MINIMIZE
 from rxmdnn.timers import Timers
 from rxmdnn.units import EV_PER_KCAL_MOL, FS_PER_PS, GPA_PER_EV_A3
 
@@ -132,9 +136,11 @@ def make_simulation(comm: MPI.Comm, run: Run, backend: Backend, potential: Poten
     schedule = Schedule(dt, begin + n_steps, deck["mdmode"].mode, ramp, deck["temperature"].vsfact,
                         deck["temperature"].sstep, deck["io_step"].pstep, deck["seed"].number, start=begin,
                         minimizer=deck["minimizer"].method, fmax=deck["minimizer"].fmax,
-                        tolerance=deck["CG_tol"].ftol * EV_PER_KCAL_MOL, pressures=target_pressures(deck))
-    simulation = Simulation(comm, backend, domain, Forces(domain, neighbors, potential, Timers()), atoms,
-                            mass, schedule, start.n_global, step=start.step, time_0=start.time - start.step * dt)
+                        tolerance=deck["CG_tol"].ftol * EV_PER_KCAL_MOL, pressures=target_pressures(deck),
+                        cell_shape=None if deck["minimizer"].cell == "fixed" else deck["minimizer"].cell)
+    forces = make_forces(deck, run.masses, domain, neighbors, potential, Timers())
+    simulation = Simulation(comm, backend, domain, forces, atoms, mass, schedule, start.n_global, step=start.step,
+                            time_0=start.time - start.step * dt)
     choose_ensemble(deck, simulation, start)
     at_rest = start.step == 0 and not comm.allreduce(bool(atoms.v.any()), MPI.LOR)
     if start.f is None and (at_rest or deck["random_velocity"].draw):
@@ -144,26 +150,43 @@ def make_simulation(comm: MPI.Comm, run: Run, backend: Backend, potential: Poten
 
 def target_pressures(deck: Deck) -> tuple[float, float]:
     """eV/Å^3, at the first and last step."""
-    ends = tuple(deck["pramp"]) if deck["pramp"].p0 is not None else (deck["barostat"].pressure or 0.0,) * 2
+    steady = deck["minimizer"].pressure if deck["mdmode"].mode == MINIMIZE else deck["barostat"].pressure or 0.0
+    ends = tuple(deck["pramp"]) if deck["pramp"].p0 is not None else (steady, steady)
     return ends[0] / GPA_PER_EV_A3, ends[1] / GPA_PER_EV_A3
 
 
 def ensemble_words(deck: Deck) -> list[str]:
     """What must be the same for an ensemble to go on from a checkpoint's state."""
     line, cell_line = deck["ensemble"], deck["barostat"]
-    return [line.kind] + ([cell_line.kind, cell_line.shape] if cell_line.kind else [])
+    ring = [deck["pimd"].beads, deck["pimd"].method] if has_ring(deck) else []
+    driven = [*deck["strain_ramp"], *deck["shear_ramp"]] if cell_is_driven(deck) else []
+    return [line.kind] + ([cell_line.kind, cell_line.shape] if cell_line.kind else []) + ring + driven
+
+
+def keeps_books(deck: Deck) -> bool:
+    """Is the conserved quantity not simply the total energy?"""
+    return deck["ensemble"].kind is not None or has_ring(deck) or cell_is_driven(deck)
+
+
+def has_ring(deck: Deck) -> bool:
+    return deck["pimd"].beads is not None
 
 
 def choose_ensemble(deck: Deck, simulation: Simulation, start: Start) -> None:
     """As the ensemble and barostat lines say; the same ensemble goes on from its state in the checkpoint."""
     line, cell_line = deck["ensemble"], deck["barostat"]
-    if line.kind is None:
-        return
-    barostat = None
+    barostat: Barostat | CellChange | None = None
+    if cell_is_driven(deck):
+        plan = simulation.schedule
+        stretch, shear = (np.array([*deck[name]]) for name in ("strain_ramp", "shear_ramp"))
+        barostat = StrainSchedule(simulation.motion(), stretch, shear, plan.start, plan.stop)
+        simulation.ensemble = Ensemble(simulation.motion(), 0.0, barostat)
     if cell_line.kind is not None:
         barostat = Barostat(cell_line.kind, cell_line.tau_p * FS_PER_PS, cell_line.shape,
                             cell_line.compressibility * GPA_PER_EV_A3)
-    simulation.ensemble = make_ensemble(simulation.motion(), line.kind, (line.tau or 0.0) * FS_PER_PS, barostat)
+    if line.kind is not None:
+        simulation.ensemble = make_ensemble(simulation.motion(), line.kind, (line.tau or 0.0) * FS_PER_PS, barostat)
+    simulation.ensemble = choose_ring(deck, simulation.ensemble, simulation.atoms)
     saved = start.state.get("ensemble")
     if saved and saved["words"] == ensemble_words(deck):
         simulation.ensemble.resume(saved)
@@ -192,7 +215,7 @@ class Outputs:
         if continued is None:
             on_root(self.comm, lambda: set_aside(folder, self.start.source))
         self.log = Log(self.comm, folder, deck["units"].energy, continued, AboveBar() if sys.stderr.isatty() else None,
-                       ensemble=deck["ensemble"].kind is not None)
+                       ensemble=keeps_books(deck))
         simulation.on_print = self.log.thermo
         kinds = [write for name, write in FRAME_WRITERS.items() if getattr(deck["io_type"], name)]
         trajectory = H5MD(self.comm, folder / "trajectory.h5", continued)
@@ -201,6 +224,13 @@ class Outputs:
             (deck["h5md"].nstep, lambda thermo: trajectory.write(self.frame(thermo))),
             (deck["checkpoint"].nstep or simulation.schedule.stop, self.checkpoint),
         ]
+        self.ring: RingLog | None = None
+        if isinstance(simulation.ensemble, RingPolymer):
+            self.ring = RingLog(self.comm, folder, simulation.ensemble, self.run.elements, self.log.write, continued)
+            simulation.writers[:0] = [(deck["io_step"].pstep, self.ring.write)]
+            if deck["pimd_dump"].nstep:
+                beads = BeadTrajectories(self.comm, folder, simulation.ensemble, continued)
+                simulation.writers[:0] = [(deck["pimd_dump"].nstep, lambda thermo: beads.write(self.frame(thermo)))]
 
     def frame(self, thermo: Thermo) -> Frame:
         s = self.simulation
@@ -217,7 +247,7 @@ class Outputs:
         """Write it, and rebuild the list next: the restarted run will, and both must go on with the same bits."""
         s, frame = self.simulation, self.frame(thermo)
         state: dict[str, Any] = {"begin": s.schedule.start, "grid": s.domain.grid.tolist()}
-        if self.run.deck["ensemble"].kind is not None:
+        if keeps_books(self.run.deck):
             state["ensemble"] = {"words": ensemble_words(self.run.deck), **s.ensemble.state()}
         write_rxff(self.comm, self.run.folder / "rxff.bin", s.atoms, s.cell, thermo.step, frame.grid)
         write_checkpoint(frame, self.run.folder, state, self.run.deck.echo())
@@ -238,7 +268,8 @@ class Outputs:
             f"model        : {', '.join(names)}  cutoff {s.forces.potential.cutoff.max():.3f} A, "
             f"skin {s.forces.neighbors.skin:.2f} A, {run.deck['precision'].network}",
             f"degrees of freedom: {s.kinetics.freedoms}; steps {s.step} to {s.schedule.stop}",
-            *(f"note         : {note}" for note in run.notes),
+            *(f"note         : {note}" for note in (
+                *run.notes, *ring_notes(run.deck, run.elements, run.masses, start.extra))),
             "deck         :", *("    " + line for line in run.deck.echo().splitlines()),
         )
 
@@ -250,8 +281,10 @@ class Outputs:
     def end(self) -> None:
         """The PERFORMANCE line: rates, and where the time went (mean over ranks; least and most)."""
         s = self.simulation
+        if self.ring:
+            self.ring.averages(s.schedule.start)
         n_steps, seconds = s.step - self._timed_from[0], perf_counter() - self._timed_from[1]
-        parts = ("network", "neighbors", "halo", "assembly", "integrate", "output")
+        parts = ("network", "neighbors", "halo", "assembly", "integrate", *(["ring"] if self.ring else []), "output")
         mine = np.array([s.forces.timers.seconds[part] for part in parts])
         shares = np.array(self.comm.allgather(100.0 * mine / max(seconds, 1e-9)))
         rate = n_steps / max(seconds, 1e-9)

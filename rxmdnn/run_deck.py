@@ -36,10 +36,26 @@ ENSEMBLES = {
 }
 BAROSTATS = {
     "scr": "stochastic cell rescaling (Bernetti, Bussi), with any thermostat",
-    "mtk": "Martyna-Tobias-Klein: deterministic, isotropic, with nose-hoover",
+    "mtk": "Martyna-Tobias-Klein: deterministic, with nose-hoover",
 }
 SHAPES = {"isotropic": "the volume", "semi": "the x-y plane and z", "axes": "x, y and z each for itself",
           "full": "lengths and angles"}
+
+RING_METHODS = {
+    "pimd": "quantum averages; the ensemble line is the centroids' (langevin: PILE-L, svr: PILE-G)",
+    "rpmd": "ring-polymer dynamics, nothing thermostatted",
+    "trpmd": "thermostatted ring-polymer dynamics: the internal modes only",
+    "pacmd": "partially adiabatic centroid dynamics: internal modes thermostatted, all of one high frequency",
+}
+RING_INTEGRATORS = {
+    "bcocb": "Cayley map: no resonances, exact places in a harmonic well",
+    "baoab": "exact free ring, noise in the middle",
+    "obabo": "exact free ring, noise outside",
+}
+
+
+def _beads(n: int) -> str | None:
+    return None if n >= 1 else "must be at least 1, which is classical; 16 to 32 for hydrogen at room temperature"
 
 
 def _ensemble(kind: str) -> str | None:
@@ -53,6 +69,10 @@ def _tau(entry: Entry) -> str | None:
     if entry.kind == "nve":
         return None if entry.tau is None else "nve has no tau; leave it out"
     return None if entry.tau is not None else f"tau is missing; write for example 'ensemble {entry.kind} 0.1'"
+
+
+def _minimized(entry: Entry) -> str | None:
+    return "cg keeps the cell; use fire" if entry.method == "cg" and entry.cell != "fixed" else None
 
 
 def _mdmode(x: int) -> str | None:
@@ -104,6 +124,18 @@ RUN = (
             + "; ".join(f"{k}: {v}" for k, v in BAROSTATS.items())),
     Keyword("pramp", (Value("p0", "float", None, "GPa"), Value("p1", "float", None, "GPa")),
             "the barostat's pressure goes from p0 to p1 linearly over the run"),
+    Keyword("pimd", (Value("beads", "int", None, check=_beads),
+                     Value("method", tuple(RING_METHODS), "pimd", optional=True,
+                           help="; ".join(f"{k}: {v}" for k, v in RING_METHODS.items())),
+                     Value("friction", "float", None, check=positive, optional=True,
+                           help="lambda of the internal modes, 2 lambda omega_k; pimd and pacmd 1, trpmd 0.5")),
+            "path integrals: every atom a ring of so many beads at treq"),
+    Keyword("pimd_integrator", (Value("name", tuple(RING_INTEGRATORS), "bcocb"),),
+            "how a ring takes a step; " + "; ".join(f"{k}: {v}" for k, v in RING_INTEGRATORS.items())),
+    Keyword("pimd_dump", (Value("nstep", "int", 0, "steps", not_negative, help="0: never"),),
+            "interval of frames in <outDir>/bead_%d.h5, a trajectory for each bead"),
+    Keyword("pimd_contraction", (Value("beads", "int", (), check=positive),),
+            "beads that each model of a mixture is evaluated on, odd or all: fewer for what varies slowly", rest=1),
     Keyword("io_step", (Value("fstep", "int", 100, "steps", not_negative, help="0: never"),
                         Value("pstep", "int", 10, "steps", positive)),
             "interval of frames and of log lines", _logicals("fstep", "pstep")),
@@ -144,11 +176,20 @@ RUN = (
                             for a in "xyz"), "the start is stretched by 1 + e along its cell vectors a, b, c"),
     Keyword("shear", tuple(Value(f"d_{a}", "float", 0.0, "degrees") for a in ("alpha", "beta", "gamma")),
             "added to the angles of the start's cell"),
+    Keyword("strain_ramp", tuple(Value(f"e{a}", "float", 0.0, check=lambda x: None if x > -1 else "must be above -1")
+                                 for a in "xyz"),
+            "cell vectors a, b, c are stretched by 1 + e, linearly from the start of the run to its end"),
+    Keyword("shear_ramp", tuple(Value(f"d_{a}", "float", 0.0, "degrees") for a in ("alpha", "beta", "gamma")),
+            "the cell's angles change by so much, linearly from the start of the run to its end"),
     Keyword("json", (Value("file", "path", None),), "also write the PERFORMANCE figures to this file"),
     Keyword("CG_tol", (Value("ftol", "float", 1e-6, "kcal/mol per atom", positive),), "when mdmode 10 has converged"),
     Keyword("minimizer", (Value("method", ("cg", "fire"), "cg"),
                           Value("fmax", "float", 1e-3, "eV/Å", positive, optional=True,
-                                help="fire: ends when no force is larger")), "method of mdmode 10"),
+                                help="fire: ends when no force is larger, nor a virial per atom in eV"),
+                          Value("cell", ("fixed", *SHAPES), "fixed", optional=True,
+                                help="fire: what of the cell is minimized too; as of a barostat"),
+                          Value("pressure", "float", 0.0, "GPa", optional=True, help="fire: outside such a cell")),
+            "method of mdmode 10", check=_minimized),
     Keyword("verbose", (Value("on", "bool", False),), "say more in the log"),
     Keyword("efield", (Value("direction", "int", 1), Value("strength", "float", 0.0, "V/Å")), "electric field",
             check=_strength),
@@ -286,6 +327,7 @@ def read_run(argv: Sequence[str], n_ranks: int | None = None, default: str = "rx
             f"{' x '.join(map(str, grid))} = {wanted} ranks, but {n_ranks} {'is' if n_ranks == 1 else 'are'} running; "
             f"start with mpirun -np {wanted}, or write 'processors 0 0 0' to let rxmdnn choose"))
     faults += _ensemble_faults(deck)
+    faults += _ring_faults(deck, len(models))
     faults += _no_start(deck)
     if faults:
         raise InputError(*faults)
@@ -320,22 +362,62 @@ def _ensemble_faults(deck: Deck) -> list[str]:
         given = deck["tramp" if ramped else "temperature"]
         if min((given.t0, given.t1) if ramped else (given.treq,)) <= 0:
             faults.append(given.fault(f"an ensemble {line.kind} needs a temperature above zero"))
+    if cell_is_driven(deck) and mode == 10:
+        faults.append(deck["mdmode"].fault("a minimization does not follow strain_ramp or shear_ramp; use 'strain', or "
+                                           "another mdmode"))
     if cell_line.kind is not None:
         if line.kind in (None, "nve"):
             faults.append(cell_line.fault("needs a thermostat; write for example 'ensemble svr 0.1'"))
         elif cell_line.kind == "mtk" and line.kind != "nose-hoover":
             faults.append(cell_line.fault(f"mtk goes with 'ensemble nose-hoover', not {line.kind}; use scr"))
-        if cell_line.kind == "mtk" and cell_line.shape != "isotropic":
-            faults.append(cell_line.fault(f"mtk is isotropic; for the shape '{cell_line.shape}' use scr"))
+        if cell_is_driven(deck):
+            faults.append(cell_line.fault("strain_ramp and shear_ramp say how the cell changes; leave one of them out"))
     elif deck["pramp"].p0 is not None:
         faults.append(deck["pramp"].fault("needs a line 'barostat <kind> <pressure> <tau_p>'"))
     return faults
 
 
+def _ring_faults(deck: Deck, n_models: int) -> list[str]:
+    """Faults between the pimd lines and others."""
+    line, of_centroid, contraction = deck["pimd"], deck["ensemble"], deck["pimd_contraction"]
+    if line.beads is None:
+        asked = {"pimd_integrator": deck["pimd_integrator"].name != "bcocb", "pimd_dump": deck["pimd_dump"].nstep > 0,
+                 "pimd_contraction": bool(contraction.beads)}
+        return [deck[name].fault("needs a line 'pimd <beads> <method>'") for name, given in asked.items() if given]
+    faults = []
+    if deck["mdmode"].mode != 1:
+        faults.append(line.fault(f"goes with mdmode 1, not {deck['mdmode'].mode}"))
+    if deck["temperature"].treq <= 0:
+        faults.append(deck["temperature"].fault("treq must be above zero for a ring polymer"))
+    if deck["tramp"].t0 is not None:
+        faults.append(deck["tramp"].fault("the springs of a ring polymer belong to one temperature; leave this line "
+                                          "out and make a run at each temperature"))
+    if line.method == "pimd" and of_centroid.kind in (None, "nve"):
+        faults.append(line.fault("the centroids need a thermostat; write 'ensemble langevin 0.1' (PILE-L) or "
+                                 "'ensemble svr 0.1' (PILE-G), or use a method for dynamics: rpmd, trpmd, pacmd"))
+    if line.method != "pimd" and of_centroid.kind not in (None, "nve"):
+        faults.append(of_centroid.fault(f"{line.method} leaves the centroids alone; leave this line out, or use "
+                                        "'pimd <beads> pimd' for averages"))
+    if line.method == "rpmd" and line.friction is not None:
+        faults.append(line.fault("rpmd has no friction; leave it out, or use trpmd"))
+    if contraction.beads:
+        if len(contraction.beads) != n_models or n_models < 2:
+            faults.append(contraction.fault(f"{len(contraction.beads)} numbers of beads for {n_models} model(s); it "
+                                            "takes a mixture of at least two, and a number for each"))
+        faults += [contraction.fault(f"{p} beads: must be odd, or all {line.beads}") for p in contraction.beads
+                   if p > line.beads or (p % 2 == 0 and p != line.beads)]
+    return faults
+
+
+def cell_is_driven(deck: Deck) -> bool:
+    return any(deck["strain_ramp"]) or any(deck["shear_ramp"])
+
+
 def barostat_fault(deck: Deck, pbc: Iterable[bool]) -> str | None:
-    """What is wrong with a barostat in the start's cell, which repeats along ``pbc``."""
-    line = deck["barostat"]
-    if line.kind is None or all(pbc):
+    """What is wrong with a barostat, or a minimized cell, in the start's cell, which repeats along ``pbc``."""
+    minimized = deck["mdmode"].mode == 10 and deck["minimizer"].cell != "fixed"
+    line = deck["minimizer" if minimized else "barostat"]
+    if not (minimized or line.kind is not None) or all(pbc):
         return None
     axes = " and ".join(name for name, repeats in zip("abc", pbc) if not repeats)
     return line.fault(f"the start's cell does not repeat along {axes}: there is no pressure to keep; leave this line "

@@ -17,7 +17,7 @@ from rxmdnn.domain import Domain
 from rxmdnn.ensembles import Ensemble, Motion, Now
 from rxmdnn.forces import Forces
 from rxmdnn.kinetics import Kinetics
-from rxmdnn.minimize import MINIMIZERS
+from rxmdnn.minimize import ConjugateGradient, Fire
 from rxmdnn.parallel import AgreedError
 from rxmdnn.thermostat import MDMODES, MINIMIZE, Act
 from rxmdnn.units import GPA_PER_EV_A3
@@ -67,6 +67,7 @@ class Schedule:
     minimizer: str = "cg"  # of mdmode 10
     tolerance: float = 1e-6  # eV per atom, when cg has converged
     fmax: float = 1e-3  # eV/Å, when fire has
+    cell_shape: str | None = None  # what of the cell fire minimizes too
     pressures: tuple[float, float] = (0.0, 0.0)
 
     def target(self, step: int) -> float:
@@ -170,8 +171,9 @@ class Simulation:
 
     def _minimize(self) -> Iterable[int]:
         plan = self.schedule
-        tolerance = {"cg": plan.tolerance, "fire": plan.fmax}[plan.minimizer]
-        iterations = MINIMIZERS[plan.minimizer](self.domain, self.forces, self.atoms, tolerance)
+        parts = self.domain, self.forces, self.atoms
+        iterations = (ConjugateGradient(*parts, plan.tolerance) if plan.minimizer == "cg" else
+                      Fire(*parts, plan.fmax, plan.cell_shape, plan.pressures[0]))
         for step, done in enumerate(iterations, start=self.step):
             self.step, self.stopping = step, done or step >= plan.stop
             self._due(first=True)

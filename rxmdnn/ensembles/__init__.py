@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rxmdnn.ensembles.cell_change import CellChange
 from rxmdnn.ensembles.cell_rescaling import SHAPES, CellRescaling
 from rxmdnn.ensembles.ensemble import Ensemble, Motion, Now
 from rxmdnn.ensembles.langevin import Langevin
 from rxmdnn.ensembles.nose_hoover import MartynaTobiasKlein, NoseHoover
+from rxmdnn.ensembles.schedule import StrainSchedule
 from rxmdnn.ensembles.velocity_rescaling import VelocityRescaling
 
-__all__ = ["BAROSTATS", "ENSEMBLES", "SHAPES", "Barostat", "Ensemble", "Motion", "Now", "make"]
+__all__ = ["BAROSTATS", "ENSEMBLES", "SHAPES", "Barostat", "CellChange", "Ensemble", "Motion", "Now", "StrainSchedule",
+           "make"]
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,12 @@ ENSEMBLES: dict[str, type[Ensemble]] = {
 }
 BAROSTATS: dict[str, Callable[[type[Ensemble], Motion, float, Barostat], Ensemble]] = {
     "scr": lambda kind, motion, tau, b: kind(motion, tau, CellRescaling(motion, b.tau, b.compressibility, b.shape)),
-    "mtk": lambda kind, motion, tau, b: MartynaTobiasKlein(motion, tau, b.tau),
+    "mtk": lambda kind, motion, tau, b: MartynaTobiasKlein(motion, tau, b.tau, b.shape),
 }
 
 
-def make(motion: Motion, kind: str, tau: float, barostat: Barostat | None = None) -> Ensemble:
-    """The ensemble of an ``ensemble`` line and, if there is one, a ``barostat`` line. tau : fs."""
-    if barostat is None:
-        return ENSEMBLES[kind](motion, tau)
+def make(motion: Motion, kind: str, tau: float, barostat: Barostat | CellChange | None = None) -> Ensemble:
+    """The ensemble of an ``ensemble`` line and, if there is one, a ``barostat`` line or a schedule. tau : fs."""
+    if barostat is None or isinstance(barostat, CellChange):
+        return ENSEMBLES[kind](motion, tau, barostat)
     return BAROSTATS[barostat.kind](ENSEMBLES[kind], motion, tau, barostat)

@@ -13,12 +13,13 @@ measure. It samples exp(-(E + p_0 V)/k_B T) dV over volumes, uniformly over shap
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rxmdnn.atoms import Atoms
-from rxmdnn.cell import transform
+from rxmdnn.ensembles import cell_change
+from rxmdnn.ensembles.cell_change import CellChange
 from rxmdnn.parallel import AgreedError
 from rxmdnn.units import KB
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from rxmdnn.ensembles.ensemble import Motion, Now
 
 STREAM = 4
-LARGEST = 0.05  # strain of one step
 
 
 def _pair(e: np.ndarray) -> np.ndarray:
@@ -43,7 +43,7 @@ SHAPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-class CellRescaling:
+class CellRescaling(CellChange):
     """The barostat of any thermostatted ensemble.
 
     Parameters
@@ -53,20 +53,12 @@ class CellRescaling:
     compressibility : float, Å^3/eV
         β: with tau it sets the rate, not the result.
     shape : key of SHAPES
-
-    Attributes
-    ----------
-    virial : (3, 3) float64, eV, of the last forces; None before there are some
-    work : float, eV
-        What the changes of the cell have added to the atoms' energy so far.
     """
 
     def __init__(self, motion: Motion, tau: float, compressibility: float, shape: str) -> None:
-        self.motion, self.project = motion, SHAPES[shape]
+        super().__init__(motion)
+        self.project = SHAPES[shape]
         self.mobility = compressibility / (3.0 * tau)
-        self.virial: np.ndarray | None = None
-        self.work = 0.0
-        self._strain = np.zeros((3, 3))
 
     def act(self, atoms: Atoms, now: Now) -> None:
         """Strain the cell once, by the pressure of the last forces and of the present velocities."""
@@ -75,14 +67,10 @@ class CellRescaling:
         volume, rate = self.motion.volume, self.mobility * self.motion.dt
         excess = (motion + self.virial) / volume - now.pressure * np.eye(3)
         strain = self.project(rate * excess + np.sqrt(2.0 * KB * now.temperature * rate / volume) * self._noise(now))
-        if not np.abs(strain).max() < LARGEST:
+        if not np.abs(strain).max() < cell_change.LARGEST:
             raise AgreedError(f"barostat: the cell would change by {100 * np.abs(strain).max():.0f} % in one step; "
                               "use a longer tau_p, or minimize first (mdmode 10)")
-        grow, shrink = exponential(strain), exponential(-strain)
-        self.motion.deform(atoms, grow)
-        atoms.v = transform(atoms.v, shrink)
-        self.work += 0.5 * float(np.trace(shrink @ motion @ shrink - motion))
-        self._strain = strain
+        self.apply(atoms, exponential(strain), exponential(-strain), strain)
 
     def _noise(self, now: Now) -> np.ndarray:
         """(3, 3) symmetric: variance 1 on the diagonal, 1/2 beside it."""
@@ -90,18 +78,6 @@ class CellRescaling:
         g = np.zeros((3, 3))
         g[[1, 2, 0], [2, 0, 1]] = beside / np.sqrt(2.0)
         return g + g.T + np.diag(diagonal)
-
-    def account(self, virial: np.ndarray) -> None:
-        """After the forces: what the strain did to the potential energy, -ε : W, W the mean of before and after."""
-        assert self.virial is not None
-        self.work -= 0.5 * float((self._strain * (self.virial + virial)).sum())
-        self.virial = virial
-
-    def state(self) -> dict[str, Any]:
-        return {"work": self.work, "virial": self.virial}
-
-    def resume(self, state: dict[str, Any]) -> None:
-        self.work, self.virial = state["work"], state["virial"]
 
 
 def exponential(a: np.ndarray) -> np.ndarray:

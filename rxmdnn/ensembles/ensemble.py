@@ -13,7 +13,7 @@ import numpy as np
 
 from rxmdnn.atoms import Atoms
 from rxmdnn.cell import transform
-from rxmdnn.ensembles.cell_rescaling import CellRescaling
+from rxmdnn.ensembles.cell_change import CellChange
 from rxmdnn.forces import Forces
 from rxmdnn.integrate import drift, kick
 from rxmdnn.kinetics import Kinetics
@@ -68,7 +68,7 @@ class Ensemble:
     motion : Motion
     tau : float, fs
         The thermostat's time.
-    barostat : CellRescaling, optional
+    barostat : CellChange, optional
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Ensemble:
     keeps_momentum = True
     thermostatted = False
 
-    def __init__(self, motion: Motion, tau: float, barostat: CellRescaling | None = None) -> None:
+    def __init__(self, motion: Motion, tau: float, barostat: CellChange | None = None) -> None:
         self.motion, self.tau, self.barostat = motion, tau, barostat
         self.heat = 0.0
         self.fresh = True
@@ -89,8 +89,10 @@ class Ensemble:
         """Before the first step. A state that a run did not leave itself loses the momentum that no thermostat sees."""
         if self.fresh and self.thermostatted and self.keeps_momentum:
             self.motion.kinetics.zero_momentum(atoms)
-        if self.barostat is not None and self.barostat.virial is None:
-            self.barostat.virial = self.virial(atoms)
+        if self.barostat is not None:
+            self.barostat.begin()
+            if self.barostat.virial is None:
+                self.barostat.virial = self.virial(atoms)
 
     def virial(self, atoms: Atoms) -> np.ndarray:
         """(3, 3) eV, of the present positions; a run that goes on from a file computes forces for it."""

@@ -32,14 +32,17 @@ class Langevin(Ensemble):
         self.compute(atoms)
         self.motion.kick(atoms, 0.5 * dt)
 
-    def fluctuate(self, atoms: Atoms, now: Now) -> None:
-        """v -> c v + sqrt((1 - c^2) k_B T/m) z, c = exp(-γ dt): the Ornstein-Uhlenbeck process, exactly."""
+    def fluctuate(self, atoms: Atoms, now: Now, share: float = 1.0, stream: int = STREAM) -> None:
+        """v -> c v + sqrt((1 - c^2) k_B T/m) z, c = exp(-γ dt): the Ornstein-Uhlenbeck process, exactly.
+
+        share : of the step.
+        """
         kinetics, n = self.motion.kinetics, atoms.n_owned
         before = kinetics.energy(atoms)
         with self.motion.forces.timers("integrate"):
-            c = np.exp(-self.motion.dt / self.tau)
+            c = np.exp(-share * self.motion.dt / self.tau)
             width = np.sqrt((1.0 - c * c) * KB * now.temperature * ACCELERATION / kinetics.mass)
-            z = self.motion.normals(STREAM, now.step, atoms.gid[:n])
+            z = self.motion.normals(stream, now.step, atoms.gid[:n])
             z *= width[atoms.species[:n], None]
             atoms.v *= c
             atoms.v += z

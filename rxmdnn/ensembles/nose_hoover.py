@@ -1,4 +1,4 @@
-"""Nosé-Hoover chains, and the isotropic barostat built on them.
+"""Nosé-Hoover chains, and the barostat built on them.
 
 Martyna, Tuckerman, Tobias and Klein, Mol. Phys. 87, 1117 (1996); the chain's own steps by Suzuki's and Yoshida's
 weights.
@@ -11,11 +11,15 @@ from typing import Any
 import numpy as np
 
 from rxmdnn.atoms import Atoms
+from rxmdnn.cell import transform
+from rxmdnn.ensembles.cell_change import LARGEST
+from rxmdnn.ensembles.cell_rescaling import SHAPES, exponential
 from rxmdnn.ensembles.ensemble import Ensemble, Motion, Now
 from rxmdnn.parallel import AgreedError
 from rxmdnn.units import KB
 
 LENGTH = 3
+CELL_FREEDOMS = {"isotropic": 1, "semi": 2, "axes": 3, "full": 6}
 _W = 1.0 / (4.0 - 4.0 ** (1.0 / 3.0))
 WEIGHTS = (_W, _W, 1.0 - 4.0 * _W, _W, _W)  # of a fourth-order product of steps
 
@@ -99,32 +103,34 @@ class NoseHoover(Ensemble):
 
 
 class MartynaTobiasKlein(NoseHoover):
-    """Constant pressure: the volume has a mass and a chain of its own.
+    """Constant pressure: the cell has a mass and a chain of its own.
 
-    With ε = ln(V/V_0)/3 and f degrees of freedom: dx/dt = v + ε' x, dv/dt = F/m - (1 + 3/f) ε' v,
-    W ε'' = 3V (p - p_0) + (3/f) Σ m v^2, W = (f + 3) k_B T τ_p^2.
+    With h' = h γ, γ symmetric and of an allowed shape, and f degrees of freedom: dx/dt = v + x γ,
+    dv/dt = F/m - v (γ + tr γ/f), M dγ/dt = P[V (p - p_0) + (1/f) Σ m v^2 1], M = (f + 3) k_B T τ_p^2/3, with p the
+    pressure tensor and P the projection on the shape.
 
     Parameters
     ----------
     motion : Motion
     tau, tau_p : float, fs
+    shape : key of SHAPES
     """
 
-    def __init__(self, motion: Motion, tau: float, tau_p: float) -> None:
+    def __init__(self, motion: Motion, tau: float, tau_p: float, shape: str = "isotropic") -> None:
         super().__init__(motion, tau)
-        self.tau_p = tau_p
-        self.rate = 0.0  # ε', 1/fs
-        self.cell_chain = Chain(1, tau_p)
-        self.virial_trace = float("nan")  # eV, at the present positions
+        self.tau_p, self.project = tau_p, SHAPES[shape]
+        self.rate = np.zeros((3, 3))  # γ, 1/fs
+        self.cell_chain = Chain(CELL_FREEDOMS[shape], tau_p)
+        self.w = np.full((3, 3), np.nan)  # eV, the virial at the present positions
 
     def begin(self, atoms: Atoms) -> None:
         super().begin(atoms)
         if self.fresh:
-            self.virial_trace = float(np.trace(self.virial(atoms)))
+            self.w = self.virial(atoms)
 
     def _mass(self, now: Now) -> float:
-        """W, eV fs^2."""
-        return (self.chain.freedoms + 3) * KB * now.temperature * self.tau_p**2
+        """M, eV fs^2."""
+        return (self.chain.freedoms + 3) * KB * now.temperature * self.tau_p**2 / 3.0
 
     def step(self, atoms: Atoms, now: Now) -> None:
         self.half_bath(atoms, now)
@@ -132,44 +138,45 @@ class MartynaTobiasKlein(NoseHoover):
         self.kick(atoms)
         self.drift(atoms, now)
         self.motion.forces.compute(atoms)
-        self.virial_trace = float(np.trace(self.motion.forces.virial()))
+        self.w = self.motion.forces.virial()
         self.kick(atoms)
         self.push_cell(atoms, now)
         self.half_bath(atoms, now)
 
     def half_bath(self, atoms: Atoms, now: Now) -> None:
         super().half_bath(atoms, now)
-        self.rate *= self.cell_chain.half_step(self._mass(now) * self.rate**2, now.temperature, self.motion.dt)
+        twice = self._mass(now) * float((self.rate**2).sum())
+        self.rate *= self.cell_chain.half_step(twice, now.temperature, self.motion.dt)
 
     def push_cell(self, atoms: Atoms, now: Now) -> None:
-        twice = 2.0 * self.motion.kinetics.energy(atoms)
-        push = twice + self.virial_trace - 3.0 * self.motion.volume * now.pressure + 3.0 / self.chain.freedoms * twice
-        self.rate += 0.5 * self.motion.dt * push / self._mass(now)
+        motion = self.motion.kinetics.tensors(atoms).sum(axis=0)
+        even = float(np.trace(motion)) / self.chain.freedoms - self.motion.volume * now.pressure
+        self.rate += 0.5 * self.motion.dt / self._mass(now) * self.project(motion + self.w + even * np.eye(3))
 
     def kick(self, atoms: Atoms) -> None:
-        slow = np.exp(-0.25 * self.motion.dt * (1.0 + 3.0 / self.chain.freedoms) * self.rate)
-        atoms.v *= slow
+        slowing = self.rate + np.trace(self.rate) / self.chain.freedoms * np.eye(3)
+        slow = exponential(-0.25 * self.motion.dt * slowing)
+        atoms.v = transform(atoms.v, slow)
         self.motion.kick(atoms, 0.5 * self.motion.dt)
-        atoms.v *= slow
+        atoms.v = transform(atoms.v, slow)
 
     def drift(self, atoms: Atoms, now: Now) -> None:
         growth = self.rate * self.motion.dt
-        if not abs(growth) < 0.05:
-            raise AgreedError(f"barostat: the cell would change by {100 * growth:.0f} % in one step; use a longer "
-                              "tau_p, or minimize first (mdmode 10)")
+        if not np.abs(growth).max() < LARGEST:
+            raise AgreedError(f"barostat: the cell would change by {100 * np.abs(growth).max():.0f} % in one step; "
+                              "use a longer tau_p, or minimize first (mdmode 10)")
         self.motion.drift(atoms, 0.5 * self.motion.dt)
-        self.motion.deform(atoms, np.exp(growth) * np.eye(3))
+        self.motion.deform(atoms, exponential(growth))
         self.motion.drift(atoms, 0.5 * self.motion.dt)
 
     def conserved(self, total: float, now: Now) -> float:
-        cell = 0.5 * self._mass(now) * self.rate**2 + now.pressure * self.motion.volume
+        cell = 0.5 * self._mass(now) * float((self.rate**2).sum()) + now.pressure * self.motion.volume
         return super().conserved(total, now) + cell + self.cell_chain.energy(now.temperature)
 
     def state(self) -> dict[str, Any]:
-        return super().state() | {"rate": self.rate, "cell_chain": self.cell_chain.state(),
-                                  "virial_trace": self.virial_trace}
+        return super().state() | {"rate": self.rate, "cell_chain": self.cell_chain.state(), "virial": self.w}
 
     def resume(self, state: dict[str, Any]) -> None:
         super().resume(state)
-        self.rate, self.virial_trace = state["rate"], state["virial_trace"]
+        self.rate, self.w = state["rate"].copy(), state["virial"]
         self.cell_chain.resume(state["cell_chain"])

@@ -31,14 +31,15 @@ class Mixture:
         self.answers: list[tuple[np.ndarray, np.ndarray]] = []
 
     def compute(self, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        self.answers = [self._member(member, edges, species) for member in self.members]
+        self.answers = [self.of_member(member, edges, species) for member in self.members]
         e_i, g_ij = np.zeros(len(edges.first) - 1), np.zeros((len(edges.center), 3))
         for weight, (e, g) in zip(self.weights, self.answers, strict=True):
             e_i += weight * e
             g_ij += weight * g
         return e_i, g_ij
 
-    def _member(self, member: Potential, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def of_member(self, member: Potential, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """One member's answer to edges inside the mixture's cutoffs."""
         if np.array_equal(member.cutoff, self.cutoff):
             return member.compute(edges, species)
         r_c = member.cutoff[species[edges.center], species[edges.neighbor]]

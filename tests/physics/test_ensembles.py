@@ -8,15 +8,16 @@ from rxmdnn import backend as backends
 from rxmdnn import run_deck
 from rxmdnn.cell import Cell
 from rxmdnn.domain import Domain
-from rxmdnn.ensembles import BAROSTATS, ENSEMBLES, SHAPES, Barostat, Motion, Now, cell_rescaling, make
+from rxmdnn.ensembles import BAROSTATS, ENSEMBLES, SHAPES, Barostat, Motion, Now, StrainSchedule, cell_change, make
 from rxmdnn.forces import Forces
 from rxmdnn.integrate import velocity_verlet
 from rxmdnn.kinetics import Kinetics
+from rxmdnn.minimize import Fire
 from rxmdnn.models.pair import Null
 from rxmdnn.neighbors import NeighborList
 from rxmdnn.timers import Timers
 from rxmdnn.units import ACCELERATION, GPA_PER_EV_A3, KB
-from tests.systems import argon, engine, share, spread_atoms
+from tests.systems import TRICLINIC, argon, engine, share, spread_atoms
 
 SELF, BACKEND = MPI.COMM_SELF, backends.make("cpu")
 MASS = np.array([39.95])
@@ -91,7 +92,8 @@ def test_the_deck_names_what_there_is():
 
 @pytest.mark.parametrize(("kind", "barostat"), [
     ("nose-hoover", None), ("svr", None), ("langevin", None),
-    ("nose-hoover", Barostat("mtk", 500.0)), ("svr", Barostat("scr", 1000.0, "full", 100.0)),
+    ("nose-hoover", Barostat("mtk", 500.0)), ("nose-hoover", Barostat("mtk", 500.0, "axes")),
+    ("nose-hoover", Barostat("mtk", 500.0, "full")), ("svr", Barostat("scr", 1000.0, "full", 100.0)),
     ("langevin", Barostat("scr", 1000.0, "isotropic", 100.0)),
 ])
 def test_the_conserved_quantity_strays_as_dt_squared(kind, barostat):
@@ -165,7 +167,7 @@ def test_free_langevin_particles_diffuse():
     ("svr", "isotropic", 57), ("langevin", "isotropic", 60), ("svr", "full", 57)])
 def test_volume_of_an_ideal_gas_at_constant_pressure(kind, shape, freedoms, monkeypatch):
     """V is gamma-distributed, of shape f/3 + 1 and scale k_B T/p; the mean pressure is p."""
-    monkeypatch.setattr(cell_rescaling, "LARGEST", 0.5)  # so few atoms, so wild a cell
+    monkeypatch.setattr(cell_change, "LARGEST", 0.5)  # so few atoms, so wild a cell
     n, t, steps = 20, 100.0, 2000 if shape == "full" else 8000
     forces, kinetics, atoms = gas(n, 20.0, t)
     p = n * KB * t / 20.0**3
@@ -190,6 +192,69 @@ def test_targets_on_a_ramp_are_followed():
     assert np.mean(energy[300:]) == pytest.approx(225.0 - 0.5 * 4, abs=4 * 225 * np.sqrt(2 / 597 / 12))
 
 
+def test_a_schedule_of_strain_compresses_a_gas_adiabatically():
+    """Without forces v A^-T: along each axis the kinetic energy goes as the inverse square of the length."""
+    forces, kinetics, atoms = gas(50, 30.0, 100.0)
+    before = kinetics.tensors(atoms)[0]
+    stretch = np.array([-0.3, 0.2, 0.0])
+    motion = Motion(forces, kinetics, 5.0, 3)
+    ensemble = make(motion, "nve", 0.0, StrainSchedule(motion, stretch, np.zeros(3), 10, 60))
+    ensemble.begin(atoms)
+    start = kinetics.energy(atoms)
+    for step in range(10, 60):
+        ensemble.step(atoms, Now(step, 0.0))
+    np.testing.assert_allclose(kinetics.tensors(atoms)[0], before / np.outer(1 + stretch, 1 + stretch), rtol=1e-12)
+    np.testing.assert_allclose(forces.domain.cell.h, np.diag(30.0 * (1 + stretch)), atol=1e-12)
+    assert ensemble.conserved(kinetics.energy(atoms), Now(60, 0.0)) == pytest.approx(start, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["nve", "svr"])
+def test_the_work_of_strain_and_shear_is_in_the_books(kind):
+    n, errors = 40, []
+    for dt in (8.0, 4.0, 2.0):
+        forces, kinetics, atoms = begin(engine(SELF, TRICLINIC, argon(cutoff=9.0)),
+                                        share(SELF, spread_atoms(TRICLINIC, n, 3.2), np.zeros(n, np.int32)), 40.0, 3)
+        steps, motion = int(480 / dt), Motion(forces, kinetics, dt, 7)
+        stretch, shear = np.array([0.03, 0.0, -0.02]), np.array([0.0, 4.0, -3.0])
+        ensemble = make(motion, kind, 200.0, StrainSchedule(motion, stretch, shear, 0, steps))
+        ensemble.begin(atoms)
+        conserved, total = [], []
+        for step in range(steps):
+            ensemble.step(atoms, Now(step, 40.0))
+            total.append(forces.energy() + kinetics.energy(atoms))
+            conserved.append(ensemble.conserved(total[-1], Now(step, 40.0)))
+        errors.append(np.std(conserved))
+    assert errors[0] < 0.02 * np.std(total)
+    assert 3.0 < errors[0] / errors[1] < 5.0 and 3.0 < errors[1] / errors[2] < 5.0
+    a, b = np.array(forces.domain.cell.parameters), np.array(TRICLINIC.parameters)
+    np.testing.assert_allclose(a, [*(b[:3] * (1 + stretch)), *(b[3:] + shear)], rtol=1e-10)
+
+
+@pytest.mark.parametrize("pressure", [0.0, 1.0])
+def test_fire_finds_the_cell_of_least_enthalpy(pressure):
+    """A strained and sheared crystal becomes cubic again, of the size that a search over sizes finds."""
+    p, wrong = pressure / GPA_PER_EV_A3, np.array([[1.03, 0.02, 0.0], [0.0, 0.98, 0.03], [0.0, 0.0, 1.01]])
+    # no shell of neighbors near the cutoff
+    forces, _, atoms = crystal(0.0, cells=3, a=5.4, cutoff=7.1)
+    atoms.x[: atoms.n_owned] = atoms.x[: atoms.n_owned] @ wrong
+    forces.domain.deform(wrong)
+    for done in Fire(forces.domain, forces, atoms, 1e-5, "full", p):
+        if done:
+            break
+    cell = forces.domain.cell
+    np.testing.assert_allclose(forces.virial(), p * cell.volume * np.eye(3), atol=1e-5 * atoms.n_owned)
+    np.testing.assert_allclose(cell.parameters[3:], 90.0, atol=0.01)
+
+    def enthalpy(a):
+        one, _, _ = crystal(0.0, cells=3, a=a, cutoff=7.1)
+        return one.energy() + p * (3 * a) ** 3
+
+    sizes = cell.volume ** (1 / 3) / 3 + np.array([-0.002, 0.0, 0.002])
+    e = [enthalpy(a) for a in sizes]
+    assert e[1] < min(e[0], e[2])
+    np.testing.assert_allclose(np.array(cell.parameters[:3]) / 3, sizes[1], atol=1e-3)
+
+
 @pytest.mark.validation
 @pytest.mark.parametrize("kind", ["nose-hoover", "svr", "langevin"])
 def test_kinetic_energy_of_a_crystal_is_canonical(kind):
@@ -208,6 +273,7 @@ def test_barostats_agree_on_the_volume_of_a_crystal_and_keep_the_pressure():
     found = []
     for kind, barostat in [("svr", Barostat("scr", 500.0, "isotropic", 80.0)), ("nose-hoover", Barostat("mtk", 500.0)),
                            ("langevin", Barostat("scr", 500.0, "isotropic", 80.0)),
+                           ("nose-hoover", Barostat("mtk", 500.0, "full")),
                            ("svr", Barostat("scr", 500.0, "full", 80.0))]:
         v, pressure = go(*crystal(t), kind, 200.0, t, 5.0, 16_000, barostat, p, every=4)[2:, 500:]
         assert pressure.mean() == pytest.approx(p, abs=4 * standard_error(pressure) + 2e-3 * p)

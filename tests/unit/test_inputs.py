@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mpi4py import MPI
 
@@ -11,7 +12,8 @@ from rxmdnn.io.log import read_energies
 from rxmdnn.run_deck import RUN
 
 INPUT = Path(__file__).parents[2] / "input"
-RUNS = sorted(INPUT.glob("**/rxmd.in"))
+RUNS = sorted(f for f in INPUT.glob("**/*.in") if check.kind_of(str(f)) == "rxmd.in")
+CLASSICAL = [f for f in RUNS if decks.read(f, RUN)["pimd"].beads is None]
 TRAINING = sorted(INPUT.glob("**/train*.in"))
 
 
@@ -26,7 +28,16 @@ def test_the_deck_is_sound(deck, capsys, tmp_path, monkeypatch):
     assert f"{deck}: a sound {'rxmd.in' if deck in RUNS else 'train.in'}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("deck", RUNS, ids=lambda f: str(f.relative_to(INPUT)))
+@pytest.mark.parametrize("deck", sorted(set(RUNS) - set(CLASSICAL)), ids=lambda f: str(f.relative_to(INPUT)))
+def test_the_deck_runs_rings_and_keeps_its_books(deck, tmp_path):
+    run.main(["--rxmdin", str(deck), "--outDir", str(tmp_path), "--ntime_step", "8", "--pstep", "1",
+              "--structure", str(INPUT / "ammonia/solid_I.cif"), "1", "1", "1"], MPI.COMM_SELF)
+    e = read_energies(tmp_path)
+    assert list(e["step"]) == list(range(9))
+    assert np.ptp(e["conserved_eV"]) < 0.04 * np.ptp(e["etotal_eV"])
+
+
+@pytest.mark.parametrize("deck", CLASSICAL, ids=lambda f: str(f.relative_to(INPUT)))
 def test_the_deck_runs_and_conserves_energy(deck, tmp_path):
     """The error of the total energy over a few steps is that of velocity Verlet: it falls as dt squared."""
     dt, errors = decks.read(deck, RUN)["time"].dt, []

@@ -1,0 +1,1 @@
+"""Path integrals: atoms as rings of beads."""

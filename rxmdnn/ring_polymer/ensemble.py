@@ -1,0 +1,158 @@
+"""Path-integral dynamics: the centroids move as any ensemble moves atoms, the internal modes beside them.
+
+Between two kicks centroids and internal modes do not see each other, so a step is the internal modes' first letters,
+a whole step of the centroids' ensemble (which has the forces computed), and the internal modes' last letters. With
+``ensemble langevin`` this is PILE-L, with ``svr`` PILE-G; without a thermostat of the centroid it is ring-polymer
+molecular dynamics (RPMD), thermostatted (TRPMD; Rossi, Ceriotti and Manolopoulos, J. Chem. Phys. 140, 234116 (2014)),
+or partially adiabatic centroid dynamics (PACMD; Hone, Rossky and Voth, J. Chem. Phys. 124, 154103 (2006)): there the
+internal modes all have the frequency Ω = P^(P/(P-1)) k_B T/ħ, by dynamic masses m (ω_k/Ω)^2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rxmdnn.atoms import Atoms
+from rxmdnn.ensembles import Ensemble, Now
+from rxmdnn.ensembles.langevin import Langevin
+from rxmdnn.ring_polymer.forces import F, U, V
+from rxmdnn.ring_polymer.modes import Modes
+from rxmdnn.ring_polymer.splitting import Splitting
+from rxmdnn.units import ACCELERATION, HBAR, KB
+
+DRAW, BEFORE, AFTER, CENTROID = 8, 9, 10, 11  # streams of random numbers
+
+
+@dataclass(frozen=True)
+class Method:
+    """friction : λ of the internal modes, by default; adiabatic : are they all of one frequency."""
+
+    friction: float
+    adiabatic: bool = False
+
+
+METHODS = {
+    "pimd": Method(1.0),
+    "rpmd": Method(0.0),
+    "trpmd": Method(0.5),
+    "pacmd": Method(1.0, adiabatic=True),
+}
+
+
+def split(modes: Modes, temperature: float, dt: float, method: str, friction: float | None = None,
+          integrator: str = "bcocb") -> Splitting:
+    """The step of the internal modes. friction : λ, if not the method's own."""
+    kind, p = METHODS[method], modes.beads
+    omega, inertia = modes.frequencies(temperature)[1:], None
+    if kind.adiabatic and p > 1:
+        one = p ** (p / (p - 1.0)) * KB * temperature / HBAR
+        omega, inertia = np.full(p - 1, one), (omega / one) ** 2
+    scale = kind.friction if friction is None else friction
+    return Splitting(integrator, omega, 2.0 * scale * omega, dt, inertia)
+
+
+class OutsideLangevin(Langevin):
+    """Langevin dynamics by OBABO."""
+
+    def step(self, atoms: Atoms, now: Now) -> None:
+        self.fluctuate(atoms, now, 0.5)
+        Ensemble.step(self, atoms, now)
+        self.fluctuate(atoms, now, 0.5, CENTROID)
+
+
+class RingPolymer(Ensemble):
+    """Atoms as rings of beads, their centroids in an ensemble.
+
+    Parameters
+    ----------
+    centroid : Ensemble, whose forces are RingForces of as many beads
+    modes : Modes
+    temperature : float, K, of the springs
+    method : key of METHODS
+    friction : float, optional: λ
+    integrator : key of INTEGRATORS
+
+    Attributes
+    ----------
+    spring (P - 1,) float64, 1/fs^2: ω_k^2 of the internal modes
+    """
+
+    def __init__(self, centroid: Ensemble, modes: Modes, temperature: float, method: str,
+                 friction: float | None = None, integrator: str = "bcocb") -> None:
+        if integrator == "obabo" and isinstance(centroid, Langevin):
+            centroid = OutsideLangevin(centroid.motion, centroid.tau, centroid.barostat)
+        self.keeps_momentum, self.thermostatted = centroid.keeps_momentum, centroid.thermostatted
+        super().__init__(centroid.motion, centroid.tau, None)
+        self.centroid, self.modes, self.temperature = centroid, modes, temperature
+        self.splitting = split(modes, temperature, self.motion.dt, method, friction, integrator)
+        self.spring = modes.frequencies(temperature)[1:] ** 2
+        self.atoms: Atoms | None = None
+
+    def begin(self, atoms: Atoms) -> None:
+        """A ring that is new, or of another number of beads, gets forces and thermal velocities of its modes."""
+        self.atoms, n_modes = atoms, self.modes.beads - 1
+        self.centroid.begin(atoms)
+        if F not in atoms.extra or atoms.extra[F].shape[1] != n_modes:
+            self.motion.forces.compute(atoms)
+        if V not in atoms.extra or atoms.extra[V].shape[1] != n_modes:
+            width = self._thermal(atoms, self.temperature) / np.sqrt(self.splitting.inertia)[:, None]
+            atoms.extra[V] = width * self._normals(atoms, DRAW, 0)
+
+    def step(self, atoms: Atoms, now: Now) -> None:
+        self._play(self.splitting.word.before, atoms, now, BEFORE)
+        self.centroid.step(atoms, now)
+        self._play(self.splitting.word.after, atoms, now, AFTER)
+
+    def _play(self, word: str, atoms: Atoms, now: Now, stream: int) -> None:
+        """Letters of the step for the internal modes; each has one O at most."""
+        kinetics, n = self.motion.kinetics, atoms.n_owned
+        with self.motion.forces.timers("ring"):
+            a = atoms.extra[F] * (ACCELERATION / kinetics.mass)[atoms.species[:n], None, None]
+            a /= self.splitting.inertia[:, None]
+            gain = self.splitting.play(word, atoms.extra[U], atoms.extra[V], a, self._thermal(atoms, now.temperature),
+                                       lambda _: self._normals(atoms, stream, now.step))
+            if "O" in word and self.splitting.noisy:
+                mine = 0.5 / ACCELERATION * float(kinetics.mass[atoms.species[:n]] @ gain)
+                self.heat += kinetics.comm.allreduce(mine)
+
+    def _thermal(self, atoms: Atoms, temperature: float) -> np.ndarray:
+        """(n_owned, 1, 1) sqrt(k_B T/m), Å/fs."""
+        width = np.sqrt(KB * temperature * ACCELERATION / self.motion.kinetics.mass)
+        return width[atoms.species[: atoms.n_owned], None, None]
+
+    def _normals(self, atoms: Atoms, stream: int, step: int) -> np.ndarray:
+        """(n_owned, P - 1, 3), of (seed, stream, step, gid, mode) alone."""
+        n, p = atoms.n_owned, self.modes.beads
+        counter = (atoms.gid[:n, None] * p + np.arange(1, p)).ravel()
+        return self.motion.normals(stream, step, counter).reshape(n, p - 1, 3)
+
+    # ------------------------------------------------------------------ energies
+    def mode_energies(self, atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
+        """(n_elements,) each, eV: kinetic energy of the internal modes, energy of the springs. All ranks call it."""
+        kinetics, n = self.motion.kinetics, atoms.n_owned
+        m = 0.5 * kinetics.mass[atoms.species[:n]] / ACCELERATION
+        both = [self.by_element(atoms, m * np.einsum("nkc,nkc,k->n", x, x, weight)) for x, weight in
+                ((atoms.extra[V], self.splitting.inertia), (atoms.extra[U], self.spring))]
+        return both[0], both[1]
+
+    def by_element(self, atoms: Atoms, of_atom: np.ndarray) -> np.ndarray:
+        """(n_elements,) sums over all atoms. of_atom : (n_owned,)."""
+        kinetics = self.motion.kinetics
+        mine = np.bincount(atoms.species[: atoms.n_owned], of_atom, minlength=len(kinetics.mass))
+        return kinetics.comm.allreduce(mine)
+
+    def conserved(self, total: float, now: Now) -> float:
+        assert self.atoms is not None
+        internal = sum(float(e.sum()) for e in self.mode_energies(self.atoms))
+        return self.centroid.conserved(total, now) + internal - self.heat
+
+    # ------------------------------------------------------------------ restart
+    def state(self) -> dict[str, Any]:
+        return {"heat": self.heat, "centroid": self.centroid.state()}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        self.heat, self.fresh = state["heat"], False
+        self.centroid.resume(state["centroid"])

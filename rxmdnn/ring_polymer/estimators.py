@@ -1,0 +1,86 @@
+"""Quantum averages from ring polymers: estimators of one moment, and what a series of them says with which error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from rxmdnn.ring_polymer.ensemble import RingPolymer
+from rxmdnn.ring_polymer.forces import F, U
+from rxmdnn.units import GPA_PER_EV_A3, KB
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Of one moment; energies in eV.
+
+    Attributes
+    ----------
+    potential : float, mean over beads
+    primitive (n_elements,)  3 N P/(2β) - Σ_k m ω_k^2 u_k^2/2: all atoms of each element
+    virial    (n_elements,)  3 N/(2β) - Σ_k u_k·f_k/2: centroid virial
+    gyration  (n_elements,)  Å, root of the mean of Σ_k u_k^2: radius of gyration
+    pressure  : float, GPA, N k_B T/V + tr W/(3 V), W the centroid virial
+    temperature : float, K, of the internal modes (nan for one bead)
+    """
+
+    potential: float
+    primitive: np.ndarray
+    virial: np.ndarray
+    gyration: np.ndarray
+    count: np.ndarray
+    pressure: float
+    temperature: float
+
+
+def estimate(ring: RingPolymer) -> Estimates:
+    """At the ring's last forces. All ranks call it."""
+    atoms, forces, kinetics = ring.atoms, ring.motion.forces, ring.motion.kinetics
+    assert atoms is not None
+    u, f, p = atoms.extra[U], atoms.extra[F], ring.modes.beads
+    count = ring.by_element(atoms, np.ones(atoms.n_owned))
+    kinetic, spring = ring.mode_energies(atoms)
+    pull = ring.by_element(atoms, np.einsum("nkc,nkc->n", u, f))
+    size = ring.by_element(atoms, np.einsum("nkc,nkc->n", u, u))
+    classical = 1.5 * count * KB * ring.temperature
+    volume = ring.motion.volume
+    pressure = (2.0 * classical.sum() + float(np.trace(forces.virial()))) / (3.0 * volume) * GPA_PER_EV_A3
+    inside = 3.0 * kinetics.n_global * (p - 1)
+    return Estimates(forces.energy(), p * classical - spring, classical - 0.5 * pull,
+                     np.sqrt(size / np.maximum(count, 1)), count, pressure,
+                     2.0 * float(kinetic.sum()) / (inside * KB) if inside else float("nan"))
+
+
+def heat_capacity(primitive: np.ndarray, virial: np.ndarray, n_atoms: int, temperature: float) -> float:
+    """C_V, eV/K, from series of both total energies (kinetic estimator plus potential), eV.
+
+    With E = <ε_v> and -∂ ln ρ/∂β = ε_p:  C_V = 3 N k_B/2 + (<ε_p ε_v> - <ε_p><ε_v>)/(k_B T^2).
+    """
+    covariance = float(np.mean((primitive - primitive.mean()) * (virial - virial.mean())))
+    return 1.5 * n_atoms * KB + covariance / (KB * temperature**2)
+
+
+FEWEST = 8  # blocks that an error is taken from
+
+
+def mean_and_error(x: np.ndarray) -> tuple[float, float]:
+    """Mean of a correlated series and its standard error, the largest over block lengths (Flyvbjerg and Petersen, J.
+    Chem. Phys. 91, 461 (1989)) with at least FEWEST blocks; nan where the series is shorter."""
+    mean, errors = float(np.mean(x)), [float("nan")]
+    while len(x) >= FEWEST:
+        errors.append(float(x.std(ddof=1)) / np.sqrt(len(x)))
+        x = x[: len(x) // 2 * 2].reshape(-1, 2).mean(axis=1)
+    return mean, float(np.nanmax(errors)) if len(errors) > 1 else errors[0]
+
+
+def jackknife(function: Callable[..., float], *series: np.ndarray) -> tuple[float, float]:
+    """A function of whole series, and its error from leaving out each of FEWEST blocks in turn."""
+    value, n = function(*series), len(series[0])
+    if n < 2 * FEWEST:
+        return value, float("nan")
+    ends = np.linspace(0, n, FEWEST + 1).astype(int)
+    without = [function(*(np.delete(s, slice(a, b)) for s in series)) for a, b in pairwise(ends)]
+    return value, float(np.sqrt((FEWEST - 1) * np.var(without)))

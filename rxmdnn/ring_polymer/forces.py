@@ -1,0 +1,184 @@
+"""Forces on ring polymers: every bead evaluated with one halo plan and one list, those of the centroids.
+
+``atoms.x``, ``v`` and ``f`` are the centroids'; the internal modes are rows of ``atoms.extra`` and travel with their
+atom, so that all beads of an atom are on one rank and no transform needs a message. The list is good for all beads as
+long as none is farther than skin/2 from where its centroid was when the list was built; each new list's skin has room
+for the spread of the beads at that moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from mpi4py import MPI
+
+from rxmdnn.atoms import Atoms, Edges
+from rxmdnn.domain import Domain
+from rxmdnn.forces import Forces
+from rxmdnn.models.interface import Potential
+from rxmdnn.models.mixture import Mixture
+from rxmdnn.neighbors import NeighborList
+from rxmdnn.parallel import AgreedError
+from rxmdnn.ring_polymer.modes import Modes, resized
+from rxmdnn.timers import Timers
+
+U, V, F = "ring_u", "ring_v", "ring_f"  # rows of Atoms.extra: (n_owned, P - 1, 3) of the internal modes
+ROOM = 1.2  # the skin has room for so many times the present spread
+STEP = 0.05  # Å: skins are multiples of it beyond the deck's
+TOGETHER = 12_000  # pairs of a list that are evaluated in one call, in whole beads
+
+
+@dataclass
+class _Part:
+    """One potential on its own, perhaps smoother, ring: its share of the energy, and the beads' places and forces."""
+
+    compute: Callable[[Edges, np.ndarray], tuple[np.ndarray, np.ndarray]]
+    weight: float
+    modes: Modes
+    q: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3)))  # (P, n_all, 3)
+    f: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3)))  # (P, n_all, 3)
+
+
+class RingForces(Forces):
+    """Forces of the centroids (``atoms.f``) and of the internal modes (``atoms.extra[F]``).
+
+    Parameters
+    ----------
+    domain, neighbors, potential, timers : as of Forces; timers also by the part ring
+    beads : int
+    widest : float, Å
+        A bead farther than this from its centroid means that the run has blown up.
+    contraction : one number of beads for each member of the Mixture ``potential``, optional
+        Ring-polymer contraction (Markland and Manolopoulos, J. Chem. Phys. 129, 024105 (2008)): a member is evaluated
+        on a ring of fewer beads, odd or all, made of the slowest modes.
+    """
+
+    def __init__(self, domain: Domain, neighbors: NeighborList, potential: Potential, timers: Timers, beads: int,
+                 widest: float, contraction: Sequence[int] = ()) -> None:
+        super().__init__(domain, neighbors, potential, timers)
+        self.beads, self.widest, self._skin = beads, widest, neighbors.skin
+        if contraction:
+            assert isinstance(potential, Mixture)
+            self.parts = [_Part(partial(potential.of_member, member), weight, Modes(p))
+                          for member, weight, p in zip(potential.members, potential.weights, contraction, strict=True)]
+        else:
+            self.parts = [_Part(potential.compute, 1.0, Modes(beads))]
+        self._energy = 0.0
+        self._virial = np.zeros((3, 3))
+
+    def compute(self, atoms: Atoms) -> None:
+        """Fill ``atoms.f`` and ``atoms.extra[F]``, owned rows. After a rebuild the rows are in a new order."""
+        u = atoms.extra.get(U)
+        if u is None or u.shape[1] != self.beads - 1:
+            atoms.extra[U] = resized(np.zeros((atoms.n_owned, 0, 3)) if u is None else u, self.beads)
+        self._place(atoms)
+        if self.refresh(atoms, [q for part in self.parts for q in part.q]):
+            self._place(atoms)
+        n, k = atoms.n_owned, self.beads
+        with self.timers("halo"):
+            self.domain.copy(atoms.x)
+            for part in self.parts:
+                for q in part.q:
+                    self.domain.copy(q)
+        self._energy, self._virial, self.edges = 0.0, np.zeros((3, 3)), 0
+        atoms.f, atoms.extra[F] = np.zeros((atoms.n_all, 3)), np.zeros((n, k - 1, 3))
+        for part in self.parts:
+            self._evaluate(part, atoms)
+            with self.timers("halo"):
+                for f in part.f:
+                    self.domain.give_back(f)
+            with self.timers("ring"):
+                on_modes = np.matmul(part.weight * part.modes.to_modes, part.f[:, :n].transpose(1, 0, 2))
+                atoms.f[:n] += on_modes[:, 0]
+                atoms.extra[F][:, : part.modes.beads - 1] += on_modes[:, 1:]
+        with self.timers("ring"):
+            off_center = np.einsum("nka,nkb->ab", atoms.extra[U], atoms.extra[F])
+            self._virial -= 0.5 * (off_center + off_center.T)
+
+    def _place(self, atoms: Atoms) -> None:
+        """The owned atoms' beads; room for the copies."""
+        n = atoms.n_owned
+        with self.timers("ring"):
+            for part in self.parts:
+                p = part.modes.beads
+                if part.q.shape[:2] != (p, atoms.n_all):
+                    part.q, part.f = np.empty((p, atoms.n_all, 3)), np.empty((p, atoms.n_all, 3))
+                around = np.matmul(part.modes.to_beads[:, 1:], atoms.extra[U][:, : p - 1])
+                np.add(atoms.x[:n], around.transpose(1, 0, 2), out=part.q[:, :n])
+
+    def prepare(self, atoms: Atoms) -> None:
+        """Give the coming list a skin with room for the beads: a function of the present places alone."""
+        n = atoms.n_owned
+        widest = max(float(((part.q[:, :n] - atoms.x[:n]) ** 2).sum(axis=-1).max(initial=0.0)) for part in self.parts)
+        widest = float(np.sqrt(self.domain.comm.allreduce(widest, MPI.MAX)))
+        if not widest < self.widest:
+            raise AgreedError(f"pimd: a bead is {widest:.1f} Å from its centroid, where free particles of this "
+                              f"temperature stay within {self.widest:.1f}: the run has blown up; restart from the last "
+                              "checkpoint with a smaller 'time' dt")
+        self.neighbors.set_skin(self._skin + STEP * np.ceil(2.0 * ROOM * widest / STEP))
+        if self.neighbors.reach != self.domain.reach:
+            self.domain.set_reach(self.neighbors.reach)
+
+    def _evaluate(self, part: _Part, atoms: Atoms) -> None:
+        """Fill ``part.f`` before the copies' rows are given back; add to energy and virial."""
+        p, timers = part.modes.beads, self.timers
+        share = part.weight / p
+        group = max(1, min(p, TOGETHER // max(self.neighbors.n_pairs, 1)))
+        for start in range(0, p, group):
+            mine = range(start, min(start + group, p))
+            with timers("neighbors"):
+                several = [_kept(self.neighbors.edges(part.q[j], atoms.species), len(mine) > 1) for j in mine]
+                edges, species = _joined(several, atoms)
+            with timers("network"):
+                e_i, g_ij = part.compute(edges, species)
+            with timers("assembly"):
+                at = 0
+                for j, one in zip(mine, several, strict=True):
+                    self.neighbors.assemble(one, g_ij[at : at + len(one.center)], part.f[j])
+                    at += len(one.center)
+                self._energy += share * float(e_i.sum())
+                self._virial += share * self.neighbors.virial(edges, g_ij)
+            self.edges += len(edges.center)
+        # a committee's spread is told at the last bead: one bead is as good a sample as another
+        self._last = several[-1], e_i[len(e_i) - atoms.n_owned :], g_ij[len(g_ij) - len(several[-1].center) :]
+
+    def energy(self) -> float:
+        """Mean potential energy of the beads, eV, at the last ``compute``. All ranks call it."""
+        return self.domain.comm.allreduce(self._energy)
+
+    def virial(self) -> np.ndarray:
+        """(3, 3) eV: of a strain of cell and centroids that leaves the rings their shape. All ranks call it.
+
+        W = (1/P) Σ_j W_j - Σ u_k ⊗ f_k: with the kinetic energy of the centroids it gives the centroid-virial pressure.
+        """
+        return self.domain.comm.allreduce(self._virial)
+
+    def spread(self, atoms: Atoms) -> tuple[float, float] | None:
+        """As of Forces, at the last bead; None where the members have rings of their own."""
+        if len(self.parts) > 1 or not isinstance(self.potential, Mixture) or self._last is None:
+            return None
+        n, m = len(self._last[1]), len(self._last[2])
+        self.potential.answers = [(e[len(e) - n :], g[len(g) - m :]) for e, g in self.potential.answers]
+        return super().spread(atoms)
+
+
+def _kept(edges: Edges, copy: bool) -> Edges:
+    if not copy or edges.slot is None:
+        return edges
+    return Edges(edges.center.copy(), edges.neighbor.copy(), edges.r_ij.copy(), edges.first.copy(), edges.slot.copy())
+
+
+def _joined(several: list[Edges], atoms: Atoms) -> tuple[Edges, np.ndarray]:
+    """The edges of several beads as those of one larger system: its centers first, then the rows neighbors point to."""
+    if len(several) == 1:
+        return several[0], atoms.species
+    n, beads = atoms.n_owned, len(several)
+    ends = np.cumsum([0, *(len(e.center) for e in several)])
+    first = np.concatenate([[0], *(e.first[1:] + at for e, at in zip(several, ends[:-1], strict=True))])
+    center = np.concatenate([e.center + np.int32(b * n) for b, e in enumerate(several)])
+    neighbor = np.concatenate([e.neighbor for e in several]) + np.int32(beads * n)
+    species = np.concatenate([np.tile(atoms.species[:n], beads), atoms.species])
+    return Edges(center, neighbor, np.concatenate([e.r_ij for e in several]), first), species

@@ -1,0 +1,61 @@
+"""Normal modes of a free ring polymer of P beads.
+
+They are scaled so that u_0 is the centroid and every mode is a particle of the real mass at the real temperature:
+q_j = Σ_k sqrt(P) C_kj u_k with C orthonormal. Then H = Σ_k [m v_k²/2 + m ω_k² u_k²/2] + (1/P) Σ_j V(q_j) is the
+per-bead Hamiltonian divided by P, and the force on a mode is the same transform of the beads' forces as u_k is of their
+places.
+
+Modes are ordered by how often they turn on the way around the ring: centroid, cosine and sine of one turn, of two, ...
+and last, where P is even, the one that alternates. u_k hardly depends on P, so a ring gets more beads by new modes at
+the end, and a smoother one of fewer beads by leaving modes off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rxmdnn.units import HBAR, KB
+
+
+@dataclass(frozen=True)
+class Modes:
+    """The transforms of a ring of ``beads`` beads.
+
+    Attributes
+    ----------
+    turns    (P,)   int64    of each mode on the way around
+    to_beads (P, P) float64  q = to_beads @ u, for places and velocities
+    to_modes (P, P) float64  u = to_modes @ q, for places, velocities and forces
+    """
+
+    beads: int
+    turns: np.ndarray = field(init=False)
+    to_beads: np.ndarray = field(init=False)
+    to_modes: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        p = self.beads
+        k, j = np.arange(p), np.arange(p)
+        turns = (k + 1) // 2
+        angle = 2.0 * np.pi * ((turns[:, None] * j) % p) / p
+        c = np.sqrt(2.0) * np.where(k[:, None] % 2 == 1, np.cos(angle), np.sin(angle))
+        c[0] = 1.0
+        if p % 2 == 0:
+            c[-1] = 1.0 - 2.0 * (j % 2)
+        object.__setattr__(self, "turns", turns)
+        object.__setattr__(self, "to_beads", np.ascontiguousarray(c.T))
+        object.__setattr__(self, "to_modes", c / p)
+
+    def frequencies(self, temperature: float) -> np.ndarray:
+        """(P,) ω_k = 2 ω_P sin(π turns/P), 1/fs, with ω_P = P k_B T/ħ."""
+        return 2.0 * self.beads * KB * temperature / HBAR * np.sin(np.pi * self.turns / self.beads)
+
+
+def resized(u: np.ndarray, beads: int) -> np.ndarray:
+    """(n, K, 3) internal modes of one ring -> (n, beads - 1, 3) of another: slow pairs stay, what is new is zero."""
+    kept = 2 * min(u.shape[1] // 2, (beads - 1) // 2)
+    new = np.zeros((len(u), beads - 1, 3))
+    new[:, :kept] = u[:, :kept]
+    return new

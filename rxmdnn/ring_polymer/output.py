@@ -1,0 +1,123 @@
+"""What a run of ring polymers writes besides: ring_polymer.csv, its averages at the end, and a trajectory a bead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from rxmdnn.atoms import Atoms
+from rxmdnn.io.frame import Frame
+from rxmdnn.io.h5md import H5MD
+from rxmdnn.io.ordered import writable
+from rxmdnn.ring_polymer.ensemble import RingPolymer
+from rxmdnn.ring_polymer.estimators import estimate, heat_capacity, jackknife, mean_and_error
+from rxmdnn.ring_polymer.forces import F, U, V
+from rxmdnn.units import KB
+
+NAME = "ring_polymer.csv"
+SETTLING = 0.2  # of the rows are left out of the averages
+UNITS = {"kinetic_virial_eV": "eV", "kinetic_primitive_eV": "eV", "potential_eV": "eV", "pressure_GPa": "GPa",
+         "ring_temperature_K": "K"}
+
+
+class RingLog:
+    """Estimators of every log line, in <folder>/ring_polymer.csv; rank 0 writes, every rank calls.
+
+    Parameters
+    ----------
+    comm, folder
+    ring : RingPolymer
+    elements : tuple of str
+    write : takes lines of text, for the log
+    restart : the step a run goes on from: later rows are dropped; None: the file is made anew
+    """
+
+    def __init__(self, comm: MPI.Comm, folder: Path, ring: RingPolymer, elements: tuple[str, ...],
+                 write: Callable[..., None], restart: int | None) -> None:
+        self.comm, self.path, self.ring, self.elements, self.tell = comm, folder / NAME, ring, elements, write
+        self.columns = ("step", "time_fs", *UNITS, *(f"{name}_{e}_{unit}" for e in elements for name, unit in (
+            ("kinetic_virial", "eV_per_atom"), ("kinetic_primitive", "eV_per_atom"), ("gyration", "A"))))
+
+        def begin() -> None:
+            kept = []
+            if restart is not None and self.path.exists():
+                head, *lines = self.path.read_text(encoding="utf-8").splitlines() or [""]
+                if head == ",".join(self.columns):
+                    kept = [line for line in lines if line.count(",") == head.count(",")
+                            and int(line.split(",")[0]) <= restart]
+            self.path.write_text("\n".join([",".join(self.columns), *kept]) + "\n", encoding="utf-8")
+
+        self._on_root(begin)
+
+    def _on_root(self, act: Callable[[], Any]) -> None:
+        with writable(self.comm, self.path):
+            if self.comm.rank == 0:
+                act()
+
+    def write(self, thermo: Any) -> None:
+        """A row, and a line of the log. thermo : with step and time (fs)."""
+        e = estimate(self.ring)
+        count = np.maximum(e.count, 1)
+        row = [thermo.time, float(e.virial.sum()), float(e.primitive.sum()), e.potential, e.pressure, e.temperature]
+        for k in range(len(self.elements)):
+            row += [e.virial[k] / count[k], e.primitive[k] / count[k], e.gyration[k]]
+
+        def add() -> None:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(",".join([str(thermo.step), *(f"{x:.17g}" for x in row)]) + "\n")
+
+        self._on_root(add)
+        sizes = " ".join(f"{x:.4f} {name}" for name, x in zip(self.elements, e.gyration, strict=True))
+        self.tell(f"ring polymer: kinetic(eV): {row[1]:16.6f} virial {row[2]:16.6f} primitive  potential(eV): "
+                  f"{e.potential:18.6f}  gyration(A): {sizes}")
+
+    def averages(self, first: int) -> None:
+        """Means with errors over the rows from step ``first`` on, without the settling ones: to the log."""
+        lines: list[str] = []
+        self._on_root(lambda: lines.extend(self._averages(first)))
+        self.tell(*(self.comm.bcast(lines)), "ring polymer: the last list's skin, with room for the beads: "
+                  f"{self.ring.motion.forces.neighbors.skin:.2f} A")
+
+    def _averages(self, first: int) -> list[str]:
+        table = np.loadtxt(self.path, delimiter=",", skiprows=1, ndmin=2)
+        table = table[table[:, 0] >= first]
+        table = table[int(SETTLING * len(table)) :]
+        if not len(table):
+            return []
+        series = dict(zip(self.columns, table.T))
+        lines = [f"ring polymer: averages of {len(table)} rows, steps {table[0, 0]:.0f} to {table[-1, 0]:.0f} "
+                 f"(the first {100 * SETTLING:.0f} % left out), errors from blocks:"]
+        for name, x in series.items():
+            if name not in ("step", "time_fs") and np.isfinite(x).all():
+                mean, error = mean_and_error(x)
+                lines.append(f"    {name:<40s} {mean:16.8g} +- {error:.2g}")
+        n, t = self.ring.motion.kinetics.n_global, self.ring.temperature
+        energies = [series[k] + series["potential_eV"] for k in ("kinetic_primitive_eV", "kinetic_virial_eV")]
+        if self.ring.centroid.barostat is None and self.ring.centroid.thermostatted:
+            value, error = jackknife(lambda a, b: heat_capacity(a, b, n, t) / (n * KB), *energies)
+            lines.append(f"    {'heat_capacity_k_B_per_atom':<40s} {value:16.8g} +- {error:.2g}")
+        return lines
+
+
+class BeadTrajectories:
+    """<folder>/bead_%d.h5, an H5MD file a bead; forces are the bead's, velocities of what PACMD moves are not real."""
+
+    def __init__(self, comm: MPI.Comm, folder: Path, ring: RingPolymer, restart: int | None) -> None:
+        p = ring.modes.beads
+        self.ring = ring
+        self.files = [H5MD(comm, folder / f"bead_{j:0{len(str(p - 1))}d}.h5", restart) for j in range(p)]
+
+    def write(self, frame: Frame) -> None:
+        """frame : of the centroids."""
+        centroid = frame.atoms
+        n = centroid.n_owned
+        around = [np.matmul(self.ring.modes.to_beads[:, 1:], centroid.extra[name]) for name in (U, V, F)]
+        for j, file in enumerate(self.files):
+            x, v, f = (a[:n] + b[:, j] for a, b in zip((centroid.x, centroid.v, centroid.f), around, strict=True))
+            bead = Atoms.of(centroid.gid[:n], centroid.species[:n], x, v, centroid.image, f)
+            file.write(replace(frame, atoms=bead))

@@ -1,0 +1,71 @@
+"""From the deck's pimd lines to the parts of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from rxmdnn.atoms import Atoms
+from rxmdnn.deck import Deck
+from rxmdnn.domain import Domain
+from rxmdnn.ensembles import Ensemble
+from rxmdnn.forces import Forces
+from rxmdnn.models.interface import Potential
+from rxmdnn.neighbors import NeighborList
+from rxmdnn.ring_polymer.ensemble import RingPolymer
+from rxmdnn.ring_polymer.forces import F, RingForces, U, V
+from rxmdnn.ring_polymer.modes import Modes
+from rxmdnn.timers import Timers
+from rxmdnn.units import ACCELERATION, HBAR, KB
+
+BOND = 50.0  # eV/Å^2: as stiff as bonds of hydrogen are
+PER_CM = 1.0 / (2.0 * np.pi * 2.99792458e-5)  # cm^-1 of one radian per fs
+FAR = 8.0  # standard deviations of a free particle's beads
+
+
+def make_forces(deck: Deck, masses: Sequence[float], domain: Domain, neighbors: NeighborList, potential: Potential,
+                timers: Timers) -> Forces:
+    """Forces on atoms, or on rings where the deck has a pimd line."""
+    if deck["pimd"].beads is None:
+        return Forces(domain, neighbors, potential, timers)
+    # <|q - centroid|^2> of a free particle is ħ^2/(4 m k_B T)
+    free = np.sqrt(HBAR**2 * ACCELERATION / (4.0 * min(masses) * KB * deck["temperature"].treq))
+    return RingForces(domain, neighbors, potential, timers, deck["pimd"].beads, 1.0 + FAR * float(free),
+                      deck["pimd_contraction"].beads)
+
+
+def choose_ring(deck: Deck, centroid: Ensemble, atoms: Atoms) -> Ensemble:
+    """The ensemble of a run: its centroids' and a ring around them, or atoms as they are."""
+    line = deck["pimd"]
+    if line.beads is None:
+        for name in (U, V, F):
+            atoms.extra.pop(name, None)
+        return centroid
+    return RingPolymer(centroid, Modes(line.beads), deck["temperature"].treq, line.method, line.friction,
+                       deck["pimd_integrator"].name)
+
+
+def notes(deck: Deck, elements: Sequence[str], masses: Sequence[float], start: Mapping[str, np.ndarray]) -> list[str]:
+    """What a user should know about the chosen beads and time step. start : further rows of the start's atoms."""
+    line, dt, t = deck["pimd"], deck["time"].dt, deck["temperature"].treq
+    if line.beads is None:
+        return []
+    found = [line.fault("KE, T and Etotal of the log are of the centroids; quantum averages are in ring_polymer.csv")]
+    if line.method != "pimd" and not (V in start and start[V].shape[1] == line.beads - 1):
+        found.append(line.fault(f"the start has no rings of {line.beads} beads: those that are missing begin at their "
+                                f"centroids, and {line.method} is then far from equilibrium; sample with "
+                                f"'pimd {line.beads} pimd', then go on from its checkpoint"))
+    k = int(np.argmin(masses))
+    bond = float(np.sqrt(BOND * ACCELERATION / masses[k]))
+    if bond * dt > 1.0:
+        found.append(deck["time"].fault(f"dt = {dt:g} fs is long for bonds of {elements[k]}, up to some "
+                                        f"{bond * PER_CM:.0f} cm^-1; up to {0.6 / bond:.2g} fs is safe, above "
+                                        f"{2.0 / bond:.2g} they are unstable"))
+    fastest = float(Modes(line.beads).frequencies(t).max())
+    if deck["pimd_integrator"].name != "bcocb" and fastest * dt > 0.9 * np.pi:
+        found.append(deck["pimd_integrator"].fault(
+            f"the fastest mode of {line.beads} beads at {t:g} K ({fastest * PER_CM:.0f} cm^-1) turns by "
+            f"{fastest * dt / np.pi:.2f} of half a circle in a step: near 1 it is unstable; use dt below "
+            f"{0.9 * np.pi / fastest:.2g} fs, or bcocb"))
+    return found

@@ -1,0 +1,137 @@
+"""Ring polymers over ranks: the same run on any grid, restarts to the same bits, one bead is a classical atom."""
+
+import MDAnalysis
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from rxmdnn.errors import InputError
+from rxmdnn.io.checkpoint import read_checkpoint
+from rxmdnn.io.log import read_energies
+from rxmdnn.ring_polymer.forces import F, U, V
+from rxmdnn.ring_polymer.modes import Modes
+from rxmdnn.simulation import Simulation
+from tests.parallel.test_ensembles_parallel import folder, go
+
+__all__ = ["folder"]  # a fixture
+
+COMM = MPI.COMM_WORLD
+LINES = {
+    "sampled": "pimd 4\nensemble svr 0.1\nbarostat scr 0.1 0.5 full 1.0\npimd_dump 20",
+    "dynamics": "pimd 3 trpmd 0.5",
+    "outside": "pimd 2\nensemble langevin 0.1\npimd_integrator obabo",
+}
+
+
+def table(out):
+    names = (out / "ring_polymer.csv").read_text().splitlines()[0].split(",")
+    return dict(zip(names, np.loadtxt(out / "ring_polymer.csv", delimiter=",", skiprows=1).T))
+
+
+def state(out):
+    return read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5")
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_killed_run_goes_on_to_the_same_bits(folder, name, monkeypatch):
+    whole = go(folder, "whole", LINES[name])
+    due = Simulation._due
+
+    def die(self, first=False):
+        due(self, first)
+        if self.step == 47:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Simulation, "_due", die)
+        with pytest.raises(KeyboardInterrupt):
+            go(folder, "killed", LINES[name])
+    killed = go(folder, "killed", LINES[name])
+    a, b = state(whole), state(killed)
+    assert a.step == b.step == 60
+    for field in ("gid", "x", "v", "f", "image"):
+        assert getattr(a, field).tobytes() == getattr(b, field).tobytes(), field
+    for field in (U, V, F):
+        assert a.extra[field].tobytes() == b.extra[field].tobytes(), field
+    assert repr(a.state) == repr(b.state)
+    rows, again = table(whole), table(killed)
+    for column in rows:
+        np.testing.assert_array_equal(rows[column], again[column], err_msg=column)
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_run_is_the_same_on_any_grid_and_keeps_its_books(folder, name):
+    e, rows = read_energies(go(folder, "ranks", LINES[name])), table(folder / "ranks")
+    if COMM.rank == 0:
+        go(folder, "alone", LINES[name], 60, MPI.COMM_SELF)
+    COMM.Barrier()
+    alone, other = read_energies(folder / "alone"), table(folder / "alone")
+    for column in ("etotal_eV", "temperature_K", "pressure_GPa", "stress_xy_GPa", "volume_A3", "conserved_eV"):
+        np.testing.assert_allclose(e[column], alone[column], rtol=1e-8, atol=1e-10, err_msg=column)
+    for column in rows:
+        np.testing.assert_allclose(rows[column], other[column], rtol=1e-8, atol=1e-10, err_msg=column)
+    assert list(rows["step"]) == list(range(0, 61, 10))
+    # The disordered start gives off heat; what it gives is in the books.
+    assert np.ptp(e["conserved_eV"]) < 0.05 * np.ptp(e["kinetic_eV"])
+    assert "ring polymer: averages of" in (folder / "ranks/run.log").read_text()
+    if name == "sampled":
+        end = state(folder / "alone")
+        beads = Modes(4).to_beads[:, 1:] @ end.extra[U]
+        for j in range(4):
+            x = MDAnalysis.coordinates.H5MD.H5MDReader(str(folder / f"ranks/bead_{j}.h5"), convert_units=False)
+            assert x.n_frames == 4
+            place = np.empty_like(end.x)
+            place[end.gid] = end.x + beads[:, j]
+            away = x[3].positions - place
+            np.testing.assert_allclose(away - end.cell.cartesian(np.round(end.cell.fractional(away))), 0.0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("ring", "centroid"), [("pimd 1", "ensemble langevin 0.1"), ("pimd 1 rpmd", "ensemble nve"),
+                                                ("pimd 1", "ensemble svr 0.1\nbarostat scr 0.1 0.5")])
+def test_one_bead_is_a_classical_atom_to_the_bit(folder, ring, centroid):
+    atom = state(go(folder, "atom", centroid))
+    bead = state(go(folder, "bead", f"{centroid}\n{ring}"))
+    for field in ("gid", "x", "v", "f", "image"):
+        assert getattr(atom, field).tobytes() == getattr(bead, field).tobytes(), field
+    assert atom.cell.h.tobytes() == bead.cell.h.tobytes()
+    energies = [read_energies(folder / out) for out in ("atom", "bead")]
+    for column in ("etotal_eV", "pressure_GPa", "conserved_eV"):
+        np.testing.assert_array_equal(energies[0][column], energies[1][column])
+
+
+def test_a_run_goes_on_with_other_beads_and_without(folder):
+    go(folder, "out", "ensemble langevin 0.1", 20)
+    go(folder, "out", "ensemble langevin 0.1\npimd 3", 20)
+    three = state(folder / "out")
+    go(folder, "out", "pimd 6 rpmd", 1)
+    six = state(folder / "out")
+    assert three.extra[U].shape[1:] == (2, 3) and six.extra[U].shape[1:] == (5, 3)
+    moved = [s.extra[U][np.argsort(s.gid), :2] for s in (three, six)]
+    assert 0 < np.abs(moved[1] - moved[0]).max() < 0.3 * np.abs(moved[0]).max()
+    e = read_energies(go(folder, "out", "ensemble langevin 0.1", 20))
+    assert state(folder / "out").extra == {}
+    assert list(e["step"]) == [0, 10, 20, 30, 40, 41, 50, 60]
+    assert np.isfinite(e["etotal_eV"]).all()
+
+
+def test_members_of_a_mixture_on_rings_of_their_own(folder):
+    """A member contracted to no fewer beads changes nothing; to one, the books are still kept."""
+    if COMM.rank == 0:
+        (folder / "rxmdnn.in").write_text("".join(f"lj {e} 3.4 {c} 2 Ar 39.95 Ne 20.18\n"
+                                                  for e, c in ((0.0104, 6.0), (0.002, 4.5))))
+    COMM.Barrier()
+    ring = "pimd 4 trpmd\nmodel_weights 1 1"
+    found = [read_energies(go(folder, out, ring + line, 20)) for out, line in (
+        ("all", ""), ("same", "\npimd_contraction 4 4"), ("one", "\npimd_contraction 4 1"))]
+    np.testing.assert_allclose(found[1]["etotal_eV"], found[0]["etotal_eV"], rtol=1e-9)
+    assert 1e-6 < np.abs(found[2]["etotal_eV"] - found[0]["etotal_eV"])[1:].max() < 0.05
+    assert np.ptp(found[2]["conserved_eV"]) < 0.05 * np.ptp(found[2]["kinetic_eV"])
+
+
+def test_a_ring_that_blows_up_says_so(folder):
+    with pytest.raises(InputError, match=r"pimd: a bead is .* from its centroid|the energy is not finite|are no numb"):
+        go(folder, "out", "pimd 4 rpmd", 40, COMM, "--dt", "40")
+    said = (folder / "out/run.log").read_text() if COMM.rank == 0 else ""
+    if COMM.rank == 0:
+        assert "pimd: the start has no rings of 4 beads: those that are missing begin at their centroids" in said
+        assert "time: dt = 40 fs is long for bonds of Ne" in said
