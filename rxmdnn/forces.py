@@ -109,7 +109,7 @@ class Forces:
     def spread(self, atoms: Atoms) -> tuple[float, float] | None:
         """Standard deviation over the members of a mixture: of the energy (eV), and of the forces (eV/Å, rms over
         components). None for a single potential. All ranks call it, after ``compute``."""
-        if not isinstance(self.potential, Mixture) or self._last is None:
+        if not isinstance(self.potential, Mixture) or len(self.potential.answers) < 2 or self._last is None:
             return None
         edges, comm = self._last[0], self.domain.comm
         energies, forces = [], []

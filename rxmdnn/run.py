@@ -36,6 +36,7 @@ from rxmdnn.io.start import Start, read_start
 from rxmdnn.models.interface import Potential
 from rxmdnn.models.mixture import Mixture
 from rxmdnn.models.pair import LennardJones, Null
+from rxmdnn.models.repulsion import Repulsion
 from rxmdnn.neighbors import NeighborList
 from rxmdnn.parallel import on_root, together
 from rxmdnn.run_deck import RUN, ModelLine, Run, barostat_fault, read_run
@@ -92,19 +93,23 @@ def set_threads(comm: MPI.Comm, wanted: int) -> int:
 def make_potential(run: Run, backend: Backend) -> Potential:
     """The models of rxmdnn.in over the run's elements; every line that fails is reported."""
     members, faults = [], []
-    for line in run.models:
+    for line in (*run.models, *([run.repulsion] if run.repulsion else [])):
         try:
             members.append(_member(line, run, backend))
         except InputError as error:
             faults += [line.fault(text) for text in error.faults]
     if faults:
         raise InputError(*faults)
-    return members[0] if len(members) == 1 and run.weights == (1.0,) else Mixture(members, run.weights)
+    added = members.pop() if run.repulsion else None
+    alone = len(members) == 1 and run.weights == (1.0,) and added is None
+    return members[0] if alone else Mixture(members, run.weights, added)
 
 
 def _member(line: ModelLine, run: Run, backend: Backend) -> Potential:
     if line.kind == "lj":
         return LennardJones(backend, run.elements, **line.parameters)
+    if line.kind == "zbl":
+        return Repulsion(run.elements, **line.parameters)
     if line.kind == "null":
         return Null(run.elements, **line.parameters)
     from rxmdnn.models.allegro import Allegro  # torch, only where a network runs
@@ -228,6 +233,7 @@ class Outputs:
         s, run = self.simulation, self.run
         counts = self.comm.allreduce(np.bincount(s.atoms.species[: s.atoms.n_owned], minlength=len(run.elements)))
         names = [os.path.relpath(m.parameters["file"]) if "file" in m.parameters else m.kind for m in run.models]
+        names += ["zbl"] if run.repulsion else []
         a, b, c, *angles = s.cell.parameters
         self.log.write(
             f"rxmdnn {rxmdnn.__version__}: {self.comm.size} rank(s) on a grid of {' x '.join(map(str, s.domain.grid))}",

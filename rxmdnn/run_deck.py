@@ -161,8 +161,12 @@ RUN = (
     Keyword("ceparams", (Value("file", "path", None),), "clamped displacements",
             check=_refused("not available; use a smaller dt, or mdmode 10 first")),
     Keyword("shparams", (Value("file", "path", None),), "short-range repulsion",
-            check=_refused("not available; a model may hold its own repulsion (zbl in train.in)")),
+            check=_refused("not available; write a line 'zbl 0.8 ...' in rxmdnn.in (rxmdnn help zbl)")),
 )
+
+def _fraction(x: float) -> str | None:
+    return None if 0 < x <= 2 else "must be above 0 and at most 2, in units of the sum of the covalent radii"
+
 
 _ELEMENTS = (Value("n", "int", check=positive), Value("element", "str"),
              Value("mass", "float", unit="amu", check=positive))
@@ -177,6 +181,9 @@ MODEL_KINDS = (
     _model("allegro", "an Allegro network", Value("file", "file")),
     _model("lj", "Lennard-Jones, cut and shifted", Value("epsilon", "float", unit="eV", check=not_negative),
            Value("sigma", "float", unit="Å", check=positive), Value("cutoff", "float", unit="Å", check=positive)),
+    _model("zbl", "repulsion of nuclei at short range, added under the other models; it has no weight",
+           Value("fraction", "float", check=_fraction,
+                 help="it ends at this fraction of the sum of the covalent radii; 0.8 is below every bond")),
     _model("null", "no forces: the engine alone, for timing", Value("cutoff", "float", unit="Å", check=positive)),
 )
 
@@ -232,12 +239,14 @@ class Run:
     models : list of ModelLine; the first one's elements are the run's species
     weights : tuple of float, one a model
     notes : list of str
+    repulsion : ModelLine, optional: the zbl line that is added to the models
     """
 
     deck: Deck
     models: list[ModelLine]
     weights: tuple[float, ...]
     notes: list[str]
+    repulsion: ModelLine | None = None
 
     @property
     def elements(self) -> tuple[str, ...]:
@@ -276,6 +285,7 @@ def read_run(argv: Sequence[str], n_ranks: int | None = None, default: str = "rx
             models = read_models(file)
         except InputError as error:
             faults += error.faults
+    models, repulsion = _apart(models, faults)
     weights = deck["model_weights"].weight
     if models and weights and len(weights) != len(models):
         faults.append(deck["model_weights"].fault(f"{len(weights)} weights for the {len(models)} models of {file}"))
@@ -294,7 +304,14 @@ def read_run(argv: Sequence[str], n_ranks: int | None = None, default: str = "rx
         notes.append(deck["temperature"].fault("vmag: accepted, not used: velocities are drawn at treq"))
     if deck["io_type"].isBondFile:
         notes.append(deck["io_type"].fault("isBondFile: not written: a neural network has no bond orders"))
-    return Run(deck, models, weights or (1.0 / len(models),) * len(models), notes)
+    return Run(deck, models, weights or (1.0 / len(models),) * len(models), notes, repulsion)
+
+
+def _apart(models: list[ModelLine], faults: list[str]) -> tuple[list[ModelLine], ModelLine | None]:
+    """The models that have weights, and the repulsion that is added to them; alone it is the model."""
+    others, added = [m for m in models if m.kind != "zbl"], [m for m in models if m.kind == "zbl"]
+    faults += [line.fault("given before; keep one") for line in added[1:]]
+    return (others, added[0]) if others and added else (models[:1] if added else models, None)
 
 
 def split(argv: Sequence[str], flags: tuple[str, ...], default: str) -> tuple[str, list[str]]:

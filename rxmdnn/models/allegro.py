@@ -105,6 +105,7 @@ class Allegro:
         self._type = np.array([c.elements.index(e) for e in elements], np.int64)
         self.cutoff = np.ascontiguousarray(c.cutoff[np.ix_(self._type, self._type)])
         self._inv_cutoff = 1.0 / c.cutoff
+        self._zbl_cutoff = c.zbl_cutoff
         self._rows = -1
         with torch.no_grad():
             self._fold(network)
@@ -302,14 +303,15 @@ class Allegro:
     def _add_zbl(self, edges: Edges, species: np.ndarray, e_i: np.ndarray, g_ij: np.ndarray) -> None:
         """Add the screened repulsion, in float64."""
         for i0, i1 in self._blocks(edges.first):
-            rows = slice(int(edges.first[i0]), int(edges.first[i1]))
-            r_ij = edges.r_ij[rows]
-            r = np.sqrt((r_ij * r_ij).sum(axis=1))
+            start, stop = int(edges.first[i0]), int(edges.first[i1])
+            r_sq = np.einsum("ij,ij->i", edges.r_ij[start:stop], edges.r_ij[start:stop])
+            rows = start + np.flatnonzero(r_sq < self._zbl_cutoff.max() ** 2)
+            r_ij, r = edges.r_ij[rows], np.sqrt(r_sq[rows - start])
             t_i, t_j = self._type[species[edges.center[rows]]], self._type[species[edges.neighbor[rows]]]
             with torch.enable_grad():
                 length = torch.from_numpy(r).requires_grad_()
                 pair = zbl_pair_energy(torch.from_numpy(self._z[t_i]), torch.from_numpy(self._z[t_j]), length)
-                pair = pair * envelope(length * torch.from_numpy(self._inv_cutoff[t_i, t_j]), self.config.zbl_p)
+                pair = pair * envelope(length * torch.from_numpy(1.0 / self._zbl_cutoff[t_i, t_j]), self.config.zbl_p)
                 (slope,) = torch.autograd.grad(pair.sum(), length)
             np.add.at(e_i, edges.center[rows], pair.detach().numpy())
             g_ij[rows] += r_ij * (slope.numpy() / r)[:, None]

@@ -147,8 +147,8 @@ def build(deck: Deck, data: dataset.Dataset, train: Sequence[int], shift: Sequen
     config = AllegroConfig(
         elements=elements, r_max=deck["r_max"].r_max, l_max=shape.l_max, n_layers=shape.layers, n_scalar=shape.scalars,
         n_tensor=shape.tensors, embed_depth=mlp.depth, embed_width=mlp.width, latent_depth=mlp.depth,
-        latent_width=mlp.width, readout_width=mlp.readout, zbl=deck["zbl"].on, scale=0.0, shift=0.0,
-        seed=deck["seed"].seed)
+        latent_width=mlp.width, readout_width=mlp.readout, zbl=deck["zbl"].on,
+        zbl_fraction=deck["zbl"].fraction if deck["zbl"].on else 0.0, scale=0.0, shift=0.0, seed=deck["seed"].seed)
     known = None
     if config.zbl:  # a network of scale zero is the repulsion alone
         sizes = [len(f.x) for f in data.frames]

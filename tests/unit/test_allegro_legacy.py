@@ -26,7 +26,7 @@ VARIANTS = [
     {"latent_widths": (7, 12), "latent_silu": False}, {"readout_silu": True}, {"readout_widths": ()},
     {"embed_widths": (12,)}, {"embed_silu": False}, {"n_layers": 5},
     {"residual": False}, {"residual": False, "latent_widths": (7, 12)}, {"zbl": True},
-    {"average_neighbors": (8.0, 9.0, 12.0)}, {"n_bessel": 5, "envelope_p": 7.5, "bessel_trainable": False}]
+    {"zbl": True, "zbl_fraction": 2.0}, {"average_neighbors": (8.0, 9.0, 12.0)}, {"n_bessel": 5, "envelope_p": 7.5, "bessel_trainable": False}]
 
 
 def network(dtype=torch.float64, **settings):
