@@ -14,6 +14,7 @@ from typing import Any
 from rxmdnn import deck as decks
 from rxmdnn.deck import Deck, Entry, Keyword, Value, near, not_negative, positive
 from rxmdnn.errors import InputError
+from rxmdnn.fidelity.criteria import KINDS
 
 MDMODES = {
     0: "new Maxwell-Boltzmann velocities at treq every sstep steps",
@@ -28,6 +29,8 @@ MDMODES = {
 }
 
 
+MINIMIZATION = 10
+
 ENSEMBLES = {
     "nve": "constant energy, as mdmode 1",
     "nose-hoover": "Nosé-Hoover chain of 3: deterministic NVT",
@@ -40,6 +43,20 @@ BAROSTATS = {
 }
 SHAPES = {"isotropic": "the volume", "semi": "the x-y plane and z", "axes": "x, y and z each for itself",
           "full": "lengths and angles"}
+
+
+ACTIONS = {
+    "off": "nothing is looked at",
+    "flag": "the run goes on; incidents.jsonl and incidents.xyz (with a score for each atom) tell of it",
+    "stop": "as flag, and the run stops with exit code 3",
+    "heal": "as flag, and the run goes back to the last sound state and tries again with half the step and other "
+            "noise; exit code 3 when that fails",
+}
+LIMITS = {
+    "pair": "least distance, in sums of covalent radii", "bond": "longest bond, in sums of covalent radii",
+    "force": "eV/Å", "latent": "typical distances of the training", "spread": "eV/Å",
+    "temperature": "K, instead of 100", "energy": "K, instead of 100",
+}
 
 
 def _ensemble(kind: str) -> str | None:
@@ -145,6 +162,28 @@ RUN = (
     Keyword("shear", tuple(Value(f"d_{a}", "float", 0.0, "degrees") for a in ("alpha", "beta", "gamma")),
             "added to the angles of the start's cell"),
     Keyword("json", (Value("file", "path", None),), "also write the PERFORMANCE figures to this file"),
+    Keyword("fidelity", (Value("action", tuple(ACTIONS), "off"),
+                         Value("every", "int", 10, "steps", positive, optional=True, help="between checks"),
+                         Value("alarms", "float", 0.01, "", positive, optional=True,
+                               help="false alarms in the whole run, in expectation, with fidelity_calibration")),
+            "what is done when atoms leave what is physical or what the model knows: "
+            + "; ".join(f"{k}: {v}" for k, v in ACTIONS.items())),
+    Keyword("fidelity_watch", (Value("kind", tuple(KINDS), ()),),
+            "what is looked at; absent: all that the run has limits for, but 'published'; "
+            + "; ".join(f"{k}: {text}" + (f", {unit}" if unit else "") for k, (text, unit) in KINDS.items()), rest=1),
+    Keyword("fidelity_limit", (Value("kind", tuple(LIMITS), None), Value("value", "float", None, check=positive)),
+            "a limit of one's own: " + "; ".join(f"{k}: {v}" for k, v in LIMITS.items()), repeats=True),
+    Keyword("fidelity_calibration", (Value("file", "file", None),),
+            "limits that keep false alarms at their rate, of 'rxmdnn fidelity calibrate' on a clean run"),
+    Keyword("fidelity_heal", (Value("keep", "int", 4, check=positive, help="whole states in memory to go back to"),
+                              Value("interval", "int", 100, "steps", positive, help="between them"),
+                              Value("retries", "int", 4, check=positive,
+                                    help="of one failure, each from an older state and with steps half as long"),
+                              Value("calm", "int", 500, "steps", positive,
+                                    help="without an event until steps are whole again"),
+                              Value("repulsion", "bool", False, optional=True,
+                                    help="with a short-range repulsion (zbl 0.8) until then")),
+            "how 'fidelity heal' goes about it"),
     Keyword("CG_tol", (Value("ftol", "float", 1e-6, "kcal/mol per atom", positive),), "when mdmode 10 has converged"),
     Keyword("minimizer", (Value("method", ("cg", "fire"), "cg"),
                           Value("fmax", "float", 1e-3, "eV/Å", positive, optional=True,
@@ -296,6 +335,7 @@ def read_run(argv: Sequence[str], n_ranks: int | None = None, default: str = "rx
             f"{' x '.join(map(str, grid))} = {wanted} ranks, but {n_ranks} {'is' if n_ranks == 1 else 'are'} running; "
             f"start with mpirun -np {wanted}, or write 'processors 0 0 0' to let rxmdnn choose"))
     faults += _ensemble_faults(deck)
+    faults += _fidelity_faults(deck)
     faults += _no_start(deck)
     if faults:
         raise InputError(*faults)
@@ -346,6 +386,22 @@ def _ensemble_faults(deck: Deck) -> list[str]:
             faults.append(cell_line.fault(f"mtk is isotropic; for the shape '{cell_line.shape}' use scr"))
     elif deck["pramp"].p0 is not None:
         faults.append(deck["pramp"].fault("needs a line 'barostat <kind> <pressure> <tau_p>'"))
+    return faults
+
+
+def _fidelity_faults(deck: Deck) -> list[str]:
+    """Faults between the lines of fidelity and others."""
+    line, heal, faults = deck["fidelity"], deck["fidelity_heal"], []
+    if line.action == "off":
+        more = [e for name in ("fidelity_watch", "fidelity_calibration", "fidelity_heal") if (e := deck[name]).given]
+        return [e.fault("without effect; write also 'fidelity flag', stop or heal") for e in
+                (*more, *deck["fidelity_limit"])]
+    if deck["mdmode"].mode == MINIMIZATION:
+        faults.append(line.fault("a minimization has no steps in time to guard; leave this line out"))
+    if line.action == "heal" and heal.interval % line.every:
+        faults.append((heal if heal.given else line).fault(
+            f"a state is kept every {heal.interval} steps and checks are made every {line.every}: the first must be a "
+            "multiple of the second, so that only sound states are kept"))
     return faults
 
 

@@ -24,7 +24,7 @@ KINDS = {  # name: what is seen, its unit
     "force": ("a force beyond those of the training frames", "eV/Å"),
     "latent": ("the network's features of an atom far from those of its training (Mahalanobis)", ""),
     "spread": ("models of a committee that disagree on a force", "eV/Å"),
-    "temperature": ("temperature, mean over 100 fs, off its target by more than max(100 K, 6 sigma)", "K"),
+    "temperature": ("mean over 100 fs off its target by max(100 K, 6 sigma), from five tau after the start on", "K"),
     "energy": ("conserved energy, as a temperature 2 dE/(3 N k_B), off its start by max(100 K, 6 sigma)", "K"),
     "published": ("abs(T - 200 K) > 100 K at every 10th step, as the published times to failure", "K"),
 }

@@ -81,12 +81,17 @@ class Allegro:
     name : of the model, for messages
     block_edges : about how many edges are evaluated together, in whole centers
 
+    Attributes
+    ----------
+    latent : (n_owned, width) float64, where ``watched``: the last layer's hidden scalars, summed over an atom's edges
+
     Raises
     ------
     InputError : an element the model does not know, or another precision.
     """
 
     config: Any
+    watched = False  # set it to have ``compute`` fill ``latent``
 
     def __new__(cls, network: PairNetwork, *args: Any, **kwargs: Any) -> Allegro:
         return super().__new__(LegacyAllegro if isinstance(network, LegacyNetwork) else Allegro)
@@ -230,6 +235,7 @@ class Allegro:
     def compute(self, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Energies of the owned atoms, eV, shift included, and ∂E/∂r_ij, eV/Å (see Potential.compute)."""
         e_i, g_ij = np.empty(len(edges.first) - 1), np.empty((len(edges.r_ij), 3))
+        self.latent = np.zeros((len(e_i) if self.watched else 0, self._latent_widths[-1]))
         blocks = self._blocks(edges.first)
         if not blocks:
             return e_i, g_ij
@@ -292,6 +298,8 @@ class Allegro:
 
     def _read_out(self, of_center: tuple[Any, ...], e_i: np.ndarray) -> None:
         """Energies from all hidden layers, and the start of the way back: the gradient of those layers."""
+        if self.watched:
+            self._sum_latent(*of_center[:3])
         torch.mm(self._h, self._to_readout, out=self._readout.pre[0])
         self._readout.forward(self._hidden_readout)
         torch.mm(self._hidden_readout, self._energy, out=self._e_ij)
@@ -299,6 +307,14 @@ class Allegro:
         kernels.sum_edges(self._e_ij.numpy(), first, i0, i1, species, types, self._factor, self._shift, e_i)
         torch.mm(self._readout.backward(self._seed), self._to_readout.t(), out=self._d_h)
         self._d_y[:] = 0
+
+    def _sum_latent(self, first: np.ndarray, i0: int, i1: int) -> None:
+        """Rows [i0, i1) of ``latent``; the scalars vanish at the cutoff, so the sums are smooth."""
+        starts = first[i0:i1] - first[i0]
+        some = np.flatnonzero(np.diff(first[i0 : i1 + 1]))  # reduceat knows no empty sum
+        if len(some):
+            h = self._h_of[-1].numpy()[: first[i1] - first[i0]]
+            self.latent[i0 + some] = np.add.reduceat(h, starts[some], axis=0, dtype=np.float64)
 
     def _add_zbl(self, edges: Edges, species: np.ndarray, e_i: np.ndarray, g_ij: np.ndarray) -> None:
         """Add the screened repulsion, in float64."""
