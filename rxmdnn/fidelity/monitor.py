@@ -95,7 +95,7 @@ class Monitor:
         plan, tau = simulation.schedule, simulation.ensemble.tau
         self.settled = plan.start + SETTLING * tau / plan.dt
         self.restart()
-        self.energy_0: tuple[float, float] | None = None  # conserved eV, and K, at the first check
+        self.energy_0: tuple[float, float] | None = None  # conserved eV, and K, at the start
         self.scores = np.zeros(0)
 
     def describe(self) -> list[str]:
@@ -115,8 +115,12 @@ class Monitor:
         self.temperature, self.energy = Band(interval), Band(interval)
 
     def begin(self) -> None:
-        """The bonds of the present positions are the reference, unless the atoms bring theirs along."""
+        """The present energy and bonds are the reference, unless there is one from before."""
         s = self.simulation
+        if "energy" in self.kinds and self.energy_0 is None and s.forces.known:
+            kinetic = s.kinetics.energy(s.atoms)
+            conserved = s.ensemble.conserved(s.forces.energy() + kinetic, s.schedule.now(s.step))
+            self.energy_0 = conserved, s.kinetics.temperature_of(kinetic)
         if "bond" not in self.kinds or s.comm.allreduce(BONDS in s.atoms.extra, MPI.LOR):
             return
         if not s.forces.known:
