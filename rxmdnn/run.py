@@ -220,7 +220,8 @@ class Outputs:
                 lambda step: self.rewind(step, trajectory), repelled(self.run, simulation))
             if "fidelity" in self.start.state:
                 self.guard.resume(self.start.state["fidelity"])
-            self.on_end = lambda: self.rewind(simulation.schedule.stop, trajectory)
+            guard = self.guard
+            self.on_end = lambda: trajectory.rewind(simulation.step, guard.healed)
 
     def rewind(self, step: int, trajectory: H5MD) -> None:
         """What was written after a step belongs to a failed attempt."""

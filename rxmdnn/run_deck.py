@@ -393,7 +393,7 @@ def _fidelity_faults(deck: Deck) -> list[str]:
     """Faults between the lines of fidelity and others."""
     line, heal, faults = deck["fidelity"], deck["fidelity_heal"], []
     if line.action == "off":
-        more = [e for name in ("fidelity_watch", "fidelity_calibration", "fidelity_heal") if (e := deck[name]).given]
+        more = [e for name in ("fidelity_watch", "fidelity_calibration") if (e := deck[name]).given]
         return [e.fault("without effect; write also 'fidelity flag', stop or heal") for e in
                 (*more, *deck["fidelity_limit"])]
     if deck["mdmode"].mode == MINIMIZATION:

@@ -299,7 +299,9 @@ class Allegro:
     def _read_out(self, of_center: tuple[Any, ...], e_i: np.ndarray) -> None:
         """Energies from all hidden layers, and the start of the way back: the gradient of those layers."""
         if self.watched:
-            self._sum_latent(*of_center[:3])
+            first, i0, i1 = of_center[:3]
+            h = self._h.numpy()  # it vanishes at the cutoff, so the sums are smooth
+            kernels.sum_columns(h, h.shape[1] - self.latent.shape[1], first, i0, i1, self.latent)
         torch.mm(self._h, self._to_readout, out=self._readout.pre[0])
         self._readout.forward(self._hidden_readout)
         torch.mm(self._hidden_readout, self._energy, out=self._e_ij)
@@ -307,14 +309,6 @@ class Allegro:
         kernels.sum_edges(self._e_ij.numpy(), first, i0, i1, species, types, self._factor, self._shift, e_i)
         torch.mm(self._readout.backward(self._seed), self._to_readout.t(), out=self._d_h)
         self._d_y[:] = 0
-
-    def _sum_latent(self, first: np.ndarray, i0: int, i1: int) -> None:
-        """Rows [i0, i1) of ``latent``; the scalars vanish at the cutoff, so the sums are smooth."""
-        starts = first[i0:i1] - first[i0]
-        some = np.flatnonzero(np.diff(first[i0 : i1 + 1]))  # reduceat knows no empty sum
-        if len(some):
-            h = self._h_of[-1].numpy()[: first[i1] - first[i0]]
-            self.latent[i0 + some] = np.add.reduceat(h, starts[some], axis=0, dtype=np.float64)
 
     def _add_zbl(self, edges: Edges, species: np.ndarray, e_i: np.ndarray, g_ij: np.ndarray) -> None:
         """Add the screened repulsion, in float64."""

@@ -53,7 +53,9 @@ class Repulsion:
         t_i, t_j = species[edges.center[near]], species[edges.neighbor[near]]
         energy, slope = self.pair(np.sqrt(r_sq[near]), t_i, t_j)
         g_ij[near] = edges.r_ij[near] * (slope / np.sqrt(r_sq[near]))[:, None]
-        return np.bincount(edges.center[near], energy, n)[:n], g_ij
+        e_i = np.zeros(n)
+        np.add.at(e_i, edges.center[near], energy)
+        return e_i, g_ij
 
     def pair(self, r: np.ndarray, t_i: np.ndarray, t_j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Half the pair's energy (eV) and its slope (eV/Å), (m,) each. r : (m,) Å; t_i, t_j : (m,) species."""

@@ -22,7 +22,7 @@ from tests.systems import TRICLINIC, spread_atoms
 
 COMM = MPI.COMM_WORLD
 DECK = """mdmode 1
-time 2.0 {steps}
+time {dt} {steps}
 temperature 60.0 1.0 1
 io_step 0 10
 structure start.xyz
@@ -49,10 +49,10 @@ def folder(tmp_path_factory):
         shutil.rmtree(place)
 
 
-def go(folder, out, lines, steps=60, comm=COMM):
+def go(folder, out, lines, steps=60, comm=COMM, dt=2.0):
     """The exit code of the run, and its folder."""
     if comm.rank == 0:
-        (folder / f"{out}.in").write_text(DECK.format(steps=steps) + lines + "\n")
+        (folder / f"{out}.in").write_text(DECK.format(steps=steps, dt=dt) + lines + "\n")
     comm.Barrier()
     code = runs.main(["--rxmdin", str(folder / f"{out}.in"), "--outDir", str(folder / out)], comm)
     comm.Barrier()
@@ -113,7 +113,7 @@ def test_an_injected_outlier_is_caught_within_one_check_with_the_same_events_on_
 def test_a_rollback_restores_the_state_to_the_bit(folder, ensemble):
     """State, and what follows from it with the same step and noise."""
     if COMM.rank == 0:
-        (folder / "rxmd.in").write_text(DECK.format(steps=60) + ensemble + "\n")
+        (folder / "rxmd.in").write_text(DECK.format(steps=60, dt=2.0) + ensemble + "\n")
     COMM.Barrier()
     run = read_run(["--rxmdin", str(folder / "rxmd.in")])
     backend = backends.make("cpu")
@@ -158,6 +158,34 @@ def test_healing_survives_an_incident_and_says_so(folder, monkeypatch):
         assert file["parameters/healed_steps"][:].tolist() == [[20, 50]]
     end = read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5")
     assert end.step == 60 and end.time == pytest.approx(120.0) and end.state["fidelity"]["rollbacks"] == 1
+
+
+def test_the_spread_of_a_committee_is_per_atom(folder):
+    """Members of one and of two forces f: their mean is 1.5 f, their spread 0.5 f."""
+    if COMM.rank == 0:
+        lj = "lj {} 3.4 6.0 2 Ar 39.95 Ne 20.18\n"
+        (folder / "rxmdnn.in").write_text(lj.format(0.0104) + lj.format(0.0208))
+    COMM.Barrier()
+    code, out = go(folder, "out", "fidelity flag 5\nfidelity_watch spread\nfidelity_limit spread 1e-9", 5)
+    frame = ase.io.read(out / "incidents.xyz", parallel=False)
+    (row,) = incidents(out)
+    assert code == 0 and row["kinds"] == {"spread": 40}
+    force = np.linalg.norm(frame.get_forces(), axis=1)
+    np.testing.assert_allclose([e["value"] for e in row["events"]], force / 3.0, rtol=1e-4, atol=1e-7)
+
+
+def test_healing_may_add_a_repulsion_for_its_time(folder, monkeypatch):
+    seen = set()
+    strike(monkeypatch, {13}, speed=500.0)
+    struck = Simulation.advance
+
+    def watched(self):
+        struck(self)
+        seen.add((self.parts, getattr(self.forces.potential, "added", None) is not None))
+
+    monkeypatch.setattr(Simulation, "advance", watched)
+    assert go(folder, "out", "fidelity heal 5\nfidelity_heal 2 10 2 10 .true.", 40)[0] == 0
+    assert seen == {(1, False), (2, True)}
 
 
 def test_a_failure_that_comes_again_ends_the_run_with_its_exit_code(folder, monkeypatch):
@@ -221,3 +249,12 @@ def test_faults_are_one_message_and_nothing_is_written(folder, lines, said):
     with pytest.raises(InputError, match=said.replace("(", r"\(")):
         go(folder, "out", lines)
     assert not (folder / "out").exists()
+
+
+def test_a_poor_run_survives_its_incidents_and_reports_them(folder):
+    """A time step at the edge of what is stable: it fails, is taken in parts, and the run reaches its end."""
+    lines = "ensemble langevin 0.1\nfidelity {}\nfidelity_heal 4 20 4 20"
+    code, out = go(folder, "healed", lines.format("heal 5"), 60, dt=44.0)
+    assert code == 0 and incidents(out)[0]["action"] == "rolled back" and read_energies(out)["step"][-1] == 60
+    assert f"fidelity: {len(incidents(out))} incident(s)" in (out / "run.log").read_text()
+    assert go(folder, "stopped", lines.format("stop 5"), 60, dt=44.0)[0] == EXIT_CODE

@@ -67,6 +67,15 @@ def test_forces_are_the_gradient_of_model_and_repulsion_together():
         assert f[atom, axis] == pytest.approx(-slope, rel=1e-6)
 
 
+def test_atoms_that_are_far_apart_feel_nothing():
+    x = np.array([[1.0, 1.0, 1.0], [4.0, 1.0, 1.0]])
+    forces = engine(MPI.COMM_SELF, BOX, Mixture([argon(cutoff=4.0, elements=ELEMENTS)], added=Repulsion(ELEMENTS)))
+    alone = engine(MPI.COMM_SELF, BOX, argon(cutoff=4.0, elements=ELEMENTS))
+    for one in (forces, alone):
+        one.compute(Atoms.of(np.arange(2), np.zeros(2, np.int32), x))
+    assert forces.energy() == alone.energy() != 0.0
+
+
 def models(folder, text):
     (folder / "rxmdnn.in").write_text(text)
     (folder / "start.xyz").write_text('1\nLattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3\nAr 0 0 0\n')
