@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +13,14 @@ from mpi4py import MPI
 from tqdm import tqdm
 
 from rxmdnn import backend as backends
-from rxmdnn.atoms import Atoms, Edges
+from rxmdnn.atoms import Atoms
 from rxmdnn.domain import Domain
 from rxmdnn.errors import InputError
 from rxmdnn.fidelity import calibration, reference
 from rxmdnn.fidelity.calibration import Samples
 from rxmdnn.fidelity.criteria import Limits, close_edges
 from rxmdnn.fidelity.monitor import Watch
-from rxmdnn.fidelity.reference import Reference, Sample
+from rxmdnn.fidelity.reference import Reference
 from rxmdnn.fidelity.setup import references
 from rxmdnn.forces import Forces
 from rxmdnn.io.trajectory import read_frames
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
 
 def fit(a: argparse.Namespace) -> None:
     """Statistics of the frames, as the model sees them, into its file."""
-    from rxmdnn.models.allegro import Allegro
+    from rxmdnn.fidelity.fit import of_network
     from rxmdnn.models.model_file import load_model
     from rxmdnn.train import dataset
     from rxmdnn.train.evaluate import chosen_frames
@@ -64,22 +64,8 @@ def fit(a: argparse.Namespace) -> None:
             raise InputError(f"--kinds: no frame is of kind {', '.join(unknown)}; there are "
                              f"{', '.join(sorted({f.kind for f in frames}))}")
         frames = [f for f in frames if f.kind in wanted]
-    potential = Allegro(network, elements, name=str(a.model))
-    potential.watched = True
-    data = dataset.Dataset(frames, float(potential.cutoff.max()), progress=sys.stderr.isatty())
-
-    def samples() -> Iterator[Sample]:
-        for k, frame in enumerate(tqdm(frames, desc="features", leave=False, disable=not sys.stderr.isatty())):
-            i, j, r_ij = data.edges[k]
-            species, n = frame.species.astype(np.int32), len(frame.x)
-            r = np.sqrt((r_ij * r_ij).sum(axis=1))
-            near = r < potential.cutoff[species[i], species[j]]
-            first = np.concatenate([[0], np.cumsum(np.bincount(i[near], minlength=n))]).astype(np.int64)
-            potential.compute(Edges(i[near].astype(np.int32), j[near].astype(np.int32),
-                                    np.ascontiguousarray(r_ij[near]), first), species)
-            yield Sample(species.astype(np.int64), i[near], j[near], r[near], frame.forces, potential.latent)
-
-    found = Reference.measure(elements, samples())
+    data = dataset.Dataset(frames, float(network.config.cutoff.max()), progress=sys.stderr.isatty())
+    found = of_network(network, data, range(len(frames)))
     out = a.out or a.model
     reference.write(found, a.model, out, {
         "frames": str(len(frames)), "kinds": a.kinds or "all",

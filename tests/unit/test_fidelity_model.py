@@ -122,6 +122,19 @@ def test_fit_keeps_the_statistics_in_the_file_and_the_model_as_it_is(folder, cap
         fit(folder, "--kinds", "hot")
 
 
+def test_training_keeps_them_without_being_asked(folder, capsys):
+    from rxmdnn.train import command as train
+
+    (folder / "train.in").write_text(
+        "data frames.xyz\nelements N H\nr_max 3.0\nnetwork 1 1 4 2\nmlp 4 1 4\nbatch 4 frames\nepochs 1\n"
+        "split 0.2 0.0\noutput training\nmodel trained.safetensors\n")
+    train.main([str(folder / "train.in")])
+    assert "note: no statistics" not in capsys.readouterr().out
+    found = reference.read(folder / "trained.safetensors")
+    assert found.elements == ("N", "H") and found.most[0, 1] == 3 and np.isfinite(found.latent).all()
+    assert load_model(folder / "trained.safetensors").config.zbl_fraction == 0.8
+
+
 def test_the_distance_is_about_one_in_training_and_far_for_a_broken_molecule(folder):
     found = fit(folder)
     potential = Allegro(load_model(folder / "m.safetensors"), ELEMENTS)
