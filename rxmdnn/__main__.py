@@ -21,6 +21,7 @@ COMMANDS = {  # name: (module, function, whether it runs on several ranks, help)
     "train": ("rxmdnn.train.command", "main", True, "train an Allegro model: rxmdnn train train.in"),
     "evaluate": ("rxmdnn.train.evaluate", "main", False, "a model's errors on labelled frames, and their tail"),
     "sharpness": ("rxmdnn.train.sharpness", "main", True, "how steeply the loss rises around a model's weights"),
+    "fidelity": ("rxmdnn.fidelity.command", "main", False, "what watches a run: fit (a model), calibrate (a run)"),
     "import-model": ("rxmdnn.models.import_nequip", "main", False, "a native model from a nequip-allegro one"),
     "plot": ("rxmdnn.plot", "main", False, "pictures of a run: energies, temperature, g(r)"),
 }

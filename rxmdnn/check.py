@@ -87,8 +87,9 @@ def help_main(argv: Sequence[str]) -> None:
         for name, table in DECKS.items():
             print(f"{name}\n\n{decks.help_page(table)}\n")
         return
-    pages = [(name, decks.help_page(table, argv[0])) for name, table in DECKS.items()
-             if argv[0] in {k.name for k in table}]
+    word = argv[0]
+    pages = [(name, decks.help_page(table, k.name)) for name, table in DECKS.items() for k in table
+             if k.name == word or (k.name.startswith(f"{word}_") and word in {other.name for other in table})]
     if not pages:
         every = [k.name for table in DECKS.values() for k in table]
         raise InputError(f"help: {argv[0]}: unknown keyword{decks.near(argv[0], every)}")

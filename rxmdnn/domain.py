@@ -116,6 +116,10 @@ class Domain:
         self.reach = reach
         self._take(self.cell)
 
+    def restore(self, cell: Cell) -> None:
+        """An earlier cell again; a plan must follow. All ranks call it with the same cell."""
+        self._take(cell)
+
     def rank_at(self, place: np.ndarray) -> np.ndarray:
         """(..., 3) places in the grid -> ranks."""
         return place[..., 0] + self.grid[0] * (place[..., 1] + self.grid[1] * place[..., 2])

@@ -40,6 +40,7 @@ class Forces:
     def __init__(self, domain: Domain, neighbors: NeighborList, potential: Potential, timers: Timers) -> None:
         self.domain, self.neighbors, self.potential, self.timers = domain, neighbors, potential, timers
         self.stale = True
+        self._listed = False
         self.builds = 0
         self.edges = 0
         self._last: tuple[Edges, np.ndarray, np.ndarray] | None = None
@@ -50,6 +51,16 @@ class Forces:
         """Has ``compute`` been called?"""
         return self._last is not None
 
+    @property
+    def last(self) -> tuple[Edges, np.ndarray, np.ndarray]:
+        """Edges, e_i and g_ij of the last ``compute``; its next call overwrites them."""
+        assert self._last is not None
+        return self._last
+
+    def forget(self) -> None:
+        """The atoms were put elsewhere: what is known of them is void, and the next call begins anew."""
+        self.stale, self._listed, self._last = True, False, None
+
     def _strain(self) -> np.ndarray | None:
         """(3, 3) what the cell was multiplied by since the list was built; None if it is the same."""
         cell = self.domain.cell
@@ -59,7 +70,7 @@ class Forces:
         """Whether this rank's list is good for the present positions."""
         if not (self.stale or any(self.neighbors.is_stale(x, self._strain()) for x in places)):
             return FRESH
-        lost = self.builds and not all(self.neighbors.displacement_sq(x) < FARTHEST**2 for x in places)
+        lost = self._listed and not all(self.neighbors.displacement_sq(x) < FARTHEST**2 for x in places)
         return LOST if lost else STALE
 
     def prepare(self, atoms: Atoms) -> None:
@@ -88,6 +99,7 @@ class Forces:
             self.neighbors.build(atoms.x, atoms.species, atoms.n_owned)
             self._built_in = self.domain.cell
             self.builds += 1
+            self._listed = True
             self.stale = False
         return True
 
@@ -124,16 +136,19 @@ class Forces:
     def spread(self, atoms: Atoms) -> tuple[float, float] | None:
         """Standard deviation over the members of a mixture: of the energy (eV), and of the forces (eV/Å, rms over
         components). None for a single potential. All ranks call it, after ``compute``."""
-        if not isinstance(self.potential, Mixture) or self._last is None:
+        if not isinstance(self.potential, Mixture) or len(self.potential.answers) < 2 or self._last is None:
             return None
-        edges, comm = self._last[0], self.domain.comm
-        energies, forces = [], []
-        for e_i, g_ij in self.potential.answers:
-            f = np.empty_like(atoms.f)
-            self.neighbors.assemble(edges, g_ij, f)
-            self.domain.give_back(f)
-            energies.append(comm.allreduce(float(e_i.sum())))
-            forces.append(f[: atoms.n_owned])
-        total = comm.allreduce(float(np.var(forces, axis=0).sum()))
+        comm = self.domain.comm
+        energies = [comm.allreduce(float(e_i.sum())) for e_i, _ in self.potential.answers]
+        total = comm.allreduce(float(np.var(self.member_forces(atoms), axis=0).sum()))
         n_global = comm.allreduce(atoms.n_owned)
         return float(np.std(energies)), float(np.sqrt(total / (3 * n_global)))
+
+    def member_forces(self, atoms: Atoms) -> np.ndarray:
+        """(members, n_owned, 3) forces by each member of a mixture, eV/Å. All ranks call it, after ``compute``."""
+        assert isinstance(self.potential, Mixture)
+        forces = np.empty((len(self.potential.answers), *atoms.f.shape))
+        for f, (_, g_ij) in zip(forces, self.potential.answers):
+            self.neighbors.assemble(self.last[0], g_ij, f)
+            self.domain.give_back(f)
+        return forces[:, : atoms.n_owned]

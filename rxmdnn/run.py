@@ -26,15 +26,20 @@ from rxmdnn.domain import Domain
 from rxmdnn.ensembles import Barostat, CellChange, Ensemble, StrainSchedule
 from rxmdnn.ensembles import make as make_ensemble
 from rxmdnn.errors import InputError
+from rxmdnn.fidelity.guard import EXIT_CODE, Guard
+from rxmdnn.fidelity.monitor import Monitor
+from rxmdnn.fidelity.setup import care, make_monitor, repelled
 from rxmdnn.io.checkpoint import write_checkpoint
-from rxmdnn.io.frame import FRAME_WRITERS, Frame
+from rxmdnn.io.frame import FRAME_WRITERS, Frame, write_xyz
 from rxmdnn.io.h5md import H5MD
 from rxmdnn.io.log import Log
+from rxmdnn.io.ordered import writable
 from rxmdnn.io.rxff import write_rxff
 from rxmdnn.io.start import Start, read_start
 from rxmdnn.models.interface import Potential
 from rxmdnn.models.mixture import Mixture
 from rxmdnn.models.pair import LennardJones, Null
+from rxmdnn.models.repulsion import Repulsion
 from rxmdnn.neighbors import NeighborList
 from rxmdnn.parallel import on_root, together
 from rxmdnn.ring_polymer.ensemble import RingPolymer
@@ -50,28 +55,30 @@ from rxmdnn.units import EV_PER_KCAL_MOL, FS_PER_PS, GPA_PER_EV_A3
 USAGE = "usage: [mpirun -np N] rxmdnn run [--rxmdin rxmd.in] [--outDir DAT] [--json F] [flags over the deck]\n"
 
 
-def main(argv: Sequence[str], comm: MPI.Comm) -> None:
-    """Run a deck on all ranks of ``comm``."""
+def main(argv: Sequence[str], comm: MPI.Comm) -> int:
+    """Run a deck on all ranks of ``comm``; 0, or the exit code of a run that its guard has stopped."""
     if any(word in ("-h", "--help") for word in argv):
         if comm.rank == 0:
             print(USAGE + "\nEvery keyword of the deck is also a flag, --keyword values:\n\n" + help_page(RUN))
-        return
+        return 0
     run = on_each(comm, lambda: read_run(argv, comm.size))
     backend = on_each(comm, lambda: backends.make(run.deck["backend"].name))
     set_threads(comm, run.deck["threads"].n)
     potential = on_each(comm, lambda: make_potential(run, backend))
     start = read_start(comm, run)
     simulation = make_simulation(comm, run, backend, potential, start)
-    outputs = Outputs(comm, run, start, simulation)
+    monitor = make_monitor(comm, run, simulation) if run.deck["fidelity"].action != "off" else None
+    outputs = Outputs(comm, run, start, simulation, monitor)
     outputs.begin(start)
     quiet = comm.rank > 0 or not sys.stderr.isatty()
     outputs.start_clock()
     with tqdm(total=simulation.schedule.stop, initial=simulation.step, unit="step", disable=quiet) as bar:
         for step in simulation.steps(restarted=start.f is not None):
-            bar.update()
+            bar.update(step - bar.n)
             if step == start.step + 1 < simulation.schedule.stop:
                 outputs.start_clock()  # the first step compiled kernels
     outputs.end()
+    return EXIT_CODE if outputs.guard is not None and outputs.guard.failed else 0
 
 
 def on_each(comm: MPI.Comm, make: Any) -> Any:
@@ -96,19 +103,23 @@ def set_threads(comm: MPI.Comm, wanted: int) -> int:
 def make_potential(run: Run, backend: Backend) -> Potential:
     """The models of rxmdnn.in over the run's elements; every line that fails is reported."""
     members, faults = [], []
-    for line in run.models:
+    for line in (*run.models, *([run.repulsion] if run.repulsion else [])):
         try:
             members.append(_member(line, run, backend))
         except InputError as error:
             faults += [line.fault(text) for text in error.faults]
     if faults:
         raise InputError(*faults)
-    return members[0] if len(members) == 1 and run.weights == (1.0,) else Mixture(members, run.weights)
+    added = members.pop() if run.repulsion else None
+    alone = len(members) == 1 and run.weights == (1.0,) and added is None
+    return members[0] if alone else Mixture(members, run.weights, added)
 
 
 def _member(line: ModelLine, run: Run, backend: Backend) -> Potential:
     if line.kind == "lj":
         return LennardJones(backend, run.elements, **line.parameters)
+    if line.kind == "zbl":
+        return Repulsion(run.elements, **line.parameters)
     if line.kind == "null":
         return Null(run.elements, **line.parameters)
     from rxmdnn.models.allegro import Allegro  # torch, only where a network runs
@@ -208,6 +219,8 @@ class Outputs:
     run: Run
     start: Start
     simulation: Simulation
+    monitor: Monitor | None = None
+    guard: Guard | None = None
 
     def __post_init__(self) -> None:
         deck, simulation, folder = self.run.deck, self.simulation, self.run.folder
@@ -231,12 +244,40 @@ class Outputs:
             if deck["pimd_dump"].nstep:
                 beads = BeadTrajectories(self.comm, folder, simulation.ensemble, continued)
                 simulation.writers[:0] = [(deck["pimd_dump"].nstep, lambda thermo: beads.write(self.frame(thermo)))]
+        if self.monitor is not None:
+            self.guard = simulation.guard = Guard(
+                simulation, self.monitor, care(deck), folder, self.incident, self.log.write,
+                lambda step: self.rewind(step, trajectory), repelled(self.run, simulation))
+            if "fidelity" in self.start.state:
+                self.guard.resume(self.start.state["fidelity"])
+            guard = self.guard
+            self.on_end = lambda: trajectory.rewind(simulation.step, guard.healed)
+
+    def rewind(self, step: int, trajectory: H5MD) -> None:
+        """What was written after a step belongs to a failed attempt."""
+        self.log.rewind(step)
+        trajectory.rewind(step, self.guard.healed if self.guard else [])
+
+    def incident(self, name: str, note: str, scores: np.ndarray) -> None:
+        """Append the present frame, with its scores, to incidents.xyz."""
+        path, folder = write_xyz(self.frame(self.simulation.thermo()), self.run.folder, name, note, scores), \
+            self.run.folder
+
+        def append() -> None:
+            with open(path, "rb") as new, open(folder / "incidents.xyz", "ab") as every:
+                shutil.copyfileobj(new, every)
+            path.unlink()
+
+        with writable(self.comm, folder / "incidents.xyz"):
+            if self.comm.rank == 0:
+                append()
 
     def frame(self, thermo: Thermo) -> Frame:
         s = self.simulation
         gx, gy, gz = map(int, s.domain.grid)
         return Frame(self.comm, s.atoms, s.cell, s.n_global, self.run.elements, self.run.masses, thermo.step,
-                     thermo.time, thermo.potential, thermo.kinetic, thermo.temperature, thermo.stress, (gx, gy, gz))
+                     thermo.time, thermo.potential, thermo.kinetic, thermo.temperature, thermo.stress, (gx, gy, gz),
+                     self.guard is not None and self.guard.healing)
 
     def frames(self, thermo: Thermo, kinds: list[Callable[[Frame, Path], Path]]) -> None:
         frame = self.frame(thermo)
@@ -249,6 +290,8 @@ class Outputs:
         state: dict[str, Any] = {"begin": s.schedule.start, "grid": s.domain.grid.tolist()}
         if keeps_books(self.run.deck):
             state["ensemble"] = {"words": ensemble_words(self.run.deck), **s.ensemble.state()}
+        if self.guard is not None:
+            state["fidelity"] = self.guard.state()
         write_rxff(self.comm, self.run.folder / "rxff.bin", s.atoms, s.cell, thermo.step, frame.grid)
         write_checkpoint(frame, self.run.folder, state, self.run.deck.echo())
         s.forces.stale = True
@@ -258,6 +301,7 @@ class Outputs:
         s, run = self.simulation, self.run
         counts = self.comm.allreduce(np.bincount(s.atoms.species[: s.atoms.n_owned], minlength=len(run.elements)))
         names = [os.path.relpath(m.parameters["file"]) if "file" in m.parameters else m.kind for m in run.models]
+        names += ["zbl"] if run.repulsion else []
         a, b, c, *angles = s.cell.parameters
         self.log.write(
             f"rxmdnn {rxmdnn.__version__}: {self.comm.size} rank(s) on a grid of {' x '.join(map(str, s.domain.grid))}",
@@ -268,6 +312,7 @@ class Outputs:
             f"model        : {', '.join(names)}  cutoff {s.forces.potential.cutoff.max():.3f} A, "
             f"skin {s.forces.neighbors.skin:.2f} A, {run.deck['precision'].network}",
             f"degrees of freedom: {s.kinetics.freedoms}; steps {s.step} to {s.schedule.stop}",
+            *(self.monitor.describe() if self.monitor is not None else ()),
             *(f"note         : {note}" for note in (
                 *run.notes, *ring_notes(run.deck, run.elements, run.masses, start.extra))),
             "deck         :", *("    " + line for line in run.deck.echo().splitlines()),
@@ -294,13 +339,17 @@ class Outputs:
             "share_percent": {part: {"mean": float(m), "min": float(lo), "max": float(hi)} for part, m, lo, hi in zip(
                 parts, shares.mean(axis=0), shares.min(axis=0), shares.max(axis=0), strict=True)},
         }
+        if self.guard is not None:
+            self.log.write(self.guard.summary())
+            self.on_end()
         self.log.write(
             f"PERFORMANCE {rate:.3f} steps/s  {rate * s.n_global:.0f} atom-steps/s  "
             f"{figures['ns_per_day']:.4f} ns/day  "
             + "  ".join(f"{part} {p['mean']:.1f}% ({p['min']:.1f}-{p['max']:.1f})"
                         for part, p in figures["share_percent"].items()),  # type: ignore[attr-defined]
             f"timed: {n_steps} steps in {seconds:.2f} s, {s.forces.builds} neighbor lists; "
-            + ("stopped on a signal; run again to go on" if s.step < s.schedule.stop and s.schedule.mdmode != 10
+            + ("stopped by its guard" if self.guard is not None and self.guard.failed else
+               "stopped on a signal; run again to go on" if s.step < s.schedule.stop and s.schedule.mdmode != 10
                else f"finished at step {s.step}"),
         )
         self.log.close()
@@ -311,7 +360,7 @@ class Outputs:
 
 def set_aside(folder: Path, source: str) -> None:
     """A new run in a folder that holds another: its files go to <folder>/old.N, so that nothing is lost or mixed."""
-    outputs = (".xyz", ".pdb", ".h5", ".csv", ".log", ".bin", ".png")
+    outputs = (".xyz", ".pdb", ".h5", ".csv", ".log", ".bin", ".png", ".jsonl")
     start = Path(source).resolve()
     left = [f for f in folder.glob("*") if f.suffix in outputs and f.resolve() != start] if folder.is_dir() else []
     if left:

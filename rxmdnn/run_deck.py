@@ -14,6 +14,7 @@ from typing import Any
 from rxmdnn import deck as decks
 from rxmdnn.deck import Deck, Entry, Keyword, Value, near, not_negative, positive
 from rxmdnn.errors import InputError
+from rxmdnn.fidelity.criteria import KINDS
 
 MDMODES = {
     0: "new Maxwell-Boltzmann velocities at treq every sstep steps",
@@ -27,6 +28,8 @@ MDMODES = {
     10: "minimization, by conjugate gradients to CG_tol or as 'minimizer' says",
 }
 
+
+MINIMIZATION = 10
 
 ENSEMBLES = {
     "nve": "constant energy, as mdmode 1",
@@ -56,6 +59,20 @@ RING_INTEGRATORS = {
 
 def _beads(n: int) -> str | None:
     return None if n >= 1 else "must be at least 1, which is classical; 16 to 32 for hydrogen at room temperature"
+
+
+ACTIONS = {
+    "off": "nothing is looked at",
+    "flag": "the run goes on; incidents.jsonl and incidents.xyz (with a score for each atom) tell of it",
+    "stop": "as flag, and the run stops with exit code 3",
+    "heal": "as flag, and the run goes back to the last sound state and tries again with half the step and other "
+            "noise; exit code 3 when that fails",
+}
+LIMITS = {
+    "pair": "least distance, in sums of covalent radii", "bond": "longest bond, in sums of covalent radii",
+    "force": "eV/Å", "latent": "typical distances of the training", "spread": "eV/Å",
+    "temperature": "K, instead of 100", "energy": "K, instead of 100",
+}
 
 
 def _ensemble(kind: str) -> str | None:
@@ -182,6 +199,28 @@ RUN = (
     Keyword("shear_ramp", tuple(Value(f"d_{a}", "float", 0.0, "degrees") for a in ("alpha", "beta", "gamma")),
             "the cell's angles change by so much, linearly from the start of the run to its end"),
     Keyword("json", (Value("file", "path", None),), "also write the PERFORMANCE figures to this file"),
+    Keyword("fidelity", (Value("action", tuple(ACTIONS), "off"),
+                         Value("every", "int", 10, "steps", positive, optional=True, help="between checks"),
+                         Value("alarms", "float", 0.01, "", positive, optional=True,
+                               help="false alarms in the whole run, in expectation, with fidelity_calibration")),
+            "what is done when atoms leave what is physical or what the model knows: "
+            + "; ".join(f"{k}: {v}" for k, v in ACTIONS.items())),
+    Keyword("fidelity_watch", (Value("kind", tuple(KINDS), ()),),
+            "what is looked at; absent: all that the run has limits for, but 'published'; "
+            + "; ".join(f"{k}: {text}" + (f", {unit}" if unit else "") for k, (text, unit) in KINDS.items()), rest=1),
+    Keyword("fidelity_limit", (Value("kind", tuple(LIMITS), None), Value("value", "float", None, check=positive)),
+            "a limit of one's own: " + "; ".join(f"{k}: {v}" for k, v in LIMITS.items()), repeats=True),
+    Keyword("fidelity_calibration", (Value("file", "file", None),),
+            "limits that keep false alarms at their rate, of 'rxmdnn fidelity calibrate' on a clean run"),
+    Keyword("fidelity_heal", (Value("keep", "int", 4, check=positive, help="whole states in memory to go back to"),
+                              Value("interval", "int", 100, "steps", positive, help="between them"),
+                              Value("retries", "int", 4, check=positive,
+                                    help="of one failure, each from an older state and with steps half as long"),
+                              Value("calm", "int", 500, "steps", positive,
+                                    help="without an event until steps are whole again"),
+                              Value("repulsion", "bool", False, optional=True,
+                                    help="with a short-range repulsion (zbl 0.8) until then")),
+            "how 'fidelity heal' goes about it"),
     Keyword("CG_tol", (Value("ftol", "float", 1e-6, "kcal/mol per atom", positive),), "when mdmode 10 has converged"),
     Keyword("minimizer", (Value("method", ("cg", "fire"), "cg"),
                           Value("fmax", "float", 1e-3, "eV/Å", positive, optional=True,
@@ -202,8 +241,12 @@ RUN = (
     Keyword("ceparams", (Value("file", "path", None),), "clamped displacements",
             check=_refused("not available; use a smaller dt, or mdmode 10 first")),
     Keyword("shparams", (Value("file", "path", None),), "short-range repulsion",
-            check=_refused("not available; a model may hold its own repulsion (zbl in train.in)")),
+            check=_refused("not available; write a line 'zbl 0.8 ...' in rxmdnn.in (rxmdnn help zbl)")),
 )
+
+def _fraction(x: float) -> str | None:
+    return None if 0 < x <= 2 else "must be above 0 and at most 2, in units of the sum of the covalent radii"
+
 
 _ELEMENTS = (Value("n", "int", check=positive), Value("element", "str"),
              Value("mass", "float", unit="amu", check=positive))
@@ -218,6 +261,9 @@ MODEL_KINDS = (
     _model("allegro", "an Allegro network", Value("file", "file")),
     _model("lj", "Lennard-Jones, cut and shifted", Value("epsilon", "float", unit="eV", check=not_negative),
            Value("sigma", "float", unit="Å", check=positive), Value("cutoff", "float", unit="Å", check=positive)),
+    _model("zbl", "repulsion of nuclei at short range, added under the other models; it has no weight",
+           Value("fraction", "float", check=_fraction,
+                 help="it ends at this fraction of the sum of the covalent radii; 0.8 is below every bond")),
     _model("null", "no forces: the engine alone, for timing", Value("cutoff", "float", unit="Å", check=positive)),
 )
 
@@ -273,12 +319,14 @@ class Run:
     models : list of ModelLine; the first one's elements are the run's species
     weights : tuple of float, one a model
     notes : list of str
+    repulsion : ModelLine, optional: the zbl line that is added to the models
     """
 
     deck: Deck
     models: list[ModelLine]
     weights: tuple[float, ...]
     notes: list[str]
+    repulsion: ModelLine | None = None
 
     @property
     def elements(self) -> tuple[str, ...]:
@@ -317,6 +365,7 @@ def read_run(argv: Sequence[str], n_ranks: int | None = None, default: str = "rx
             models = read_models(file)
         except InputError as error:
             faults += error.faults
+    models, repulsion = _apart(models, faults)
     weights = deck["model_weights"].weight
     if models and weights and len(weights) != len(models):
         faults.append(deck["model_weights"].fault(f"{len(weights)} weights for the {len(models)} models of {file}"))
@@ -328,6 +377,7 @@ def read_run(argv: Sequence[str], n_ranks: int | None = None, default: str = "rx
             f"start with mpirun -np {wanted}, or write 'processors 0 0 0' to let rxmdnn choose"))
     faults += _ensemble_faults(deck)
     faults += _ring_faults(deck, len(models))
+    faults += _fidelity_faults(deck)
     faults += _no_start(deck)
     if faults:
         raise InputError(*faults)
@@ -336,7 +386,14 @@ def read_run(argv: Sequence[str], n_ranks: int | None = None, default: str = "rx
         notes.append(deck["temperature"].fault("vmag: accepted, not used: velocities are drawn at treq"))
     if deck["io_type"].isBondFile:
         notes.append(deck["io_type"].fault("isBondFile: not written: a neural network has no bond orders"))
-    return Run(deck, models, weights or (1.0 / len(models),) * len(models), notes)
+    return Run(deck, models, weights or (1.0 / len(models),) * len(models), notes, repulsion)
+
+
+def _apart(models: list[ModelLine], faults: list[str]) -> tuple[list[ModelLine], ModelLine | None]:
+    """The models that have weights, and the repulsion that is added to them; alone it is the model."""
+    others, added = [m for m in models if m.kind != "zbl"], [m for m in models if m.kind == "zbl"]
+    faults += [line.fault("given before; keep one") for line in added[1:]]
+    return (others, added[0]) if others and added else (models[:1] if added else models, None)
 
 
 def split(argv: Sequence[str], flags: tuple[str, ...], default: str) -> tuple[str, list[str]]:
@@ -411,6 +468,24 @@ def _ring_faults(deck: Deck, n_models: int) -> list[str]:
 
 def cell_is_driven(deck: Deck) -> bool:
     return any(deck["strain_ramp"]) or any(deck["shear_ramp"])
+
+
+def _fidelity_faults(deck: Deck) -> list[str]:
+    """Faults between the lines of fidelity and others."""
+    line, heal, faults = deck["fidelity"], deck["fidelity_heal"], []
+    if line.action == "off":
+        more = [e for name in ("fidelity_watch", "fidelity_calibration") if (e := deck[name]).given]
+        return [e.fault("without effect; write also 'fidelity flag', stop or heal") for e in
+                (*more, *deck["fidelity_limit"])]
+    if deck["mdmode"].mode == MINIMIZATION:
+        faults.append(line.fault("a minimization has no steps in time to guard; leave this line out"))
+    if deck["pimd"].beads is not None:
+        faults.append(line.fault("the beads of a ring polymer are not watched; leave this line out"))
+    if line.action == "heal" and heal.interval % line.every:
+        faults.append((heal if heal.given else line).fault(
+            f"a state is kept every {heal.interval} steps and checks are made every {line.every}: the first must be a "
+            "multiple of the second, so that only sound states are kept"))
+    return faults
 
 
 def barostat_fault(deck: Deck, pbc: Iterable[bool]) -> str | None:

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Protocol
 
 import numpy as np
 from mpi4py import MPI
@@ -82,6 +83,16 @@ class Schedule:
         return ends[0] + (ends[1] - ends[0]) * ((step - self.start) / max(self.stop - self.start, 1))
 
 
+class Guard(Protocol):
+    """What watches a run, and may undo steps (see rxmdnn.fidelity.guard)."""
+
+    def begin(self) -> None:
+        """Before the first step."""
+
+    def advance(self) -> bool:
+        """Take a step; False if the run is then elsewhere, or stops."""
+
+
 @dataclass
 class Simulation:
     """A run: its parts, its step, and what is called when something is due.
@@ -103,6 +114,8 @@ class Simulation:
     on_print: Callable[[Thermo], None] = lambda thermo: None
     writers: list[tuple[int, Callable[[Thermo], None]]] = field(default_factory=list)
     stopping: bool = False
+    guard: Guard | None = None  # takes the steps, where there is one
+    parts: int = 1  # shorter steps that make up one
 
     def __post_init__(self) -> None:
         self.kinetics = Kinetics(self.comm, self.backend, self.mass, self.n_global)
@@ -157,17 +170,33 @@ class Simulation:
             if not restarted:
                 self._due(first=True)
             plan = self.schedule
-            act = MDMODES[plan.mdmode]
+            if self.guard is not None:
+                self.guard.begin()
             while self.step < plan.stop and not self.stopping:
-                if plan.sstep and self.step % plan.sstep == 0:
-                    target = plan.target(self.step)
-                    act(self.atoms, Act(self.kinetics, target, plan.vsfact, plan.seed, self.step))
-                self.ensemble.step(self.atoms, plan.now(self.step))
-                self.step += 1
+                if self.guard is None:
+                    self.advance()
+                elif not self.guard.advance():
+                    continue
                 if plan.pstep and self.step % plan.pstep == 0:
                     self.stopping = self.comm.allreduce(bool(asked), MPI.LOR)
                 self._due()
                 yield self.step
+
+    def advance(self) -> None:
+        """One step, made of ``parts`` shorter ones with noise of their own."""
+        plan, motion = self.schedule, self.ensemble.motion
+        if plan.sstep and self.step % plan.sstep == 0:
+            act = Act(self.kinetics, plan.target(self.step), plan.vsfact, plan.seed, self.step)
+            MDMODES[plan.mdmode](self.atoms, act)
+        for part in range(self.parts):
+            motion.dt, motion.seed = plan.dt / self.parts, plan.seed + (part << 32)
+            self.ensemble.step(self.atoms, plan.now(self.step))
+        self.step += 1
+
+    def owes(self, step: int) -> bool:
+        """Will something be printed or written at this step?"""
+        every = [self.schedule.pstep, *(n for n, _ in self.writers)]
+        return step == self.schedule.stop or any(n and step % n == 0 for n in every)
 
     def _minimize(self) -> Iterable[int]:
         plan = self.schedule

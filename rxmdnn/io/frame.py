@@ -19,6 +19,8 @@ from rxmdnn.io.rxff import write_rxff
 from rxmdnn.parallel import AgreedError, together
 from rxmdnn.units import GPA_PER_EV_A3
 
+MOST_SCORE = 99999.0  # what a column of scores holds
+
 
 class Rows(NamedTuple):
     """Rows [start, start + n) of all atoms in order of gid.
@@ -48,6 +50,7 @@ class Frame:
     potential, kinetic : float, eV; temperature : float, K
     stress : (3, 3) float64, GPa, tension positive
     grid : the rank grid, for RXMD's binary
+    healed : of a stretch that was taken in shorter steps after a failure (rxmdnn.fidelity)
     """
 
     comm: MPI.Comm
@@ -63,6 +66,7 @@ class Frame:
     temperature: float
     stress: np.ndarray = field(default_factory=lambda: np.zeros((3, 3)))
     grid: tuple[int, int, int] = (1, 1, 1)
+    healed: bool = False
 
     @cached_property
     def rows(self) -> Rows:
@@ -129,26 +133,31 @@ def write_text(frame: Frame, path: Path, header: str, parts: list[np.ndarray], f
                                      (len(head) + frame.n_global * width, foot if last else foot[:0])])
 
 
-def write_xyz(frame: Frame, folder: Path, name: str | None = None) -> Path:
+def write_xyz(frame: Frame, folder: Path, name: str | None = None, note: str = "",
+              scores: np.ndarray | None = None) -> Path:
     """<folder>/%09d.xyz (or another name): extended XYZ, read by ASE (energy, forces, stress) and OVITO.
 
-    Columns: element, position (Å), ``velo`` velocity (Å/fs), forces (eV/Å), id (gid). A frame whose potential energy
-    is not a number has neither energy, stress nor forces.
+    Columns: element, position (Å), ``velo`` velocity (Å/fs), forces (eV/Å), id (gid), and ``score`` where there are
+    scores, (n,) of this rank's rows. A frame whose potential energy is not a number has neither energy, stress nor
+    forces. note : words for the header, a space after them.
     """
     rows, comm = frame.rows, frame.comm
+    note += "healed=T " if frame.healed else ""
     known = bool(np.isfinite(frame.potential))
     stress = " ".join(f"{s:.8g}" for s in (frame.stress / GPA_PER_EV_A3).ravel())
     energies = (f"energy={frame.potential:.10f} kinetic_energy={frame.kinetic:.10f} "
                 f'temperature={frame.temperature:.6f} stress="{stress}" ') if known else ""
     header = (f"{frame.n_global}\n"
               f'Lattice="{" ".join(f"{h:.10f}" for h in frame.cell.h.ravel())}" '
-              f"Properties=species:S:1:pos:R:3:velo:R:3{':forces:R:3' if known else ''}:id:I:1 "
+              f"Properties=species:S:1:pos:R:3:velo:R:3{':forces:R:3' if known else ''}:id:I:1"
+              f"{':score:R:1' if scores is not None else ''} "
               f'pbc="{" ".join("T" if p else "F" for p in frame.cell.pbc)}" step={frame.step} time={frame.time:.6f} '
-              f'{energies}units="A fs eV K" velo_unit="A/fs" time_unit="fs"\n')
+              f'{note}{energies}units="A fs eV K" velo_unit="A/fs" time_unit="fs"\n')
     ids = np.arange(rows.start, rows.start + len(rows.species))
     parts = [names(rows.species, frame.elements, 1 + max(map(len, frame.elements))), *columns(comm, rows.x, 8),
              *columns(comm, rows.v, 10), *(columns(comm, rows.f, 8) if known else []),
-             fixed(ids, 0, 2 + len(str(frame.n_global)))]
+             fixed(ids, 0, 2 + len(str(frame.n_global))),
+             *([] if scores is None else [fixed(np.minimum(scores, MOST_SCORE), 4, 12)])]
     path = Path(folder) / (name or f"{frame.step:09d}.xyz")
     write_text(frame, path, header, parts)
     return path

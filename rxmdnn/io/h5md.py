@@ -21,6 +21,7 @@ from rxmdnn.io.ordered import exscan, replacing, writable, write_blocks
 from rxmdnn.parallel import on_root
 
 CHUNK = 1 << 22  # atoms: HDF5 chunks are below 4 GiB, MPI counts below 2^31
+HEALED = "parameters/healed_steps"  # (k, 2) int64
 KJ_MOL = 96.4853321233  # kJ/mol of one eV
 # Elements of particles/all: what a frame's rows give, their type in the file, unit and factor.
 ELEMENTS = {
@@ -79,6 +80,20 @@ class H5MD:
             if self.comm.rank == 0:
                 with h5py.File(self.path, "r+", locking=False) as file:
                     file["particles/all/position/step"][-1] = frame.step
+
+    def rewind(self, step: int, healed: list[list[int]]) -> None:
+        """Drop frames after a step, and note which [first, last] steps were taken in parts (collective)."""
+        def act() -> None:
+            self._truncate(step)
+            with h5py.File(self.path, "r+", locking=False) as file:
+                if HEALED in file:
+                    del file[HEALED]
+                file.create_dataset(HEALED, data=np.array(healed, "<i8").reshape(-1, 2))
+
+        if self.started:
+            with writable(self.comm, self.path):
+                if self.comm.rank == 0:
+                    act()
 
     def _create(self, frame: Frame) -> None:
         comm, n = self.comm, frame.n_global

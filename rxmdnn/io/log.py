@@ -61,11 +61,25 @@ class Log:
             if restart is not None and csv.exists():
                 self.columns, kept = _rows_until(csv, restart, self.columns)
             self.text = open(self.folder / "run.log", "w" if restart is None else "a", encoding="utf-8")  # noqa: SIM115
-            self.rows = open(csv, "w", encoding="utf-8")  # noqa: SIM115
-            self.rows.write("\n".join([",".join(self.columns), *kept]) + "\n")
-            self.rows.flush()
+            self._begin_rows(csv, kept)
 
         self._on_root(begin)
+
+    def _begin_rows(self, csv: Path, kept: Sequence[str]) -> None:
+        self.rows = open(csv, "w", encoding="utf-8")  # noqa: SIM115
+        self.rows.write("\n".join([",".join(self.columns), *kept]) + "\n")
+        self.rows.flush()
+
+    def rewind(self, step: int) -> None:
+        """The run is at an earlier step again: rows of energies.csv after it go; run.log keeps its lines."""
+        def act() -> None:
+            assert self.rows
+            self.rows.close()
+            csv = self.folder / "energies.csv"
+            self.columns, kept = _rows_until(csv, step, self.columns)
+            self._begin_rows(csv, kept)
+
+        self._on_root(act)
 
     def _on_root(self, act: Callable[[], None]) -> None:
         with writable(self.comm, self.folder / "run.log"):

@@ -81,12 +81,17 @@ class Allegro:
     name : of the model, for messages
     block_edges : about how many edges are evaluated together, in whole centers
 
+    Attributes
+    ----------
+    latent : (n_owned, width) float64, where ``watched``: the last layer's hidden scalars, summed over an atom's edges
+
     Raises
     ------
     InputError : an element the model does not know, or another precision.
     """
 
     config: Any
+    watched = False  # set it to have ``compute`` fill ``latent``
 
     def __new__(cls, network: PairNetwork, *args: Any, **kwargs: Any) -> Allegro:
         return super().__new__(LegacyAllegro if isinstance(network, LegacyNetwork) else Allegro)
@@ -105,6 +110,7 @@ class Allegro:
         self._type = np.array([c.elements.index(e) for e in elements], np.int64)
         self.cutoff = np.ascontiguousarray(c.cutoff[np.ix_(self._type, self._type)])
         self._inv_cutoff = 1.0 / c.cutoff
+        self._zbl_cutoff = c.zbl_cutoff
         self._rows = -1
         with torch.no_grad():
             self._fold(network)
@@ -229,6 +235,7 @@ class Allegro:
     def compute(self, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Energies of the owned atoms, eV, shift included, and ∂E/∂r_ij, eV/Å (see Potential.compute)."""
         e_i, g_ij = np.empty(len(edges.first) - 1), np.empty((len(edges.r_ij), 3))
+        self.latent = np.zeros((len(e_i) if self.watched else 0, self._latent_widths[-1]))
         blocks = self._blocks(edges.first)
         if not blocks:
             return e_i, g_ij
@@ -291,6 +298,10 @@ class Allegro:
 
     def _read_out(self, of_center: tuple[Any, ...], e_i: np.ndarray) -> None:
         """Energies from all hidden layers, and the start of the way back: the gradient of those layers."""
+        if self.watched:
+            first, i0, i1 = of_center[:3]
+            h = self._h.numpy()  # it vanishes at the cutoff, so the sums are smooth
+            kernels.sum_columns(h, h.shape[1] - self.latent.shape[1], first, i0, i1, self.latent)
         torch.mm(self._h, self._to_readout, out=self._readout.pre[0])
         self._readout.forward(self._hidden_readout)
         torch.mm(self._hidden_readout, self._energy, out=self._e_ij)
@@ -302,14 +313,15 @@ class Allegro:
     def _add_zbl(self, edges: Edges, species: np.ndarray, e_i: np.ndarray, g_ij: np.ndarray) -> None:
         """Add the screened repulsion, in float64."""
         for i0, i1 in self._blocks(edges.first):
-            rows = slice(int(edges.first[i0]), int(edges.first[i1]))
-            r_ij = edges.r_ij[rows]
-            r = np.sqrt((r_ij * r_ij).sum(axis=1))
+            start, stop = int(edges.first[i0]), int(edges.first[i1])
+            r_sq = np.einsum("ij,ij->i", edges.r_ij[start:stop], edges.r_ij[start:stop])
+            rows = start + np.flatnonzero(r_sq < self._zbl_cutoff.max() ** 2)
+            r_ij, r = edges.r_ij[rows], np.sqrt(r_sq[rows - start])
             t_i, t_j = self._type[species[edges.center[rows]]], self._type[species[edges.neighbor[rows]]]
             with torch.enable_grad():
                 length = torch.from_numpy(r).requires_grad_()
                 pair = zbl_pair_energy(torch.from_numpy(self._z[t_i]), torch.from_numpy(self._z[t_j]), length)
-                pair = pair * envelope(length * torch.from_numpy(self._inv_cutoff[t_i, t_j]), self.config.zbl_p)
+                pair = pair * envelope(length * torch.from_numpy(1.0 / self._zbl_cutoff[t_i, t_j]), self.config.zbl_p)
                 (slope,) = torch.autograd.grad(pair.sum(), length)
             np.add.at(e_i, edges.center[rows], pair.detach().numpy())
             g_ij[rows] += r_ij * (slope.numpy() / r)[:, None]

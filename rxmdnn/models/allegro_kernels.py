@@ -281,6 +281,22 @@ def sum_edges(e_ij, first, i0, i1, species, center_type, factor, shift, e_i):
 
 
 @jit
+def sum_columns(h, begin, first, i0, i1, out):
+    """out[i] = Σ_e h[e, begin:] over the edges of the block's centers, in float64.
+
+    Parameters
+    ----------
+    h (m, ·); out (N, W) float64 OUT, the block's rows
+    """
+    start = first[i0]
+    for i in range(i0, i1):
+        out[i] = 0.0
+        for edge in range(first[i], first[i + 1]):
+            for c in range(out.shape[1]):
+                out[i, c] += h[edge - start, begin + c]
+
+
+@jit
 def scale_rows(cut, source, begin, width, out, out_begin):
     """out[e, out_begin + c] = cut[e] source[e, begin + c], c < width.
 

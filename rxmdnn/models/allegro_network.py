@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rxmdnn.errors import InputError
 from rxmdnn.models.clebsch_gordan import ProductTable, product_tables
+from rxmdnn.models.repulsion import reaches
 from rxmdnn.models.tensor_ops import ApplyOperator, WeighHarmonics
 from rxmdnn.models.zbl import zbl_pair_energy
 
@@ -40,6 +41,7 @@ class NetworkConfig:
     scale, shift : initial energy scale and shift of each species, eV (one number, or one for each)
     scale_trainable, shift_trainable : whether training moves them
     zbl : add the Ziegler-Biersack-Littmark repulsion; zbl_p : the power of its envelope
+    zbl_fraction : it ends at this fraction of the sum of covalent radii; 0, as in nequip: at the cutoff
     seed : of the initial weights
     """
 
@@ -59,6 +61,7 @@ class NetworkConfig:
     shift_trainable: bool = False
     zbl: bool = False
     zbl_p: float = 6.0
+    zbl_fraction: float = 0.0
     seed: int = 0
 
     integers: ClassVar[tuple[tuple[str, int, int], ...]] = (
@@ -84,7 +87,7 @@ class NetworkConfig:
             if not isinstance(getattr(self, name), bool):
                 faults.append(f"{name}: {getattr(self, name)!r}: must be true or false")
         for name, shape in (("r_max", (t, t)), ("average_neighbors", (t,)), ("scale", (t,)), ("shift", (t,)),
-                            ("envelope_p", ()), ("zbl_p", ())):
+                            ("envelope_p", ()), ("zbl_p", ()), ("zbl_fraction", ())):
             try:
                 value = np.asarray(getattr(self, name), float)
             except (TypeError, ValueError):
@@ -96,6 +99,8 @@ class NetworkConfig:
                 faults.append(f"{name}: {getattr(self, name)!r}: must be positive")
             elif name in ("envelope_p", "zbl_p") and value < 2:
                 faults.append(f"{name}: {getattr(self, name)!r}: must be at least 2")
+            elif name == "zbl_fraction" and value < 0:
+                faults.append(f"{name}: {getattr(self, name)!r}: must not be negative")
         faults += self._own_faults()
         if self.zbl and not all(atomic_numbers.get(e, 0) > 0 for e in self.elements):
             faults.append(f"zbl: elements {self.elements} must be chemical symbols")
@@ -111,6 +116,13 @@ class NetworkConfig:
         """Cutoff of (center, neighbor), (T, T) float64, Å."""
         t = len(self.elements)
         return np.ascontiguousarray(np.broadcast_to(np.asarray(self.r_max, float), (t, t)))
+
+    @property
+    def zbl_cutoff(self) -> np.ndarray:
+        """Where the repulsion of (center, neighbor) ends, (T, T) float64, Å."""
+        if not (self.zbl and self.zbl_fraction):
+            return self.cutoff
+        return np.minimum(self.cutoff, reaches(self.elements, self.zbl_fraction))
 
     def per_species(self, name: str) -> np.ndarray:
         """A setting as (T,) float64."""
@@ -277,6 +289,7 @@ class PairNetwork(nn.Module):
     scale: Tensor
     shift: Tensor
     inv_cutoff: Tensor
+    inv_zbl_cutoff: Tensor
     norm: Tensor
     atomic_number: Tensor
     _l_of_m: Tensor
@@ -291,6 +304,7 @@ class PairNetwork(nn.Module):
         self._register("scale", torch.from_numpy(c.per_species("scale")), c.scale_trainable)
         self._register("shift", torch.from_numpy(c.per_species("shift")), c.shift_trainable)
         self.register_buffer("inv_cutoff", torch.from_numpy(1.0 / c.cutoff), persistent=False)
+        self.register_buffer("inv_zbl_cutoff", torch.from_numpy(1.0 / c.zbl_cutoff), persistent=False)
         self.register_buffer("norm", torch.from_numpy(c.per_species("average_neighbors") ** -0.5).to(dtype),
                              persistent=False)
         self.register_buffer("atomic_number", torch.tensor([atomic_numbers.get(e, 0) for e in c.elements],
@@ -336,7 +350,7 @@ class PairNetwork(nn.Module):
         """Weights of layer k's terms, (t, U) or (t, 1), from their paths and coefficients (t, 1)."""
         return coefficient
 
-    def _energies(self, e_ij: Tensor, norm: Tensor, r: Tensor, x: Tensor, center: Tensor, species_center: Tensor,
+    def _energies(self, e_ij: Tensor, norm: Tensor, r: Tensor, center: Tensor, species_center: Tensor,
                   species_neighbor: Tensor) -> Tensor:
         """shift + scale · norm Σ_j e_ij, and the repulsion; (n,) float64, eV."""
         c = self.config
@@ -344,6 +358,7 @@ class PairNetwork(nn.Module):
         e_i = self.shift[species_center] + self.scale[species_center] * e_i
         if c.zbl:
             z, of_edge = self.atomic_number, species_center[center]
+            x = r * self.inv_zbl_cutoff[of_edge, species_neighbor]
             pair = zbl_pair_energy(z[of_edge], z[species_neighbor], r) * envelope(x, c.zbl_p)
             e_i = e_i.index_add(0, center, pair)
         return e_i
@@ -435,4 +450,4 @@ class AllegroNetwork(PairNetwork):
             latent, *env = mlp([*z, scalar], [c.n_scalar, n_env] if k < c.n_layers - 1 else [c.n_scalar])
             z.append(latent)
         (e_ij,) = self.readout(z, [1])
-        return self._energies(e_ij, norm / math.sqrt(2), r, x, center, species_center, species_neighbor)
+        return self._energies(e_ij, norm / math.sqrt(2), r, center, species_center, species_neighbor)

@@ -184,4 +184,4 @@ class LegacyNetwork(PairNetwork):
                     m, 2 * mix.l + 1, mix.paths * u) @ matrix
                     for mix, matrix in zip(self.all_mixes[k], self.mix_matrices(k))], dim=1)
         (e_ij,) = self.readout([z], [1])
-        return self._energies(e_ij, norm, r, x, center, species_center, species_neighbor)
+        return self._energies(e_ij, norm, r, center, species_center, species_neighbor)

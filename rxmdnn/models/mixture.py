@@ -17,22 +17,26 @@ class Mixture:
     ----------
     members : potentials over the same element list; each sees only the edges inside its own cutoffs
     weights : one a member; equal by default
+    added : a potential that is added as it is, such as a repulsion; it has no part in the spread
 
     Attributes
     ----------
     answers : list of (e_i, g_ij) of the last call, one a member, before weighting
     """
 
-    def __init__(self, members: Sequence[Potential], weights: Sequence[float] | None = None) -> None:
+    def __init__(self, members: Sequence[Potential], weights: Sequence[float] | None = None,
+                 added: Potential | None = None) -> None:
+        self.added = added
         self.members = list(members)
         self.weights = [1.0 / len(members)] * len(members) if weights is None else list(weights)
         self.elements = members[0].elements
-        self.cutoff = np.max([member.cutoff for member in members], axis=0)
+        self.cutoff = np.max([part.cutoff for part in (*members, *([added] if added else []))], axis=0)
         self.answers: list[tuple[np.ndarray, np.ndarray]] = []
 
     def compute(self, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self.answers = [self.of_member(member, edges, species) for member in self.members]
-        e_i, g_ij = np.zeros(len(edges.first) - 1), np.zeros((len(edges.center), 3))
+        e_i, g_ij = (np.zeros(len(edges.first) - 1), np.zeros((len(edges.center), 3))) if self.added is None else \
+            self.of_member(self.added, edges, species)
         for weight, (e, g) in zip(self.weights, self.answers, strict=True):
             e_i += weight * e
             g_ij += weight * g

@@ -10,6 +10,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rxmdnn.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ FORMAT = "rxmdnn-allegro"
 VERSION = 1
 MAX_BYTES = 2**31  # a file larger than this is not one of ours
 MAX_HEADER = 2**24
+BESIDE = ("fidelity.",)  # arrays that are none of the network's
 
 
 def save_model(path: str | Path, network: PairNetwork, provenance: dict[str, str] | None = None) -> None:
@@ -39,7 +42,35 @@ def save_model(path: str | Path, network: PairNetwork, provenance: dict[str, str
                                   **(provenance or {})}),
     }
     data = save({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, metadata)
-    path = Path(path)
+    _replace(Path(path), data)
+
+
+def add_to_model(path: str | Path, out: str | Path, prefix: str, arrays: dict[str, np.ndarray], text: str) -> None:
+    """Write a model file again, with arrays beside those of the network (named prefix + name) and a text about them.
+
+    What the file held under this prefix goes. Raises InputError.
+    """
+    from safetensors.numpy import save
+
+    metadata = read_metadata(path)
+    kept = {k: v for k, v in read_arrays(path, "").items() if not k.startswith(prefix)}
+    new = {prefix + k: np.ascontiguousarray(v) for k, v in arrays.items()}
+    _replace(Path(out), save(kept | new, metadata | {prefix.rstrip("."): text}))
+
+
+def read_arrays(path: str | Path, prefix: str) -> dict[str, np.ndarray]:
+    """The arrays of a model file whose names begin so, without that beginning. Raises InputError."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="numpy") as f:
+            return {k.removeprefix(prefix): f.get_tensor(k) for k in f.keys() if k.startswith(prefix)}  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(f"{path}: damaged model file: {str(error).splitlines()[0][:200]}") from None
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file in one step."""
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
@@ -109,7 +140,8 @@ def load_model(path: str | Path) -> PairNetwork:
         if dtype is None or not isinstance(settings, dict):
             raise ValueError("dtype or config")
         with safe_open(str(path), framework="pt") as f:
-            shapes = {name: tuple(f.get_slice(name).get_shape()) for name in f.keys()}  # noqa: SIM118
+            shapes = {name: tuple(f.get_slice(name).get_shape()) for name in f.keys()  # noqa: SIM118
+                      if not name.startswith(BESIDE)}
             config = config_type(**settings)
             expected = network_type.shapes(config)
             if shapes != expected:

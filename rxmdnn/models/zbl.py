@@ -5,16 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-PREFACTOR = 0.5 * 14.399645  # e²/(4πε₀) in eV Å, half for each of the directed edges i → j and j → i
-SCREENING_LENGTH = 0.46850  # Å
-POWER = 0.23
-TERMS = ((0.02817, -0.20162), (0.28022, -0.40290), (0.50986, -0.94229), (0.18175, -3.19980))
+from rxmdnn.models.repulsion import POWER, PREFACTOR, SCREENING_LENGTH, TERMS
 
 
 def zbl_pair_energy(z_i: Tensor, z_j: Tensor, r: Tensor) -> Tensor:
     """Half the pair's energy, without an envelope.
 
-    Ziegler, Biersack, Littmark, "The Stopping and Range of Ions in Matter" (1985), with the constants of LAMMPS.
+    Constants and source: rxmdnn.models.repulsion.
 
     Parameters
     ----------

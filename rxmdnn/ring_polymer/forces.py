@@ -64,6 +64,8 @@ class RingForces(Forces):
             assert isinstance(potential, Mixture)
             self.parts = [_Part(partial(potential.of_member, member), weight, Modes(p))
                           for member, weight, p in zip(potential.members, potential.weights, contraction, strict=True)]
+            if potential.added is not None:
+                self.parts.append(_Part(partial(potential.of_member, potential.added), 1.0, Modes(beads)))
         else:
             self.parts = [_Part(potential.compute, 1.0, Modes(beads))]
         self._energy = 0.0

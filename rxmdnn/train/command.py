@@ -21,6 +21,8 @@ import rxmdnn
 from rxmdnn import deck as decks
 from rxmdnn.deck import Deck
 from rxmdnn.errors import InputError
+from rxmdnn.fidelity.fit import of_network
+from rxmdnn.fidelity.reference import write as write_reference
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
 from rxmdnn.models.model_file import load_model, save_model
 from rxmdnn.parallel import AgreedError, on_root, together
@@ -132,11 +134,21 @@ def run(deck: Deck, comm: MPI.Intracomm = MPI.COMM_SELF) -> dict[str, Any]:
         "program": f"rxmdnn {rxmdnn.__version__}, torch {torch.__version__}", "labels": frames[0].engine,
         "deck": deck.echo(), "data_sha256": " ".join(origin["data"]), "frames": json.dumps(counts),
         "best_epoch": str(trainer.best_epoch), f"{judged}_errors": json.dumps(report[judged]["all"])})
+    _keep_reference(deck["model"].file, network, data, train)
     print(f"\n{deck['model'].file}: trained in {origin['seconds'] / 60:.1f} minutes; metrics.csv, parity.png and "
           f"learning_curve.png are in {folder}")
     if deck["json"].file:
         deck["json"].file.write_text(json.dumps(report, indent=1) + "\n")
     return report
+
+
+def _keep_reference(model: Path, network: AllegroNetwork, data: dataset.Dataset, train: Sequence[int]) -> None:
+    """What the training frames show, into the model file, for runs that are watched (``fidelity``)."""
+    try:
+        found = of_network(network, data, train)
+        write_reference(found, model, model, {"frames": str(len(train)), "kinds": "training"})
+    except InputError as error:
+        print(f"note: no statistics for 'fidelity' in the model file: {'; '.join(error.faults)}")
 
 
 def build(deck: Deck, data: dataset.Dataset, train: Sequence[int], shift: Sequence[float] | None
@@ -148,8 +160,8 @@ def build(deck: Deck, data: dataset.Dataset, train: Sequence[int], shift: Sequen
     config = AllegroConfig(
         elements=elements, r_max=deck["r_max"].r_max, l_max=shape.l_max, n_layers=shape.layers, n_scalar=shape.scalars,
         n_tensor=shape.tensors, embed_depth=mlp.depth, embed_width=mlp.width, latent_depth=mlp.depth,
-        latent_width=mlp.width, readout_width=mlp.readout, zbl=deck["zbl"].on, scale=0.0, shift=0.0,
-        seed=deck["seed"].seed)
+        latent_width=mlp.width, readout_width=mlp.readout, zbl=deck["zbl"].on,
+        zbl_fraction=deck["zbl"].fraction if deck["zbl"].on else 0.0, scale=0.0, shift=0.0, seed=deck["seed"].seed)
     known = None
     if config.zbl:  # a network of scale zero is the repulsion alone
         sizes = [len(f.x) for f in data.frames]

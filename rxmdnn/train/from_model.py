@@ -14,7 +14,8 @@ from rxmdnn.models.allegro_network import AllegroNetwork
 from rxmdnn.train import dataset, metrics
 
 SHAPE = {"r_max": ("r_max",), "network": ("l_max", "n_layers", "n_scalar", "n_tensor"),
-         "mlp": ("latent_width", "latent_depth", "readout_width"), "zbl": ("zbl",)}  # lines, and what they set
+         "mlp": ("latent_width", "latent_depth", "readout_width"),
+         "zbl": ("zbl", "zbl_fraction")}  # lines, and what they set
 
 
 def adapt(model: Any, deck: Deck, data: dataset.Dataset, train: Sequence[int],
@@ -29,7 +30,10 @@ def adapt(model: Any, deck: Deck, data: dataset.Dataset, train: Sequence[int],
     faults = []
     for keyword, names in SHAPE.items():
         values = [getattr(c, name, None) for name in names]  # the older form of Allegro has not all of them
-        if deck[keyword].given and list(deck[keyword]) != values:
+        wanted = list(deck[keyword])
+        if keyword == "zbl" and not deck["zbl"].on:
+            wanted, values = wanted[:1], values[:1]
+        if deck[keyword].given and wanted != values:
             faults.append(deck[keyword].fault(f"the model of 'from_model' has {' '.join(map(str, values))}; "
                                               "write that, or leave the line out"))
     if faults:

@@ -46,7 +46,10 @@ TABLE: tuple[Keyword, ...] = (
             "Allegro: order of the harmonics, layers, scalar features S, tensor features U"),
     Keyword("mlp", (Value("width", "int", 64, check=positive), Value("depth", "int", 1, check=positive),
                     Value("readout", "int", 32, check=positive)), "hidden layers and the readout's width"),
-    Keyword("zbl", (Value("on", "bool", True),), "Ziegler-Biersack-Littmark repulsion at short range"),
+    Keyword("zbl", (Value("on", "bool", True),
+                    Value("fraction", "float", 0.8, check=not_negative, optional=True,
+                          help="it ends at this fraction of the covalent radii's sum, below the bonds; 0: at r_max")),
+            "Ziegler-Biersack-Littmark repulsion at short range"),
     Keyword("dtype", (Value("dtype", ("float32", "float64"), "float32"),), "numbers of the network"),
 
     Keyword("loss", (Value("force", "float", 1.0, check=not_negative),

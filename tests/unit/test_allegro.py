@@ -17,7 +17,7 @@ SMALL = {"elements": ELEMENTS, "r_max": 3.0, "n_scalar": 8, "n_tensor": 4, "embe
 PAIR_CUTOFFS = ((3.0, 2.0, 2.5), (2.2, 3.0, 1.8), (2.8, 3.0, 2.9))
 VARIANTS = [
     *({"l_max": a, "n_layers": b, "parity": c} for a, b, c in product(range(4), (1, 2, 3), (True, False))),
-    {"r_max": PAIR_CUTOFFS}, {"zbl": True}, {"average_neighbors": (8.0, 9.0, 12.0)},
+    {"r_max": PAIR_CUTOFFS}, {"zbl": True}, {"zbl": True, "zbl_fraction": 2.0}, {"average_neighbors": (8.0, 9.0, 12.0)},
     {"embed_depth": 2, "latent_depth": 2, "readout_depth": 2},
     {"embed_depth": 0, "latent_depth": 0, "readout_depth": 0},
     {"n_bessel": 5, "envelope_p": 7.5, "bessel_trainable": True}]

@@ -24,7 +24,7 @@ VARIANTS = [
     *({"l_max": a, "n_layers": b, "parity": c} for a, b, c in product(range(4), (1, 2, 3), (True, False))),
     {"latent_widths": (7, 12)}, {"latent_widths": (7, 5, 12), "l_max": 2},
     {"latent_widths": (7, 12), "latent_silu": False}, {"readout_silu": True}, {"readout_widths": ()},
-    {"embed_widths": (12,)}, {"embed_silu": False}, {"n_layers": 5},
+    {"embed_widths": (12,)}, {"embed_silu": False}, {"n_layers": 5}, {"zbl": True, "zbl_fraction": 2.0},
     {"residual": False}, {"residual": False, "latent_widths": (7, 12)}, {"zbl": True},
     {"average_neighbors": (8.0, 9.0, 12.0)}, {"n_bessel": 5, "envelope_p": 7.5, "bessel_trainable": False}]
 

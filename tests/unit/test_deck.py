@@ -214,3 +214,14 @@ def test_model_lines_keep_their_order(tmp_path):
     (tmp_path / "m.in").write_text("null 3 2 H 1 N 14\nlj 1 1 3 2 N 14 H 1\nnull 4 2 H 1 N 14\n")
     lines = read_models(tmp_path / "m.in")
     assert [m.kind for m in lines] == ["null", "lj", "null"] and lines[2].parameters == {"cutoff": 4.0}
+
+
+def test_help_on_a_keyword_shows_those_that_go_with_it(capsys):
+    from rxmdnn.check import help_main
+
+    help_main(["fidelity"])
+    page = capsys.readouterr().out
+    for name in ("fidelity", "fidelity_watch", "fidelity_limit", "fidelity_calibration", "fidelity_heal"):
+        assert f"rxmd.in: {name} <" in page
+    help_main(["time"])
+    assert capsys.readouterr().out.count("rxmd.in: ") == 1

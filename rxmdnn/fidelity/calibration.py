@@ -1,0 +1,121 @@
+"""Limits that a sound run of N atoms and S checks exceeds at a stated rate: tails of a clean run, kept as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from rxmdnn.errors import InputError
+from rxmdnn.fidelity.criteria import Close, Limits
+from rxmdnn.fidelity.tail import Tail
+
+OF_PAIRS, OF_ATOMS = ("pair", "bond"), ("force", "latent", "spread")
+
+
+@dataclass
+class Samples:
+    """What a clean run shows, one number an atom and frame: of each kind and species, or pair of species.
+
+    values : {(kind, "N" or "N-H"): list of arrays}; of pairs -ln r of the nearest (a tail to small r), of bonds the
+    longest, else the value itself
+    """
+
+    elements: tuple[str, ...]
+    values: dict[tuple[str, str], list[np.ndarray]] = field(default_factory=dict)
+
+    def add(self, close: Close, species: np.ndarray, bonded: np.ndarray, f: np.ndarray,
+            latent: np.ndarray | None, spread: np.ndarray | None) -> None:
+        """One frame. close : edges; species (n_all,); f (n, 3) eV/Å; latent, spread (n,) or None"""
+        n, t = len(f), len(self.elements)
+        own = species[:n]
+        slot = close.center.astype(np.int64) * t + species[close.neighbor]
+        nearest, longest = np.full(n * t, np.inf), np.zeros(n * t)
+        np.minimum.at(nearest, slot, close.r)
+        bonds = close.r < bonded[species[close.center], species[close.neighbor]]
+        np.maximum.at(longest, slot[bonds], close.r[bonds])
+        for a in range(t):
+            for b in range(t):
+                name = f"{self.elements[a]}-{self.elements[b]}"
+                near = nearest.reshape(n, t)[own == a, b]
+                self._put("pair", name, -np.log(near[np.isfinite(near)]))
+                far = longest.reshape(n, t)[own == a, b]
+                self._put("bond", name, far[far > 0])
+            for kind, value in (("force", np.sqrt((f**2).sum(axis=1))), ("latent", latent), ("spread", spread)):
+                if value is not None:
+                    self._put(kind, self.elements[a], value[own == a])
+
+    def _put(self, kind: str, name: str, values: np.ndarray) -> None:
+        self.values.setdefault((kind, name), []).append(values)
+
+    def tails(self) -> dict[str, dict[str, Tail]]:
+        """Of every kind and species with enough samples; a bond or pair too rare for a tail has none."""
+        out: dict[str, dict[str, Tail]] = {}
+        faults: list[str] = []
+        for (kind, name), parts in self.values.items():
+            values = np.concatenate(parts)
+            try:
+                tail = Tail.fit(values, f"{kind} {name}")
+            except InputError as error:
+                faults += error.faults if kind in OF_ATOMS and len(values) else ()
+                continue
+            out.setdefault(kind, {})[name] = tail
+        if faults:
+            raise InputError(*faults)
+        return out
+
+
+def write(path: Path, tails: dict[str, dict[str, Tail]], about: dict[str, object]) -> None:
+    """Raises InputError."""
+    text = json.dumps({"format": "rxmdnn-calibration", "version": 1, **about,
+                       "tails": {k: {n: t.to_dict() for n, t in of.items()} for k, of in tails.items()}}, indent=1)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def read(path: Path) -> dict[str, dict[str, Tail]]:
+    """Raises InputError."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["format"] != "rxmdnn-calibration" or data["version"] != 1:
+            raise ValueError("another format or version")
+        return {kind: {name: Tail.from_dict(t) for name, t in names.items()} for kind, names in data["tails"].items()}
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: no calibration of 'rxmdnn fidelity calibrate': {error}") from None
+
+
+def calibrated(limits: Limits, tails: dict[str, dict[str, Tail]], counts: np.ndarray, checks: float,
+               alarms: float) -> Limits:
+    """The limits with those that sound atoms exceed ``alarms`` times in the whole run, in expectation.
+
+    The rate is shared out equally among the tails. A collision or a broken bond by covalent radii stays one, however
+    far a tail may reach.
+
+    Parameters
+    ----------
+    counts : (T,) atoms of each element; checks : how often they are looked at
+    """
+    e = limits.elements
+    used = [(kind, name) for kind, names in tails.items() for name in names if set(name.split("-")) <= set(e)]
+    out = {"closest": limits.closest.copy(), "longest": limits.longest.copy(),
+           **{kind: getattr(limits, kind).copy() for kind in OF_ATOMS}}
+    bare = Limits.of(e)
+    for kind, name in used:
+        a, *b = (e.index(word) for word in name.split("-"))
+        if counts[a] == 0:
+            continue
+        level = tails[kind][name].level(alarms / (len(used) * float(counts[a]) * max(checks, 1.0)))
+        if kind == "pair":
+            out["closest"][a, b[0]] = max(np.exp(-level), bare.closest[a, b[0]])
+        elif kind == "bond":
+            out["longest"][a, b[0]] = min(max(level, limits.bonded[a, b[0]]), bare.longest[a, b[0]])
+        else:
+            out[kind][a] = level
+    return replace(limits, **out, shortest=out["closest"])

@@ -1,0 +1,287 @@
+"""When a run has failed: criteria on plain arrays, for one system or a batch of replicas, after forces are known.
+
+Each criterion gives `Found`: rows of atoms, what was seen there, and the limit. Rows may be of one domain, of a whole
+system, or of many replicas side by side (row = replica n + atom); nothing here knows a simulation, a rank or a file.
+`Limits` holds the limits by species; `examine` runs all that are about atoms; `Band` follows temperatures and energies.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from ase.data import atomic_numbers, covalent_radii
+
+from rxmdnn.units import KB
+
+KINDS = {  # name: what is seen, its unit
+    "finite": ("atoms whose position, velocity or force is no number, or that were lost", ""),
+    "pair": ("a pair closer than any of its species should be", "Å"),
+    "bond": ("a bond of the reference topology outside its range", "Å"),
+    "coordination": ("a number of bonded neighbors of a species never seen in the reference", ""),
+    "force": ("a force beyond those of the training frames", "eV/Å"),
+    "latent": ("the network's features of an atom far from those of its training (Mahalanobis)", ""),
+    "spread": ("models of a committee that disagree on a force", "eV/Å"),
+    "temperature": ("mean over 100 fs off its target by max(100 K, 6 sigma), from five tau after the start on", "K"),
+    "energy": ("conserved energy, as a temperature 2 dE/(3 N k_B), off its start by max(100 K, 6 sigma)", "K"),
+    "published": ("abs(T - 200 K) > 100 K at every 10th step, as the published times to failure", "K"),
+}
+WHOLE = -1  # gid of an event of the whole system
+FLOOR, SIGMAS, WINDOW = 100.0, 6.0, 100.0  # K, 1, fs
+# In units of the sum of covalent radii: closer is a collision, within is a bond, beyond is a broken bond.
+CLOSEST, BONDED, BROKEN = 0.55, 1.3, 1.6
+
+
+class Event(NamedTuple):
+    """One failure of one atom (gid -1: of the whole system). time in fs; value and threshold in the kind's unit."""
+
+    kind: str
+    step: int
+    time: float
+    gid: int
+    value: float
+    threshold: float
+
+
+class Found(NamedTuple):
+    """kind : key of KINDS; row (k,) int64, ascending, each atom once; value, threshold (k,) float64"""
+
+    kind: str
+    row: np.ndarray
+    value: np.ndarray
+    threshold: np.ndarray
+
+    def events(self, step: int, time: float, gid: np.ndarray) -> list[Event]:
+        """gid : of all rows"""
+        return [Event(self.kind, step, time, int(g), float(v), float(t))
+                for g, v, t in zip(gid[self.row], self.value, self.threshold)]
+
+
+def covalent_sums(elements: tuple[str, ...]) -> np.ndarray:
+    """(T, T) sums of covalent radii, Å; 2 Å for what is no chemical element."""
+    radius = np.array([covalent_radii[atomic_numbers[e]] if e in atomic_numbers else 1.0 for e in elements])
+    return radius[:, None] + radius
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is still sound, by species (center first); an infinite limit is no limit.
+
+    Attributes
+    ----------
+    elements : tuple of str
+    closest           (T, T) float64, Å: no pair of these species is closer
+    bonded            (T, T) float64, Å: pairs within are the bonds of a reference topology, and what is counted
+    shortest, longest (T, T) float64, Å: range of such a bond later
+    fewest, most      (T, T) float64: numbers of neighbors of the second species within ``bonded`` of the first
+    force             (T,) float64, eV/Å: largest force on an atom
+    latent            (T,) float64: largest distance of an atom's features
+    spread            (T,) float64, eV/Å: largest disagreement of a committee
+    """
+
+    elements: tuple[str, ...]
+    closest: np.ndarray
+    bonded: np.ndarray
+    shortest: np.ndarray
+    longest: np.ndarray
+    fewest: np.ndarray
+    most: np.ndarray
+    force: np.ndarray
+    latent: np.ndarray
+    spread: np.ndarray
+
+    @classmethod
+    def of(cls, elements: tuple[str, ...]) -> Limits:
+        """From covalent radii alone: collisions and broken bonds, nothing else."""
+        sums, t = covalent_sums(elements), len(elements)
+        never, pairs = np.full(t, np.inf), np.full((t, t), np.inf)
+        return cls(elements, CLOSEST * sums, BONDED * sums, CLOSEST * sums, BROKEN * sums, -pairs, pairs,
+                   never, never.copy(), never.copy())
+
+    @property
+    def reach(self) -> float:
+        """Å: pairs beyond matter to no criterion."""
+        finite = [a[np.isfinite(a)] for a in (self.closest, self.bonded, self.longest)]
+        return float(np.concatenate(finite).max(initial=0.0))
+
+    def only(self, kinds: frozenset[str] | set[str]) -> Limits:
+        """Without the limits of the other kinds (bonds: see ``examine``)."""
+        wide = {"pair": {"closest": np.zeros_like(self.closest)},
+                "bond": {"shortest": np.zeros_like(self.closest), "longest": np.full_like(self.closest, np.inf)},
+                "coordination": {"fewest": np.full_like(self.closest, -np.inf),
+                                 "most": np.full_like(self.closest, np.inf)},
+                **{kind: {kind: np.full_like(self.force, np.inf)} for kind in ("force", "latent", "spread")}}
+        off: dict[str, Any] = {k: v for kind, arrays in wide.items() if kind not in kinds for k, v in arrays.items()}
+        return replace(self, **off)
+
+
+@dataclass(frozen=True)
+class Close:
+    """The edges near enough to matter.
+
+    center, neighbor (k,) int; r (k,) float64, Å; grouped by center
+    """
+
+    center: np.ndarray
+    neighbor: np.ndarray
+    r: np.ndarray
+
+
+def close_edges(center: np.ndarray, neighbor: np.ndarray, r_ij: np.ndarray, reach: float) -> Close:
+    """The edges within reach, Å. r_ij : (m, 3) float64, Å."""
+    r_sq = np.einsum("ij,ij->i", r_ij, r_ij)
+    near = np.flatnonzero(r_sq < reach * reach)
+    return Close(center[near], neighbor[near], np.sqrt(r_sq[near]))
+
+
+def _worst(kind: str, row: np.ndarray, value: np.ndarray, threshold: np.ndarray) -> Found:
+    """Of each row's findings the one farthest beyond its limit, relative to it; of equals the first."""
+    if not len(row):
+        return Found(kind, row.astype(np.int64), value, threshold)
+    beyond = np.abs(value - threshold) / np.maximum(np.abs(threshold), 1e-12)
+    order = np.lexsort((-beyond, row))
+    keep = order[np.r_[True, np.diff(row[order]) > 0]]
+    return Found(kind, row[keep].astype(np.int64), value[keep], threshold[keep])
+
+
+def close_pairs(close: Close, species: np.ndarray, closest: np.ndarray) -> Found:
+    """Centers with a neighbor nearer than closest[species, species]; value is the smallest such r, Å."""
+    limit = closest[species[close.center], species[close.neighbor]]
+    bad = np.flatnonzero(close.r < limit)
+    return _worst("pair", close.center[bad], close.r[bad], limit[bad])
+
+
+def topology(close: Close, species: np.ndarray, gid: np.ndarray, n: int, bonded: np.ndarray,
+             width: int | None = None) -> np.ndarray:
+    """(n, B) int64: gids of the atoms bonded to each center, ascending, -1 where there are fewer.
+
+    width : B; the largest number of bonds by default. Ranks must agree on it.
+    """
+    bond = np.flatnonzero(close.r < bonded[species[close.center], species[close.neighbor]])
+    pairs = np.unique(np.stack([close.center[bond].astype(np.int64), gid[close.neighbor[bond]]]), axis=1)
+    first = np.searchsorted(pairs[0], np.arange(n + 1))
+    most = int(np.diff(first).max(initial=0))
+    table = np.full((n, most if width is None else max(width, most)), -1, np.int64)
+    table[pairs[0], np.arange(pairs.shape[1]) - first[pairs[0]]] = pairs[1]
+    return table
+
+
+def bad_bonds(close: Close, species: np.ndarray, gid: np.ndarray, bonds: np.ndarray, kind_of: np.ndarray,
+              shortest: np.ndarray, longest: np.ndarray, reach: float) -> Found:
+    """Centers with a bond outside its range; value is its length, or ``reach`` where it is at least that long.
+
+    Parameters
+    ----------
+    bonds   (n, B) int64: `topology` of the reference
+    kind_of (n, B) int: species of those atoms; any where there is none
+    """
+    length = np.full(bonds.shape, np.inf)
+    edge, slot = np.nonzero(bonds[close.center] == gid[close.neighbor][:, None])
+    np.minimum.at(length, (close.center[edge], slot), close.r[edge])
+    own = species[: len(bonds), None]
+    low, high = shortest[own, kind_of], longest[own, kind_of]
+    row, slot = np.nonzero((bonds >= 0) & ((length < low) | (length > high)))
+    seen = np.minimum(length[row, slot], reach)
+    return _worst("bond", row, seen, np.where(seen < low[row, slot], low[row, slot], high[row, slot]))
+
+
+def odd_coordination(close: Close, species: np.ndarray, n: int, bonded: np.ndarray, fewest: np.ndarray,
+                     most: np.ndarray) -> Found:
+    """Centers with a number of bonded neighbors of some species outside [fewest, most]; value is that number."""
+    t = len(bonded)
+    kind = species[close.neighbor].astype(np.int64)
+    bond = close.r < bonded[species[close.center], kind]
+    count = np.bincount(close.center[bond] * t + kind[bond], minlength=n * t)[: n * t].reshape(n, t)
+    low, high = fewest[species[:n]], most[species[:n]]
+    row, other = np.nonzero((count < low) | (count > high))
+    seen = count[row, other].astype(float)
+    return _worst("coordination", row, seen,
+                  np.where(seen < low[row, other], low[row, other], high[row, other]))
+
+
+def outliers(kind: str, value: np.ndarray, species: np.ndarray, limit: np.ndarray) -> Found:
+    """Atoms whose value is above limit[species]. value : (n,) float64"""
+    threshold = limit[species[: len(value)]]
+    row = np.flatnonzero(value > threshold)
+    return Found(kind, row, value[row].astype(float), threshold[row])
+
+
+def not_finite(*arrays: np.ndarray) -> Found:
+    """Atoms one of whose numbers is NaN or infinite; value is 1 for each. arrays : (n, 3) each"""
+    row = np.flatnonzero(~np.logical_and.reduce([np.isfinite(a).all(axis=1) for a in arrays]))
+    return Found("finite", row, np.ones(len(row)), np.zeros(len(row)))
+
+
+def examine(limits: Limits, center: np.ndarray, neighbor: np.ndarray, r_ij: np.ndarray, species: np.ndarray,
+            gid: np.ndarray, x: np.ndarray, v: np.ndarray, f: np.ndarray, bonds: np.ndarray | None = None,
+            bond_species: np.ndarray | None = None, latent: np.ndarray | None = None,
+            spread: np.ndarray | None = None) -> list[Found]:
+    """All criteria on atoms; those with nothing found are left out.
+
+    Parameters
+    ----------
+    limits : Limits of the run's elements
+    center, neighbor (m,) int, r_ij (m, 3) float64, Å: the directed edges of the last force call
+    species, gid (n_all,): of owned atoms and copies
+    x, v, f (n, 3) float64: of the owned atoms
+    bonds, bond_species (n, B): `topology` of the reference and the species of those atoms; None: bonds are not watched
+    latent, spread (n,) float64: None where there are none
+    """
+    n = len(f)
+    close = close_edges(center, neighbor, r_ij, limits.reach)
+    found = [not_finite(x, v, f), close_pairs(close, species, limits.closest),
+             odd_coordination(close, species, n, limits.bonded, limits.fewest, limits.most),
+             outliers("force", np.sqrt(np.einsum("ij,ij->i", f, f)), species, limits.force)]
+    if bonds is not None and bond_species is not None:
+        found.append(bad_bonds(close, species, gid, bonds, bond_species, limits.shortest, limits.longest,
+                               limits.reach))
+    found += [outliers(kind, value, species, getattr(limits, kind))
+              for kind, value in (("latent", latent), ("spread", spread)) if value is not None]
+    return [a for a in found if len(a.row)]
+
+
+# ---------------------------------------------------------------------- of the whole system
+def sigma_t(temperature: float | np.ndarray, n: int) -> float | np.ndarray:
+    """Standard deviation of the temperature of n atoms in the canonical ensemble, T √(2/3n), K."""
+    return temperature * np.sqrt(2.0 / (3.0 * n))
+
+
+def allowed(temperature: float | np.ndarray, n: int, floor: float = FLOOR, sigmas: float = SIGMAS) -> np.ndarray:
+    """K: max(floor, sigmas σ_T(n))."""
+    return np.maximum(floor, sigmas * sigma_t(temperature, n))
+
+
+def energy_as_temperature(energy: float | np.ndarray, n: int) -> float | np.ndarray:
+    """eV of n atoms -> K, 2 E/(3 n k_B)."""
+    return 2.0 * energy / (3.0 * n * KB)
+
+
+def published(temperature: float | np.ndarray, target: float = 200.0, band: float = 100.0) -> np.ndarray:
+    """The criterion of the published times to failure, abs(T - target) > band; to be asked every 10 steps."""
+    return ~(np.abs(np.asarray(temperature) - target) <= band)
+
+
+class Band:
+    """Mean of a quantity over a window, and whether it has left a band. Replicas are elements of the arrays.
+
+    Parameters
+    ----------
+    interval : float, fs, between two values
+    window : float, fs
+    """
+
+    def __init__(self, interval: float, window: float = WINDOW) -> None:
+        self.values: deque[np.ndarray] = deque(maxlen=max(1, round(window / interval)))
+
+    def push(self, value: float | np.ndarray) -> np.ndarray:
+        """The mean over the window (over what there is of it at the beginning), this value among it."""
+        self.values.append(np.asarray(value, float))
+        return np.mean(self.values, axis=0)
+
+    def outside(self, value: float | np.ndarray, target: float | np.ndarray, width: float | np.ndarray
+                ) -> tuple[np.ndarray, np.ndarray]:
+        """Whether abs(mean - target) > width (or it is no number), and the mean."""
+        mean = self.push(value)
+        return ~(np.abs(mean - target) <= width), mean

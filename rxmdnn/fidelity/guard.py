@@ -1,0 +1,276 @@
+"""What a run does about its failures: flag them, stop, or heal, which is to go back and try again with shorter steps.
+
+Forces are never altered or clamped, and every incident is written down before anything is done about it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rxmdnn.atoms import FIELDS
+from rxmdnn.cell import Cell
+from rxmdnn.fidelity.criteria import WHOLE, Event, not_finite
+from rxmdnn.fidelity.monitor import Monitor
+from rxmdnn.io.ordered import in_gid_order, writable
+from rxmdnn.models.interface import Potential
+from rxmdnn.parallel import AgreedError
+from rxmdnn.simulation import Simulation
+
+EXIT_CODE = 3  # of a run that its guard has stopped
+SHORTEST = 16  # parts of a step, at most
+MANY = 100  # events of an incident that are written out; all are counted
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A whole state of one rank, to the bit: rows in their order, cell, thermostat and barostat.
+
+    Random numbers are counters of (seed, step, gid), so seed and step are their state.
+    """
+
+    step: int
+    arrays: dict[str, np.ndarray]
+    extra: dict[str, np.ndarray]
+    cell: Cell
+    ensemble: dict[str, Any]
+
+    @classmethod
+    def of(cls, s: Simulation) -> Snapshot:
+        """A copy; what follows begins with a new neighbor list, as it will after ``restore``."""
+        n = s.atoms.n_owned
+        arrays = {a.name: getattr(s.atoms, a.name)[:n].copy() for a in FIELDS}
+        s.forces.stale = True
+        return cls(s.step, arrays, {k: v.copy() for k, v in s.atoms.extra.items()}, s.cell,
+                   copy.deepcopy(s.ensemble.state()))
+
+    def restore(self, s: Simulation) -> None:
+        for name, array in self.arrays.items():
+            setattr(s.atoms, name, array.copy())
+        s.atoms.extra = {k: v.copy() for k, v in self.extra.items()}
+        s.atoms.n_owned = len(self.arrays["gid"])
+        s.domain.restore(self.cell)
+        s.ensemble.resume(copy.deepcopy(self.ensemble))
+        s.forces.forget()
+        s.step = self.step
+
+
+@dataclass(frozen=True)
+class Care:
+    """What the deck asks for.
+
+    action : flag, stop or heal; every : steps between checks
+    keep, interval : snapshots of the ring, steps between them; retries : of one failure, each with steps half as long
+    as the one before; calm : steps after a failure until the step is whole again
+    """
+
+    action: str
+    every: int
+    keep: int = 4
+    interval: int = 100
+    retries: int = 4
+    calm: int = 500
+
+
+@dataclass
+class Guard:
+    """Takes the steps of a simulation (see Simulation.guard). All ranks call everything.
+
+    Parameters
+    ----------
+    simulation, monitor, care
+    folder : of incidents.jsonl and incidents.xyz
+    write_frame : called with a name, a note for the frame's header and the atoms' scores in order of gid
+    say : writes a line of the log
+    rewind : called with a step: what was written after it belongs to a failed attempt; also when ``healed`` changes
+    repulsion : the potential with a short-range repulsion, for the time of healing; None: as it is
+
+    Attributes
+    ----------
+    failed : stopped by an incident
+    attempts : at the present failure; rollbacks : in all; until : the step at which steps are whole again
+    healed : list of [first, last] steps that were taken in parts
+    active : {(kind, gid)} of a run that only flags: what it has recorded and what still holds
+    """
+
+    simulation: Simulation
+    monitor: Monitor
+    care: Care
+    folder: Path
+    write_frame: Callable[[str, str, np.ndarray], None]
+    say: Callable[[str], None]
+    rewind: Callable[[int], None]
+    repulsion: Potential | None = None
+    failed: bool = False
+    attempts: int = 0
+    rollbacks: int = 0
+    incidents: int = 0
+    until: int = 0
+    went_to: int = 0
+    healed: list[list[int]] = field(default_factory=list)
+    active: set[tuple[str, int]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.ring: deque[Snapshot] = deque(maxlen=self.care.keep)
+        self.seed = self.simulation.schedule.seed
+        self.bare = self.simulation.forces.potential
+
+    @property
+    def healing(self) -> bool:
+        return self.attempts > 0
+
+    # ------------------------------------------------------------------ the run
+    def begin(self) -> None:
+        """Before the first step: the reference topology, and the first snapshot."""
+        self.monitor.begin()
+        if self.care.action == "heal":
+            self.ring.append(Snapshot.of(self.simulation))
+
+    def advance(self) -> bool:
+        """Take a step and look at it; False where the run is then elsewhere, or ends."""
+        s, care = self.simulation, self.care
+        step = s.step + 1
+        watch = step % care.every == 0 or s.owes(step)
+        try:
+            with self.monitor.watch.open(watch), np.errstate(over="ignore", invalid="ignore"):
+                s.advance()
+            events = self.monitor.check() if watch else []
+        except AgreedError as error:
+            events = self._lost(step, error)
+            if care.action == "flag":
+                self._record(events, "flagged", {})
+                raise
+        if events:
+            return self._act(events)
+        if watch:
+            self.active.clear()
+            if care.action == "heal" and step % care.interval == 0:
+                self.ring.append(Snapshot.of(s))
+            if self.healing and step >= self.until:
+                self._whole_again()
+        return True
+
+    def _lost(self, step: int, error: AgreedError) -> list[Event]:
+        """Events of a step that could not be finished: the atoms whose numbers are none, or the whole."""
+        s, n = self.simulation, self.simulation.atoms.n_owned
+        time = s.time_0 + step * s.schedule.dt
+        mine = not_finite(s.atoms.x[:n], s.atoms.v, s.atoms.f[:n]).events(step, time, s.atoms.gid)
+        events = [event for rank in s.comm.allgather(mine) for event in rank]
+        self.say(f"fidelity: step {step}: {error}")
+        return sorted(events, key=lambda e: e.gid) or [Event("finite", step, time, WHOLE, float("nan"), 0.0)]
+
+    # ------------------------------------------------------------------ incidents
+    def _act(self, events: list[Event]) -> bool:
+        care = self.care
+        if care.action == "flag":
+            new = [e for e in events if (e.kind, e.gid) not in self.active]
+            self.active = {(e.kind, e.gid) for e in events}
+            if new:
+                self._record(new, "flagged", {})
+            return True
+        if care.action == "heal" and self.attempts < care.retries:
+            self._heal(events)
+            return False
+        what = f"gave up after {self.attempts} retries" if care.action == "heal" else "stopped"
+        self._record(events, what, {"attempt": self.attempts})
+        self.failed = self.simulation.stopping = True
+        return False
+
+    def _heal(self, events: list[Event]) -> None:
+        """Back to a verified state (an older one at each retry), with shorter steps and other noise."""
+        s, care, failed_at = self.simulation, self.care, events[0].step
+        self.attempts += 1
+        while self.attempts > 1 and len(self.ring) > 1 and self.ring[-1].step >= self.went_to:
+            self.ring.pop()  # that one, and what came after it, led to a failure again
+        back = self.ring[-1]
+        self.went_to = back.step
+        parts = min(2**self.attempts, SHORTEST)
+        self._record(events, "rolled back", {"attempt": self.attempts, "to_step": back.step, "parts": parts})
+        back.restore(s)
+        self.rollbacks += 1
+        self.until = max(self.until, failed_at + care.calm)
+        if self.healed and self.healed[-1][1] >= back.step:
+            self.healed[-1] = [min(self.healed[-1][0], back.step), self.until]
+        else:
+            self.healed.append([back.step, self.until])
+        self._set_steps(parts)
+        self.monitor.restart()
+        self.rewind(back.step)
+
+    def _set_steps(self, parts: int) -> None:
+        """Steps in so many parts, with noise that no earlier attempt had."""
+        s = self.simulation
+        s.parts, s.schedule.seed = parts, self.seed + ((self.rollbacks * SHORTEST) << 32)
+        wanted = self.repulsion if self.repulsion is not None and parts > 1 else self.bare
+        if s.forces.potential is not wanted:
+            s.forces.potential = wanted
+            self.monitor.energy_0 = None  # another energy
+
+    def _whole_again(self) -> None:
+        s = self.simulation
+        self.attempts, self.healed[-1][1] = 0, s.step
+        self._set_steps(1)
+        self.say(f"fidelity: step {s.step}: healed; whole steps again")
+        self.rewind(s.step)
+
+    def _record(self, events: list[Event], action: str, more: dict[str, Any]) -> None:
+        """To the log, incidents.jsonl and, where its positions are numbers, incidents.xyz."""
+        s, first = self.simulation, events[0]
+        self.incidents += 1
+        kinds = {kind: sum(e.kind == kind for e in events) for kind in dict.fromkeys(e.kind for e in events)}
+        shown = next((e for e in events if e.gid >= 0), first)
+        where = f"atom {shown.gid}" if shown.gid >= 0 else "the whole system"
+        text = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+        going = f" to step {more['to_step']}, steps in {more['parts']} parts" if "to_step" in more else ""
+        self.say(f"fidelity: step {first.step}: {text} (first: {where}, {shown.kind} {shown.value:.6g}, "
+                 f"limit {shown.threshold:.6g}); {action}{going}")
+        sound = not any(e.kind == "finite" for e in events) and self._keep_frame(action)
+        row = {"incident": self.incidents, "step": first.step, "time_fs": first.time, "action": action, **more,
+               "events_total": len(events), "kinds": kinds, "frame": sound,
+               "events": [{k: _number(v) for k, v in e._asdict().items()} for e in events[:MANY]]}
+        with writable(s.comm, self.folder / "incidents.jsonl"):
+            if s.comm.rank == 0:
+                with open(self.folder / "incidents.jsonl", "a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+
+    def _keep_frame(self, action: str) -> bool:
+        """Whether the frame could be written; one whose numbers are absurd has no text."""
+        s, n = self.simulation, self.simulation.atoms.n_owned
+        (scores,) = in_gid_order(s.comm, s.n_global, s.atoms.gid[:n], [self.monitor.scores])
+        try:
+            self.write_frame(f"incident_{self.incidents}.xyz", f'incident={self.incidents} action="{action}" ', scores)
+        except AgreedError:
+            return False
+        return True
+
+    def summary(self) -> str:
+        """The log's last word on the run."""
+        parts = f"; steps in parts from {', '.join(f'{a} to {b}' for a, b in self.healed)}" if self.healed else ""
+        return f"fidelity: {self.incidents} incident(s), {self.rollbacks} rollback(s){parts}"
+
+    # ------------------------------------------------------------------ restart
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint. The ring is not kept: a restarted run's first snapshot is its start."""
+        return {"attempts": self.attempts, "rollbacks": self.rollbacks, "incidents": self.incidents,
+                "until": self.until, "healed": self.healed, "parts": self.simulation.parts,
+                "energy_0": self.monitor.energy_0, "active": [list(a) for a in sorted(self.active)]}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        for name in ("attempts", "rollbacks", "incidents", "until", "healed"):
+            setattr(self, name, state[name])
+        self.active = {(kind, gid) for kind, gid in state["active"]}
+        self._set_steps(state["parts"])
+        self.monitor.energy_0 = None if state["energy_0"] is None else tuple(state["energy_0"])
+
+
+def _number(x: Any) -> Any:
+    """As JSON can hold it: no NaN."""
+    return None if isinstance(x, float) and not math.isfinite(x) else x

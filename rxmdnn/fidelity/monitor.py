@@ -1,0 +1,217 @@
+"""The criteria in a run: after a step, on every rank, with the same events on all of them.
+
+A check reads what the step has left behind (edges, forces, the network's hidden scalars), so that it costs a pass over
+the edges and three reductions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from rxmdnn.atoms import Atoms
+from rxmdnn.fidelity import criteria
+from rxmdnn.fidelity.criteria import FLOOR, WHOLE, Band, Event, Limits
+from rxmdnn.fidelity.reference import Reference
+from rxmdnn.forces import Forces
+from rxmdnn.models.mixture import Mixture
+from rxmdnn.simulation import Simulation
+
+BONDS, BOND_SPECIES = "fidelity_bonds", "fidelity_bond_species"  # rows that migrate with their atom
+SETTLING = 5.0  # times of the thermostat from the start, before a temperature off its target is a failure
+KEEPERS = (0, 5, 6, 7, 8, 9)  # mdmodes that keep a temperature
+
+
+def nets(potential: Any) -> list[Any]:
+    """The networks of a potential, in the order of its members."""
+    members = potential.members if isinstance(potential, Mixture) else [potential]
+    return [m for m in members if hasattr(m, "watched")]
+
+
+class Watch:
+    """What the networks tell about atoms beyond forces.
+
+    Parameters
+    ----------
+    forces : Forces
+    references : one a network, in the order of ``nets``; None where its file holds none
+    """
+
+    def __init__(self, forces: Forces, references: Sequence[Reference | None]) -> None:
+        self.forces = forces
+        self.pairs = [(net, r) for net, r in zip(nets(forces.potential), references) if r is not None]
+
+    @contextmanager
+    def open(self, watch: bool = True) -> Iterator[None]:
+        """Within it, the networks keep their features."""
+        for net, _ in self.pairs:
+            net.watched = watch
+        try:
+            yield
+        finally:
+            for net, _ in self.pairs:
+                net.watched = False
+
+    def latent(self, species: np.ndarray) -> np.ndarray | None:
+        """(n_owned,) distance of the features of the last call, the largest over the networks."""
+        found = [reference.distance(net.latent, species) for net, reference in self.pairs]
+        return np.max(found, axis=0) if found else None
+
+    def spread(self, atoms: Atoms) -> np.ndarray | None:
+        """(n_owned,) √(Σ_c var f_c) over the members of a committee, eV/Å; None for one model. All ranks call it."""
+        potential = self.forces.potential
+        if not isinstance(potential, Mixture) or len(potential.members) < 2:
+            return None
+        return np.sqrt(np.var(self.forces.member_forces(atoms), axis=0).sum(axis=1))
+
+
+class Monitor:
+    """The checks of one run.
+
+    Parameters
+    ----------
+    simulation : Simulation
+    kinds : which criteria; keys of criteria.KINDS
+    limits : Limits
+    every : steps between checks, for the window of means
+    watch : Watch
+    floors : {"temperature", "energy": K}: least deviation that counts
+
+    Attributes
+    ----------
+    scores : (n_owned,) float64: how far each atom was at the last check, 1 at the limit
+    """
+
+    def __init__(self, simulation: Simulation, kinds: frozenset[str], limits: Limits, every: int, watch: Watch,
+                 floors: dict[str, float] | None = None) -> None:
+        self.simulation, self.kinds, self.watch = simulation, kinds, watch
+        self.limits = limits.only(kinds)
+        self.floors = {"temperature": FLOOR, "energy": FLOOR} | (floors or {})
+        self.every = every
+        plan, tau = simulation.schedule, simulation.ensemble.tau
+        self.settled = plan.start + SETTLING * tau / plan.dt
+        self.restart()
+        self.energy_0: tuple[float, float] | None = None  # conserved eV, and K, at the start
+        self.scores = np.zeros(0)
+
+    def describe(self) -> list[str]:
+        """For the header of the log: what is watched, and the limits that are not infinite."""
+        e, lines = self.limits.elements, [f"fidelity     : every {self.every} steps: {', '.join(sorted(self.kinds))}"]
+        rows: dict[str, list[str]] = {
+            kind: [f"{e[a]}-{e[b]} {table[a, b]:.3f}" for a in range(len(e)) for b in range(a, len(e))
+                   if 0 < table[a, b] < np.inf]
+            for kind, table in (("closest", self.limits.closest), ("longest bond", self.limits.longest))}
+        rows |= {kind: [f"{e[a]} {x:.3f}" for a, x in enumerate(getattr(self.limits, kind)) if x < np.inf]
+                 for kind in ("force", "latent", "spread")}
+        return lines + ["    limits of " + kind + ": " + ", ".join(row) for kind, row in rows.items() if row]
+
+    def restart(self) -> None:
+        """Means begin anew."""
+        interval = self.every * self.simulation.schedule.dt
+        self.temperature, self.energy = Band(interval), Band(interval)
+
+    def begin(self) -> None:
+        """The present energy and bonds are the reference, unless there is one from before."""
+        s = self.simulation
+        if "energy" in self.kinds and self.energy_0 is None and s.forces.known:
+            kinetic = s.kinetics.energy(s.atoms)
+            conserved = s.ensemble.conserved(s.forces.energy() + kinetic, s.schedule.now(s.step))
+            self.energy_0 = conserved, s.kinetics.temperature_of(kinetic)
+        if "bond" not in self.kinds or s.comm.allreduce(BONDS in s.atoms.extra, MPI.LOR):
+            return
+        if not s.forces.known:
+            s.forces.compute(s.atoms)
+        edges, n = s.forces.last[0], s.atoms.n_owned
+        close = criteria.close_edges(edges.center, edges.neighbor, edges.r_ij, self.limits.reach)
+        mine = criteria.topology(close, s.atoms.species, s.atoms.gid, n, self.limits.bonded)
+        width = s.comm.allreduce(mine.shape[1], MPI.MAX)
+        if not width:
+            return
+        bonds = criteria.topology(close, s.atoms.species, s.atoms.gid, n, self.limits.bonded, width)
+        edge, slot = np.nonzero(bonds[close.center] == s.atoms.gid[close.neighbor][:, None])
+        kinds = np.zeros(bonds.shape, np.int32)
+        kinds[close.center[edge], slot] = s.atoms.species[close.neighbor[edge]]
+        s.atoms.extra |= {BONDS: bonds, BOND_SPECIES: kinds}
+
+    def check(self) -> list[Event]:
+        """All events of the present step, by gid and kind. All ranks call it."""
+        s, atoms = self.simulation, self.simulation.atoms
+        n, step, time = atoms.n_owned, s.step, s.time_0 + s.step * s.schedule.dt
+        edges = s.forces.last[0]
+        latent = self.watch.latent(atoms.species[:n]) if "latent" in self.kinds else None
+        spread = self.watch.spread(atoms) if "spread" in self.kinds else None
+        found = criteria.examine(
+            self.limits, edges.center, edges.neighbor, edges.r_ij, atoms.species, atoms.gid, atoms.x[:n], atoms.v,
+            atoms.f[:n], atoms.extra.get(BONDS), atoms.extra.get(BOND_SPECIES), latent, spread)
+        self._score(found, atoms, latent, spread)
+        mine = [event for a in found for event in a.events(step, time, atoms.gid)]
+        alive, some = s.comm.allreduce(np.array([n, len(mine)]))
+        events = [event for rank in s.comm.allgather(mine) for event in rank] if some else []
+        events += self._whole(step, time, int(alive))
+        return sorted((e for e in events if e.kind in self.kinds), key=lambda e: (e.gid, e.kind))
+
+    def _whole(self, step: int, time: float, alive: int) -> list[Event]:
+        """Events of the whole system."""
+        s, out = self.simulation, []
+        n, target = s.n_global, s.schedule.target(step)
+        kinetic, potential = s.kinetics.energy(s.atoms), s.forces.energy()
+        temperature = s.kinetics.temperature_of(kinetic)
+        if alive != n:
+            out.append(Event("finite", step, time, WHOLE, float(n - alive), 0.0))
+        if not np.isfinite(kinetic + potential):
+            out.append(Event("finite", step, time, WHOLE, float("nan"), 0.0))
+        if "temperature" in self.kinds:
+            width = float(criteria.allowed(target, n, self.floors["temperature"]))
+            outside, mean = self.temperature.outside(temperature, target, width)
+            if outside and step >= self.settled:
+                edge = float(target + width * np.sign(mean - target))
+                out.append(Event("temperature", step, time, WHOLE, float(mean), edge))
+        if "energy" in self.kinds:
+            conserved = s.ensemble.conserved(potential + kinetic, s.schedule.now(step))
+            self.energy_0 = (conserved, temperature) if self.energy_0 is None else self.energy_0
+            width = float(criteria.allowed(self.energy_0[1], n, self.floors["energy"]))
+            change = criteria.energy_as_temperature(conserved - self.energy_0[0], n)
+            outside, mean = self.energy.outside(change, 0.0, width)
+            if outside:
+                out.append(Event("energy", step, time, WHOLE, float(mean), float(width * np.sign(mean))))
+        if "published" in self.kinds and step % 10 == 0 and criteria.published(temperature):
+            out.append(Event("published", step, time, WHOLE, temperature, 100.0 if temperature < 200.0 else 300.0))
+        return out
+
+    def _score(self, found: list[criteria.Found], atoms: Atoms, latent: np.ndarray | None,
+               spread: np.ndarray | None) -> None:
+        own = atoms.species[: atoms.n_owned]
+        self.scores = np.zeros(len(own))
+        for value, limit in ((np.sqrt((atoms.f[: len(own)] ** 2).sum(axis=1)), self.limits.force),
+                             (latent, self.limits.latent), (spread, self.limits.spread)):
+            if value is not None:
+                self.scores = np.fmax(self.scores, value / limit[own])
+        for a in found:
+            beyond = 1.0 + np.abs(a.value - a.threshold) / np.maximum(np.abs(a.threshold), 1e-12)
+            self.scores[a.row] = np.fmax(self.scores[a.row], beyond)
+
+
+def default_kinds(simulation: Simulation, limits: Limits, watch: Watch) -> frozenset[str]:
+    """All criteria that have something to go by in this run; the published one only where it is asked for."""
+    kinds = {"finite", "pair", "bond"}
+    if np.isfinite(limits.most).any():
+        kinds.add("coordination")
+    kinds |= {k for k in ("force", "latent", "spread") if np.isfinite(getattr(limits, k)).any()}
+    if not watch.pairs:
+        kinds.discard("latent")
+    return frozenset(kinds | whole_kinds(simulation))
+
+
+def whole_kinds(simulation: Simulation) -> set[str]:
+    """Which of temperature and conserved energy this run keeps."""
+    plan = simulation.schedule
+    kinds = set()
+    if simulation.ensemble.thermostatted or plan.mdmode in KEEPERS:
+        kinds.add("temperature")
+    if plan.mdmode == 1 and plan.ramp[0] == plan.ramp[1] and plan.pressures[0] == plan.pressures[1]:
+        kinds.add("energy")
+    return kinds

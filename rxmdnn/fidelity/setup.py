@@ -1,0 +1,116 @@
+"""From the deck's fidelity lines to the monitor and the guard of a run, with all that is missing said at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from mpi4py import MPI
+
+from rxmdnn.deck import Deck
+from rxmdnn.errors import InputError
+from rxmdnn.fidelity import calibration
+from rxmdnn.fidelity.criteria import Limits, covalent_sums
+from rxmdnn.fidelity.guard import Care
+from rxmdnn.fidelity.monitor import Monitor, Watch, default_kinds, whole_kinds
+from rxmdnn.fidelity.reference import Reference, read
+from rxmdnn.models.interface import Potential
+from rxmdnn.models.mixture import Mixture
+from rxmdnn.models.repulsion import Repulsion
+from rxmdnn.parallel import together
+from rxmdnn.run_deck import Run
+from rxmdnn.simulation import Simulation
+
+
+def care(deck: Deck) -> Care:
+    """What is done about an event."""
+    line, heal = deck["fidelity"], deck["fidelity_heal"]
+    return Care(line.action, line.every, heal.keep, heal.interval, heal.retries, heal.calm)
+
+
+def references(run: Run) -> list[Reference | None]:
+    """What the files of the networks hold of their training, one a network. Raises InputError."""
+    found = [read(line.parameters["file"]) for line in run.models if line.kind == "allegro"]
+    return [None if r is None else r.of(run.elements) for r in found]
+
+
+def make_monitor(comm: MPI.Comm, run: Run, simulation: Simulation) -> Monitor:
+    """All ranks call it; raises AgreedError where a criterion is asked that has nothing to go by."""
+    deck, plan = run.deck, simulation.schedule
+    counts = comm.allreduce(np.bincount(simulation.atoms.species[: simulation.atoms.n_owned],
+                                        minlength=len(run.elements)))
+    with together(comm):
+        known = references(run)
+        limits = Limits.of(run.elements)
+        for reference in known:
+            limits = limits if reference is None else reference.tighten(limits)
+        line = deck["fidelity_calibration"]
+        if line.file:
+            checks = (plan.stop - plan.start) / deck["fidelity"].every
+            limits = calibration.calibrated(limits, calibration.read(line.file), counts, checks,
+                                            deck["fidelity"].alarms)
+        limits, floors = given(deck, limits)
+        watch = Watch(simulation.forces, known)
+        asked = frozenset(deck["fidelity_watch"].kind)
+        kinds = asked or default_kinds(simulation, limits, watch)
+        faults = [deck["fidelity_watch"].fault(f"{kind}: {text}") for kind in sorted(asked)
+                  if (text := _missing(kind, run, simulation, limits, watch))]
+        heal = deck["fidelity_heal"]
+        if deck["fidelity"].action == "heal" and heal.repulsion:
+            wall = Repulsion(run.elements)
+            if (wall.cutoff > simulation.forces.potential.cutoff).any():
+                faults.append(heal.fault("the repulsion would reach beyond the model's cutoff"))
+        if faults:
+            raise InputError(*faults)
+    return Monitor(simulation, kinds | {"finite"}, limits, deck["fidelity"].every, watch, floors)
+
+
+def given(deck: Deck, limits: Limits) -> tuple[Limits, dict[str, float]]:
+    """The limits with those of the deck over them, and the least deviations of temperature and energy, K."""
+    floors: dict[str, float] = {}
+    for line in deck["fidelity_limit"]:
+        kind, value = line.kind, line.value
+        if kind in ("temperature", "energy"):
+            floors[kind] = value
+        elif kind == "pair":
+            limits = replace(limits, closest=value * covalent_sums(limits.elements))
+        elif kind == "bond":
+            limits = replace(limits, longest=np.maximum(value * covalent_sums(limits.elements), limits.bonded))
+        else:
+            every: dict[str, np.ndarray] = {kind: np.full(len(limits.elements), value)}
+            limits = replace(limits, **every)  # type: ignore[arg-type]
+    return limits, floors
+
+
+def _missing(kind: str, run: Run, simulation: Simulation, limits: Limits, watch: Watch) -> str | None:
+    """Why a criterion cannot be watched in this run, and what to do."""
+    files = [str(m.parameters["file"]) for m in run.models if m.kind == "allegro"]
+    fit = f"add them with 'rxmdnn fidelity fit {files[0] if files else 'MODEL'} FRAMES'"
+    if kind == "latent" and not watch.pairs:
+        if not files:
+            return "no model of rxmdnn.in is a network: there are no features to watch; leave it out"
+        return f"{files[0]} holds no statistics of its training; {fit}"
+    if kind == "coordination" and not np.isfinite(limits.most).any():
+        return f"no model file says what was seen in training; {fit}" if files else \
+            "no model of rxmdnn.in knows its training; leave it out"
+    if kind == "spread" and not (isinstance(simulation.forces.potential, Mixture)
+                                 and len(simulation.forces.potential.members) > 1):
+        return "one model has no spread; name several in rxmdnn.in, or leave it out"
+    if kind in ("force", "spread") and not np.isfinite(getattr(limits, kind)).any():
+        return f"no limit is known; write 'fidelity_limit {kind} <eV/Å>', or give a calibration"
+    if kind == "temperature" and kind not in whole_kinds(simulation):
+        return "nothing keeps a temperature in this run; use energy, or an ensemble line"
+    if kind == "energy" and kind not in whole_kinds(simulation):
+        return "nothing is conserved where velocities are rescaled or a target moves; use temperature"
+    return None
+
+
+def repelled(run: Run, simulation: Simulation) -> Potential | None:
+    """The run's potential with a repulsion, where healing is to use one and there is none yet."""
+    potential, deck = simulation.forces.potential, run.deck
+    if deck["fidelity"].action != "heal" or not deck["fidelity_heal"].repulsion or run.repulsion is not None:
+        return None
+    wall = Repulsion(run.elements)
+    if isinstance(potential, Mixture):
+        return Mixture(potential.members, potential.weights, wall)
+    return Mixture([potential], [1.0], wall)

@@ -1,0 +1,78 @@
+"""Tails of what a sound run shows: how large a value may be in N atoms x S checks before it is a failure.
+
+Peaks over threshold: above a high quantile the excess follows a generalized Pareto distribution (Coles, "An
+Introduction to Statistical Modeling of Extreme Values" (2001), chapter 4), which extends the samples to rarer values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rxmdnn.errors import InputError
+
+FEWEST, MOST, SHARE = 50, 5000, 0.05  # exceedances of a fit, and of all samples
+ONE_SIDED = 1.645  # standard errors of a 95 % upper limit
+EXPONENTIAL = 1e-6  # shape
+
+
+@dataclass(frozen=True)
+class Tail:
+    """P(value > y) = rate (1 + shape (y - start)/scale)^(-1/shape) for y > start.
+
+    exceedances : how many samples it was fitted to
+    """
+
+    start: float
+    scale: float
+    shape: float
+    rate: float
+    exceedances: int
+
+    @classmethod
+    def fit(cls, values: np.ndarray, what: str = "values") -> Tail:
+        """Maximum likelihood over the highest samples. Raises InputError where there are too few.
+
+        values : (n,) float64; they may be correlated in time: that widens the error, and moves no expectation
+        """
+        from scipy.stats import genpareto  # slow to import, and only calibrations fit
+
+        n = len(values)
+        count = min(MOST, max(FEWEST, int(SHARE * n)))
+        if n < 4 * count:
+            raise InputError(f"{what}: {n} samples; a tail needs {4 * FEWEST}: give more frames")
+        start = float(np.partition(values, n - count - 1)[n - count - 1])
+        excess = values[values > start] - start
+        if not len(excess):
+            raise InputError(f"{what}: the largest samples are all {start:g}: they have no tail")
+        unit = float(excess.mean())
+        shape, _, scale = genpareto.fit(excess / unit, floc=0.0)
+        return cls(start, float(scale) * unit, float(shape), len(excess) / n, len(excess))
+
+    def level(self, probability: float, errors: float = ONE_SIDED) -> float:
+        """The value that a sample exceeds with at most this probability; where probability >= rate, the start.
+
+        It lies far beyond the samples, where the shape decides: the upper limit of the shape is taken (standard error
+        (1 + shape)/√n, Smith 1987), and never a tail that ends or falls faster than an exponential.
+        """
+        if probability >= self.rate:
+            return self.start
+        shape = max(self.shape + errors * max(1.0 + self.shape, 0.0) / np.sqrt(self.exceedances), EXPONENTIAL)
+        return float(self.start + self.scale * np.expm1(shape * np.log(self.rate / probability)) / shape)
+
+    def to_dict(self) -> dict[str, float]:
+        return {"start": self.start, "scale": self.scale, "shape": self.shape, "rate": self.rate,
+                "exceedances": self.exceedances}
+
+    @classmethod
+    def from_dict(cls, numbers: Mapping[str, Any]) -> Tail:
+        """Raises KeyError, TypeError or ValueError."""
+        start, scale, shape, rate = (float(numbers[k]) for k in ("start", "scale", "shape", "rate"))
+        tail = cls(start, scale, shape, rate, int(numbers["exceedances"]))
+        if not (np.isfinite([tail.start, tail.scale, tail.shape]).all() and tail.scale > 0 and 0 < tail.rate <= 1
+                and tail.exceedances > 0):
+            raise ValueError("numbers of no tail")
+        return tail

@@ -1,0 +1,260 @@
+"""The monitor and the guard in runs, on any rank count: injected failures, rollback to the bit, healing, exit codes."""
+
+import json
+import shutil
+
+import ase.io
+import h5py
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from rxmdnn import backend as backends
+from rxmdnn import run as runs
+from rxmdnn.errors import InputError
+from rxmdnn.fidelity.guard import EXIT_CODE, Snapshot
+from rxmdnn.io.checkpoint import read_checkpoint
+from rxmdnn.io.log import read_energies
+from rxmdnn.io.start import read_start
+from rxmdnn.run_deck import read_run
+from rxmdnn.simulation import Simulation
+from tests.systems import TRICLINIC, spread_atoms
+
+COMM = MPI.COMM_WORLD
+DECK = """mdmode 1
+time {dt} {steps}
+temperature 60.0 1.0 1
+io_step 0 10
+structure start.xyz
+checkpoint 20
+h5md 10
+skin 0.3
+"""
+
+
+@pytest.fixture
+def folder(tmp_path_factory):
+    """One folder for all ranks, with a triclinic mixture of argon and neon."""
+    place = COMM.bcast(tmp_path_factory.mktemp("fidelity") if COMM.rank == 0 else None)
+    if COMM.rank == 0:
+        x = spread_atoms(TRICLINIC, 40, 2.9)
+        rows = "".join(f"{'Ar' if i % 2 else 'Ne'} {a:.9f} {b:.9f} {c:.9f}\n" for i, (a, b, c) in enumerate(x))
+        lattice = " ".join(map(str, TRICLINIC.h.ravel()))
+        (place / "start.xyz").write_text(f'40\nLattice="{lattice}" Properties=species:S:1:pos:R:3 pbc="T T T"\n{rows}')
+        (place / "rxmdnn.in").write_text("lj 0.0104 3.4 6.0 2 Ar 39.95 Ne 20.18\n")
+    COMM.Barrier()
+    yield place
+    COMM.Barrier()
+    if COMM.rank == 0:
+        shutil.rmtree(place)
+
+
+def go(folder, out, lines, steps=60, comm=COMM, dt=2.0):
+    """The exit code of the run, and its folder."""
+    if comm.rank == 0:
+        (folder / f"{out}.in").write_text(DECK.format(steps=steps, dt=dt) + lines + "\n")
+    comm.Barrier()
+    code = runs.main(["--rxmdin", str(folder / f"{out}.in"), "--outDir", str(folder / out)], comm)
+    comm.Barrier()
+    return code, folder / out
+
+
+def incidents(out):
+    path = out / "incidents.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def strike(monkeypatch, steps, gid=7, speed=0.3, times=1):
+    """At the end of these steps the atom is thrown at ``speed`` Å/fs, so many times in all."""
+    advance, left = Simulation.advance, [times]
+
+    def struck(self):
+        advance(self)
+        if self.step in steps and left[0]:
+            left[0] -= 1
+            rows = np.flatnonzero(self.atoms.gid[: self.atoms.n_owned] == gid)
+            self.atoms.v[rows] = [speed, 0.0, 0.0]
+
+    monkeypatch.setattr(Simulation, "advance", struck)
+
+
+def test_a_clean_run_is_left_alone(folder):
+    code, out = go(folder, "clean", "ensemble langevin 0.1\nfidelity heal 5\nfidelity_heal 3 20 2 20", 30)
+    assert code == 0 and not incidents(out) and not (out / "incidents.xyz").exists()
+    assert "fidelity: 0 incident(s), 0 rollback(s)" in (out / "run.log").read_text()
+
+
+def test_an_injected_outlier_is_caught_within_one_check_with_the_same_events_on_any_rank_count(folder, monkeypatch):
+    lines = "fidelity flag 5\nfidelity_limit force 3.0\nfidelity_limit energy 1e6\nfidelity_watch force pair energy"
+    found = []
+    for name, comm in (("all", COMM), ("one", MPI.COMM_SELF)):
+        if comm is MPI.COMM_SELF and COMM.rank:
+            continue
+        with monkeypatch.context() as patch:
+            strike(patch, {32}, speed=0.5)  # 1 Å a step: into its neighbors
+            found.append(incidents(go(folder, name, lines, 40, comm)[1]))
+    COMM.Barrier()
+    if COMM.rank == 0:
+        everywhere, alone = found
+        assert everywhere and everywhere[0]["step"] == 35
+        for a, b in zip(everywhere, alone, strict=True):
+            assert [(e["kind"], e["step"], e["gid"]) for e in a["events"]] == \
+                [(e["kind"], e["step"], e["gid"]) for e in b["events"]]
+            np.testing.assert_allclose([e["value"] for e in a["events"]], [e["value"] for e in b["events"]], rtol=1e-6)
+        frames = ase.io.read(folder / "all" / "incidents.xyz", ":", parallel=False)
+        assert len(frames) == len(everywhere)
+        worst = int(np.argmax(frames[0].arrays["score"]))
+        assert worst in [e["gid"] for e in everywhere[0]["events"]] and frames[0].arrays["score"].max() > 1
+        assert frames[0].info["incident"] == 1 and np.isfinite(frames[0].get_forces()).all()
+
+
+@pytest.mark.parametrize("ensemble", ["ensemble langevin 0.05", "ensemble svr 0.1\nbarostat scr 0.1 0.5 full 1.0",
+                                      "ensemble nose-hoover 0.1\nbarostat mtk 0.1 0.3"])
+def test_a_rollback_restores_the_state_to_the_bit(folder, ensemble):
+    """State, and what follows from it with the same step and noise."""
+    if COMM.rank == 0:
+        (folder / "rxmd.in").write_text(DECK.format(steps=60, dt=2.0) + ensemble + "\n")
+    COMM.Barrier()
+    run = read_run(["--rxmdin", str(folder / "rxmd.in")])
+    backend = backends.make("cpu")
+    s = runs.make_simulation(COMM, run, backend, runs.make_potential(run, backend), read_start(COMM, run))
+    s.forces.compute(s.atoms)
+    s.ensemble.begin(s.atoms)
+
+    def state():
+        n = s.atoms.n_owned
+        more = json.dumps(s.ensemble.state(), default=lambda a: a.tobytes().hex())
+        return (s.step, s.cell.h.tobytes(), more, *(getattr(s.atoms, k)[:n].tobytes() for k in (
+            "gid", "species", "x", "v", "f", "image")))
+
+    for _ in range(5):
+        s.advance()
+    kept, before = Snapshot.of(s), state()
+    for _ in range(12):
+        s.advance()
+    after = state()
+    s.atoms.x[:] = np.nan  # whatever became of it
+    kept.restore(s)
+    assert state() == before
+    for _ in range(12):
+        s.advance()
+    assert state() == after
+
+
+def test_healing_survives_an_incident_and_says_so(folder, monkeypatch):
+    strike(monkeypatch, {33}, speed=500.0)
+    code, out = go(folder, "out", "ensemble langevin 0.1\nfidelity heal 5\nfidelity_heal 3 20 2 15", 60)
+    assert code == 0
+    (row,) = incidents(out)
+    assert (row["action"], row["step"], row["to_step"], row["parts"]) == ("rolled back", 35, 20, 2)
+    assert row["kinds"]["energy"] == 1
+    e = read_energies(out)
+    np.testing.assert_array_equal(e["step"], np.arange(0, 61, 10))  # each once, none of the failed attempt
+    assert e["temperature_K"][3:].max() < 300
+    log = (out / "run.log").read_text()
+    assert "healed; whole steps again" in log and "1 incident(s), 1 rollback(s); steps in parts from 20 to 50" in log
+    with h5py.File(out / "trajectory.h5", locking=False) as file:
+        assert list(file["particles/all/position/step"]) == list(range(0, 61, 10))
+        assert file["parameters/healed_steps"][:].tolist() == [[20, 50]]
+    end = read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5")
+    assert end.step == 60 and end.time == pytest.approx(120.0) and end.state["fidelity"]["rollbacks"] == 1
+
+
+def test_the_spread_of_a_committee_is_per_atom(folder):
+    """Members of one and of two forces f: their mean is 1.5 f, their spread 0.5 f."""
+    if COMM.rank == 0:
+        lj = "lj {} 3.4 6.0 2 Ar 39.95 Ne 20.18\n"
+        (folder / "rxmdnn.in").write_text(lj.format(0.0104) + lj.format(0.0208))
+    COMM.Barrier()
+    code, out = go(folder, "out", "fidelity flag 5\nfidelity_watch spread\nfidelity_limit spread 1e-9", 5)
+    frame = ase.io.read(out / "incidents.xyz", parallel=False)
+    (row,) = incidents(out)
+    assert code == 0 and row["kinds"] == {"spread": 40}
+    force = np.linalg.norm(frame.get_forces(), axis=1)
+    np.testing.assert_allclose([e["value"] for e in row["events"]], force / 3.0, rtol=1e-4, atol=1e-7)
+
+
+def test_healing_may_add_a_repulsion_for_its_time(folder, monkeypatch):
+    seen = set()
+    strike(monkeypatch, {13}, speed=500.0)
+    struck = Simulation.advance
+
+    def watched(self):
+        struck(self)
+        seen.add((self.parts, getattr(self.forces.potential, "added", None) is not None))
+
+    monkeypatch.setattr(Simulation, "advance", watched)
+    assert go(folder, "out", "fidelity heal 5\nfidelity_heal 2 10 2 10 .true.", 40)[0] == 0
+    assert seen == {(1, False), (2, True)}
+
+
+def test_a_failure_that_comes_again_ends_the_run_with_its_exit_code(folder, monkeypatch):
+    strike(monkeypatch, {33}, speed=500.0, times=100)
+    code, out = go(folder, "out", "ensemble langevin 0.1\nfidelity heal 5\nfidelity_heal 3 10 2 20", 60)
+    assert code == EXIT_CODE
+    rows = incidents(out)
+    assert [r["action"] for r in rows] == ["rolled back", "rolled back", "gave up after 2 retries"]
+    assert [r.get("to_step") for r in rows] == [30, 20, None]  # each from an older state
+    assert "stopped by its guard" in (out / "run.log").read_text()
+    assert read_energies(out)["step"][-1] <= 30
+
+
+def test_stop_ends_the_run_before_anything_unsound_is_written(folder, monkeypatch):
+    strike(monkeypatch, {23}, speed=500.0)
+    code, out = go(folder, "out", "fidelity stop 50", 40)
+    assert code == EXIT_CODE and incidents(out)[0]["action"] == "stopped"
+    assert read_energies(out)["step"][-1] == 20
+    assert read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5").step == 20
+
+
+def test_a_run_killed_while_it_heals_goes_on_to_the_same_bits(folder, monkeypatch):
+    lines = "ensemble langevin 0.1\nfidelity heal 5\nfidelity_heal 3 20 2 20"
+
+    def run(name, kill):
+        due = Simulation._due
+
+        def die(self, first=False):
+            due(self, first)
+            if kill and self.step == 45:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            strike(patch, {33}, speed=500.0)
+            patch.setattr(Simulation, "_due", die)
+            return go(folder, name, lines, 60)
+
+    assert run("whole", kill=False)[0] == 0
+    with pytest.raises(KeyboardInterrupt):
+        run("killed", kill=True)
+    assert read_checkpoint(MPI.COMM_SELF, folder / "killed" / "checkpoint.h5").state["fidelity"]["parts"] == 2
+    assert go(folder, "killed", lines, 60)[0] == 0
+    a, b = (read_checkpoint(MPI.COMM_SELF, folder / name / "checkpoint.h5") for name in ("whole", "killed"))
+    assert a.step == b.step == 60
+    for name in ("gid", "x", "v", "f"):
+        assert getattr(a, name).tobytes() == getattr(b, name).tobytes(), name
+
+
+@pytest.mark.parametrize(("lines", "said"), [
+    ("fidelity flag\nfidelity_watch latent", "fidelity_watch: latent: no model of rxmdnn.in is a network"),
+    ("fidelity flag\nfidelity_watch spread", "spread: one model has no spread; name several"),
+    ("fidelity flag\nfidelity_watch force", "force: no limit is known; write 'fidelity_limit force"),
+    ("fidelity flag\nfidelity_watch temperature", "temperature: nothing keeps a temperature in this run; use energy"),
+    ("fidelity flag\nfidelity_watch coordination", "coordination: no model of rxmdnn.in knows its training"),
+    ("fidelity_watch pair", "fidelity_watch: without effect; write also 'fidelity flag'"),
+    ("fidelity heal 30", "a state is kept every 100 steps and checks are made every 30"),
+    ("fidelity flag\nfidelity_calibration start.xyz", "no calibration of 'rxmdnn fidelity calibrate'"),
+    ("fidelity hael", "action must be one of off, flag, stop, heal, not 'hael'; did you mean 'heal'"),
+])
+def test_faults_are_one_message_and_nothing_is_written(folder, lines, said):
+    with pytest.raises(InputError, match=said.replace("(", r"\(")):
+        go(folder, "out", lines)
+    assert not (folder / "out").exists()
+
+
+def test_a_poor_run_survives_its_incidents_and_reports_them(folder):
+    """A time step at the edge of what is stable: it fails, is taken in parts, and the run reaches its end."""
+    lines = "ensemble langevin 0.1\nfidelity {}\nfidelity_heal 4 20 4 20"
+    code, out = go(folder, "healed", lines.format("heal 5"), 60, dt=44.0)
+    assert code == 0 and incidents(out)[0]["action"] == "rolled back" and read_energies(out)["step"][-1] == 60
+    assert f"fidelity: {len(incidents(out))} incident(s)" in (out / "run.log").read_text()
+    assert go(folder, "stopped", lines.format("stop 5"), 60, dt=44.0)[0] == EXIT_CODE
