@@ -39,7 +39,11 @@ def save_model(path: str | Path, network: PairNetwork, provenance: dict[str, str
                                   **(provenance or {})}),
     }
     data = save({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, metadata)
-    path = Path(path)
+    write_bytes(Path(path), data)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Put a model file in its place in one step."""
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
