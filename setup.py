@@ -33,6 +33,7 @@ setup(
         "mpi": ["openmpi>=5.0.8"],
         "label": ["tblite>=0.4"],
         "train": ["pytorch_optimizer>=3.5", "tensorboardX>=2.6"],
+        "fidelity": ["lifelines>=0.29"],
         "test": ["pytest>=8", "tensorboardX>=2.6", "MDAnalysis>=2.8", "vesin>=0.3", "ruff", "mypy"],
     },
     entry_points={"console_scripts": ["rxmdnn = rxmdnn.__main__:main"]},

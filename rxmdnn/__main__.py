@@ -22,6 +22,7 @@ COMMANDS = {  # name: (module, function, whether it runs on several ranks, help)
     "evaluate": ("rxmdnn.train.evaluate", "main", False, "a model's errors on labelled frames, and their tail"),
     "sharpness": ("rxmdnn.train.sharpness", "main", True, "how steeply the loss rises around a model's weights"),
     "fidelity": ("rxmdnn.fidelity.command", "main", False, "what watches a run: fit (a model), calibrate (a run)"),
+    "tfail": ("rxmdnn.fidelity.time_to_failure", "main", True, "times to failure: tfail.in; tfail report, forecast"),
     "import-model": ("rxmdnn.models.import_nequip", "main", False, "a native model from a nequip-allegro one"),
     "plot": ("rxmdnn.plot", "main", False, "pictures of a run: energies, temperature, g(r)"),
 }

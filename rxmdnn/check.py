@@ -13,13 +13,14 @@ from rxmdnn import deck as decks
 from rxmdnn.deck import Keyword
 from rxmdnn.domain import choose_grid
 from rxmdnn.errors import InputError
+from rxmdnn.fidelity.table import TABLE as TFAIL
 from rxmdnn.io.start import read_start
 from rxmdnn.ring_polymer.setup import notes as ring_notes
 from rxmdnn.run import make_potential
 from rxmdnn.run_deck import MODEL_KINDS, RUN, barostat_fault, read_run
 from rxmdnn.train.table import TABLE as TRAIN
 
-DECKS: dict[str, Sequence[Keyword]] = {"rxmd.in": RUN, "rxmdnn.in": MODEL_KINDS, "train.in": TRAIN}
+DECKS: dict[str, Sequence[Keyword]] = {"rxmd.in": RUN, "rxmdnn.in": MODEL_KINDS, "train.in": TRAIN, "tfail.in": TFAIL}
 
 
 def kind_of(path: str) -> str:

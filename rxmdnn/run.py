@@ -313,10 +313,22 @@ class Outputs:
             f"skin {s.forces.neighbors.skin:.2f} A, {run.deck['precision'].network}",
             f"degrees of freedom: {s.kinetics.freedoms}; steps {s.step} to {s.schedule.stop}",
             *(self.monitor.describe() if self.monitor is not None else ()),
+            *self.forecast(),
             *(f"note         : {note}" for note in (
                 *run.notes, *ring_notes(run.deck, run.elements, run.masses, start.extra))),
             "deck         :", *("    " + line for line in run.deck.echo().splitlines()),
         )
+
+    def forecast(self) -> list[str]:
+        """The chance to finish, where a single model carries a fit of its times to failure."""
+        files = [m.parameters["file"] for m in self.run.models if "file" in m.parameters]
+        if len(files) != 1 or len(self.run.models) != 1 or self.comm.rank:
+            return []
+        from rxmdnn.fidelity.forecast import lines
+
+        s = self.simulation
+        time = (s.schedule.stop - s.step) * s.schedule.dt
+        return lines(files[0], s.n_global, time, max(s.schedule.ramp) if s.schedule.ramp else 0.0)
 
     def start_clock(self) -> None:
         """Measure from now on."""

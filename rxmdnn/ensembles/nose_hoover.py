@@ -25,27 +25,27 @@ WEIGHTS = (_W, _W, 1.0 - 4.0 * _W, _W, _W)  # of a fourth-order product of steps
 
 
 class Chain:
-    """A chain of thermostats on ``freedoms`` degrees of freedom.
+    """A chain of thermostats on ``freedoms`` degrees of freedom; or one on each of the replicas of ``shape``.
 
     Attributes
     ----------
-    place    (LENGTH,) float64         ξ
-    velocity (LENGTH,) float64, 1/fs   dξ/dt
+    place    (LENGTH, *shape) float64         ξ
+    velocity (LENGTH, *shape) float64, 1/fs   dξ/dt
     """
 
-    def __init__(self, freedoms: int, tau: float) -> None:
+    def __init__(self, freedoms: int, tau: float, shape: tuple[int, ...] = ()) -> None:
         self.freedoms, self.tau = freedoms, tau
-        self.place, self.velocity = np.zeros(LENGTH), np.zeros(LENGTH)
+        self.place, self.velocity = np.zeros((LENGTH, *shape)), np.zeros((LENGTH, *shape))
 
-    def _heats(self, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    def _heats(self, temperature: Any) -> tuple[np.ndarray, np.ndarray]:
         """Energies k_B T f_k that each link pulls towards, and masses Q_k = f_k k_B T τ^2 (eV fs^2)."""
-        heats = KB * temperature * np.array([self.freedoms] + [1] * (LENGTH - 1))
+        heats = np.multiply.outer(np.array([self.freedoms] + [1] * (LENGTH - 1)), KB * temperature)
         return heats, heats * self.tau**2
 
-    def half_step(self, twice_kinetic: float, temperature: float, dt: float) -> float:
+    def half_step(self, twice_kinetic: Any, temperature: Any, dt: float) -> Any:
         """Half a step of the chain; the factor for the velocities it acts on. twice_kinetic : eV."""
         heats, mass = self._heats(temperature)
-        v, factor = self.velocity, 1.0
+        v, factor = self.velocity, np.float64(1.0)
 
         def push(k: int, dt: float) -> None:
             pulling = twice_kinetic * factor**2 if k == 0 else mass[k - 1] * v[k - 1] ** 2
@@ -56,16 +56,16 @@ class Chain:
             d = 0.5 * w * dt
             for k in reversed(range(LENGTH)):
                 push(k, 0.5 * d)
-            factor *= float(np.exp(-d * v[0]))
+            factor = factor * np.exp(-d * v[0])
             self.place += d * v
             for k in range(LENGTH):
                 push(k, 0.5 * d)
         return factor
 
-    def energy(self, temperature: float) -> float:
+    def energy(self, temperature: Any) -> Any:
         """eV: the chain's part of the conserved quantity."""
         heats, mass = self._heats(temperature)
-        return float(0.5 * mass @ self.velocity**2 + heats @ self.place)
+        return (0.5 * mass * self.velocity**2 + heats * self.place).sum(axis=0)
 
     def state(self) -> dict[str, Any]:
         return {"place": self.place, "velocity": self.velocity}

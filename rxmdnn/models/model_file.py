@@ -42,7 +42,7 @@ def save_model(path: str | Path, network: PairNetwork, provenance: dict[str, str
                                   **(provenance or {})}),
     }
     data = save({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, metadata)
-    _replace(Path(path), data)
+    write_bytes(Path(path), data)
 
 
 def add_to_model(path: str | Path, out: str | Path, prefix: str, arrays: dict[str, np.ndarray], text: str) -> None:
@@ -55,7 +55,7 @@ def add_to_model(path: str | Path, out: str | Path, prefix: str, arrays: dict[st
     metadata = read_metadata(path)
     kept = {k: v for k, v in read_arrays(path, "").items() if not k.startswith(prefix)}
     new = {prefix + k: np.ascontiguousarray(v) for k, v in arrays.items()}
-    _replace(Path(out), save(kept | new, metadata | {prefix.rstrip("."): text}))
+    write_bytes(Path(out), save(kept | new, metadata | {prefix.rstrip("."): text}))
 
 
 def read_arrays(path: str | Path, prefix: str) -> dict[str, np.ndarray]:
@@ -69,8 +69,8 @@ def read_arrays(path: str | Path, prefix: str) -> dict[str, np.ndarray]:
         raise InputError(f"{path}: damaged model file: {str(error).splitlines()[0][:200]}") from None
 
 
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file in one step."""
+def write_bytes(path: Path, data: bytes) -> None:
+    """Put a model file in its place in one step."""
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:

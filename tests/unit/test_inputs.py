@@ -1,5 +1,7 @@
 """Every deck under input/ is sound, and every run deck runs for a few steps."""
 
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,9 @@ from mpi4py import MPI
 
 from rxmdnn import check, run
 from rxmdnn import deck as decks
+from rxmdnn.fidelity import results, time_to_failure
+from rxmdnn.fidelity.table import TABLE as TFAIL
+from rxmdnn.fidelity.time_to_failure import Study
 from rxmdnn.io.log import read_energies
 from rxmdnn.run_deck import RUN
 
@@ -15,10 +20,32 @@ INPUT = Path(__file__).parents[2] / "input"
 RUNS = sorted(f for f in INPUT.glob("**/*.in") if check.kind_of(str(f)) == "rxmd.in")
 CLASSICAL = [f for f in RUNS if decks.read(f, RUN)["pimd"].beads is None]
 TRAINING = sorted(INPUT.glob("**/train*.in"))
+STUDIES = sorted(INPUT.glob("**/fidelity/*.in"))
+STUDIES = [f for f in STUDIES if f not in TRAINING]
 
 
 def test_there_are_decks():
-    assert RUNS and TRAINING
+    assert RUNS and TRAINING and STUDIES
+
+
+@pytest.mark.parametrize("deck", STUDIES, ids=lambda f: str(f.relative_to(INPUT)))
+def test_the_study_is_sound_and_runs(deck, tmp_path, capsys):
+    """Its sizes fit, its criteria can be met; a first check of the smallest is run, with the model that is shipped."""
+    text = re.sub(r"(?m)^model +\S+", f"model {INPUT}/ammonia/ammonia_gfn1.safetensors", deck.read_text())
+    text = re.sub(r"(?m)^(start|output)( +)(\S+)", lambda m: f"{m[1]} " + os.path.relpath(
+        deck.parent / m[3] if m[1] == "start" else tmp_path / "out", tmp_path), text)
+    (tmp_path / "tfail.in").write_text(text + ("" if "\nmodel" in text else f"\nmodel {INPUT}/ammonia/ammonia_gfn1"
+                                                ".safetensors shipped 1\n"))
+    check.main([str(tmp_path / "tfail.in")])
+    assert "tfail.in: a sound tfail.in" in capsys.readouterr().out
+    study = Study(decks.read(tmp_path / "tfail.in", TFAIL), MPI.COMM_SELF)
+    n, step = min(study.starts), study.every
+    assert set(study.starts) == set(study.deck["sizes"].atoms)
+    argv = ["--sizes", str(n), "--replicas", "1", "--cap", str((step + 0.5) * study.dt / 1000),
+            "--outDir", str(tmp_path / "out")]
+    time_to_failure.main([str(tmp_path / "tfail.in"), *argv])
+    rows = results.read(tmp_path / "out")
+    assert len(rows) == len(study.deck["temperatures"].t) and all(0 < r["steps"] <= step for r in rows)
 
 
 @pytest.mark.parametrize("deck", RUNS + TRAINING, ids=lambda f: str(f.relative_to(INPUT)))

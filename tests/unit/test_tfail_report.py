@@ -1,0 +1,142 @@
+"""rxmdnn tfail report and forecast: tables of a synthetic study, faults, a fit in a model file."""
+
+import io
+import json
+from contextlib import redirect_stdout
+
+import numpy as np
+import pytest
+
+from rxmdnn.errors import InputError
+from rxmdnn.fidelity import forecast, results, tfail_report
+from rxmdnn.fidelity.table import WATCHED
+from tests.unit.test_survival import synthetic
+
+REPORT = ["report.json", "cells.csv", "models.csv", "km.png", "scaling.png", "exponents.png", "goodness.png"]
+
+
+def write_study(folder, lives, cap=25e3):
+    """results.csv of given lives; checks every 25 steps of 1 fs."""
+    folder.mkdir()
+    rows = []
+    for k in range(len(lives)):
+        at = int(lives.upper[k]) if lives.failed[k] else -1
+        end = int(lives.time[k])
+        rows.append([f"run{k}", lives.model[k], lives.arm[k], lives.seed[k], int(lives.n[k]),
+                     float(lives.temperature[k]), k, 1.0, 25, int(cap), end, float(end), int(lives.failed[k]),
+                     "bond" if lives.failed[k] else "", at, 0, 1.0, 1.0,
+                     *(at if w == "bond" else -1 for w in WATCHED)])
+    results.append(folder / results.CSV, results.line(list(results.COLUMNS)) + "".join(map(results.line, rows)))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study") / "s"
+    lives = synthetic({"adam": -0.29, "sam": -0.14}, cap=25e3, seeds=5, replicas=20, seed=7)
+    lives = lives[np.isin(lives.n, (32, 512))]
+    write_study(folder, lives)
+    return folder, lives
+
+
+def test_rows_give_back_the_lives(study):
+    folder, lives = study
+    for by in ("failed", "bond"):
+        read = results.lives(results.read(folder), by)
+        assert (read.lower == lives.lower).all() and (read.upper == lives.upper).all() and (read.n == lives.n).all()
+    assert not results.lives(results.read(folder), "published").failed.any()
+
+
+@pytest.fixture(scope="module")
+def reported(study, tmp_path_factory):
+    """The report of the study, with a sharpness and other properties of its models; what it printed."""
+    folder, lives = study
+    tmp_path = tmp_path_factory.mktemp("report")
+    sharp, table = [], tmp_path / "p.csv"
+    names = np.unique(lives.model)
+    life = {m: lives.time[lives.model == m].mean() for m in names}
+    for m in names:
+        sharp.append(tmp_path / f"{m}.json")
+        sharp[-1].write_text(json.dumps({"model": f"x/{m}.safetensors", "parameters": 10, "norm": 2.0, "noise": {
+            "mean": 1e6 / life[m]}, "hessian": {"largest": [{"value": life[m]}], "trace": {"mean": 1.0}}}))
+    table.write_text("model,odd\n" + "".join(f"{m},{k % 2}\n" for k, m in enumerate(names)))
+    said = io.StringIO()
+    with redirect_stdout(said):
+        tfail_report.main([str(folder), "--resamples", "60", "--out", str(tmp_path / "r"), "--sharpness",
+                           *map(str, sharp), "--properties", str(table)])
+    return tmp_path / "r", said.getvalue()
+
+
+def test_the_report(study, reported):
+    _, lives = study
+    folder, out = reported
+    assert "censored" in out and "naive exponents" in out and "sam against adam: ratio of lives" in out
+    for name in [*REPORT, "correlation.png"]:
+        assert (folder / name).stat().st_size > 200, name
+    report = json.loads((folder / "report.json").read_text())
+    for arm, b in (("adam", -0.29), ("sam", -0.14)):
+        _, low, high = report["quantities"][arm]["b"]
+        assert low < b < high and abs(report["arms"][arm]["naive_b"]) < 0.75 * abs(b)
+        assert report["arms"][arm]["models_apart"] and report["arms"][arm]["seeds"] == 5
+    assert sum(c["failures"] for c in report["cells"]) == report["failures"] == int(lives.failed.sum())
+    found = {c["property"]: c["pearson"] for c in report["correlations"]}
+    assert found["lambda_max"] > 0.8 and found["noise_rise"] < -0.8 and abs(found["odd"]) < 0.8
+    assert any("parameters" in n for n in report["notes"])  # all alike: no correlation
+
+    given = report["fits"]["adam"]
+    for n, t, ps in ((64, 500.0, 5.0), (512, 600.0, 20.0)):
+        p, low, high = forecast.chance(given, n, 1000 * ps, t)
+        truth = np.mean([np.exp(-((1000 * ps / (3e4 * np.exp(e - 0.29 * np.log(n / 128) + 3000 * (1 / t - 1 / 550)))
+                                   ) ** 1.3)) for e in 0.3 * np.random.default_rng(7).normal(size=5)])
+        assert low < truth < high and low < p < high
+    assert "extrapolated" in forecast.outside(given, 4096, 550.0)[0] and not forecast.outside(given, 128, 550.0)
+
+
+def test_a_model_file_carries_the_fit(reported, tmp_path, capsys):
+    from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
+    from rxmdnn.models.model_file import load_model, read_metadata, save_model
+
+    folder, _ = reported
+    model = tmp_path / "m.safetensors"
+    network = AllegroNetwork(AllegroConfig(("N", "H"), 4.0, n_scalar=8, n_tensor=4, average_neighbors=10.0))
+    save_model(model, network)
+    before = read_metadata(model)
+    assert forecast.lines(model, 128, 5000.0, 550.0) == []
+    with pytest.raises(InputError, match="carries no fit"):
+        forecast.main([str(model), "--atoms", "128", "--ps", "5", "--temperature", "550"])
+    with pytest.raises(InputError, match="several arms; name one: --arm adam or sam"):
+        forecast.main([str(folder), "--store", str(model)])
+    forecast.main([str(folder), "--arm", "sam", "--store", str(model), "--atoms", "128", "--ps", "5",
+                   "--temperature", "550"])
+    said = capsys.readouterr().out
+    assert "chance to finish 128 atoms, 5 ps at 550 K" in said
+    told = forecast.lines(model, 128, 5000.0, 550.0)
+    assert told[0].removeprefix("forecast     : ") in said and "with dt 1 fs" in told[-1]
+    assert {**read_metadata(model), forecast.KEY: 0} == {**before, forecast.KEY: 0}
+    old, new = network.state_dict(), load_model(model).state_dict()
+    assert all((old[k] == new[k]).all() for k in old)
+
+
+def test_faults(study, tmp_path):
+    folder, lives = study
+    quiet = tmp_path / "quiet"
+    write_study(quiet, lives[~lives.failed])
+    with pytest.raises(InputError, match=r"none of .* runs failed by 'failed'"):
+        tfail_report.main([str(quiet)])
+    with pytest.raises(InputError, match=r"none of .* runs failed by 'published'"):
+        tfail_report.main([str(folder), "--by", "published"])
+    with pytest.raises(InputError, match="no results"):
+        tfail_report.main([str(tmp_path / "nowhere")])
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(InputError, match=r"x.json: not what rxmdnn sharpness"):
+        tfail_report.main([str(folder), "--sharpness", str(tmp_path / "x.json")])
+    with pytest.raises(InputError, match="no fit of times to failure"):
+        forecast.main([str(tmp_path / "x.json"), "--atoms", "1", "--ps", "1", "--temperature", "1"])
+    with pytest.raises(InputError, match="--atoms, --ps and --temperature are all needed"):
+        forecast.main([str(tmp_path / "x.json"), "--atoms", "1"])
+    bad = tmp_path / "bad"
+    write_study(bad, lives[:3])
+    results.append(bad / results.CSV, "run9,half")  # a row cut short by a kill
+    assert len(results.read(bad)) == 3
+    results.append(bad / results.CSV, "\n")
+    with pytest.raises(InputError, match=r"results.csv:5: a damaged row"):
+        results.read(bad)
