@@ -26,14 +26,16 @@ setup(
         "scipy>=1.11",
         "tqdm>=4.60",
         "matplotlib>=3.7",
+        "periodictable>=2.0",
     ],
     extras_require={
         "gpu": ["cupy-cuda13x>=13.6"],
         "cuda-test": ["nvidia-cuda-nvrtc>=13"],
         "mpi": ["openmpi>=5.0.8"],
         "label": ["tblite>=0.4"],
+        "analysis": ["dynasor>=2.3"],
         "train": ["pytorch_optimizer>=3.5"],
-        "test": ["pytest>=8", "MDAnalysis>=2.8", "vesin>=0.3", "ruff", "mypy"],
+        "test": ["pytest>=8", "MDAnalysis>=2.8", "vesin>=0.3", "dynasor>=2.3", "ruff", "mypy"],
     },
     entry_points={"console_scripts": ["rxmdnn = rxmdnn.__main__:main"]},
 )

@@ -21,6 +21,7 @@ COMMANDS = {  # name: (module, function, whether it runs on several ranks, help)
     "evaluate": ("rxmdnn.train.evaluate", "main", False, "a model's errors on labelled frames, and their tail"),
     "sharpness": ("rxmdnn.train.sharpness", "main", True, "how steeply the loss rises around a model's weights"),
     "import-model": ("rxmdnn.models.import_nequip", "main", False, "a native model from a nequip-allegro one"),
+    "spectra": ("rxmdnn.analysis.spectra_command", "main", True, "vibrational and neutron spectra of trajectories"),
     "plot": ("rxmdnn.plot", "main", False, "pictures of a run: energies, temperature, g(r)"),
 }
 
