@@ -22,6 +22,9 @@ COMMANDS = {  # name: (module, function, whether it runs on several ranks, help)
     "sharpness": ("rxmdnn.train.sharpness", "main", True, "how steeply the loss rises around a model's weights"),
     "import-model": ("rxmdnn.models.import_nequip", "main", False, "a native model from a nequip-allegro one"),
     "spectra": ("rxmdnn.analysis.spectra_command", "main", True, "vibrational and neutron spectra of trajectories"),
+    "structure": ("rxmdnn.analysis.structure_command", "main", True,
+                  "g(r), diffraction, bonds, displacements, diffusion of trajectories"),
+    "driver": ("rxmdnn.driver", "main", True, "serve forces to i-PI over its socket"),
     "plot": ("rxmdnn.plot", "main", False, "pictures of a run: energies, temperature, g(r)"),
 }
 

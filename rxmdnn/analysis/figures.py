@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
 from rxmdnn.analysis.spectra import MEV_PER_CM
-from rxmdnn.plot import BLUE, GRAY, GREEN, ORANGE, STYLE, _save
+from rxmdnn.plot import BLUE, GRAY, GREEN, ORANGE, STYLE, _save, draw_radial
 
 COLORS = {"H": BLUE, "D": BLUE, "N": ORANGE, "O": "#b2182b", "C": GRAY}
 REST = (GREEN, "#762a83", "#8c510a", "#01665e")
@@ -150,4 +150,116 @@ def _neutron(path: Path, d: dict[str, Any], mapped: dict[str, Any], named: dict[
     ticks = ", ticks: measured (literature)" if a.measured else ""
     figure.suptitle(f"Incoherent inelastic neutron scattering of hydrogen, {temperature:.0f} K; final energy "
                     f"{a.final:g} meV, ΔE/E {a.broadening:g} %{ticks}", fontsize=10)
+    return _save(figure, path)
+
+
+def structure(folder: Path, found: Any, tables: dict[str, Any], kinds: Sequence[str],
+              dynamic: dict[str, np.ndarray] | None, out: dict[str, Any], a: argparse.Namespace) -> list[Path]:
+    """radial.png and, where there is something to show, bonds, static, bragg, displacements and dynamic.png."""
+    with plt.rc_context(STYLE):
+        made = [draw_radial(found.radial.r, found.radial.g, f"{found.radial.frames} frames; dashed: neighbors within r",
+                            folder / "radial.png", found.radial.coordination)]
+        if "bond_length" in tables:
+            made.append(_bonds(folder / "bonds.png", tables, found.bonds))
+        if "static" in tables:
+            made.append(_static(folder / "static.png", tables["static"]))
+        if "bragg" in tables:
+            made.append(_bragg(folder / "bragg.png", tables, kinds, a))
+        if "msd" in tables:
+            made.append(_displacements(folder / "displacements.png", tables["msd"], out, kinds))
+        if dynamic is not None:
+            made.append(_dynamic(folder / "dynamic.png", dynamic))
+    return made
+
+
+def _bonds(path: Path, tables: dict[str, Any], bonds: Any) -> Path:
+    hydrogen = bonds.joint.any()
+    figure, axes = plt.subplots(1, 2 + hydrogen, figsize=(7.5 + 3.5 * hydrogen, 3.4), layout="constrained")
+    for axis, key, label in ((axes[0], "bond_length", "length (Å)"), (axes[1], "bond_angle", "angle (degrees)")):
+        if key not in tables:
+            axis.set_axis_off()
+            continue
+        (_, x), *curves = tables[key].items()
+        for k, (name, y) in enumerate(curves):
+            shade = (BLUE, ORANGE, GREEN, *REST)[k % 7]
+            axis.plot(x, y, color=shade, label=name)
+            axis.fill_between(x, y, color=shade, alpha=0.15, lw=0)
+        some = np.flatnonzero(np.sum([y for _, y in curves], axis=0) > 0)
+        axis.set(xlabel=label, ylabel="density", ylim=(0, None), xlim=(x[max(some[0] - 5, 0)],
+                                                                       x[min(some[-1] + 5, len(x) - 1)]))
+        axis.legend()
+    if hydrogen:
+        joint = bonds.joint / bonds.frames
+        mesh = axes[2].pcolormesh(bonds.FAR, bonds.BEND, np.ma.masked_equal(joint, 0).T, cmap="viridis",
+                                  rasterized=True)
+        axes[2].set(xlabel="H···acceptor (Å)", ylabel="donor-H···acceptor (degrees)", title="")
+        axes[2].grid(False)
+        figure.colorbar(mesh, ax=axes[2], label="pairs a frame and bin")
+    return _save(figure, path)
+
+
+def _static(path: Path, d: dict[str, Any]) -> Path:
+    q = d["q_1_A"]
+    figure, axes = plt.subplots(3, 1, figsize=(7.5, 6.4), sharex=True, layout="constrained")
+    for axis, (probe, shade) in zip(axes, (("neutron", GREEN), ("xray", BLUE), ("electron", ORANGE))):
+        axis.plot(q, d[probe], color=shade, lw=1.0)
+        axis.axhline(1.0, color=GRAY, ls=":", lw=0.8)
+        axis.set(ylabel=f"S(q)  {probe.replace('xray', 'x-ray')}", ylim=(0, None), xlim=(0, q[-1]))
+    axes[-1].set_xlabel("q (Å$^{-1}$)")
+    return _save(figure, path)
+
+
+def _bragg(path: Path, tables: dict[str, Any], kinds: Sequence[str], a: argparse.Namespace) -> Path:
+    """Intensities of the three probes, and -ln(I/I_0) against Q² beside the isotropic Debye-Waller line."""
+    b, t = tables["bragg"], tables["bragg_time"]
+    labels = [f"{h}{k}{x}" for h, k, x in zip(b["h"], b["k"], b["l"])]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", width_ratios=(3, 2))
+    at = np.arange(len(labels))
+    for k, (probe, shade) in enumerate((("neutron", GREEN), ("xray", BLUE), ("electron", ORANGE))):
+        left.bar(at + 0.27 * (k - 1), b[f"{probe}_I"] / b[f"{probe}_I"].max(), 0.25, color=shade,
+                 label=probe.replace("xray", "x-ray"))
+    left.set_xticks(at, labels, rotation=60)
+    left.set(xlabel="hkl", ylabel="intensity / strongest")
+    left.legend()
+    ratio = b[f"{a.probe}_I"] / np.maximum(b[f"{a.probe}_I0"], 1e-300)
+    model = b[f"{a.probe}_debye_waller"] / np.maximum(b[f"{a.probe}_I0"], 1e-300)
+    strong = b[f"{a.probe}_I0"] > 1e-3 * b[f"{a.probe}_I0"].max()
+    q_sq = b["q_1_A"] ** 2
+    right.plot(q_sq[strong], -np.log(ratio[strong]), "o", color=ORANGE, ms=4, label=f"{a.probe}, run")
+    right.plot(q_sq[strong], -np.log(model[strong]), "x", color="k", ms=5, label="Debye-Waller, <u²> of each kind")
+    for k, kind in enumerate(kinds):
+        u = float(np.mean(t[f"u_squared_{kind}_A2"]))
+        right.plot(np.sort(q_sq), np.sort(q_sq) * u / 3, color=color(kind, k), lw=0.9,
+                   label=f"Q²<u²>/3, {kind}: {u:.3f} Å²")
+    right.set(xlabel="Q² (Å$^{-2}$)", ylabel="-ln(I/I$_0$)", ylim=(0, None))
+    right.legend()
+    return _save(figure, path)
+
+
+def _displacements(path: Path, d: dict[str, Any], out: dict[str, Any], kinds: Sequence[str]) -> Path:
+    figure, axis = plt.subplots(figsize=(7.5, 3.8), layout="constrained")
+    t = d["time_fs"] / 1000
+    for k, kind in enumerate(kinds):
+        known = f"diffusion_{kind}_cm2_s"
+        label = f"{kind}: not diffusive, t$^{{{out[f'msd_exponent_{kind}']:.2f}}}$"
+        if known in out:
+            label = f"{kind}: D = {out[known]:.2g} ± {out[f'diffusion_{kind}_error_cm2_s']:.1g} cm²/s"
+        axis.plot(t, d[f"msd_{kind}_A2"], color=color(kind, k), label=label)
+    axis.set(xlabel="time (ps)", ylabel="mean-square displacement (Å²)", xlim=(0, t[-1]), ylim=(0, None))
+    axis.legend()
+    return _save(figure, path)
+
+
+def _dynamic(path: Path, d: dict[str, np.ndarray]) -> Path:
+    """S(q, ω) of all atoms, each unweighted."""
+    figure, axis = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
+    e, s = d["energy"], np.maximum(d["S"], 1e-300)
+    inside = e > 0
+    top = float(np.quantile(s[:, inside], 0.998))
+    mesh = axis.pcolormesh(d["q"], e[inside], s[:, inside].T, norm=LogNorm(top * 1e-4, top), cmap="magma",
+                           rasterized=True, shading="nearest")
+    ceiling = e[np.flatnonzero(s.max(axis=0) > top * 1e-4)[-1]]
+    axis.set(xlabel="q (Å$^{-1}$)", ylabel="energy (meV)", ylim=(0, ceiling))
+    axis.grid(False)
+    figure.colorbar(mesh, ax=axis, label="S(q, ω) (fs)")
     return _save(figure, path)

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
-import sys
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from mpi4py import MPI
 
 import rxmdnn
 from rxmdnn.errors import InputError
-
-
-def arguments(parser: argparse.ArgumentParser, argv: Sequence[str], comm: MPI.Comm) -> argparse.Namespace:
-    """Parse on every rank; rank 0 alone speaks."""
-    unheard = io.StringIO()
-    with redirect_stdout(sys.stdout if comm.rank == 0 else unheard), \
-            redirect_stderr(sys.stderr if comm.rank == 0 else unheard):
-        return parser.parse_args(argv)
 
 
 def run_arguments(parser: argparse.ArgumentParser) -> None:

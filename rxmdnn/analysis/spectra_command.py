@@ -14,6 +14,7 @@ from mpi4py import MPI
 
 from rxmdnn.analysis import inelastic, report, scatterers
 from rxmdnn.analysis import spectra as sp
+from rxmdnn.arguments import parse
 from rxmdnn.errors import InputError
 from rxmdnn.io.series import Series, open_all
 from rxmdnn.parallel import AgreedError, on_root, together
@@ -48,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str], comm: MPI.Comm = MPI.COMM_SELF) -> None:
     """Write spectra.h5, vdos.csv, vacf.csv, neutron.csv, bands.csv and their pictures; print the bands."""
-    a = report.arguments(parser(), argv, comm)
+    a = parse(parser(), argv, comm)
     faults: list[str] = []
     report.positive(faults, "spectra", a, "resolution", "max", "temperature", "final", "broadening", "low")
     if faults:
