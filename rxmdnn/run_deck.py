@@ -114,6 +114,11 @@ RUN = (
             "which frames are written every fstep steps", _logicals("isBinary", "isBondFile", "isPDB", "isXYZ")),
     Keyword("h5md", (Value("nstep", "int", 0, "steps", not_negative, help="0: never"),),
             "interval of frames in <outDir>/trajectory.h5"),
+    Keyword("observe", (Value("quantity", ("vdos", "gr"), None), Value("nstep", "int", None, "steps", positive),
+                        Value("detail", "float", None, optional=True, check=positive,
+                              help="vdos: resolution, 1/cm (10); gr: r_max, Å (10)")),
+            "sums up, every nstep steps, what then needs no trajectory: vdos, for rxmdnn spectra; gr, in "
+            "<outDir>/gr_observed.csv; kept in <outDir>/observe.h5 with every checkpoint", repeats=True),
     Keyword("checkpoint", (Value("nstep", "int", 1000, "steps", not_negative, help="0: at the end only"),),
             "interval of <outDir>/checkpoint.h5"),
     Keyword("processors", (Value("vx", "int", 0, check=not_negative), Value("vy", "int", 0, check=not_negative),
@@ -286,6 +291,8 @@ def read_run(argv: Sequence[str], n_ranks: int | None = None, default: str = "rx
             f"{' x '.join(map(str, grid))} = {wanted} ranks, but {n_ranks} {'is' if n_ranks == 1 else 'are'} running; "
             f"start with mpirun -np {wanted}, or write 'processors 0 0 0' to let rxmdnn choose"))
     faults += _ensemble_faults(deck)
+    faults += [e.fault(f"{e.quantity} is given before; keep one") for k, e in enumerate(deck["observe"])
+               if e.quantity in [other.quantity for other in deck["observe"][:k]]]
     faults += _no_start(deck)
     if faults:
         raise InputError(*faults)

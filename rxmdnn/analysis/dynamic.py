@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import scipy.fft
 from mpi4py import MPI
 
 from rxmdnn.analysis.diffraction import wave_vectors
@@ -13,6 +14,7 @@ from rxmdnn.errors import InputError
 from rxmdnn.io.ordered import block
 from rxmdnn.io.series import Series
 from rxmdnn.parallel import together
+from rxmdnn.units import HBAR
 
 
 class Feed:
@@ -45,8 +47,9 @@ def dynamic_structure(comm: MPI.Comm, series: Series, kinds: tuple[str, ...], in
 
     Returns
     -------
-    q (shells,) 1/Å; energy (m,) meV; time (m,) fs; and of each pair of kinds S_A_B (shells, m) fs, F_A_B (shells, m),
-    in dynasor's norm (a particle of all; pairs of unlike kinds count twice).
+    q (shells,) 1/Å; energy (m,) meV; time (m,) fs; and in all and of each pair of kinds F, F_A_B (shells, m) in
+    dynasor's norm (a particle of all; pairs of unlike kinds count twice), elastic, elastic_A_B (shells,) their mean
+    over the later half of the times, and S, S_A_B (shells, m) fs: 2 ∫ (F - elastic) cos(ωt) dt under half a Hann window.
 
     Raises InputError without dynasor, and where the cell changes.
     """
@@ -69,17 +72,20 @@ def dynamic_structure(comm: MPI.Comm, series: Series, kinds: tuple[str, ...], in
             dynasor.logging_tools.set_logging_level("ERROR")
             sample = dynasor.compute_dynamic_structure_factors(
                 Feed(series, kinds, index), vectors, dt, window, window_step=max(1, window // 4))  # type: ignore[arg-type]
-            out = {"time": sample.time, "energy": sample.omega * 658.2119569}
-            for name in sample.available_correlation_functions:
-                out[name] = sample[name]
+            out = {"time": sample.time} | {k: sample[k] for k in sample.available_correlation_functions if k[0] == "F"}
     parts = comm.allgather(out)
     whole = next(p for p in parts if p)
     shell = np.unique((q / 0.1).astype(int), return_inverse=True)[1]
     n = np.bincount(shell)
-    result = {"q": np.bincount(shell, q) / n, "time": whole["time"], "energy": whole["energy"]}
-    for name in whole:
-        if name[:3] in ("Sqw", "Fqt"):
-            rows = np.concatenate([p[name] for p in parts if p])
-            result[name.replace("qw_coh", "").replace("qt_coh", "")] = np.array(
-                [rows[shell == k].mean(axis=0) for k in range(len(n))])
+    time = whole["time"]
+    energy = np.arange(len(time)) * np.pi * 1000 * HBAR / time[-1]
+    result = {"q": np.bincount(shell, q) / n, "time": time, "energy": energy}
+    window_of = 0.5 + 0.5 * np.cos(np.pi * time / time[-1])
+    for name in (k for k in whole if k != "time"):
+        rows = np.concatenate([p[name] for p in parts if p])
+        f = np.array([rows[shell == k].mean(axis=0) for k in range(len(n))])
+        pair = name.removeprefix("Fqt_coh")
+        elastic = f[:, len(time) // 2:].mean(axis=1)
+        s = scipy.fft.dct((f - elastic[:, None]) * window_of, type=1, axis=1) * (time[1] - time[0])
+        result |= {f"F{pair}": f, f"elastic{pair}": elastic, f"S{pair}": s}
     return result

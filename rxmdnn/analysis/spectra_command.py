@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from rxmdnn.analysis import inelastic, report, scatterers
+from rxmdnn.analysis import inelastic, observe, report, scatterers
 from rxmdnn.analysis import spectra as sp
 from rxmdnn.arguments import parse
 from rxmdnn.errors import InputError
@@ -55,13 +55,21 @@ def main(argv: Sequence[str], comm: MPI.Comm = MPI.COMM_SELF) -> None:
     if faults:
         raise AgreedError(*faults)
     with together(comm):
-        series = open_all(a.run, a.start, a.stop)
-        dt = spacing(series)
-        length = sp.segment_length([len(s.time) for s in series], dt, a.resolution)
-        kinds = sp.kinds_of(series[0].names, series[0].mass)[0]
-        isotopes = scatterers.replaced(kinds, a.isotope)
-    spectrum = sp.measure(comm, series, length, dt, comm.rank > 0 or not sys.stderr.isatty())
-    on_root(comm, lambda: finish(spectrum, isotopes, series, a))
+        stored = observe.find_spectrum(a.run[0])
+        if stored is not None:
+            if len(a.run) > 1 or any(x is not None for x in (a.start, a.stop, a.resolution)):
+                raise InputError(f"spectra: {stored}: a spectrum that a run summed up: take it alone, without --start, "
+                                 "--stop and --resolution")
+            spectrum, md_step = observe.read_spectrum(stored)
+        else:
+            series = open_all(a.run, a.start, a.stop)
+            dt = spacing(series)
+            length = sp.segment_length([len(s.time) for s in series], dt, a.resolution)
+            scatterers.replaced(sp.kinds_of(series[0].names, series[0].mass)[0], a.isotope)  # say mistakes now
+            md_step = (series[0].time[1] - series[0].time[0]) / max(series[0].step[1] - series[0].step[0], 1)
+    if stored is None:
+        spectrum = sp.measure(comm, series, length, dt, comm.rank > 0 or not sys.stderr.isatty())
+    on_root(comm, lambda: finish(spectrum, float(md_step), a))
 
 
 def spacing(series: Sequence[Series]) -> float:
@@ -78,15 +86,15 @@ def spacing(series: Sequence[Series]) -> float:
     return dts[0]
 
 
-def finish(s: sp.Spectrum, isotopes: list[str], series: Sequence[Series], a: argparse.Namespace) -> None:
-    """Tables, files and pictures, on one rank."""
+def finish(s: sp.Spectrum, md_step: float, a: argparse.Namespace) -> None:
+    """Tables, files and pictures, on one rank. md_step : fs, of the dynamics."""
     from rxmdnn.analysis import figures
 
+    isotopes = scatterers.replaced(s.kinds, a.isotope)
     nu, notes = s.wavenumber, []
     if a.verlet:
-        step = (series[0].time[1] - series[0].time[0]) / max(series[0].step[1] - series[0].step[0], 1)
-        s = s.unshifted(step)
-        notes.append(f"frequencies freed of the shift by a velocity-Verlet step of {step:g} fs")
+        s = s.unshifted(md_step)
+        notes.append(f"frequencies freed of the shift by a velocity-Verlet step of {md_step:g} fs")
     temperature = a.temperature or s.temperature
     names, count = list(s.kinds), s.count
     sigma = scatterers.cross_sections(isotopes)
@@ -128,7 +136,7 @@ def finish(s: sp.Spectrum, isotopes: list[str], series: Sequence[Series], a: arg
         correlation |= {name: c[k], f"{name}_error": c_error[k]}
 
     figures_of: dict[str, Any] = {
-        "atoms": int(count.sum()), "frames": sum(len(x.time) for x in series), "frame_interval_fs": s.dt,
+        "atoms": int(count.sum()), "frame_interval_fs": s.dt,
         "segments": len(s.power), "resolution_cm": s.resolution, "temperature_K": temperature,
         **{f"temperature_{n}_K": float(x) for n, x in zip(names, s.temperatures)},
         **{f"modes_{n}": float(dos[k].sum() * nu[1]) for k, n in enumerate(names)},
