@@ -49,7 +49,8 @@ def dynamic_structure(comm: MPI.Comm, series: Series, kinds: tuple[str, ...], in
     -------
     q (shells,) 1/Å; energy (m,) meV; time (m,) fs; and in all and of each pair of kinds F, F_A_B (shells, m) in
     dynasor's norm (a particle of all; pairs of unlike kinds count twice), elastic, elastic_A_B (shells,) their mean
-    over the later half of the times, and S, S_A_B (shells, m) fs: 2 ∫ (F - elastic) cos(ωt) dt under half a Hann window.
+    over the later half of the times, and S, S_A_B (shells, m) fs: 2 ∫ (F - elastic) cos(ωt) dt under half a Hann
+    window.
 
     Raises InputError without dynasor, and where the cell changes.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,19 @@ def write_h5(path: Path, groups: Mapping[str, Mapping[str, tuple[Any, str]]], no
                 file[f"{group}/{name}"] = array
                 if unit:
                     file[f"{group}/{name}"].attrs["unit"] = unit
+    return path
+
+
+def write_json(path: Path, values: Any) -> Path:
+    """Numbers that are not known (nan) as null."""
+    def plain(x: Any) -> Any:
+        if isinstance(x, dict):
+            return {k: plain(v) for k, v in x.items()}
+        if isinstance(x, list):
+            return [plain(v) for v in x]
+        return None if isinstance(x, float) and not np.isfinite(x) else x
+
+    path.write_text(json.dumps(plain(values), indent=1) + "\n", encoding="utf-8")
     return path
 
 

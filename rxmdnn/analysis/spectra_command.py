@@ -171,8 +171,7 @@ def finish(s: sp.Spectrum, md_step: float, a: argparse.Namespace) -> None:
             "notes": "\n".join(notes)}))
         made += figures.spectra(folder, columns, names, correlation, neutron, mapped, named, a, temperature)
         if a.json:
-            a.json.write_text(json.dumps(figures_of, indent=1) + "\n", encoding="utf-8")
-            made.append(a.json)
+            made.append(report.write_json(a.json, figures_of))
     except OSError as error:
         raise report.written(folder, error) from None
     tell(figures_of, made)

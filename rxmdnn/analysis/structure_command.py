@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from rxmdnn.analysis.structure import Bonds, Displacements, Radial, half_width, 
 from rxmdnn.arguments import parse
 from rxmdnn.errors import InputError
 from rxmdnn.io.ordered import block
-from rxmdnn.io.series import Series, open_all
+from rxmdnn.io.series import Series, open_all, with_beads
 from rxmdnn.neighbors import pairs
 from rxmdnn.parallel import AgreedError, on_root, together
 
@@ -59,6 +58,7 @@ class Found:
     bragg: list[np.ndarray] = field(default_factory=list)  # of each run: (frames, kinds, reflections) ρ
     time: list[np.ndarray] = field(default_factory=list)
     moved: list[Displacements] = field(default_factory=list)
+    centroids: list[Displacements] = field(default_factory=list)  # whose motion in time is shown
 
 
 def main(argv: Sequence[str], comm: MPI.Comm = MPI.COMM_SELF) -> None:
@@ -76,17 +76,25 @@ def main(argv: Sequence[str], comm: MPI.Comm = MPI.COMM_SELF) -> None:
     if faults:
         raise AgreedError(*faults)
     with together(comm):
-        series = open_all(a.run, a.start, a.stop)
+        beads = with_beads(a.run)
+        series = open_all(beads, a.start, a.stop)
+        # structure is an average over beads, motion in time is the centroids'
+        centroids = series if len(beads) == len(a.run) else open_all(a.run, a.start, a.stop)
         kinds, index, _ = kinds_of(series[0].names, series[0].mass)
         isotopes = scatterers.replaced(kinds, a.isotope)
-        intervals, notes = _intervals(series)
+        intervals, notes = _intervals(centroids)
+        if centroids is not series:
+            notes.append(f"averages over {len(beads)} beads; displacements in time and --dynamic are the centroids'")
         if a.dynamic and intervals[0] is None:
             raise InputError(f"--dynamic: {notes[0]}")
         found = prepare(series[0], kinds, index, a)
     moving = []
     quiet = comm.rank > 0 or not sys.stderr.isatty()
-    for s, dt in zip(series, intervals):
+    for s, dt in zip(series, intervals if centroids is series else [None] * len(series)):
         moving.append(Displacements(comm, s, index, len(kinds), dt))
+    found.centroids = moving
+    if centroids is not series:
+        found.centroids = [Displacements(comm, s, index, len(kinds), dt) for s, dt in zip(centroids, intervals)]
     accumulate(comm, series, index, found, a.frames, a.cells, quiet)
     found.moved = moving
     dynamic = None
@@ -94,12 +102,12 @@ def main(argv: Sequence[str], comm: MPI.Comm = MPI.COMM_SELF) -> None:
         from rxmdnn.analysis.dynamic import dynamic_structure
 
         dt = float(intervals[0] or 1.0)
-        window = min(round(1000 * a.window / dt), len(series[0].time) - 1)
+        window = min(round(1000 * a.window / dt), len(centroids[0].time) - 1)
         with together(comm):
             if window < 4:
                 raise InputError(f"structure: --window {a.window:g} ps is {window} frames; write frames more often, or "
                                  "ask for a longer one")
-        dynamic = dynamic_structure(comm, series[0], kinds, index, dt, a.dynamic_qmax, window)
+        dynamic = dynamic_structure(comm, centroids[0], kinds, index, dt, a.dynamic_qmax, window)
     on_root(comm, lambda: finish(found, kinds, isotopes, series, dynamic, notes, a))
 
 
@@ -208,7 +216,7 @@ def finish(found: Found, kinds: tuple[str, ...], isotopes: list[str], series: Se
     for i, k in enumerate(kinds):
         out[f"u_squared_{k}_A2"] = float(np.mean([m.u_sq[i] for m in moved]))
         out[f"u_squared_{k}_error_A2"] = float(np.mean([m.u_sq_error[i] for m in moved]) / np.sqrt(len(moved)))
-    timed = [m for m in moved if m.lag is not None]
+    timed = [m for m in found.centroids if m.lag is not None]
     if timed:
         lag = min((m.lag for m in timed if m.lag is not None), key=len)
         tables["msd"] = {"time_fs": lag}
@@ -242,8 +250,7 @@ def finish(found: Found, kinds: tuple[str, ...], isotopes: list[str], series: Se
         made.append(report.write_h5(folder / "structure.h5", groups, {"kinds": list(kinds), "notes": "\n".join(notes)}))
         made += figures.structure(folder, found, tables, kinds, dynamic, out, a)
         if a.json:
-            a.json.write_text(json.dumps(out | {"notes": notes}, indent=1) + "\n", encoding="utf-8")
-            made.append(a.json)
+            made.append(report.write_json(a.json, out | {"notes": notes}))
     except OSError as error:
         raise report.written(folder, error) from None
     for key, value in out.items():

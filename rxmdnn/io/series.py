@@ -273,6 +273,14 @@ def open_series(path: str | Path) -> Series:
     return H5Series(path) if h5py.is_hdf5(path) else XYZSeries(path, [path])
 
 
+def with_beads(paths: Sequence[str | Path]) -> list[Path]:
+    """The trajectories of a path-integral run's beads in the place of its folder; other paths as they are."""
+    out: list[Path] = []
+    for path in map(Path, paths):
+        out += (sorted(path.glob("bead_*.h5")) if path.is_dir() else []) or [path]
+    return out
+
+
 def open_all(paths: Sequence[str | Path], start: float | None = None, stop: float | None = None) -> list[Series]:
     """Several trajectories of the same atoms, their frames within [start, stop] ps. Raises InputError."""
     found = [open_series(p) for p in paths]

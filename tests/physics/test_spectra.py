@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -245,3 +247,9 @@ def test_uneven_frames_are_refused_but_the_last_of_a_run_is_dropped(short, tmp_p
         main([str(with_time(20, 1.0))])
     series = open_series(with_time(59, -1.0))
     assert series.interval() == pytest.approx(2.0) and len(series.time) == 59
+
+
+def test_a_mistake_is_one_message_and_exit_code_2(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "rxmdnn", "spectra", str(tmp_path / "none")], capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 2 and "no such file or folder" in done.stderr and "Traceback" not in done.stderr

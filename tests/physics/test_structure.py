@@ -117,6 +117,23 @@ def test_a_walk_has_its_diffusion_and_its_error(tmp_path):
         assert found.exponent[0] == pytest.approx(1.0, abs=0.2)
 
 
+def test_structure_is_over_beads_and_motion_over_centroids(tmp_path):
+    """Two beads on either side of a centroid at rest: <u²> is theirs, the mean-square displacement is its own."""
+    names, x, cell = crystal(1, frames=40)
+    x = np.repeat(x[:1], 40, axis=0)
+    mass, sign = np.where(names == "H", 1.008, 14.007), np.where(np.arange(40) % 2, 1.0, -1.0)[:, None, None]
+    away = np.tile([1.0, -1.0], 8)[:, None] / mass[:, None] * np.array([0.1, 0.0, 0.0])
+    away[names == "N"] -= (away * mass[:, None]).sum(axis=0) / (14.007 * 4)  # the center of mass stays
+    for name, shift in (("trajectory", 0.0), ("bead_0", 1.0), ("bead_1", -1.0)):
+        write(tmp_path / name, names, mass, x + shift * sign * away, cell=cell)
+        (tmp_path / name / "trajectory.h5").rename(tmp_path / f"{name}.h5")
+    main([str(tmp_path), "--qmax", "0", "--frames", "4", "--json", str(tmp_path / "s.json")])
+    found = json.loads((tmp_path / "s.json").read_text())
+    assert found["u_squared_H_A2"] == pytest.approx((0.1 / 1.008) ** 2, rel=1e-6)
+    assert found["frames_of_g"] == 8 and any("over 2 beads" in note for note in found["notes"])
+    assert table(tmp_path / "msd.csv")["msd_H_A2"].max() < 1e-12
+
+
 def test_msd_is_the_mean_over_origins():
     x = np.random.default_rng(0).normal(size=(3, 40, 3)).cumsum(axis=1) + 100.0
     want = [((x[:, t:] - x[:, :40 - t]) ** 2).sum(axis=2).mean(axis=1) for t in range(40)]
