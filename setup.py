@@ -26,6 +26,7 @@ setup(
         "scipy>=1.11",
         "tqdm>=4.60",
         "matplotlib>=3.7",
+        "periodictable>=2.0",
     ],
     extras_require={
         "gpu": ["cupy-cuda13x>=13.6"],
@@ -34,7 +35,8 @@ setup(
         "label": ["tblite>=0.4"],
         "train": ["pytorch_optimizer>=3.5", "tensorboardX>=2.6"],
         "fidelity": ["lifelines>=0.29"],
-        "test": ["pytest>=8", "tensorboardX>=2.6", "MDAnalysis>=2.8", "vesin>=0.3", "ruff", "mypy"],
+        "analysis": ["dynasor>=2.3"],
+        "test": ["pytest>=8", "tensorboardX>=2.6", "MDAnalysis>=2.8", "vesin>=0.3", "dynasor>=2.3", "ruff", "mypy"],
     },
     entry_points={"console_scripts": ["rxmdnn = rxmdnn.__main__:main"]},
 )

@@ -24,6 +24,10 @@ COMMANDS = {  # name: (module, function, whether it runs on several ranks, help)
     "fidelity": ("rxmdnn.fidelity.command", "main", False, "what watches a run: fit (a model), calibrate (a run)"),
     "tfail": ("rxmdnn.fidelity.time_to_failure", "main", True, "times to failure: tfail.in; tfail report, forecast"),
     "import-model": ("rxmdnn.models.import_nequip", "main", False, "a native model from a nequip-allegro one"),
+    "spectra": ("rxmdnn.analysis.spectra_command", "main", True, "vibrational and neutron spectra of trajectories"),
+    "structure": ("rxmdnn.analysis.structure_command", "main", True,
+                  "g(r), diffraction, bonds, displacements, diffusion of trajectories"),
+    "driver": ("rxmdnn.driver", "main", True, "serve forces to i-PI over its socket"),
     "plot": ("rxmdnn.plot", "main", False, "pictures of a run: energies, temperature, g(r)"),
 }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from rxmdnn import backend as backends
+from rxmdnn.analysis.structure import radial
 from rxmdnn.errors import InputError
 from rxmdnn.io.log import read_energies
-from rxmdnn.io.trajectory import Snapshot, read_frames
-from rxmdnn.neighbors import pairs
+from rxmdnn.io.trajectory import read_frames
 
 STYLE: Any = {"figure.dpi": 130, "font.size": 9.5, "axes.grid": True, "grid.alpha": 0.25, "grid.linewidth": 0.6,
          "axes.spines.top": False, "axes.spines.right": False, "lines.linewidth": 1.2, "legend.frameon": False,
@@ -55,7 +53,8 @@ def main(argv: Sequence[str]) -> None:
                 late = frames[len(frames) // 2:]
                 r, g = radial(late, a.rmax)
                 figures["highest_peak_A"] = {k: round(float(r[np.argmax(v)]), 4) for k, v in g.items() if v.any()}
-                made.append(_radial(r, g, len(late), folder / "gr.png"))
+                frames_of = f"{len(late)} frame{'s' if len(late) != 1 else ''}, the later half of the run"
+                made.append(draw_radial(r, g, frames_of, folder / "gr.png"))
         if a.json:
             Path(a.json).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
             made.append(Path(a.json))
@@ -84,33 +83,6 @@ def thermodynamics(e: dict[str, np.ndarray], n: int | None) -> dict[str, Any]:
         kinetic = e["kinetic_eV"] / (n or 1)
         out["total_over_kinetic_fluctuation"] = float(np.std(total) / max(np.std(kinetic), 1e-300))
     return out
-
-
-def radial(frames: list[Snapshot], r_max: float) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """g(r) of every pair of elements, averaged over frames.
-
-    g_ab(r) = <pairs within dr> / (N_a (N_b - δ_ab) / V * 4 π r² dr), up to r_max or half the narrowest width.
-
-    Returns
-    -------
-    r (bins,) Å, and {"N-H": (bins,)}
-    """
-    backend = backends.make("auto")
-    r_max = min([r_max] + [float(f.cell.widths[f.cell.pbc].min()) / 2 for f in frames if f.cell.pbc.any()])
-    edges = np.linspace(0.0, r_max, 1 + max(20, round(r_max / 0.04)))
-    shell = 4 / 3 * np.pi * (edges[1:] ** 3 - edges[:-1] ** 3)
-    elements = sorted(set(frames[0].names.tolist()))
-    g = {f"{a}-{b}": np.zeros(len(shell)) for a, b in combinations_with_replacement(elements, 2)}
-    for f in frames:
-        kind = np.searchsorted(elements, f.names)
-        count = np.bincount(kind, minlength=len(elements))
-        i, j, S = pairs(backend, f.x, f.cell, r_max)
-        d = np.linalg.norm(f.x[j] + S @ f.cell.h - f.x[i], axis=1)
-        for a, b in combinations_with_replacement(range(len(elements)), 2):
-            found = np.histogram(d[(kind[i] == a) & (kind[j] == b)], edges)[0]
-            ideal = count[a] * (count[b] - (a == b)) / f.cell.volume * shell
-            g[f"{elements[a]}-{elements[b]}"] += found / np.maximum(ideal, 1e-300) / len(frames)
-    return 0.5 * (edges[1:] + edges[:-1]), g
 
 
 def _save(figure: Any, path: Path) -> Path:
@@ -158,8 +130,12 @@ def _temperature(e: dict[str, np.ndarray], figures: dict[str, Any], path: Path) 
     return _save(figure, path)
 
 
-def _radial(r: np.ndarray, g: dict[str, np.ndarray], frames: int, path: Path) -> Path:
-    """One panel a pair: heights of bonded pairs and of others differ too much for one axis."""
+def draw_radial(r: np.ndarray, g: dict[str, np.ndarray], title: str, path: Path,
+                neighbors: dict[str, np.ndarray] | None = None) -> Path:
+    """One panel a pair: heights of bonded pairs and of others differ too much for one axis.
+
+    neighbors : number of atoms within r of each pair, drawn on an axis of its own
+    """
     figure, axes = plt.subplots(len(g), 1, figsize=(7, 1.2 + 1.6 * len(g)), sharex=True, layout="constrained",
                                 squeeze=False)
     for (name, values), axis, color in zip(g.items(), axes[:, 0], (BLUE, ORANGE, GREEN) * len(g)):
@@ -175,7 +151,13 @@ def _radial(r: np.ndarray, g: dict[str, np.ndarray], frames: int, path: Path) ->
         else:
             top = 1.1 * float(values.max(initial=1.0))
         axis.set(ylabel=f"g(r)  {name}", ylim=(0, top))
+        if neighbors is not None:
+            other = axis.twinx()
+            other.plot(r, neighbors[name], color=GRAY, ls="--", lw=0.9)
+            other.set_ylim(0, max(1.2 * float(neighbors[name][r < 0.65 * r[-1]].max(initial=0.0)), 1.0))
+            other.set_ylabel("{1} around {0}".format(*name.split("-")), color=GRAY)
+            other.grid(False)
+            other.spines["right"].set_visible(True)
     axes[-1, 0].set(xlabel="r (Å)", xlim=(0, r[-1]))
-    title = f"{frames} frame{'s' if frames != 1 else ''}, the later half of the run"
     axes[0, 0].set_title(title, fontsize=9, color=GRAY, loc="right")
     return _save(figure, path)

@@ -232,9 +232,15 @@ class Outputs:
         simulation.on_print = self.log.thermo
         kinds = [write for name, write in FRAME_WRITERS.items() if getattr(deck["io_type"], name)]
         trajectory = H5MD(self.comm, folder / "trajectory.h5", continued)
+        self.observers: Any = None
+        if deck["observe"]:
+            from rxmdnn.analysis.observe import Observers  # SciPy, only where it is used
+
+            self.observers = Observers(self.comm, self.run, simulation, continued)
         simulation.writers = [
             (deck["io_step"].fstep, lambda thermo: self.frames(thermo, kinds)),
             (deck["h5md"].nstep, lambda thermo: trajectory.write(self.frame(thermo))),
+            *(self.observers.writers if self.observers else []),
             (deck["checkpoint"].nstep or simulation.schedule.stop, self.checkpoint),
         ]
         self.ring: RingLog | None = None
@@ -292,6 +298,8 @@ class Outputs:
             state["ensemble"] = {"words": ensemble_words(self.run.deck), **s.ensemble.state()}
         if self.guard is not None:
             state["fidelity"] = self.guard.state()
+        if self.observers:
+            self.observers.save(thermo.step)
         write_rxff(self.comm, self.run.folder / "rxff.bin", s.atoms, s.cell, thermo.step, frame.grid)
         write_checkpoint(frame, self.run.folder, state, self.run.deck.echo())
         s.forces.stale = True

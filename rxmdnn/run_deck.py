@@ -163,6 +163,11 @@ RUN = (
             "which frames are written every fstep steps", _logicals("isBinary", "isBondFile", "isPDB", "isXYZ")),
     Keyword("h5md", (Value("nstep", "int", 0, "steps", not_negative, help="0: never"),),
             "interval of frames in <outDir>/trajectory.h5"),
+    Keyword("observe", (Value("quantity", ("vdos", "gr"), None), Value("nstep", "int", None, "steps", positive),
+                        Value("detail", "float", None, optional=True, check=positive,
+                              help="vdos: resolution, 1/cm (10); gr: r_max, Å (10)")),
+            "sums up, every nstep steps, what then needs no trajectory: vdos, for rxmdnn spectra; gr, in "
+            "<outDir>/gr_observed.csv; kept in <outDir>/observe.h5 with every checkpoint", repeats=True),
     Keyword("checkpoint", (Value("nstep", "int", 1000, "steps", not_negative, help="0: at the end only"),),
             "interval of <outDir>/checkpoint.h5"),
     Keyword("processors", (Value("vx", "int", 0, check=not_negative), Value("vy", "int", 0, check=not_negative),
@@ -378,6 +383,8 @@ def read_run(argv: Sequence[str], n_ranks: int | None = None, default: str = "rx
     faults += _ensemble_faults(deck)
     faults += _ring_faults(deck, len(models))
     faults += _fidelity_faults(deck)
+    faults += [e.fault(f"{e.quantity} is given before; keep one") for k, e in enumerate(deck["observe"])
+               if e.quantity in [other.quantity for other in deck["observe"][:k]]]
     faults += _no_start(deck)
     if faults:
         raise InputError(*faults)
@@ -479,6 +486,9 @@ def _fidelity_faults(deck: Deck) -> list[str]:
                 (*more, *deck["fidelity_limit"])]
     if deck["mdmode"].mode == MINIMIZATION:
         faults.append(line.fault("a minimization has no steps in time to guard; leave this line out"))
+    if line.action == "heal" and deck["observe"]:
+        faults.append(line.fault("what 'observe' has summed cannot be taken back; use fidelity stop or flag, or "
+                                 "write a trajectory (h5md) instead of observing"))
     if deck["pimd"].beads is not None:
         faults.append(line.fault("the beads of a ring polymer are not watched; leave this line out"))
     if line.action == "heal" and heal.interval % line.every:

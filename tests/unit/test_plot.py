@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
+from rxmdnn.analysis.structure import radial
 from rxmdnn.atoms import Atoms
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
@@ -14,7 +15,7 @@ from rxmdnn.io.frame import Frame, write_xyz
 from rxmdnn.io.h5md import H5MD
 from rxmdnn.io.log import Log
 from rxmdnn.io.trajectory import Snapshot, read_frames
-from rxmdnn.plot import main, radial
+from rxmdnn.plot import main
 
 SELF = MPI.COMM_SELF
 

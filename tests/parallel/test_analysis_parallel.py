@@ -1,0 +1,129 @@
+"""Spectra and structure do not depend on the rank count; `observe` sums up what the trajectory gives, over restarts."""
+
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from rxmdnn import run as runs
+from rxmdnn.analysis import observe
+from rxmdnn.analysis import spectra as sp
+from rxmdnn.analysis.spectra_command import main as spectra
+from rxmdnn.analysis.structure import Displacements
+from rxmdnn.analysis.structure_command import accumulate, parser, prepare
+from rxmdnn.errors import InputError
+from rxmdnn.io.series import open_series
+from rxmdnn.simulation import Simulation
+from tests.systems import TRICLINIC, spread_atoms
+
+COMM = MPI.COMM_WORLD
+DECK = """time 2.0 {steps}
+temperature 60.0 1.0 100
+io_step 0 20
+structure start.xyz
+checkpoint 25
+h5md 2
+observe vdos 2 200
+observe gr 10 5.0
+skin 0.3
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = COMM.bcast(tmp_path_factory.mktemp("analysis") if COMM.rank == 0 else None)
+    if COMM.rank == 0:
+        x = spread_atoms(TRICLINIC, 40, 2.9)
+        rows = "".join(f"{'Ar' if i % 2 else 'Ne'} {a:.9f} {b:.9f} {c:.9f}\n" for i, (a, b, c) in enumerate(x))
+        lattice = " ".join(map(str, TRICLINIC.h.ravel()))
+        (place / "start.xyz").write_text(f'40\nLattice="{lattice}" Properties=species:S:1:pos:R:3 pbc="T T T"\n{rows}')
+        (place / "rxmdnn.in").write_text("lj 0.0104 3.4 6.0 2 Ar 39.95 Ne 20.18\n")
+    COMM.Barrier()
+    go(place, "whole", 250)
+    yield place
+    COMM.Barrier()
+    if COMM.rank == 0:
+        shutil.rmtree(place)
+
+
+def go(folder, out, steps, *flags):
+    if COMM.rank == 0:
+        (folder / "rxmd.in").write_text(DECK.format(steps=steps))
+    COMM.Barrier()
+    runs.main(["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / out), *flags], COMM)
+    COMM.Barrier()
+    return folder / out
+
+
+def test_a_killed_run_sums_up_the_same_bits(folder, monkeypatch):
+    due = Simulation._due
+
+    def die(self, first=False):
+        due(self, first)
+        if self.step == 117:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Simulation, "_due", die)
+    with pytest.raises(KeyboardInterrupt):
+        go(folder, "killed", 250)
+    monkeypatch.undo()
+    go(folder, "killed", 250)
+    with h5py.File(folder / "whole/observe.h5") as a, h5py.File(folder / "killed/observe.h5") as b:
+        for name in ("vdos/power", "vdos/correlation", "vdos/buffer", "vdos/filled", "gr/frames"):
+            assert np.array_equal(a[name][()], b[name][()]), name
+        assert np.allclose(a["gr/sums"][:], b["gr/sums"][:], rtol=1e-12) and len(a["vdos/power"]) > 1
+
+
+def test_observing_is_what_the_trajectory_gives(folder):
+    series = open_series(folder / "whole")
+    seen, step = observe.read_spectrum(folder / "whole/observe.h5")
+    assert step == 2.0 and series.interval() == 4.0
+    want = sp.measure(COMM, [series], seen.length, 4.0)
+    assert want.kinds == seen.kinds and (want.count == seen.count).all() and len(want.power) == len(seen.power)
+    assert np.allclose(want.power, seen.power, rtol=1e-4, atol=1e-7 * want.power.max())
+    assert np.allclose(want.vacf[1], seen.vacf[1], atol=1e-4)
+    if COMM.rank == 0:
+        spectra([str(folder / "whole/observe.h5"), "-o", str(folder / "out")])
+        assert (folder / "out/vdos.png").is_file()
+        a = parser().parse_args([str(folder / "whole"), "--rmax", "5", "--qmax", "0"])
+        kinds, index, _ = sp.kinds_of(series.names, series.mass)
+        found = prepare(series, kinds, index, a)
+        series._keep(np.flatnonzero(series.step % 10 == 0))
+        accumulate(MPI.COMM_SELF, [series], index, found, 10**6, None, True)
+        with h5py.File(folder / "whole/observe.h5") as file:
+            assert file["gr/frames"][()] == found.radial.frames == 26
+            assert np.allclose(file["gr/sums"][:], found.radial.sums, rtol=1e-9, atol=1e-9)
+    series.file.close()
+
+
+def test_results_do_not_depend_on_the_rank_count(folder):
+    series = open_series(folder / "whole")
+    dt = series.interval()
+    kinds, index, _ = sp.kinds_of(series.names, series.mass)
+    a = parser().parse_args([str(folder / "whole"), "--rmax", "5", "--qmax", "3", "--cells", "1", "1", "1"])
+    both = []
+    for comm in (COMM, MPI.COMM_SELF):
+        found = prepare(series, kinds, index, a)
+        accumulate(comm, [series], index, found, 11, a.cells, True)
+        moved = Displacements(comm, series, index, 2, dt)
+        p = sp.measure(comm, [series], 30, dt)
+        both.append([found.radial.sums, found.static.sums, found.bragg[0], moved.mean, moved.msd, moved.u_sq_time,
+                     moved.diffusion, p.power, p.correlation])
+    for x, y in zip(*both):
+        assert np.allclose(x, y, rtol=1e-9, atol=1e-9 * np.abs(y).max())
+    series.file.close()
+
+
+def test_messages(folder):
+    def refused(words, *flags):
+        with pytest.raises(InputError, match=words):
+            go(folder, "whole", 250, *flags)
+
+    refused("vdos is given before; keep one", "--observe", "vdos", "2", "--observe", "vdos", "4")
+    refused("segments of .* frames 4 fs apart, the deck now", "--observe", "vdos", "2", "20")
+    refused("another r_max; give the same line", "--observe", "gr", "10", "4")
+    if COMM.rank == 0:
+        with pytest.raises(InputError, match="take it alone, without --start"):
+            spectra([str(folder / "whole/observe.h5"), "--resolution", "3"])
