@@ -252,7 +252,8 @@ class Guard:
         return True
 
     def summary(self) -> str:
-        """The log's last word on the run."""
+        """The log's last word on the run, which may have ended while it healed."""
+        self.healed = [[a, min(b, self.simulation.step)] for a, b in self.healed]
         parts = f"; steps in parts from {', '.join(f'{a} to {b}' for a, b in self.healed)}" if self.healed else ""
         return f"fidelity: {self.incidents} incident(s), {self.rollbacks} rollback(s){parts}"
 

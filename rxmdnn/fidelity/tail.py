@@ -56,7 +56,9 @@ class Tail:
         """The value that a sample exceeds with at most this probability; where probability >= rate, the start.
 
         It lies far beyond the samples, where the shape decides: the upper limit of the shape is taken (standard error
-        (1 + shape)/√n, Smith 1987), and never a tail that ends or falls faster than an exponential.
+        (1 + shape)/√n, Smith 1987), and never a tail that ends or falls faster than an exponential. Samples of normal,
+        chi², exponential and bounded laws then keep to the rate at 10^5 times their number; a power law, which gets
+        heavier beyond what the samples show (Student's t of 8), exceeded it up to 13 times at 10^2 times.
         """
         if probability >= self.rate:
             return self.start

@@ -24,7 +24,7 @@ COMM = MPI.COMM_WORLD
 DECK = """mdmode 1
 time {dt} {steps}
 temperature 60.0 1.0 1
-io_step 0 10
+io_step 30 10
 structure start.xyz
 checkpoint 20
 h5md 10
@@ -156,6 +156,8 @@ def test_healing_survives_an_incident_and_says_so(folder, monkeypatch):
     with h5py.File(out / "trajectory.h5", locking=False) as file:
         assert list(file["particles/all/position/step"]) == list(range(0, 61, 10))
         assert file["parameters/healed_steps"][:].tolist() == [[20, 50]]
+    marked = ["healed" in ase.io.read(out / f"{step:09d}.xyz", parallel=False).info for step in (0, 30, 60)]
+    assert marked == [False, True, False]
     end = read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5")
     assert end.step == 60 and end.time == pytest.approx(120.0) and end.state["fidelity"]["rollbacks"] == 1
 
