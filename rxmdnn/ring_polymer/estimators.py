@@ -23,7 +23,8 @@ class Estimates:
     primitive (n_elements,)  3 N P/(2β) - Σ_k m ω_k^2 u_k^2/2: all atoms of each element
     virial    (n_elements,)  3 N/(2β) - Σ_k u_k·f_k/2: centroid virial
     gyration  (n_elements,)  Å, root of the mean of Σ_k u_k^2: radius of gyration
-    pressure  : float, GPA, N k_B T/V + tr W/(3 V), W the centroid virial
+    count     (n_elements,)  atoms
+    pressure  : float, GPa, N k_B T/V + tr W/(3 V), W the centroid virial
     temperature : float, K, of the internal modes (nan for one bead)
     """
 

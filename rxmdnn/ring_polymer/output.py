@@ -90,6 +90,7 @@ class RingLog:
         if not len(table):
             return []
         series = dict(zip(self.columns, table.T))
+        series["energy_eV"] = series["kinetic_virial_eV"] + series["potential_eV"]
         lines = [f"ring polymer: averages of {len(table)} rows, steps {table[0, 0]:.0f} to {table[-1, 0]:.0f} "
                  f"(the first {100 * SETTLING:.0f} % left out), errors from blocks:"]
         for name, x in series.items():

@@ -16,6 +16,7 @@ from rxmdnn.neighbors import NeighborList
 from rxmdnn.ring_polymer.ensemble import RingPolymer
 from rxmdnn.ring_polymer.forces import F, RingForces, U, V
 from rxmdnn.ring_polymer.modes import Modes
+from rxmdnn.thermostat import MINIMIZE
 from rxmdnn.timers import Timers
 from rxmdnn.units import ACCELERATION, HBAR, KB
 
@@ -48,20 +49,20 @@ def choose_ring(deck: Deck, centroid: Ensemble, atoms: Atoms) -> Ensemble:
 
 def notes(deck: Deck, elements: Sequence[str], masses: Sequence[float], start: Mapping[str, np.ndarray]) -> list[str]:
     """What a user should know about the chosen beads and time step. start : further rows of the start's atoms."""
-    line, dt, t = deck["pimd"], deck["time"].dt, deck["temperature"].treq
+    line, dt, t, found = deck["pimd"], deck["time"].dt, deck["temperature"].treq, []
+    k = int(np.argmin(masses))
+    bond = float(np.sqrt(BOND * ACCELERATION / masses[k]))
+    if bond * dt > 1.0 and deck["mdmode"].mode != MINIMIZE:
+        found.append(deck["time"].fault(f"dt = {dt:g} fs is long for bonds of {elements[k]}, up to some "
+                                        f"{bond * PER_CM:.0f} cm^-1; up to {0.6 / bond:.2g} fs is safe, above "
+                                        f"{2.0 / bond:.2g} they are unstable"))
     if line.beads is None:
-        return []
-    found = [line.fault("KE, T and Etotal of the log are of the centroids; quantum averages are in ring_polymer.csv")]
+        return found
+    found.append(line.fault("KE, T and Etotal of the log are the centroids'; quantum averages are in ring_polymer.csv"))
     if line.method != "pimd" and not (V in start and start[V].shape[1] == line.beads - 1):
         found.append(line.fault(f"the start has no rings of {line.beads} beads: those that are missing begin at their "
                                 f"centroids, and {line.method} is then far from equilibrium; sample with "
                                 f"'pimd {line.beads} pimd', then go on from its checkpoint"))
-    k = int(np.argmin(masses))
-    bond = float(np.sqrt(BOND * ACCELERATION / masses[k]))
-    if bond * dt > 1.0:
-        found.append(deck["time"].fault(f"dt = {dt:g} fs is long for bonds of {elements[k]}, up to some "
-                                        f"{bond * PER_CM:.0f} cm^-1; up to {0.6 / bond:.2g} fs is safe, above "
-                                        f"{2.0 / bond:.2g} they are unstable"))
     fastest = float(Modes(line.beads).frequencies(t).max())
     if deck["pimd_integrator"].name != "bcocb" and fastest * dt > 0.9 * np.pi:
         found.append(deck["pimd_integrator"].fault(
