@@ -99,9 +99,13 @@ def _vdos(path: Path, d: dict[str, Any], names: Sequence[str], named: dict[str, 
             upper.set_ylabel("modes per cm$^{-1}$")
             lower.set_ylabel("modes per cm$^{-1}$")
     for axis in axes[:, -1]:
-        axis.legend(loc="center left" if len(axes[0]) > 1 else "upper right")
+        if len(axes[0]) > 1:  # where ammonia has no bands
+            axis.legend(loc="center", bbox_to_anchor=(0.5, 0.65))
+        else:
+            axis.legend(loc="upper right")
     ticks = ", ticks: measured (literature)" if a.measured else ""
-    figure.suptitle(f"Vibrational density of states, {temperature:.0f} K, normalized to 3N modes{ticks}", fontsize=10)
+    figure.suptitle(f"Vibrational density of states, {temperature:.0f} K; its integral is the number of modes{ticks}",
+                    fontsize=10)
     return _save(figure, path)
 
 

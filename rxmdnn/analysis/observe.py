@@ -96,7 +96,7 @@ class Vdos:
                 "correlation": np.array(self.correlation) if self.correlation else np.zeros(shape),
                 "filled": np.array(self.filled), "length": np.array(self.length), "dt": np.array(self.dt),
                 "count": count, "mass": self.mass, "step_fs": np.array(self.s.schedule.dt),
-                "kinds": np.array(self.kinds, dtype="S8")}
+                "fixed": np.array(self.s.kinetics.freedoms < 3 * self.s.n_global), "kinds": np.array(self.kinds, "S8")}
 
     def rows(self) -> tuple[int, int, np.ndarray] | None:
         return self.n, self.lo, self.buffer
@@ -266,4 +266,4 @@ def read_spectrum(path: Path) -> tuple[sp.Spectrum, float]:
         raise InputError(f"{path}: no segment is complete: one takes {need:.3g} ps and {d['filled']} of {d['length']} "
                          "frames are there; run longer, or ask for a coarser resolution in 'observe vdos'")
     return sp.Spectrum(tuple(k.decode() for k in d["kinds"].tolist()), d["count"], d["mass"], float(d["dt"]),
-                       int(d["length"]), d["power"], d["correlation"]), float(d["step_fs"])
+                       int(d["length"]), d["power"], d["correlation"], bool(d["fixed"])), float(d["step_fs"])

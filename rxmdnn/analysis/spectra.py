@@ -72,6 +72,7 @@ class Spectrum:
     dt : fs between frames; length : frames of a segment
     power : (segments, kinds, length // 2 + 1) float64: Σ m |v(ν)|² over a kind's atoms, eV fs
     correlation : (half of the segments, kinds, length // 2) float64: Σ m v(0)·v(t), eV
+    fixed : the total momentum is zero, so that 3N - 3 modes are seen
     """
 
     kinds: tuple[str, ...]
@@ -81,6 +82,7 @@ class Spectrum:
     length: int
     power: np.ndarray
     correlation: np.ndarray = field(default_factory=lambda: np.zeros((0, 1, 1)))
+    fixed: bool = False
 
     @property
     def nu(self) -> np.ndarray:
@@ -98,21 +100,31 @@ class Spectrum:
         return HANN_WIDTH / (self.length * self.dt * C_CM)
 
     @property
+    def freedoms(self) -> np.ndarray:
+        """(kinds,) degrees of freedom: 3 an atom, less m/M of each where the total momentum is zero."""
+        return 3.0 * self.count * (1.0 - self.mass / (self.count @ self.mass) * self.fixed)
+
+    @property
+    def modes(self) -> float:
+        """3N, or 3N - 3."""
+        return float(self.freedoms.sum())
+
+    @property
     def temperatures(self) -> np.ndarray:
         """(kinds,) K, of each kind's velocities: equal in equilibrium."""
-        return self.power.mean(axis=0).sum(axis=1) * self.nu[1] / (3 * self.count * KB)
+        return self.power.mean(axis=0).sum(axis=1) * self.nu[1] / (np.maximum(self.freedoms, 1e-300) * KB)
 
     @property
     def temperature(self) -> float:
-        """K, of all velocities; 3N degrees of freedom."""
-        return float((self.temperatures * self.count).sum() / self.count.sum())
+        """K, of all velocities."""
+        return float((self.temperatures * self.freedoms).sum() / self.modes)
 
     def _scale(self) -> float:
-        """To modes a 1/cm: the total integrates to 3N."""
+        """To modes a 1/cm: the total integrates to ``modes``."""
         total = self.power.mean(axis=0).sum() * self.nu[1]
         if not total > 0:
             raise InputError("spectra: all velocities are zero; is this the trajectory of a minimization?")
-        return 3.0 * self.count.sum() / total * C_CM
+        return self.modes / total * C_CM
 
     @property
     def dos(self) -> np.ndarray:
@@ -125,9 +137,9 @@ class Spectrum:
         return _error(self.power) * self._scale()
 
     def weighted(self, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(frequencies,) Σ weight_k g_k scaled to 3N, and its standard error. weight : (kinds,)."""
+        """(frequencies,) Σ weight_k g_k scaled to ``modes``, and its standard error. weight : (kinds,)."""
         p = np.einsum("k,skf->sf", weight, self.power)
-        scale = 3.0 * self.count.sum() / (p.mean(axis=0).sum() * self.nu[1]) * C_CM
+        scale = self.modes / (p.mean(axis=0).sum() * self.nu[1]) * C_CM
         return p.mean(axis=0) * scale, _error(p) * scale
 
     def unshifted(self, step: float) -> Spectrum:
@@ -213,7 +225,14 @@ def measure(comm: MPI.Comm, series: Sequence[Series], length: int, dt: float, qu
             add(v, index[lo:lo + width], mass, dt, p[k], c[row[k]] if k in row else None)
     for array in (p, c):
         comm.Allreduce(MPI.IN_PLACE, array)
-    return Spectrum(kinds, np.bincount(index), mass, dt, length, p, c)
+    return Spectrum(kinds, np.bincount(index), mass, dt, length, p, c, all(map(at_rest, series)))
+
+
+def at_rest(series: Series) -> bool:
+    """Is the total momentum zero, as dynamics without friction keep it? (Of the last frame, against m k_B T.)"""
+    v = series.read("v", [len(series.time) - 1])[0].astype(float)
+    momentum, thermal = series.mass @ v, float(series.mass**2 @ (v**2).sum(axis=1))
+    return len(v) > 1 and float(momentum @ momentum) < 1e-4 * thermal
 
 
 def add(v: np.ndarray, kind: np.ndarray, mass: np.ndarray, dt: float, p: np.ndarray, c: np.ndarray | None) -> None:

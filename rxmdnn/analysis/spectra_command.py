@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--temperature", type=float, metavar="K", help="of the quantum factors and the neutron spectrum "
                    "(default: that of the velocities)")
     p.add_argument("--quantum", action="store_true", help="also the quantum spectrum, from a classical or RPMD (Kubo) "
-                   "one: times βħω/(1 - exp(-βħω)), scaled to 3N again; and harmonic kinetic energies")
+                   "one: times βħω/(1 - exp(-βħω)), scaled to the number of modes again; and harmonic kinetic energies")
     p.add_argument("--verlet", action="store_true", help="undo the time step's shift of harmonic frequencies")
     p.add_argument("--isotope", action="append", default=[], metavar="H=D", help="scatter neutrons as this isotope "
                    "(frequencies stay the trajectory's); heavy hydrogen is known by its mass")
@@ -114,7 +114,7 @@ def finish(s: sp.Spectrum, md_step: float, a: argparse.Namespace) -> None:
     dos, dos_error = s.dos, s.dos_error
     named = sp.windows(s.kinds, count, nu, total)
     density = s.power.sum(axis=1)
-    density *= 3.0 * count.sum() / (density.mean(axis=0).sum() * s.nu[1]) * sp.C_CM
+    density *= s.modes / (density.mean(axis=0).sum() * s.nu[1]) * sp.C_CM
     rows = sp.bands(nu, density, named)
 
     shown = nu <= a.max
@@ -137,7 +137,7 @@ def finish(s: sp.Spectrum, md_step: float, a: argparse.Namespace) -> None:
 
     figures_of: dict[str, Any] = {
         "atoms": int(count.sum()), "frame_interval_fs": s.dt,
-        "segments": len(s.power), "resolution_cm": s.resolution, "temperature_K": temperature,
+        "modes": s.modes, "segments": len(s.power), "resolution_cm": s.resolution, "temperature_K": temperature,
         **{f"temperature_{n}_K": float(x) for n, x in zip(names, s.temperatures)},
         **{f"modes_{n}": float(dos[k].sum() * nu[1]) for k, n in enumerate(names)},
         **({f"harmonic_quantum_kinetic_{n}_meV": float(x) for n, x in zip(names, kinetic)} if a.quantum else {}),

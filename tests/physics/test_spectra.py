@@ -119,6 +119,22 @@ def test_the_time_step_shift_is_undone():
     assert (g @ s.wavenumber) / g.sum() == pytest.approx(nu, abs=1.0) and g.sum() == pytest.approx(p.sum(), rel=1e-3)
 
 
+def test_with_no_total_momentum_three_modes_are_missing(tmp_path):
+    """Equal energy in every mode but the three translations: one temperature for all kinds, 3N - 3 modes."""
+    rng = np.random.default_rng(6)
+    q, _ = np.linalg.qr(np.concatenate([np.sqrt(MASS)[:, None], rng.normal(size=(16, 15))], axis=1))
+    omega = 2 * np.pi * sp.C_CM * np.linspace(300, 3000, 45).reshape(15, 3)
+    t = np.arange(2000)[:, None, None] * 2.0
+    size = np.sqrt(2 * KB * 100.0 * ACCELERATION)
+    modes = size * np.cos(omega * t + 2 * np.pi * rng.random((15, 3)))
+    v = np.einsum("ak,fkc->fac", q[:, 1:], modes) / np.sqrt(MASS)[:, None]
+    run = write(tmp_path / "run", NAMES, MASS, np.zeros((2000, 16, 3)) + np.arange(16)[:, None], v, dt=2.0)
+    s = sp.measure(SELF, [open_series(run)], 666, 2.0)
+    assert s.fixed and s.modes == pytest.approx(45)
+    assert np.allclose(s.temperatures, 100.0, rtol=0.01) and s.temperature == pytest.approx(100.0, rel=0.01)
+    assert s.dos.sum() * s.wavenumber[1] == pytest.approx(45)
+
+
 # ------------------------------------------------------------------ neutrons
 def phonons(temperature, q_sq=40.0, peak=50.0, width=2.0, mass=1.008):
     e = np.arange(0, 400.0, 0.25)
