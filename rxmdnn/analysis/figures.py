@@ -255,15 +255,15 @@ def _displacements(path: Path, d: dict[str, Any], out: dict[str, Any], kinds: Se
 
 
 def _dynamic(path: Path, d: dict[str, np.ndarray]) -> Path:
-    """S(q, ω) of all atoms, each unweighted, up to where 99 % of it lies."""
+    """S(q, ω) of all atoms, each unweighted, up to where 98 % of it lies."""
     figure, axis = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
     e, s = d["energy"], np.maximum(d["S"], 1e-300)
     inside = e > 0
     top = float(np.quantile(s[:, inside], 0.998))
     mesh = axis.pcolormesh(d["q"], e[inside], s[:, inside].T, norm=LogNorm(top * 1e-3, top), cmap="magma",
                            rasterized=True, shading="nearest")
-    weight = np.cumsum(s[:, inside].sum(axis=0))
-    ceiling = e[inside][np.searchsorted(weight, 0.99 * weight[-1])]
+    weight = np.cumsum(d["S"][:, inside].sum(axis=0))  # with its sign: noise cancels
+    ceiling = e[inside][np.argmax(weight >= 0.98 * weight[-1])]
     axis.set(xlabel="q (Å$^{-1}$)", ylabel="energy (meV)", ylim=(0, ceiling))
     axis.grid(False)
     figure.colorbar(mesh, ax=axis, label="S(q, ω) (fs)")
