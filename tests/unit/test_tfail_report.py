@@ -3,13 +3,17 @@
 import io
 import json
 from contextlib import redirect_stdout
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from mpi4py import MPI
 
 from rxmdnn.errors import InputError
 from rxmdnn.fidelity import forecast, results, tfail_report
 from rxmdnn.fidelity.table import WATCHED
+from rxmdnn.run import Outputs
+from rxmdnn.simulation import Schedule
 from tests.unit.test_survival import synthetic
 
 REPORT = ["report.json", "cells.csv", "models.csv", "km.png", "scaling.png", "exponents.png", "goodness.png"]
@@ -112,6 +116,11 @@ def test_a_model_file_carries_the_fit(reported, tmp_path, capsys):
     told = forecast.lines(model, 128, 5000.0, 550.0)
     assert told[0].removeprefix("forecast     : ") in said and "with dt 1 fs" in told[-1]
     assert {**read_metadata(model), forecast.KEY: 0} == {**before, forecast.KEY: 0}
+    a_run = SimpleNamespace(
+        run=SimpleNamespace(models=[SimpleNamespace(parameters={"file": model})]), comm=MPI.COMM_SELF,
+        simulation=SimpleNamespace(schedule=Schedule(1.0, 6000, 1, (500.0, 550.0), 1.0, 0, 0, 1), step=1000,
+                                   n_global=128))
+    assert Outputs.forecast(a_run) == told  # what a run's log says at its start
     old, new = network.state_dict(), load_model(model).state_dict()
     assert all((old[k] == new[k]).all() for k in old)
 
