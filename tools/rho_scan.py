@@ -43,7 +43,7 @@ def measure(deck: Path, folder: Path, rho: str, flags: list[str]) -> dict[str, s
     errors, tail = evaluation["errors"]["all"], evaluation["tail"]["all"]
     return {
         "rho": rho, "epochs": training["epochs"], "minutes": round(training["seconds"] / 60, 2),
-        "validation_loss": float(metrics[int(training["best_epoch"]) - 1]["validation_loss"]),
+        "validation_loss": float(metrics[int(training["kept_epoch"]) - 1]["validation_loss"]),
         "force_mae_meV_per_A": 1e3 * errors["force_mae"], "force_rmse_meV_per_A": 1e3 * errors["force_rmse"],
         "above_5_rmse_ppm": 1e6 * tail["above_5"],
         "lambda_max": sharpness["hessian"]["largest"][0]["value"], "trace": sharpness["hessian"]["trace"]["mean"],

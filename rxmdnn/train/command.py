@@ -32,7 +32,7 @@ from rxmdnn.train.table import TABLE
 from rxmdnn.train.trainer import Trainer, load_checkpoint, save_checkpoint
 
 # Lines that may change between resumes; data are compared by content.
-FREE = ("output", "model", "json", "data", "tensorboard")
+FREE = ("output", "model", "json", "data", "tensorboard", "keep")
 
 
 def main(argv: Sequence[str], comm: MPI.Intracomm = MPI.COMM_SELF) -> int:
@@ -116,14 +116,16 @@ def run(deck: Deck, comm: MPI.Intracomm = MPI.COMM_SELF) -> dict[str, Any]:
 
     _epochs(trainer, folder, last, origin)
 
-    trainer.average.put(trainer.best_values)
-    report: dict[str, Any] = {"frames": counts, "weights": n_weights, "epochs": trainer.epoch,
+    last_ones = deck["keep"].weights == "last"
+    trainer.average.put(trainer.average.values if last_ones else trainer.best_values)
+    kept = trainer.epoch if last_ones else trainer.best_epoch
+    report: dict[str, Any] = {"frames": counts, "weights": n_weights, "epochs": trainer.epoch, "kept_epoch": kept,
                               "best_epoch": trainer.best_epoch, "seconds": origin["seconds"]}
     for name, which in (("validation", validation), ("test", test)):
         if which:
             found = trainer.predict(which)
             report[name] = metrics.errors(frames, found, elements)
-            say(f"\n{name} errors, weights of epoch {trainer.best_epoch}\n" + metrics.table_text(report[name]))
+            say(f"\n{name} errors, weights of epoch {kept}\n" + metrics.table_text(report[name]))
             if root:
                 metrics.plot_parity(folder / "parity.png", frames, found, elements, np.array(stats.shift))
     if not root:
@@ -133,7 +135,8 @@ def run(deck: Deck, comm: MPI.Intracomm = MPI.COMM_SELF) -> dict[str, Any]:
     save_model(deck["model"].file, network, {
         "program": f"rxmdnn {rxmdnn.__version__}, torch {torch.__version__}", "labels": frames[0].engine,
         "deck": deck.echo(), "data_sha256": " ".join(origin["data"]), "frames": json.dumps(counts),
-        "best_epoch": str(trainer.best_epoch), f"{judged}_errors": json.dumps(report[judged]["all"])})
+        "best_epoch": str(trainer.best_epoch), "kept_epoch": str(kept),
+        f"{judged}_errors": json.dumps(report[judged]["all"])})
     _keep_reference(deck["model"].file, network, data, train)
     print(f"\n{deck['model'].file}: trained in {origin['seconds'] / 60:.1f} minutes; metrics.csv, parity.png and "
           f"learning_curve.png are in {folder}")

@@ -94,6 +94,9 @@ TABLE: tuple[Keyword, ...] = (
     Keyword("stop", (Value("patience", "int", None, check=positive),),
             "end after so many epochs without a better validation loss; absent: never"),
 
+    Keyword("keep", (Value("weights", ("best", "last"), "best"),),
+            "what the model file gets: the average at the epoch of the best validation loss, or at the last epoch, "
+            "where a few hard validation frames have no say"),
     Keyword("output", (Value("folder", "path", "training"),),
             "checkpoints, metrics and plots; a killed run goes on from it", {"--outDir|-o": ("folder",)}),
     Keyword("tensorboard", (Value("on", "bool", False),),

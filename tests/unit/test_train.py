@@ -221,7 +221,13 @@ def test_command_writes_model_report_and_plots(tmp_path, capsys):
     ours = metrics.errors(frames, found, ("N", "H"))["all"]
     assert ours["force_rmse"] == pytest.approx(report["test"]["all"]["force_rmse"], rel=1e-4)
     provenance = json.loads(read_metadata(tmp_path / "w" / "model.safetensors")["provenance"])
-    assert "epochs" in provenance["deck"] and provenance["best_epoch"]
+    assert "epochs" in provenance["deck"] and provenance["best_epoch"] == provenance["kept_epoch"]
+    # the same training, all of it done, gives the last average where the deck asks for that
+    assert command.main([str(path), "--epochs", "3", "--keep", "last", "--json", str(tmp_path / "r.json")]) == 0
+    assert json.loads((tmp_path / "r.json").read_text())["kept_epoch"] == 3
+    last = torch.load(tmp_path / "w" / "out" / "last.pt", weights_only=True)
+    kept = [w for w in load_model(tmp_path / "w" / "model.safetensors").parameters() if w.requires_grad]
+    assert all(torch.equal(a, b) for a, b in zip(last["average"], kept))
     assert str(tmp_path) not in json.dumps(provenance)
 
 
