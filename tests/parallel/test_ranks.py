@@ -25,7 +25,7 @@ def test_under_mpirun(ranks):
     done = subprocess.run(
         [str(MPIRUN), "-np", str(ranks), sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files],
         cwd=HERE.parent.parent, env={**os.environ, "NUMBA_NUM_THREADS": "1"}, capture_output=True, text=True,
-        timeout=900,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
 
