@@ -41,7 +41,7 @@ from rxmdnn.models.mixture import Mixture
 from rxmdnn.models.pair import LennardJones, Null
 from rxmdnn.models.repulsion import Repulsion
 from rxmdnn.neighbors import NeighborList
-from rxmdnn.parallel import on_root, together
+from rxmdnn.parallel import AgreedError, on_root, together
 from rxmdnn.ring_polymer.ensemble import RingPolymer
 from rxmdnn.ring_polymer.output import BeadTrajectories, RingLog
 from rxmdnn.ring_polymer.setup import choose_ring, make_forces
@@ -200,7 +200,11 @@ def choose_ensemble(deck: Deck, simulation: Simulation, start: Start) -> None:
     simulation.ensemble = choose_ring(deck, simulation.ensemble, simulation.atoms)
     saved = start.state.get("ensemble")
     if saved and saved["words"] == ensemble_words(deck):
-        simulation.ensemble.resume(saved)
+        try:
+            simulation.ensemble.resume(saved)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise AgreedError(f"{start.source}: what it holds of '{line.kind}' was written by another version of "
+                              "rxmdnn, or is damaged; begin the ensemble anew with '--start rxff'") from None
 
 
 class AboveBar(io.TextIOBase):

@@ -7,10 +7,12 @@ import pytest
 from mpi4py import MPI
 
 from rxmdnn import run as runs
+from rxmdnn.ensembles.nose_hoover import MartynaTobiasKlein
 from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import COLUMNS, read_energies
 from rxmdnn.io.trajectory import read_frames
+from rxmdnn.parallel import AgreedError
 from rxmdnn.simulation import Simulation
 from tests.systems import TRICLINIC, argon, collect, engine, share, spread_atoms
 
@@ -117,6 +119,14 @@ def test_an_ensemble_can_follow_a_run_without_one_and_the_other_way_round(folder
     assert list(e)[: len(COLUMNS)] == list(COLUMNS)
     np.testing.assert_array_equal(np.isnan(e["conserved_eV"]), (e["step"] <= 20) | (e["step"] > 60))
     assert np.isfinite(e["etotal_eV"]).all()
+
+
+def test_a_state_of_another_version_is_said(folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(MartynaTobiasKlein, "state", lambda self: {"heat": 0.0, "rate": 0.0})
+        go(folder, "out", LINES["mtk"], 20)
+    with pytest.raises(AgreedError, match=r"checkpoint\.h5: what it holds of 'nose-hoover' was written by another"):
+        go(folder, "out", LINES["mtk"], 20)
 
 
 def test_a_list_under_strain_misses_no_pair():
