@@ -1,4 +1,4 @@
-"""``rxmdnn label OUT --select MODEL MODEL ... --from FRAMES``: frames that the models disagree on.
+"""``rxmdnn label OUT --select MODEL ... --from FRAMES``: frames that models disagree on, or that are strange to one.
 
 Query by committee: an atom's spread is the standard deviation of its force over the models,
 s_i = sqrt(mean_k |f_ik - mean_k f_ik|^2), and a frame's is that of its worst atom (Zhang et al., Phys. Rev. Materials
@@ -8,7 +8,7 @@ s_i = sqrt(mean_k |f_ik - mean_k f_ik|^2), and a frame's is that of its worst at
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import ase
@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rxmdnn.errors import InputError
+from rxmdnn.fidelity.reference import read as read_reference
 from rxmdnn.models.allegro import Allegro
 from rxmdnn.models.model_file import load_model
 from rxmdnn.train.dataset import Dataset, Frame
@@ -41,21 +42,48 @@ def candidates(paths: Sequence[Path]) -> list[ase.Atoms]:
     return found
 
 
+def as_data(found: Sequence[ase.Atoms], potentials: Sequence[Allegro]) -> Dataset:
+    """The frames with their neighbors. Raises InputError for an element that the models do not know."""
+    elements = potentials[0].elements
+    unknown = sorted({s for a in found for s in a.symbols} - set(elements))
+    if unknown:
+        raise InputError(f"--select: the model does not know {', '.join(unknown)}; it knows {', '.join(elements)}")
+    frames = [Frame(np.array([elements.index(s) for s in a.symbols], np.int64), a.positions.copy(), np.array(a.cell),
+                    a.pbc.copy(), np.nan, np.zeros((len(a), 3)), "", "", np.nan, "", a.info["origin"]) for a in found]
+    return Dataset(frames, max(float(p.cutoff.max()) for p in potentials))
+
+
+def _frames(data: Dataset, what: str) -> Iterable[int]:
+    return tqdm(range(len(data.frames)), desc=what, leave=False, disable=not sys.stderr.isatty())
+
+
 def force_spread(models: Sequence[Path], found: Sequence[ase.Atoms]) -> list[np.ndarray]:
     """Spread of the models' forces on every atom of every frame, a list of (n,) float64, eV/Å."""
     elements = load_model(models[0]).config.elements
     potentials = [Allegro.load(m, elements) for m in models]
-    unknown = sorted({s for a in found for s in a.symbols} - set(elements))
-    if unknown:
-        raise InputError(f"{models[0]}: does not know {', '.join(unknown)}; it knows {', '.join(elements)}")
-    frames = [Frame(np.array([elements.index(s) for s in a.symbols], np.int64), a.positions.copy(), np.array(a.cell),
-                    a.pbc.copy(), np.nan, np.zeros((len(a), 3)), "", "", np.nan, "", a.info["origin"]) for a in found]
-    data = Dataset(frames, max(float(p.cutoff.max()) for p in potentials))
-    spread = []
-    for k in tqdm(range(len(frames)), desc="committee", leave=False, disable=not sys.stderr.isatty()):
+    data, spread = as_data(found, potentials), []
+    for k in _frames(data, "committee"):
         forces = np.array([answer(p, data, k)[1] for p in potentials])
         spread.append(np.sqrt(((forces - forces.mean(0)) ** 2).sum(2).mean(0)))
     return spread
+
+
+def latent_distance(model: Path, found: Sequence[ase.Atoms]) -> list[np.ndarray]:
+    """How far every atom's features are from those of the model's training (Mahalanobis; about 1 is usual), (n,) each.
+
+    Raises InputError where the model's file does not keep its training.
+    """
+    reference = read_reference(model)
+    if reference is None:
+        raise InputError(f"{model}: does not keep what its training has shown it; 'rxmdnn fidelity fit' adds that, or "
+                         "name two models or more, trained apart, whose spread is the score")
+    potential = Allegro.load(model, load_model(model).config.elements)
+    potential.watched = True
+    data, far, known = as_data(found, [potential]), [], reference.of(potential.elements)
+    for k in _frames(data, "features"):
+        answer(potential, data, k)
+        far.append(known.distance(potential.latent, data.frames[k].species))
+    return far
 
 
 def choose(score: Sequence[float], groups: Sequence[str], count: int, at_least: float, at_most: float,
@@ -73,35 +101,39 @@ def choose(score: Sequence[float], groups: Sequence[str], count: int, at_least: 
 
 
 def select(models: Sequence[Path], paths: Sequence[Path], count: int, output: Path,
-           band: tuple[float, float] = (0.0, 5.0), per_group: int | None = None) -> str:
+           band: tuple[float, float] | None = None, per_group: int | None = None) -> str:
     """Write the chosen frames, unlabelled, to ``output`` (extended XYZ); what was found, as a line to print.
 
-    ``band``, eV/Å: least and largest spread; what the models disagree on more is a wreck that no good run meets.
+    Several models: the score is their ``force_spread``, one: its ``latent_distance``.
+
+    ``band`` : least and largest score, by default 0 to 5 eV/Å of a spread (what the models disagree on more is a wreck
+    that no good run meets) and any distance.
 
     Raises
     ------
     InputError
-        If there are fewer than two models, nothing to choose from, or ``output`` exists.
+        If a single model does not keep its training, there is nothing to choose from, or ``output`` exists.
     """
-    if len(models) < 2:
-        raise InputError("--select: needs two models or more, trained apart (other seeds), whose spread is the score")
+    name, unit = ("spread", " eV/Å") if len(models) > 1 else ("latent_distance", "")
+    word = name + ("_eV_per_A" if unit else "")
+    low, high = band or (0.0, 5.0 if unit else np.inf)
     if output.exists():
         raise InputError(f"{output}: is there already; name another file")
     found = candidates(paths)
-    spread = force_spread(models, found)
+    spread = force_spread(models, found) if unit else latent_distance(models[0], found)
     score = [float(s.max()) for s in spread]
     chosen = choose(score, [str(a.info.get("group", a.info["origin"].rpartition(":")[0])) for a in found], count,
-                    *band, per_group)
+                    low, high, per_group)
     if not chosen:
-        raise InputError(f"--select: no frame has a spread in [{band[0]:g}, {band[1]:g}] eV/Å; they range from "
+        raise InputError(f"--select: no frame has a {name} in [{low:g}, {high:g}]{unit}; they range from "
                          f"{min(score):.3g} to {max(score):.3g}")
     frames = []
     for k in chosen:
         atoms = ase.Atoms(found[k].symbols, positions=found[k].positions, cell=found[k].cell, pbc=found[k].pbc)
-        atoms.info = {"kind": "selected", "origin": found[k].info["origin"], "spread_eV_per_A": round(score[k], 4),
+        atoms.info = {"kind": "selected", "origin": found[k].info["origin"], word: round(score[k], 4),
                       **{w: found[k].info[w] for w in ("temperature",) if w in found[k].info}}
-        atoms.arrays["spread"] = spread[k]
+        atoms.arrays[name] = spread[k]
         frames.append(atoms)
     ase.io.write(output, frames, format="extxyz")
-    return (f"{len(chosen)} of {len(found)} frames in {output}: spread {score[chosen[-1]]:.3g} to "
-            f"{score[chosen[0]]:.3g} eV/Å (median of all {float(np.median(score)):.3g})")
+    return (f"{len(chosen)} of {len(found)} frames in {output}: {name} {score[chosen[-1]]:.3g} to "
+            f"{score[chosen[0]]:.3g}{unit} (median of all {float(np.median(score)):.3g})")

@@ -27,13 +27,14 @@ def main(argv: Sequence[str]) -> None:
     p.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     p.add_argument("--share", type=float, default=1.0, help="a smaller set of the plan's mixture, e.g. 0.1")
     p.add_argument("--select", type=Path, nargs="+", metavar="MODEL",
-                   help="do not label: write to OUT the frames of --from on which these models disagree most")
+                   help="do not label: write to OUT the frames of --from on which these models disagree most; of one "
+                        "model: those that are farthest from its training")
     p.add_argument("--from", type=Path, nargs="+", metavar="FRAMES", dest="candidates",
                    help="trajectories to choose of")
     p.add_argument("--count", type=int, default=50, help="frames to choose")
     p.add_argument("--per-group", type=int, metavar="N", help="at most so many of one trajectory (default: any)")
-    p.add_argument("--spread", type=float, nargs=2, default=(0.0, 5.0), metavar=("LOW", "HIGH"),
-                   help="of the forces, eV/Å: what may be chosen (default 0 5)")
+    p.add_argument("--spread", type=float, nargs=2, metavar=("LOW", "HIGH"),
+                   help="what may be chosen (default: 0 to 5 eV/Å of the forces; of one model any distance)")
     p.add_argument("--check", type=int, metavar="N",
                    help="compare the forces of N labelled frames of OUT with differences of energies; table beside OUT")
     p.add_argument("--converge", type=int, metavar="N",

@@ -29,7 +29,7 @@ from rxmdnn.train import cp2k, frames, functional
 MAX_FORCE = 50.0  # eV/Å: harder frames teach the wall that the short-range repulsion already knows
 ATTEMPTS = 8
 RECORDED = ("temperature", "density", "a", "pair", "distance", "path", "spread", "origin",
-            "spread_eV_per_A")  # words of a task that frames keep
+            "spread_eV_per_A", "latent_distance")  # words of a task that frames keep
 
 
 @dataclass(frozen=True)

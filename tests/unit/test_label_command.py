@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from ase.calculators.calculator import CalculationFailed
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from rxmdnn.errors import InputError
+from rxmdnn.fidelity import command as fidelity_command
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
 from rxmdnn.models.model_file import save_model
 from rxmdnn.train import committee, cp2k, frames, label_command, labelling
@@ -95,6 +97,30 @@ def test_the_spread_is_that_of_the_forces_over_the_models(models, pool):
     assert committee.force_spread([models[0]] * 2, found)[3] == pytest.approx(0, abs=1e-12)
 
 
+def test_what_is_strange_to_a_model_is_chosen(tmp_path, capsys):
+    """With the statistics of its training in its file, one model is enough: broken molecules come first."""
+    model = tmp_path / "model.safetensors"
+    config = AllegroConfig(("N", "H"), 3.0, n_scalar=4, n_tensor=2, embed_width=4, latent_width=4, readout_width=4,
+                           average_neighbors=3.0, seed=1)
+    save_model(model, AllegroNetwork(config, torch.float32), {})
+    rng = np.random.default_rng(3)
+    rest = frames.molecule()[None] + 4.0
+    usual = [frames.to_ase(np.eye(3) * 9.0, frames.thermal(rest, 200.0, rng)) for _ in range(40)]
+    for k, atoms in enumerate(usual):
+        atoms.calc = SinglePointCalculator(atoms, energy=-5.0 - 1e-3 * k, forces=np.zeros((4, 3)))
+    ase.io.write(tmp_path / "seen.xyz", usual[:30], format="extxyz", parallel=False)
+    fidelity_command.main(["fit", str(model), str(tmp_path / "seen.xyz")])
+    broken = usual[35].copy()
+    broken.positions[2] += 0.5 * (broken.positions[2] - broken.positions[0])
+    ase.io.write(tmp_path / "pool.xyz", [*(a.copy() for a in usual[30:]), broken], format="extxyz", parallel=False)
+    label_command.main([str(tmp_path / "out.xyz"), "--select", str(model), "--from", str(tmp_path / "pool.xyz"),
+                        "--count", "2"])
+    assert "2 of 11 frames" in capsys.readouterr().out
+    first, second = ase.io.read(tmp_path / "out.xyz", ":")
+    assert first.info["origin"] == "pool.xyz:11" and first.info["latent_distance"] > 3 * second.info["latent_distance"]
+    assert int(first.arrays["latent_distance"].argmax()) in (0, 2)
+
+
 def test_choice():
     score, groups = [0.1, 0.9, 0.5, 7.0, 0.8], ["a", "a", "b", "b", "a"]
     assert committee.choose(score, groups, 3, 0.0, 5.0, None) == [1, 4, 2]
@@ -124,7 +150,7 @@ def test_chosen_frames_are_labelled_beside_what_is_there(models, pool, tmp_path,
 
 
 @pytest.mark.parametrize(("words", "fault"), [
-    (["--select", "0.safetensors", "--from", "pool.xyz"], "two models or more"),
+    (["--select", "0.safetensors", "--from", "pool.xyz"], "0.safetensors: does not keep .* two models or more"),
     (["--select", "0.safetensors", "1.safetensors"], "--from"),
     (["--select", "0.safetensors", "1.safetensors", "--from", "none.xyz"], "none.xyz: no such file"),
     (["--select", "0.safetensors", "1.safetensors", "--from", "pool.xyz", "--spread", "1e6", "1e7"], "no frame has"),
