@@ -2,7 +2,7 @@
 
 Query by committee: an atom's spread is the standard deviation of its force over the models,
 s_i = sqrt(mean_k |f_ik - mean_k f_ik|^2), and a frame's is that of its worst atom (Zhang et al., Phys. Rev. Materials
-3, 023804 (2019), whose band between two thresholds is ``at_least`` and ``at_most``).
+3, 023804 (2019), whose two thresholds are ``band``).
 """
 
 from __future__ import annotations
