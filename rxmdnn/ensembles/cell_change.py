@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 LARGEST = 0.05  # strain of one step
 
 
-class CellChange:
+class CellChange(ABC):
     """Base of barostats and schedules: h -> h A, x -> x A, v -> v A^-T, the canonical transformation.
 
     Attributes
@@ -34,9 +35,9 @@ class CellChange:
     def begin(self) -> None:
         """Before the first step."""
 
+    @abstractmethod
     def act(self, atoms: Atoms, now: Now) -> None:
         """Change the cell once."""
-        raise NotImplementedError
 
     def apply(self, atoms: Atoms, by: np.ndarray, back: np.ndarray, strain: np.ndarray) -> None:
         """by : (3, 3) A; back : A^-T; strain : log A to second order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ VELOCITY = {"Angstrom fs-1": 1.0, "Angstrom ps-1": 1e-3, "nm ps-1": 1e-2, "A/fs"
 HEAVY = {"D": 2.0141, "T": 3.0160}  # amu; names that are no element
 
 
-class Series:
+class Series(ABC):
     """Frames of one trajectory.
 
     Attributes
@@ -37,12 +38,13 @@ class Series:
     time: np.ndarray
     has: set[str]
 
+    @abstractmethod
     def read(self, field: str, frames: Sequence[int] | np.ndarray, atoms: slice = EVERY) -> np.ndarray:
         """(frames, atoms, 3): "x" in Å, "v" in Å/fs, "image" in periods."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cell(self, frame: int) -> Cell:
-        raise NotImplementedError
+        """Of a frame."""
 
     def unwrapped(self, frames: Sequence[int] | np.ndarray, atoms: slice = EVERY) -> np.ndarray:
         """(frames, atoms, 3) positions, Å, continuous in time where images were written."""
