@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,8 +33,10 @@ class CellChange(ABC):
         self.work = 0.0
         self._strain = np.zeros((3, 3))
 
-    def begin(self) -> None:
-        """Before the first step."""
+    def begin(self, virial: Callable[[], np.ndarray]) -> None:
+        """Before the first step. virial : gives (3, 3) eV of the present positions, asked where none is known."""
+        if self.virial is None:
+            self.virial = virial()
 
     @abstractmethod
     def act(self, atoms: Atoms, now: Now) -> None:

@@ -90,9 +90,7 @@ class Ensemble:
         if self.fresh and self.thermostatted and self.keeps_momentum:
             self.motion.kinetics.zero_momentum(atoms)
         if self.barostat is not None:
-            self.barostat.begin()
-            if self.barostat.virial is None:
-                self.barostat.virial = self.virial(atoms)
+            self.barostat.begin(lambda: self.virial(atoms))
 
     def virial(self, atoms: Atoms) -> np.ndarray:
         """(3, 3) eV, of the present positions; a run that goes on from a file computes forces for it."""

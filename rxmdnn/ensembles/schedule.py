@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,10 +36,11 @@ class StrainSchedule(CellChange):
         self.stretch, self.shear, self.start, self.stop = stretch, shear, start, stop
         self.h: np.ndarray | None = None  # (3, 3) Å, at the start
 
-    def begin(self) -> None:
+    def begin(self, virial: Callable[[], np.ndarray]) -> None:
         if self.h is None:
             self.h = self.motion.forces.domain.cell.h
         self.shape(self.stop)
+        super().begin(virial)
 
     def shape(self, step: int) -> np.ndarray:
         """(3, 3) Å, the vectors wanted at a step. Raises AgreedError if the angles close no cell."""
