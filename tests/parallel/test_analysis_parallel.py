@@ -1,6 +1,5 @@
 """Spectra and structure do not depend on the rank count; `observe` sums up what the trajectory gives, over restarts."""
 
-import shutil
 
 import h5py
 import numpy as np
@@ -15,8 +14,7 @@ from rxmdnn.analysis.structure import Displacements
 from rxmdnn.analysis.structure_command import accumulate, parser, prepare
 from rxmdnn.errors import InputError
 from rxmdnn.io.series import open_series
-from rxmdnn.simulation import Simulation
-from tests.systems import TRICLINIC, spread_atoms
+from tests.runs import killed_at, shared_folder
 
 COMM = MPI.COMM_WORLD
 DECK = """time 2.0 {steps}
@@ -33,19 +31,9 @@ skin 0.3
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    place = COMM.bcast(tmp_path_factory.mktemp("analysis") if COMM.rank == 0 else None)
-    if COMM.rank == 0:
-        x = spread_atoms(TRICLINIC, 40, 2.9)
-        rows = "".join(f"{'Ar' if i % 2 else 'Ne'} {a:.9f} {b:.9f} {c:.9f}\n" for i, (a, b, c) in enumerate(x))
-        lattice = " ".join(map(str, TRICLINIC.h.ravel()))
-        (place / "start.xyz").write_text(f'40\nLattice="{lattice}" Properties=species:S:1:pos:R:3 pbc="T T T"\n{rows}')
-        (place / "rxmdnn.in").write_text("lj 0.0104 3.4 6.0 2 Ar 39.95 Ne 20.18\n")
-    COMM.Barrier()
-    go(place, "whole", 250)
-    yield place
-    COMM.Barrier()
-    if COMM.rank == 0:
-        shutil.rmtree(place)
+    with shared_folder(COMM, tmp_path_factory) as place:
+        go(place, "whole", 250)
+        yield place
 
 
 def go(folder, out, steps, *flags):
@@ -58,17 +46,8 @@ def go(folder, out, steps, *flags):
 
 
 def test_a_killed_run_sums_up_the_same_bits(folder, monkeypatch):
-    due = Simulation._due
-
-    def die(self, first=False):
-        due(self, first)
-        if self.step == 117:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Simulation, "_due", die)
-    with pytest.raises(KeyboardInterrupt):
+    with killed_at(monkeypatch, 117):
         go(folder, "killed", 250)
-    monkeypatch.undo()
     go(folder, "killed", 250)
     with h5py.File(folder / "whole/observe.h5") as a, h5py.File(folder / "killed/observe.h5") as b:
         for name in ("vdos/power", "vdos/correlation", "vdos/buffer", "vdos/filled", "gr/frames"):

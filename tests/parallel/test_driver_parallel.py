@@ -1,7 +1,6 @@
 """`rxmdnn driver` against a small server written here. Runs on any rank count."""
 
 import os
-import shutil
 import socket
 import threading
 from pathlib import Path
@@ -13,6 +12,7 @@ from mpi4py import MPI
 from rxmdnn import driver
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
+from tests.runs import shared_folder
 from tests.systems import TRICLINIC, argon, engine, share, spread_atoms
 
 COMM = MPI.COMM_WORLD
@@ -22,18 +22,11 @@ DECK = "time 1.0 1\ntemperature 0 1.0 1\nio_step 0 1\nstructure start.xyz\nskin 
 
 @pytest.fixture
 def folder(tmp_path_factory):
-    place = COMM.bcast(tmp_path_factory.mktemp("driver") if COMM.rank == 0 else None)
-    if COMM.rank == 0:
-        rows = "".join(f"Ar {a:.9f} {b:.9f} {c:.9f}\n" for a, b, c in spread_atoms(TRICLINIC, N, 2.9))
-        lattice = " ".join(map(str, TRICLINIC.h.ravel()))
-        (place / "start.xyz").write_text(f'{N}\nLattice="{lattice}" Properties=species:S:1:pos:R:3 pbc="T T T"\n{rows}')
-        (place / "rxmdnn.in").write_text("lj 0.0104 3.4 6.0 1 Ar 39.95\n")
-        (place / "rxmd.in").write_text(DECK)
-    COMM.Barrier()
-    yield place
-    COMM.Barrier()
-    if COMM.rank == 0:
-        shutil.rmtree(place)
+    with shared_folder(COMM, tmp_path_factory, "lj 0.0104 3.4 6.0 1 Ar 39.95\n", ("Ar",)) as place:
+        if COMM.rank == 0:
+            (place / "rxmd.in").write_text(DECK)
+        COMM.Barrier()
+        yield place
 
 
 class Server(threading.Thread):

@@ -1,6 +1,5 @@
 """Ensembles over ranks: the same run on any grid, restarts to the same bits, cells that change under a list."""
 
-import shutil
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import COLUMNS, read_energies
 from rxmdnn.io.trajectory import read_frames
 from rxmdnn.parallel import AgreedError
-from rxmdnn.simulation import Simulation
+from tests.runs import killed_at, shared_folder, write_start
 from tests.systems import TRICLINIC, argon, collect, engine, share, spread_atoms
 
 COMM = MPI.COMM_WORLD
@@ -41,22 +40,8 @@ skin 0.3
 @pytest.fixture
 def folder(tmp_path_factory):
     """One folder for all ranks, with a triclinic mixture of argon and neon."""
-    place = COMM.bcast(tmp_path_factory.mktemp("ensembles") if COMM.rank == 0 else None)
-    if COMM.rank == 0:
-        write_start(place)
-    COMM.Barrier()
-    yield place
-    COMM.Barrier()
-    if COMM.rank == 0:
-        shutil.rmtree(place)
-
-
-def write_start(place, pbc="T T T"):
-    x = spread_atoms(TRICLINIC, 40, 2.9)
-    rows = "".join(f"{'Ar' if i % 2 else 'Ne'} {a:.9f} {b:.9f} {c:.9f}\n" for i, (a, b, c) in enumerate(x))
-    lattice = " ".join(map(str, TRICLINIC.h.ravel()))
-    (place / "start.xyz").write_text(f'40\nLattice="{lattice}" Properties=species:S:1:pos:R:3 pbc="{pbc}"\n{rows}')
-    (place / "rxmdnn.in").write_text("lj 0.0104 3.4 6.0 2 Ar 39.95 Ne 20.18\n")
+    with shared_folder(COMM, tmp_path_factory) as place:
+        yield place
 
 
 def go(folder, out, lines, steps=60, comm=COMM, *flags):
@@ -71,17 +56,8 @@ def go(folder, out, lines, steps=60, comm=COMM, *flags):
 @pytest.mark.parametrize("name", LINES)
 def test_a_killed_run_goes_on_to_the_same_bits(folder, name, monkeypatch):
     whole = go(folder, "whole", LINES[name])
-    due = Simulation._due
-
-    def die(self, first=False):
-        due(self, first)
-        if self.step == 47:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Simulation, "_due", die)
-        with pytest.raises(KeyboardInterrupt):
-            go(folder, "killed", LINES[name])
+    with killed_at(monkeypatch, 47):
+        go(folder, "killed", LINES[name])
     killed = go(folder, "killed", LINES[name])
     a, b = (read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5") for out in (whole, killed))
     assert a.step == b.step == 60

@@ -1,7 +1,6 @@
 """The monitor and the guard in runs, on any rank count: injected failures, rollback to the bit, healing, exit codes."""
 
 import json
-import shutil
 
 import ase.io
 import h5py
@@ -18,7 +17,7 @@ from rxmdnn.io.log import read_energies
 from rxmdnn.io.start import read_start
 from rxmdnn.run_deck import read_run
 from rxmdnn.simulation import Simulation
-from tests.systems import TRICLINIC, spread_atoms
+from tests.runs import killed_at, shared_folder
 
 COMM = MPI.COMM_WORLD
 DECK = """mdmode 1
@@ -35,18 +34,8 @@ skin 0.3
 @pytest.fixture
 def folder(tmp_path_factory):
     """One folder for all ranks, with a triclinic mixture of argon and neon."""
-    place = COMM.bcast(tmp_path_factory.mktemp("fidelity") if COMM.rank == 0 else None)
-    if COMM.rank == 0:
-        x = spread_atoms(TRICLINIC, 40, 2.9)
-        rows = "".join(f"{'Ar' if i % 2 else 'Ne'} {a:.9f} {b:.9f} {c:.9f}\n" for i, (a, b, c) in enumerate(x))
-        lattice = " ".join(map(str, TRICLINIC.h.ravel()))
-        (place / "start.xyz").write_text(f'40\nLattice="{lattice}" Properties=species:S:1:pos:R:3 pbc="T T T"\n{rows}')
-        (place / "rxmdnn.in").write_text("lj 0.0104 3.4 6.0 2 Ar 39.95 Ne 20.18\n")
-    COMM.Barrier()
-    yield place
-    COMM.Barrier()
-    if COMM.rank == 0:
-        shutil.rmtree(place)
+    with shared_folder(COMM, tmp_path_factory) as place:
+        yield place
 
 
 def go(folder, out, lines, steps=60, comm=COMM, dt=2.0):
@@ -212,22 +201,12 @@ def test_stop_ends_the_run_before_anything_unsound_is_written(folder, monkeypatc
 def test_a_run_killed_while_it_heals_goes_on_to_the_same_bits(folder, monkeypatch):
     lines = "ensemble langevin 0.1\nfidelity heal 5\nfidelity_heal 3 20 2 20"
 
-    def run(name, kill):
-        due = Simulation._due
-
-        def die(self, first=False):
-            due(self, first)
-            if kill and self.step == 45:
-                raise KeyboardInterrupt
-
-        with monkeypatch.context() as patch:
-            strike(patch, {33}, speed=500.0)
-            patch.setattr(Simulation, "_due", die)
-            return go(folder, name, lines, 60)
-
-    assert run("whole", kill=False)[0] == 0
-    with pytest.raises(KeyboardInterrupt):
-        run("killed", kill=True)
+    with monkeypatch.context() as patch:
+        strike(patch, {33}, speed=500.0)
+        assert go(folder, "whole", lines, 60)[0] == 0
+    with killed_at(monkeypatch, 45) as patch:
+        strike(patch, {33}, speed=500.0)
+        go(folder, "killed", lines, 60)
     assert read_checkpoint(MPI.COMM_SELF, folder / "killed" / "checkpoint.h5").state["fidelity"]["parts"] == 2
     assert go(folder, "killed", lines, 60)[0] == 0
     a, b = (read_checkpoint(MPI.COMM_SELF, folder / name / "checkpoint.h5") for name in ("whole", "killed"))

@@ -10,8 +10,8 @@ from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
 from rxmdnn.ring_polymer.forces import F, U, V
 from rxmdnn.ring_polymer.modes import Modes
-from rxmdnn.simulation import Simulation
 from tests.parallel.test_ensembles_parallel import folder, go
+from tests.runs import killed_at
 
 __all__ = ["folder"]  # a fixture
 
@@ -35,17 +35,8 @@ def state(out):
 @pytest.mark.parametrize("name", LINES)
 def test_a_killed_run_goes_on_to_the_same_bits(folder, name, monkeypatch):
     whole = go(folder, "whole", LINES[name])
-    due = Simulation._due
-
-    def die(self, first=False):
-        due(self, first)
-        if self.step == 47:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Simulation, "_due", die)
-        with pytest.raises(KeyboardInterrupt):
-            go(folder, "killed", LINES[name])
+    with killed_at(monkeypatch, 47):
+        go(folder, "killed", LINES[name])
     killed = go(folder, "killed", LINES[name])
     a, b = state(whole), state(killed)
     assert a.step == b.step == 60

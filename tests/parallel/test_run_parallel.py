@@ -1,7 +1,6 @@
 """`rxmdnn run` from decks: restarts, mdmodes, outputs. Runs on any rank count."""
 
 import os
-import shutil
 from pathlib import Path
 
 import h5py
@@ -15,8 +14,7 @@ from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
 from rxmdnn.io.structure import Start
-from rxmdnn.simulation import Simulation
-from tests.systems import TRICLINIC, spread_atoms
+from tests.runs import MODELS, killed_at, shared_folder
 
 COMM = MPI.COMM_WORLD
 DECK = """mdmode {mdmode}  # as asked
@@ -28,24 +26,13 @@ checkpoint 20
 h5md 20
 skin 0.3
 """
-MODELS = "lj 0.0104 3.4 6.0 2 Ar 39.95 Ne 20.18\n"
 
 
 @pytest.fixture
 def folder(tmp_path_factory):
     """One folder for all ranks, with a triclinic mixture of argon and neon."""
-    place = COMM.bcast(tmp_path_factory.mktemp("run") if COMM.rank == 0 else None)
-    if COMM.rank == 0:
-        x = spread_atoms(TRICLINIC, 40, 2.9)
-        rows = "".join(f"{'Ar' if i % 2 else 'Ne'} {a:.9f} {b:.9f} {c:.9f}\n" for i, (a, b, c) in enumerate(x))
-        lattice = " ".join(map(str, TRICLINIC.h.ravel()))
-        (place / "start.xyz").write_text(f'40\nLattice="{lattice}" Properties=species:S:1:pos:R:3 pbc="T T T"\n{rows}')
-        (place / "rxmdnn.in").write_text(MODELS)
-    COMM.Barrier()
-    yield place
-    COMM.Barrier()
-    if COMM.rank == 0:
-        shutil.rmtree(place)
+    with shared_folder(COMM, tmp_path_factory) as place:
+        yield place
 
 
 def go(folder: Path, out: str, mdmode: int = 1, steps: int = 60, *flags: str) -> Path:
@@ -64,17 +51,8 @@ def state(out: Path) -> Start:
 @pytest.mark.parametrize("mdmode", [1, 0, 7])
 def test_a_killed_run_goes_on_to_the_same_bits(folder, mdmode, monkeypatch):
     whole = go(folder, "whole", mdmode)
-    due = Simulation._due
-
-    def die(self, first=False):
-        due(self, first)
-        if self.step == 47:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Simulation, "_due", die)
-        with pytest.raises(KeyboardInterrupt):
-            go(folder, "killed", mdmode)
+    with killed_at(monkeypatch, 47):
+        go(folder, "killed", mdmode)
     killed = go(folder, "killed", mdmode)
     a, b = state(whole), state(killed)
     assert a.step == b.step == 60
