@@ -1,12 +1,13 @@
 """Scan SAM's rho: ``python tools/rho_scan.py DECK FOLDER 0 0.005 0.01 ... [--jobs 2] [--epochs N]``.
 
-Trains the deck once for each rho (0: without SAM), measures each model's errors on the validation frames and its
-sharpness, and writes FOLDER/rho_scan.csv. A killed scan goes on when it is run again.
+Trains the deck once for each rho (0: without SAM; the other words of its line 'sam' stay), measures each model's errors
+on the validation frames and its sharpness, and writes FOLDER/rho_scan.csv. A killed scan goes on when it is run again.
 """
 
 import argparse
 import csv
 import json
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +16,10 @@ from pathlib import Path
 RXMDNN = [sys.executable, "-m", "rxmdnn"]
 
 
-def data_of(deck: Path) -> list[str]:
-    """Files that the deck's line 'data' names."""
-    words = next(line.split() for line in deck.read_text().splitlines() if line.split()[:1] == ["data"])
-    return [str(deck.parent / w) for w in words[1:]]
+def words_of(deck: Path, keyword: str) -> list[str]:
+    """Words of a deck's line, without what is remarked; none where the deck does not have it."""
+    lines = (re.split("[<#]", line)[0].split() for line in deck.read_text().splitlines())
+    return next((words[1:] for words in lines if words[:1] == [keyword]), [])
 
 
 def measure(deck: Path, folder: Path, rho: str, flags: list[str]) -> dict[str, str | float]:
@@ -26,13 +27,15 @@ def measure(deck: Path, folder: Path, rho: str, flags: list[str]) -> dict[str, s
     here = folder / f"rho_{rho}"
     here.mkdir(parents=True, exist_ok=True)
     model = here / "model.safetensors"
-    sam = ["--sam", rho] if float(rho) else []
+    data = [str(deck.parent / w) for w in words_of(deck, "data")]
+    weights = words_of(deck, "loss") or ["1", "1"]
     jobs = {
-        "training.json": ["train", str(deck), "--outDir", str(here / "training"), "--model", str(model), *sam, *flags],
-        "evaluation.json": ["evaluate", str(model), *data_of(deck), "--part", "validation", "--out", str(here)],
-        "sharpness.json": ["sharpness", str(model), *data_of(deck), "--part", "training", "--frames", "24", "--draws",
-                           "30", "--starts", "2", "--runs", "1", "--steps", "24", "--probes", "4", "--landscape", "0",
-                           "0", "--out", str(here)],
+        "training.json": ["train", str(deck), "--outDir", str(here / "training"), "--model", str(model), "--sam", rho,
+                          *words_of(deck, "sam")[1:], *flags],
+        "evaluation.json": ["evaluate", str(model), *data, "--part", "validation", "--out", str(here)],
+        "sharpness.json": ["sharpness", str(model), *data, "--part", "training", "--frames", "12", "--loss",
+                           *weights, "--draws", "20", "--starts", "1", "--runs", "1", "--steps", "18", "--probes",
+                           "2", "--landscape", "0", "0", "--out", str(here)],
     }
     for name, words in jobs.items():
         if not (here / name).exists():
