@@ -1,0 +1,156 @@
+"""Classical and quantum nuclei of solid ammonia: ``python tools/nqe_study.py FOLDER [--jobs 2] [--steps N]``.
+
+Path integrals against beads and temperature, and motion in time: runs of the decks in input/ammonia/nqe with
+2 x 1 x 1 cells, their spectra and structure, FOLDER/kinetic.csv and FOLDER/nqe.png. A killed study goes on when it
+is run again.
+"""
+
+import argparse
+import csv
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from rxmdnn.units import KB
+
+RXMDNN = [sys.executable, "-m", "rxmdnn"]
+AMMONIA = Path(__file__).resolve().parent.parent / "input/ammonia"
+BEADS = (1, 2, 4, 8, 16, 32, 64)
+LADDER = {77: 64, 110: 46, 160: 32, 200: 26}  # K: beads; their product near 5,100 K, so that what is missing is alike
+HARMONIC = {8: 92.3, 16: 124.8, 32: 144.9, 64: 152.4}  # meV of H at 160 K by beads: the harmonic solid, revPBE-D3(BJ)
+HARMONIC_LIMIT = 155.3
+
+
+def call(folder: Path, name: str, words: list[str]) -> None:
+    """One command with its output in FOLDER/name/name.log; what is done already is not done again."""
+    here = folder / name
+    here.mkdir(parents=True, exist_ok=True)
+    if not (here / f"{words[0]}.done").exists():
+        with (here / f"{words[0]}.log").open("a") as log:
+            subprocess.run([*RXMDNN, *words], stdout=log, stderr=log, check=True)
+        (here / f"{words[0]}.done").touch()
+        print(f"{name}: {words[0]}", flush=True)
+
+
+def run(folder: Path, name: str, deck: str, flags: str, start: str | None = None) -> None:
+    """A run of the deck, from another's checkpoint where ``start`` names it."""
+    here = folder / name
+    if start and not (here / "checkpoint.h5").exists():
+        here.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / start / "checkpoint.h5", here)
+    call(folder, name, ["run", "--rxmdin", str(AMMONIA / "nqe" / deck), "--outDir", str(here), "--structure",
+                        str(AMMONIA / "solid_I.cif"), "2", "1", "1", "--checkpoint", "500", *flags.split()])
+
+
+def chains(folder: Path, steps: int, slow: int) -> Iterator[list[tuple[str, str, str, str | None]]]:
+    """Runs that follow each other, the longest first: (name, deck, flags, start)."""
+    def sampled(t: int, p: int) -> tuple[str, str, str, None]:
+        return (f"pimd_{t}_{p}", "pimd.in", f"--temperature {t} 1.0 1 --pimd {p} pimd --time 0.5 {steps} "
+                f"--io_step {steps} 5 --pimd_dump 20", None)
+    yield [sampled(160, 32), ("trpmd", "trpmd.in", f"--time 0.5 {slow}", "pimd_160_32")]
+    yield from ([sampled(t, p)] for t, p in [(160, 64), *LADDER.items()] if (t, p) != (160, 32))
+    yield [("classical_start", "trpmd.in", "--pimd 1 rpmd --ensemble langevin 0.1 --time 0.5 4000", None),
+           ("classical", "trpmd.in", f"--pimd 1 rpmd --time 0.5 {5 * slow}", "classical_start")]
+    yield from ([sampled(160, p)] for p in reversed(BEADS[:-2]))
+
+
+def averages(log: Path) -> dict[str, tuple[float, float]]:
+    """Means with errors that a run of ring polymers prints at its end."""
+    found = re.findall(r"^ {4}(\S+) +(\S+) \+- (\S+)$", log.read_text(), re.MULTILINE)
+    return {name: (float(mean), float(error)) for name, mean, error in found}
+
+
+def table(folder: Path) -> list[dict[str, float]]:
+    """Kinetic energies, meV an atom, and radii of gyration, Å, of every sampled run; written to kinetic.csv."""
+    rows = []
+    for t, p in [*((160, p) for p in BEADS), *((t, p) for t, p in LADDER.items() if t != 160)]:
+        mean = averages(folder / f"pimd_{t}_{p}/run.log")
+        row: dict[str, float] = {"temperature_K": t, "beads": p}
+        for e in "HN":
+            row |= dict(zip((f"K_{e}_meV", f"K_{e}_error"), 1e3 * np.array(mean[f"kinetic_virial_{e}_eV_per_atom"])))
+            row[f"gyration_{e}_A"] = mean[f"gyration_{e}_A"][0]
+        rows.append(row)
+    with (folder / "kinetic.csv").open("w", newline="") as out:
+        writer = csv.DictWriter(out, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({k: f"{v:.5g}" for k, v in row.items()} for row in rows)
+    return rows
+
+
+def columns(path: Path) -> dict[str, np.ndarray]:
+    with path.open() as file:
+        names = next(csv.reader(file))
+        return dict(zip(names, np.loadtxt(file, delimiter=",").T))
+
+
+def picture(folder: Path, rows: list[dict[str, float]]) -> None:
+    """nqe.png: kinetic energies, distances, spectra; classical nuclei gray, quantum nuclei in color."""
+    fig, ((beads, ladder, bond), (low, high, neutron)) = plt.subplots(2, 3, figsize=(15, 8), constrained_layout=True)
+    at160 = [r for r in rows if r["temperature_K"] == 160]
+    beads.errorbar(BEADS, [r["K_H_meV"] for r in at160], [r["K_H_error"] for r in at160], fmt="o",
+                   label="path integrals")
+    beads.plot(list(HARMONIC), list(HARMONIC.values()), "k+", ms=10, label="harmonic solid, same beads")
+    beads.axhline(HARMONIC_LIMIT, color="k", lw=0.8, ls=":", label="harmonic solid, all beads")
+    beads.axhline(1.5e3 * KB * 160, color="0.5", lw=0.8, ls="--", label="classical")
+    beads.set(xscale="log", xlabel="beads", ylabel="kinetic energy of H (meV)", ylim=(0, None), title="160 K")
+    beads.set_xticks(BEADS, [str(p) for p in BEADS])
+    cold = [r for r in rows if LADDER.get(int(r["temperature_K"])) == r["beads"]]
+    cold.sort(key=lambda r: r["temperature_K"])
+    t = np.array([r["temperature_K"] for r in cold])
+    for e, color in (("H", "C0"), ("N", "C1")):
+        ladder.errorbar(t, [r[f"K_{e}_meV"] for r in cold], [r[f"K_{e}_error"] for r in cold], fmt="o-", color=color,
+                        label=e)
+    ladder.plot(t, 1.5e3 * KB * t, color="0.5", ls="--", label="classical, both")
+    ladder.set(xlabel="temperature (K)", ylabel="kinetic energy (meV an atom)", ylim=(0, None),
+               title="beads × temperature near 5,100 K")
+    for name, color, label in (("pimd_160_1", "0.5", "classical"), ("pimd_160_32", "C0", "32 beads")):
+        found = columns(folder / name / "bond_length.csv")
+        bond.plot(found["length_A"], found["N-H"], color=color, label=label)
+    bond.set(xlabel="N-H (Å)", ylabel="density (1/Å)", xlim=(0.8, 1.3), ylim=(0, None), title="160 K")
+    for name, color, label in (("classical", "0.5", "classical"), ("trpmd", "C0", "TRPMD, 32 beads")):
+        found, seen = (columns(folder / name / f"{kind}.csv") for kind in ("vdos", "neutron"))
+        for ax in (low, high):
+            ax.plot(found["wavenumber_cm"], found["H_modes_per_cm"], color=color, label=label)
+        neutron.plot(seen["energy_meV"], seen["all"], color=color, label=label)
+    shown = columns(folder / "classical/vdos.csv")
+    for ax, (left, right) in ((low, (0, 800)), (high, (900, 3800))):
+        inside = (shown["wavenumber_cm"] >= left) & (shown["wavenumber_cm"] <= right)
+        ax.set(xlabel="wavenumber (1/cm)", ylabel="density of states of H (modes cm)", xlim=(left, right),
+               ylim=(0, 1.4 * shown["H_modes_per_cm"][inside].max()))
+    neutron.set(xlabel="energy transfer (meV)", ylabel="S(Q, E) of H (1/meV)", xlim=(5, 150))
+    inside = (seen["energy_meV"] > 8) & (seen["energy_meV"] < 150)
+    neutron.set_ylim(0, 1.6 * seen["all"][inside].max())
+    for ax in (beads, ladder, bond, low, high, neutron):
+        ax.legend(frameon=False)
+    fig.savefig(folder / "nqe.png", dpi=150)
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("folder", type=Path)
+    p.add_argument("--jobs", type=int, default=2, help="runs beside each other, of one thread each")
+    p.add_argument("--steps", type=int, default=2000, help="of 0.5 fs, of each sampled run")
+    p.add_argument("--slow", type=int, default=8000, help="of TRPMD; five times as many of classical motion")
+    a = p.parse_args()
+    after = [(name, ["spectra", str(a.folder / name), "--quantum", "--temperature", "160", "--measured"])
+             for name in ("classical", "trpmd")]
+    after += [(name, ["structure", str(a.folder / name), "--start", "0.2", "--qmax", "0"])
+              for name in ("pimd_160_1", "pimd_160_32")]
+    with ThreadPoolExecutor(a.jobs) as pool:
+        list(pool.map(lambda chain: [run(a.folder, *r) for r in chain], chains(a.folder, a.steps, a.slow)))
+        list(pool.map(lambda words: call(a.folder, *words), after))
+    picture(a.folder, table(a.folder))
+
+
+if __name__ == "__main__":
+    main()
