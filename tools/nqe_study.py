@@ -57,11 +57,10 @@ def chains(folder: Path, steps: int, slow: int) -> Iterator[list[tuple[str, str,
     def sampled(t: int, p: int) -> tuple[str, str, str, None]:
         return (f"pimd_{t}_{p}", "pimd.in", f"--temperature {t} 1.0 1 --pimd {p} pimd --time 0.5 {steps} "
                 f"--io_step {steps} 5 --pimd_dump 20", None)
-    yield [sampled(160, 32), ("trpmd", "trpmd.in", f"--time 0.5 {slow}", "pimd_160_32")]
+    yield [sampled(160, 32), ("trpmd", "trpmd.in", f"--time 0.5 {steps + slow}", "pimd_160_32")]
     yield from ([sampled(t, p)] for t, p in [(160, 64), *LADDER.items()] if (t, p) != (160, 32))
-    yield [("classical_start", "trpmd.in", "--pimd 1 rpmd --ensemble langevin 0.1 --time 0.5 4000", None),
-           ("classical", "trpmd.in", f"--pimd 1 rpmd --time 0.5 {5 * slow}", "classical_start")]
-    yield from ([sampled(160, p)] for p in reversed(BEADS[:-2]))
+    yield [sampled(160, 1), ("classical", "trpmd.in", f"--pimd 1 rpmd --time 0.5 {steps + 5 * slow}", "pimd_160_1")]
+    yield from ([sampled(160, p)] for p in reversed(BEADS[1:-2]))
 
 
 def averages(log: Path) -> dict[str, tuple[float, float]]:
@@ -140,7 +139,7 @@ def main() -> None:
     p.add_argument("folder", type=Path)
     p.add_argument("--jobs", type=int, default=2, help="runs beside each other, of one thread each")
     p.add_argument("--steps", type=int, default=2000, help="of 0.5 fs, of each sampled run")
-    p.add_argument("--slow", type=int, default=8000, help="of TRPMD; five times as many of classical motion")
+    p.add_argument("--slow", type=int, default=6000, help="of TRPMD; five times as many of classical motion")
     a = p.parse_args()
     after = [(name, ["spectra", str(a.folder / name), "--quantum", "--temperature", "160", "--measured"])
              for name in ("classical", "trpmd")]

@@ -225,8 +225,9 @@ def finish(found: Found, kinds: tuple[str, ...], isotopes: list[str], series: Se
             power = float(np.mean([m.exponent[i] for m in timed]))
             out[f"msd_exponent_{k}"] = power
             if not abs(power - 1) < NOT_DIFFUSIVE:
-                notes.append(f"{k}: no diffusion coefficient: its mean-square displacement grows as t^{power:.2f}, "
-                             "not as t; a solid, or too short a run")
+                grows = "is not known at enough times" if np.isnan(power) else f"grows as t^{power:.2f}, not as t"
+                notes.append(f"{k}: no diffusion coefficient: its mean-square displacement {grows}; "
+                             "a solid, or too short a run")
                 continue
             out[f"diffusion_{k}_cm2_s"] = 0.1 * float(np.mean([m.diffusion[i] for m in timed]))
             out[f"diffusion_{k}_error_cm2_s"] = 0.1 * float(
