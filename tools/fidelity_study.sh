@@ -11,7 +11,7 @@ folder=${1:-$decks/tfail_study}
 mkdir -p "$folder/models" "$folder/log"
 folder=$(cd "$folder" && pwd)
 export rxmdnn=${RXMDNN:-$root/.venv/bin/rxmdnn} frames=${FRAMES:-$root/input/ammonia/revpbe_d3bj.xyz}
-export folder decks rho=${RHO:-0.05} epochs=${EPOCHS:-14} OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1
+export folder decks rho=${RHO:-0.05} epochs=${EPOCHS:-16} OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 jobs=${JOBS:-2}
 frozen=$folder/frames.xyz  # the set may grow while the study runs
 [ -f "$frozen" ] || { cp "$frames" "$frozen.new" && mv "$frozen.new" "$frozen"; }
@@ -33,7 +33,7 @@ one() { # ARM SEED: a trained model with its errors and sharpness; each file app
         mv "$folder/train_$name.part" "$folder/train_$name.json"
     }
     [ -f "$folder/sharpness_$name.json" ] || {
-        $rxmdnn sharpness "$model" "$frozen" --part training --loss 1 20 --frames 16 --draws 12 --starts 1 \
+        $rxmdnn sharpness "$model" "$frozen" --part training --loss 1 20 --frames 12 --draws 12 --starts 1 \
             --climb-steps 4 --runs 1 --steps 14 --probes 2 --landscape 0 0 --out "$folder/sharpness/$name" \
             --json "$folder/sharpness_$name.part" > "$folder/log/sharpness_$name" 2>&1
         mv "$folder/sharpness_$name.part" "$folder/sharpness_$name.json"

@@ -79,7 +79,8 @@ def main(argv: Sequence[str]) -> None:
                 columns = list(dict.fromkeys(k for row in table for k in row))
                 writer = csv.DictWriter(out, columns, lineterminator="\n")
                 writer.writeheader()
-                writer.writerows({k: f"{v:.8g}" if isinstance(v, float) else v for k, v in r.items()} for r in table)
+                writer.writerows({k: f"{v:.8g}" if isinstance(v, float) else v for k, v in r.items()}
+                                 for r in table)
         with plt.rc_context(STYLE):
             made = figures(lives[~np.isin(lives.arm, a.apart)], report, fits, folder)
     except OSError as error:
@@ -128,8 +129,8 @@ def gather(sharpness: Sequence[Path], evaluations: Sequence[Path], table: Path |
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise InputError(f"{path}: not what rxmdnn sharpness, evaluate or train writes, nor a table with a column model: "
-                         f"{error!r}") from None
+        raise InputError(f"{path}: not what rxmdnn sharpness, evaluate or train writes, nor a table with a column "
+                         f"model: {error!r}") from None
     return out
 
 

@@ -276,8 +276,9 @@ class Study:
         everything = self.all_runs()
         rest = [r for r in everything if r.name not in done]
         if comm.rank == 0:
+            copies = " ".join(map(str, deck["replicas"].n))
             print(f"{len(everything)} runs: {len(self.models)} models, {len(self.starts)} sizes, "
-                  f"{len(set(deck['temperatures'].t))} temperatures, {' '.join(map(str, deck['replicas'].n))} replicas; "
+                  f"{len(set(deck['temperatures'].t))} temperatures, {copies} replicas; "
                   f"{len(everything) - len(rest)} done; {comm.size} rank{'s' if comm.size > 1 else ''}", flush=True)
         self._thermalize(rest)
         bar = tqdm(total=len(everything), initial=len(everything) - len(rest), unit="run",

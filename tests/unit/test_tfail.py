@@ -249,14 +249,15 @@ def test_models_are_compared_in_pairs(tmp_path):
 def test_few_replicas_of_many_seeds_are_many_runs(tmp_path):
     """Draws of a training seed's own: arms are paired within a seed, seeds differ; replicas by size."""
     more = "model a.model other 1\nmodel b.model warm 2\ncriteria"
-    study = run(workplace(tmp_path, DECK.replace("criteria", more)), ["--seed", "1", "training", "--replicas", "2", "1"])
+    flags = ["--seed", "1", "training", "--replicas", "2", "1"]
+    study = run(workplace(tmp_path, DECK.replace("criteria", more)), flags)
     runs = study.all_runs()
     assert {n: sum(r.n == n for r in runs) for n in (4, 8)} == {4: 12, 8: 6}
     of = {(r.model.arm, r.model.seed): r.key for r in runs if (r.n, r.temperature, r.replica) == (8, 40.0, 0)}
     assert of["warm", 1] == of["other", 1] != of["warm", 2]
     rows = {(r["arm"], r["training_seed"], r["n_atoms"], r["replica"]): str(r["value"])
             for r in results.read(tmp_path / "out") if r["failed"]}
-    assert len(rows) == 9 and all(v == rows["other", *k[1:]] for k, v in rows.items() if k[:2] == ("warm", 1))
+    assert len(rows) == 9 and all(v == rows[("other", *k[1:])] for k, v in rows.items() if k[:2] == ("warm", 1))
     assert rows["warm", 1, 8, 0] != rows["warm", 2, 8, 0]
 
 
