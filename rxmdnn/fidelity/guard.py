@@ -187,13 +187,14 @@ class Guard:
     def _heal(self, events: list[Event]) -> None:
         """Back to a verified state (an older one at each retry), with shorter steps and other noise."""
         s, care, failed_at = self.simulation, self.care, events[0].step
-        self.attempts += 1
-        while self.attempts > 1 and len(self.ring) > 1 and self.ring[-1].step >= self.went_to:
+        attempt = self.attempts + 1
+        while attempt > 1 and len(self.ring) > 1 and self.ring[-1].step >= self.went_to:
             self.ring.pop()  # that one, and what came after it, led to a failure again
         back = self.ring[-1]
         self.went_to = back.step
-        parts = min(2**self.attempts, SHORTEST)
-        self._record(events, "rolled back", {"attempt": self.attempts, "to_step": back.step, "parts": parts})
+        parts = min(2**attempt, SHORTEST)
+        self._record(events, "rolled back", {"attempt": attempt, "to_step": back.step, "parts": parts})
+        self.attempts = attempt  # from here on frames are of a healed stretch; that of the incident was not
         back.restore(s)
         self.rollbacks += 1
         self.until = max(self.until, failed_at + care.calm)
