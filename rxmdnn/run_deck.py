@@ -486,9 +486,6 @@ def _fidelity_faults(deck: Deck) -> list[str]:
                 (*more, *deck["fidelity_limit"])]
     if deck["mdmode"].mode == MINIMIZATION:
         faults.append(line.fault("a minimization has no steps in time to guard; leave this line out"))
-    if line.action == "heal" and deck["observe"]:
-        faults.append(line.fault("what 'observe' has summed cannot be taken back; use fidelity stop or flag, or "
-                                 "write a trajectory (h5md) instead of observing"))
     if line.action == "heal" and deck["pimd"].beads is not None:
         faults.append(line.fault("a ring polymer is watched, but not healed: the splitting of its modes is made for "
                                  "whole steps; use fidelity stop or flag"))

@@ -10,10 +10,14 @@ from mpi4py import MPI
 
 from rxmdnn import backend as backends
 from rxmdnn import run as runs
+from rxmdnn.analysis import observe
+from rxmdnn.analysis import spectra as sp
+from rxmdnn.analysis.structure_command import accumulate, parser, prepare
 from rxmdnn.errors import InputError
 from rxmdnn.fidelity.guard import EXIT_CODE, Snapshot
 from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
+from rxmdnn.io.series import open_series
 from rxmdnn.io.start import read_start
 from rxmdnn.ring_polymer.forces import V
 from rxmdnn.ring_polymer.modes import Modes
@@ -190,6 +194,27 @@ def test_healing_survives_an_incident_and_says_so(folder, monkeypatch):
     assert marked == [False, True, False]
     end = read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5")
     assert end.step == 60 and end.time == pytest.approx(120.0) and end.state["fidelity"]["rollbacks"] == 1
+
+
+def test_what_is_observed_is_what_the_healed_trajectory_holds(folder, monkeypatch):
+    """Sums over the steps of a failed attempt are taken back, those of the spectra's segments too."""
+    strike(monkeypatch, {133}, speed=500.0)
+    lines = "fidelity heal 5\nfidelity_heal 3 50 2 15\nobserve vdos 10 2000\nobserve gr 10 5.0"
+    code, out = go(folder, "out", lines, 200)
+    assert code == 0 and len(incidents(out)) == 1
+    series = open_series(out)
+    seen, _ = observe.read_spectrum(out / "observe.h5")
+    want = sp.measure(COMM, [series], seen.length, 20.0)
+    assert len(series.step) == 21 and len(seen.power) == len(want.power) > 3
+    assert np.allclose(want.power, seen.power, rtol=1e-4, atol=1e-7 * want.power.max())
+    a = parser().parse_args([str(out), "--rmax", "5", "--qmax", "0"])
+    kinds, index, _ = sp.kinds_of(series.names, series.mass)
+    found = prepare(series, kinds, index, a)
+    accumulate(COMM, [series], index, found, 10**6, None, True)
+    with h5py.File(out / "observe.h5", locking=False) as file:
+        assert file["gr/frames"][()] == 21
+        np.testing.assert_allclose(file["gr/sums"][:], found.radial.sums, rtol=1e-9, atol=1e-9)
+    series.file.close()
 
 
 def test_the_spread_of_a_committee_is_per_atom(folder):
