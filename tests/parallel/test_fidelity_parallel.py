@@ -19,6 +19,7 @@ from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
 from rxmdnn.io.series import open_series
 from rxmdnn.io.start import read_start
+from rxmdnn.plot import stretches
 from rxmdnn.ring_polymer.forces import V
 from rxmdnn.ring_polymer.modes import Modes
 from rxmdnn.run_deck import read_run
@@ -190,6 +191,8 @@ def test_healing_survives_an_incident_and_says_so(folder, monkeypatch):
     with h5py.File(out / "trajectory.h5", locking=False) as file:
         assert list(file["particles/all/position/step"]) == list(range(0, 61, 10))
         assert file["parameters/healed_steps"][:].tolist() == [[20, 50]]
+    np.testing.assert_allclose(stretches(out, e), [(0.04, 0.1)])  # what rxmdnn plot marks
+    assert "healed" not in ase.io.read(out / "incidents.xyz", parallel=False).info  # it is from before
     marked = ["healed" in ase.io.read(out / f"{step:09d}.xyz", parallel=False).info for step in (0, 30, 60)]
     assert marked == [False, True, False]
     end = read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5")
