@@ -13,10 +13,11 @@ from rxmdnn import deck as decks
 from rxmdnn.deck import Keyword
 from rxmdnn.domain import choose_grid
 from rxmdnn.errors import InputError
+from rxmdnn.fidelity.setup import make_monitor
 from rxmdnn.fidelity.table import TABLE as TFAIL
 from rxmdnn.io.start import read_start
 from rxmdnn.ring_polymer.setup import notes as ring_notes
-from rxmdnn.run import make_potential
+from rxmdnn.run import make_potential, make_simulation
 from rxmdnn.run_deck import MODEL_KINDS, RUN, barostat_fault, read_run
 from rxmdnn.train.table import TABLE as TRAIN
 
@@ -56,6 +57,12 @@ def main(argv: Sequence[str]) -> None:
         faults += error.faults
     if faults:
         raise InputError(*faults)
+    watched: list[str] = []
+    if run.deck["fidelity"].action != "off":
+        alone = read_run(["--rxmdin", path, *rest, "--processors", "1", "1", "1"])
+        backend = backends.make(run.deck["backend"].name)
+        simulation = make_simulation(MPI.COMM_SELF, alone, backend, potential, start)
+        watched = make_monitor(MPI.COMM_SELF, alone, simulation).describe()
     counts = np.bincount(start.species, minlength=len(run.elements))
     reach = float(potential.cutoff.max()) + run.deck["skin"].skin
     grid = tuple(run.deck["processors"])
@@ -64,6 +71,8 @@ def main(argv: Sequence[str]) -> None:
     print(run.deck.echo(), end="")
     for note in (*run.notes, *ring_notes(run.deck, run.elements, run.masses, start.extra)):
         print(f"note: {note}")
+    for text in watched:
+        print(text)
     print(f"starts from {start.source} at step {start.step}: {start.n_global} atoms ("
           + ", ".join(f"{n} {e}" for n, e in zip(counts, run.elements, strict=True)) + ")")
     print(f"cutoff {potential.cutoff.max():.3f} A; domains of the widths "

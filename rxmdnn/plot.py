@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import matplotlib
 
 matplotlib.use("Agg")
@@ -16,6 +17,7 @@ import numpy as np
 
 from rxmdnn.analysis.structure import radial
 from rxmdnn.errors import InputError
+from rxmdnn.io.h5md import HEALED
 from rxmdnn.io.log import read_energies
 from rxmdnn.io.trajectory import read_frames
 
@@ -47,8 +49,10 @@ def main(argv: Sequence[str]) -> None:
         with plt.rc_context(STYLE):
             if energies:
                 figures |= thermodynamics(energies, n)
-                made += [_energies(energies, n, figures, folder / "energies.png"),
-                         _temperature(energies, figures, folder / "temperature.png")]
+                healed = stretches(folder, energies)
+                figures |= {"healed_ps": [list(ends) for ends in healed]} if healed else {}
+                made += [_energies(energies, n, figures, healed, folder / "energies.png"),
+                         _temperature(energies, figures, healed, folder / "temperature.png")]
             if frames:
                 late = frames[len(frames) // 2:]
                 r, g = radial(late, a.rmax)
@@ -85,13 +89,30 @@ def thermodynamics(e: dict[str, np.ndarray], n: int | None) -> dict[str, Any]:
     return out
 
 
+def stretches(folder: Path, e: dict[str, np.ndarray]) -> list[tuple[float, float]]:
+    """[(start, end)], ps, of what was taken in shorter steps after a failure, as the run's trajectory says."""
+    path = folder / "trajectory.h5"
+    if not path.is_file():
+        return []
+    with h5py.File(path, "r", locking=False) as file:
+        steps = file[HEALED][:] if HEALED in file else []
+    return [(float(a), float(b)) for a, b in np.interp(steps, e["step"], e["time_fs"] / 1000)]
+
+
+def _mark(axes: Sequence[Any], healed: list[tuple[float, float]]) -> None:
+    for axis in axes:
+        for k, (start, end) in enumerate(healed):
+            axis.axvspan(start, end, color=GREEN, alpha=0.15, lw=0, label="healed: shorter steps" if not k else None)
+
+
 def _save(figure: Any, path: Path) -> Path:
     figure.savefig(path)
     plt.close(figure)
     return path
 
 
-def _energies(e: dict[str, np.ndarray], n: int | None, figures: dict[str, Any], path: Path) -> Path:
+def _energies(e: dict[str, np.ndarray], n: int | None, figures: dict[str, Any], healed: list[tuple[float, float]],
+              path: Path) -> Path:
     """Above: the three energies from their start. Below: the total alone, on its own scale, with its drift."""
     scale, unit = (1000 / n, "meV/atom") if n else (1.0, "eV")
     time = e["time_fs"] / 1000
@@ -100,7 +121,8 @@ def _energies(e: dict[str, np.ndarray], n: int | None, figures: dict[str, Any], 
                                 ("etotal_eV", "total", GRAY)):
         upper.plot(time, (e[column] - e[column][0]) * scale, color=color, label=name)
     upper.set(ylabel=f"energy - start ({unit})")
-    upper.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    _mark((upper, lower), healed)
+    upper.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     change = (e["etotal_eV"] - e["etotal_eV"][0]) * scale
     lower.plot(time, change, color=GRAY, label="total")
     drift = next((figures[k] for k in figures if k.startswith("drift")), None)
@@ -113,7 +135,8 @@ def _energies(e: dict[str, np.ndarray], n: int | None, figures: dict[str, Any], 
     return _save(figure, path)
 
 
-def _temperature(e: dict[str, np.ndarray], figures: dict[str, Any], path: Path) -> Path:
+def _temperature(e: dict[str, np.ndarray], figures: dict[str, Any], healed: list[tuple[float, float]], path: Path
+                 ) -> Path:
     time, half = e["time_fs"] / 1000, e["time_fs"][[len(e["time_fs"]) // 2, -1]] / 1000
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(7, 4.8), sharex=True, layout="constrained")
     upper.plot(time, e["temperature_K"], color=ORANGE)
@@ -121,6 +144,7 @@ def _temperature(e: dict[str, np.ndarray], figures: dict[str, Any], path: Path) 
     upper.plot(half, [mean, mean], color=GRAY, ls="--",
                label=f"second half: {mean:.1f} K, standard deviation {spread:.1f} K")
     upper.set(ylabel="temperature (K)")
+    _mark((upper,), healed)
     upper.legend(loc="best")
     p = figures["pressure_mean_GPa"]
     lower.plot(time, e["pressure_GPa"], color=BLUE)

@@ -258,6 +258,8 @@ class Outputs:
             self.guard = simulation.guard = Guard(
                 simulation, self.monitor, care(deck), folder, self.incident, self.log.write,
                 lambda step: self.rewind(step, trajectory), repelled(self.run, simulation))
+            if self.observers:
+                self.guard.remember = self.observers.remember
             if "fidelity" in self.start.state:
                 self.guard.resume(self.start.state["fidelity"])
             guard = self.guard
@@ -267,6 +269,8 @@ class Outputs:
         """What was written after a step belongs to a failed attempt."""
         self.log.rewind(step)
         trajectory.rewind(step, self.guard.healed if self.guard else [])
+        if self.observers:
+            self.observers.rewind(step)
 
     def incident(self, name: str, note: str, scores: np.ndarray) -> None:
         """Append the present frame, with its scores, to incidents.xyz."""

@@ -486,11 +486,9 @@ def _fidelity_faults(deck: Deck) -> list[str]:
                 (*more, *deck["fidelity_limit"])]
     if deck["mdmode"].mode == MINIMIZATION:
         faults.append(line.fault("a minimization has no steps in time to guard; leave this line out"))
-    if line.action == "heal" and deck["observe"]:
-        faults.append(line.fault("what 'observe' has summed cannot be taken back; use fidelity stop or flag, or "
-                                 "write a trajectory (h5md) instead of observing"))
-    if deck["pimd"].beads is not None:
-        faults.append(line.fault("the beads of a ring polymer are not watched; leave this line out"))
+    if line.action == "heal" and deck["pimd"].beads is not None:
+        faults.append(line.fault("a ring polymer is watched, but not healed: the splitting of its modes is made for "
+                                 "whole steps; use fidelity stop or flag"))
     if line.action == "heal" and heal.interval % line.every:
         faults.append((heal if heal.given else line).fault(
             f"a state is kept every {heal.interval} steps and checks are made every {line.every}: the first must be a "

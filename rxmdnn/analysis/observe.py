@@ -46,6 +46,11 @@ class Observer(Protocol):
 
     def resume(self, group: h5py.Group) -> None: ...
 
+    def keep(self) -> tuple[Any, ...]:
+        """This rank's sums as they stand, copied, for ``go_back``."""
+
+    def go_back(self, kept: tuple[Any, ...]) -> None: ...
+
 
 class Vdos:
     """Power spectra of segments of velocities, as ``spectra.measure`` has them from a trajectory.
@@ -110,6 +115,15 @@ class Vdos:
         self.filled = int(group["filled"][()])
         self.buffer[:] = group["buffer"][self.lo:self.lo + len(self.buffer)]
 
+    def keep(self) -> tuple[Any, ...]:
+        return len(self.power), len(self.correlation), self.buffer[:, : self.filled].copy()
+
+    def go_back(self, kept: tuple[Any, ...]) -> None:
+        powers, correlations, velocities = kept
+        del self.power[powers:], self.correlation[correlations:]
+        self.filled = velocities.shape[1]
+        self.buffer[:, : self.filled] = velocities
+
 
 class Gr:
     """g(r) of all pairs within r_max, on copies of the atoms decomposed with a halo of that width."""
@@ -150,6 +164,12 @@ class Gr:
             self.radial.sums[:] = group["sums"][:]
         self.radial.frames, self.radial.density = int(group["frames"][()]), group["density"][:]
 
+    def keep(self) -> tuple[Any, ...]:
+        return self.radial.sums.copy(), self.radial.frames, np.copy(self.radial.density)
+
+    def go_back(self, kept: tuple[Any, ...]) -> None:
+        self.radial.sums, self.radial.frames, self.radial.density = kept[0].copy(), kept[1], kept[2].copy()
+
 
 KINDS: dict[str, Callable[[Simulation, Run, int, float | None], Observer]] = {"vdos": Vdos, "gr": Gr}
 
@@ -169,8 +189,19 @@ class Observers:
         lines: list[Entry] = run.deck["observe"]
         self.members = {e.quantity: KINDS[e.quantity](simulation, run, e.nstep, e.detail) for e in lines}
         self.writers = [(e.nstep, self._caller(self.members[e.quantity], e.nstep)) for e in lines]
+        self.kept: dict[int, dict[str, tuple[Any, ...]]] = {}  # {step: the members' sums} of states to go back to
         if continued is not None:
             self._resume(continued)
+
+    def remember(self, steps: list[int]) -> None:
+        """Keep the sums of the present step, the last of ``steps``; those of other steps than these are let go."""
+        self.kept = {step: kept for step, kept in self.kept.items() if step in steps}
+        self.kept[steps[-1]] = {name: m.keep() for name, m in self.members.items()}
+
+    def rewind(self, step: int) -> None:
+        """Take back what was summed after a step that was remembered; of another step there is nothing to take back."""
+        for name, kept in self.kept.get(step, {}).items():
+            self.members[name].go_back(kept)
 
     def _caller(self, member: Observer, nstep: int) -> Callable[[Thermo], None]:
         def call(thermo: Thermo) -> None:

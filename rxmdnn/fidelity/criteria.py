@@ -136,7 +136,7 @@ def close_edges(center: np.ndarray, neighbor: np.ndarray, r_ij: np.ndarray, reac
     return Close(center[near], neighbor[near], np.sqrt(r_sq[near]))
 
 
-def _worst(kind: str, row: np.ndarray, value: np.ndarray, threshold: np.ndarray) -> Found:
+def worst(kind: str, row: np.ndarray, value: np.ndarray, threshold: np.ndarray) -> Found:
     """Of each row's findings the one farthest beyond its limit, relative to it; of equals the first."""
     if not len(row):
         return Found(kind, row.astype(np.int64), value, threshold)
@@ -150,7 +150,7 @@ def close_pairs(close: Close, species: np.ndarray, closest: np.ndarray) -> Found
     """Centers with a neighbor nearer than closest[species, species]; value is the smallest such r, Å."""
     limit = closest[species[close.center], species[close.neighbor]]
     bad = np.flatnonzero(close.r < limit)
-    return _worst("pair", close.center[bad], close.r[bad], limit[bad])
+    return worst("pair", close.center[bad], close.r[bad], limit[bad])
 
 
 def topology(close: Close, species: np.ndarray, gid: np.ndarray, n: int, bonded: np.ndarray,
@@ -184,7 +184,7 @@ def bad_bonds(close: Close, species: np.ndarray, gid: np.ndarray, bonds: np.ndar
     low, high = shortest[own, kind_of], longest[own, kind_of]
     row, slot = np.nonzero((bonds >= 0) & ((length < low) | (length > high)))
     seen = np.minimum(length[row, slot], reach)
-    return _worst("bond", row, seen, np.where(seen < low[row, slot], low[row, slot], high[row, slot]))
+    return worst("bond", row, seen, np.where(seen < low[row, slot], low[row, slot], high[row, slot]))
 
 
 def odd_coordination(close: Close, species: np.ndarray, n: int, bonded: np.ndarray, fewest: np.ndarray,
@@ -197,7 +197,7 @@ def odd_coordination(close: Close, species: np.ndarray, n: int, bonded: np.ndarr
     low, high = fewest[species[:n]], most[species[:n]]
     row, other = np.nonzero((count < low) | (count > high))
     seen = count[row, other].astype(float)
-    return _worst("coordination", row, seen,
+    return worst("coordination", row, seen,
                   np.where(seen < low[row, other], low[row, other], high[row, other]))
 
 

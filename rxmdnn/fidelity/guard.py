@@ -91,6 +91,7 @@ class Guard:
     write_frame : called with a name, a note for the frame's header and the atoms' scores in order of gid
     say : writes a line of the log
     rewind : called with a step: what was written after it belongs to a failed attempt; also when ``healed`` changes
+    remember : called with the steps of the ring, when all that is due at the last of them, the present one, is done
     repulsion : the potential with a short-range repulsion, for the time of healing; None: as it is
 
     Attributes
@@ -109,6 +110,7 @@ class Guard:
     say: Callable[[str], None]
     rewind: Callable[[int], None]
     repulsion: Potential | None = None
+    remember: Callable[[list[int]], None] = lambda steps: None
     failed: bool = False
     attempts: int = 0
     rollbacks: int = 0
@@ -137,6 +139,8 @@ class Guard:
     def advance(self) -> bool:
         """Take a step and look at it; False where the run is then elsewhere, or ends."""
         s, care = self.simulation, self.care
+        if self.ring and self.ring[-1].step == s.step:
+            self.remember([state.step for state in self.ring])
         step = s.step + 1
         watch = step % care.every == 0 or s.owes(step)
         try:
@@ -187,13 +191,14 @@ class Guard:
     def _heal(self, events: list[Event]) -> None:
         """Back to a verified state (an older one at each retry), with shorter steps and other noise."""
         s, care, failed_at = self.simulation, self.care, events[0].step
-        self.attempts += 1
-        while self.attempts > 1 and len(self.ring) > 1 and self.ring[-1].step >= self.went_to:
+        attempt = self.attempts + 1
+        while attempt > 1 and len(self.ring) > 1 and self.ring[-1].step >= self.went_to:
             self.ring.pop()  # that one, and what came after it, led to a failure again
         back = self.ring[-1]
         self.went_to = back.step
-        parts = min(2**self.attempts, SHORTEST)
-        self._record(events, "rolled back", {"attempt": self.attempts, "to_step": back.step, "parts": parts})
+        parts = min(2**attempt, SHORTEST)
+        self._record(events, "rolled back", {"attempt": attempt, "to_step": back.step, "parts": parts})
+        self.attempts = attempt  # from here on frames are of a healed stretch; that of the incident was not
         back.restore(s)
         self.rollbacks += 1
         self.until = max(self.until, failed_at + care.calm)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from rxmdnn.atoms import Atoms
+from rxmdnn.atoms import Atoms, Edges
 from rxmdnn.fidelity import criteria
 from rxmdnn.fidelity.criteria import FLOOR, WHOLE, Band, Event, Limits
 from rxmdnn.fidelity.reference import Reference
@@ -84,6 +84,7 @@ class Monitor:
     Attributes
     ----------
     scores : (n_owned,) float64: how far each atom was at the last check, 1 at the limit
+    strength : (n_owned,) float64, eV/Å: the force on it then
     """
 
     def __init__(self, simulation: Simulation, kinds: frozenset[str], limits: Limits, every: int, watch: Watch,
@@ -96,7 +97,7 @@ class Monitor:
         self.settled = plan.start + SETTLING * tau / plan.dt
         self.restart()
         self.energy_0: tuple[float, float] | None = None  # conserved eV, and K, at the start
-        self.scores = np.zeros(0)
+        self.scores, self.strength = np.zeros(0), np.zeros(0)
 
     def describe(self) -> list[str]:
         """For the header of the log: what is watched, and the limits that are not infinite."""
@@ -125,7 +126,7 @@ class Monitor:
             return
         if not s.forces.known:
             s.forces.compute(s.atoms)
-        edges, n = s.forces.last[0], s.atoms.n_owned
+        edges, n = self.topology_edges(s.atoms), s.atoms.n_owned
         close = criteria.close_edges(edges.center, edges.neighbor, edges.r_ij, self.limits.reach)
         mine = criteria.topology(close, s.atoms.species, s.atoms.gid, n, self.limits.bonded)
         width = s.comm.allreduce(mine.shape[1], MPI.MAX)
@@ -141,18 +142,27 @@ class Monitor:
         """All events of the present step, by gid and kind. All ranks call it."""
         s, atoms = self.simulation, self.simulation.atoms
         n, step, time = atoms.n_owned, s.step, s.time_0 + s.step * s.schedule.dt
-        edges = s.forces.last[0]
         latent = self.watch.latent(atoms.species[:n]) if "latent" in self.kinds else None
         spread = self.watch.spread(atoms) if "spread" in self.kinds else None
-        found = criteria.examine(
-            self.limits, edges.center, edges.neighbor, edges.r_ij, atoms.species, atoms.gid, atoms.x[:n], atoms.v,
-            atoms.f[:n], atoms.extra.get(BONDS), atoms.extra.get(BOND_SPECIES), latent, spread)
+        found = self.look(atoms, latent, spread)
         self._score(found, atoms, latent, spread)
         mine = [event for a in found for event in a.events(step, time, atoms.gid)]
         alive, some = s.comm.allreduce(np.array([n, len(mine)]))
         events = [event for rank in s.comm.allgather(mine) for event in rank] if some else []
         events += self._whole(step, time, int(alive))
         return sorted((e for e in events if e.kind in self.kinds), key=lambda e: (e.gid, e.kind))
+
+    def topology_edges(self, atoms: Atoms) -> Edges:
+        """The pairs that the reference topology is made of."""
+        return self.simulation.forces.last[0]
+
+    def look(self, atoms: Atoms, latent: np.ndarray | None, spread: np.ndarray | None) -> list[criteria.Found]:
+        """What the atoms show after the last force call."""
+        edges, n = self.simulation.forces.last[0], atoms.n_owned
+        self.strength = np.sqrt((atoms.f[:n] ** 2).sum(axis=1))
+        return criteria.examine(
+            self.limits, edges.center, edges.neighbor, edges.r_ij, atoms.species, atoms.gid, atoms.x[:n], atoms.v,
+            atoms.f[:n], atoms.extra.get(BONDS), atoms.extra.get(BOND_SPECIES), latent, spread)
 
     def _whole(self, step: int, time: float, alive: int) -> list[Event]:
         """Events of the whole system."""
@@ -186,8 +196,8 @@ class Monitor:
                spread: np.ndarray | None) -> None:
         own = atoms.species[: atoms.n_owned]
         self.scores = np.zeros(len(own))
-        for value, limit in ((np.sqrt((atoms.f[: len(own)] ** 2).sum(axis=1)), self.limits.force),
-                             (latent, self.limits.latent), (spread, self.limits.spread)):
+        for value, limit in ((self.strength, self.limits.force), (latent, self.limits.latent),
+                             (spread, self.limits.spread)):
             if value is not None:
                 self.scores = np.fmax(self.scores, value / limit[own])
         for a in found:

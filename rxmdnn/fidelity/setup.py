@@ -14,6 +14,7 @@ from rxmdnn.fidelity.criteria import Limits, covalent_sums
 from rxmdnn.fidelity.guard import Care
 from rxmdnn.fidelity.monitor import Monitor, Watch, default_kinds, whole_kinds
 from rxmdnn.fidelity.reference import Reference, read
+from rxmdnn.fidelity.rings import UNWATCHED, RingMonitor
 from rxmdnn.models.interface import Potential
 from rxmdnn.models.mixture import Mixture
 from rxmdnn.models.repulsion import Repulsion
@@ -50,9 +51,10 @@ def make_monitor(comm: MPI.Comm, run: Run, simulation: Simulation) -> Monitor:
             limits = calibration.calibrated(limits, calibration.read(line.file), counts, checks,
                                             deck["fidelity"].alarms)
         limits, floors = given(deck, limits)
-        watch = Watch(simulation.forces, known)
+        ring = deck["pimd"].beads is not None
+        watch = Watch(simulation.forces, [] if ring else known)
         asked = frozenset(deck["fidelity_watch"].kind)
-        kinds = asked or default_kinds(simulation, limits, watch)
+        kinds = asked or default_kinds(simulation, limits, watch) - (UNWATCHED.keys() if ring else set())
         faults = [deck["fidelity_watch"].fault(f"{kind}: {text}") for kind in sorted(asked)
                   if (text := _missing(kind, run, simulation, limits, watch))]
         heal = deck["fidelity_heal"]
@@ -62,7 +64,8 @@ def make_monitor(comm: MPI.Comm, run: Run, simulation: Simulation) -> Monitor:
                 faults.append(heal.fault("the repulsion would reach beyond the model's cutoff"))
         if faults:
             raise InputError(*faults)
-    return Monitor(simulation, kinds | {"finite"}, limits, deck["fidelity"].every, watch, floors)
+    make = RingMonitor if ring else Monitor
+    return make(simulation, kinds | {"finite"}, limits, deck["fidelity"].every, watch, floors)
 
 
 def given(deck: Deck, limits: Limits) -> tuple[Limits, dict[str, float]]:
@@ -84,6 +87,8 @@ def given(deck: Deck, limits: Limits) -> tuple[Limits, dict[str, float]]:
 
 def _missing(kind: str, run: Run, simulation: Simulation, limits: Limits, watch: Watch) -> str | None:
     """Why a criterion cannot be watched in this run, and what to do."""
+    if run.deck["pimd"].beads is not None and kind in UNWATCHED:
+        return f"not of a ring polymer: {UNWATCHED[kind]}; leave it out"
     files = [str(m.parameters["file"]) for m in run.models if m.kind == "allegro"]
     fit = f"add them with 'rxmdnn fidelity fit {files[0] if files else 'MODEL'} FRAMES'"
     if kind == "latent" and not watch.pairs:

@@ -23,6 +23,7 @@ from rxmdnn.errors import InputError
 
 LEVEL = 0.95
 RESAMPLES = 400
+FLAT = 1e-13  # least of the likelihood's curvatures, of the largest: below, rounding decides
 FAMILIES = {"Weibull": "WeibullAFTFitter", "log-normal": "LogNormalAFTFitter", "log-logistic": "LogLogisticAFTFitter"}
 
 
@@ -113,7 +114,8 @@ def weibull(x: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> Fit:
         value, slope, curve = found
         if gained < 1e-11 * (1 + abs(value)) and abs(slope @ step) < 1e-9:
             break
-    if not np.isfinite(theta).all() or theta[-1] > 1e4 or not np.all(np.linalg.eigvalsh(-curve) > 0):
+    bends = np.linalg.eigvalsh(-curve) if np.isfinite(curve).all() else np.zeros(1)
+    if not np.isfinite(theta).all() or theta[-1] > 1e4 or not bends[0] > FLAT * bends[-1]:
         raise InputError("the fit has no maximum: too few failures for its terms; more runs that fail are needed")
     s, beta = 1 / theta[-1], theta[:-1] / theta[-1]
     to = np.zeros((len(theta), len(theta)))  # d(beta, ln s)/d theta

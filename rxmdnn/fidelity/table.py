@@ -7,6 +7,7 @@ from rxmdnn.fidelity.criteria import KINDS
 
 THERMOSTATS = ("svr", "nose-hoover", "langevin", "nve")
 CRITERIA = tuple(KINDS)
+DRAWS = ("study", "training")
 WATCHED = ("finite", "pair", "bond", "temperature", "energy", "published")  # those with limits for any model
 
 
@@ -21,9 +22,12 @@ TABLE: tuple[Keyword, ...] = (
     Keyword("sizes", (Value("atoms", "int", check=_several),), "numbers of atoms: replicas of a start", rest=1),
     Keyword("temperatures", (Value("t", "float", unit="K", check=positive),),
             "a ladder of them is an accelerated life test", rest=1),
-    Keyword("replicas", (Value("n", "int", 8, check=positive),), "runs of each model, size and temperature"),
-    Keyword("seed", (Value("number", "int", 1, check=not_negative),),
-            "of velocities and noise: the same for every model, so that arms are compared in pairs"),
+    Keyword("replicas", (Value("n", "int", (8,), check=positive),),
+            "runs of each model, size and temperature: one number, or one for each size (small systems are cheap)",
+            rest=1),
+    Keyword("seed", (Value("number", "int", 1, check=not_negative), Value("of", DRAWS, "study", optional=True)),
+            "of velocities and noise. study: the same for every model; training: the same for models of one training "
+            "seed, so that a few replicas of many seeds are many runs. Arms are compared in pairs either way"),
 
     Keyword("start", (Value("file", "file"),),
             "a cell, or several frames of one (each replica takes its own); a size uses the largest that divides it",

@@ -17,6 +17,7 @@ from rxmdnn.errors import InputError
 FEWEST, MOST, SHARE = 50, 5000, 0.05  # exceedances of a fit, and of all samples
 ONE_SIDED = 1.645  # standard errors of a 95 % upper limit
 EXPONENTIAL = 1e-6  # shape
+LATE = 0.1  # a positive shape is taken so much larger at most, and twice as large at most
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,19 @@ class Tail:
         """The value that a sample exceeds with at most this probability; where probability >= rate, the start.
 
         It lies far beyond the samples, where the shape decides: the upper limit of the shape is taken (standard error
-        (1 + shape)/√n, Smith 1987), and never a tail that ends or falls faster than an exponential. Samples of normal,
-        chi², exponential and bounded laws then keep to the rate at 10^5 times their number; a power law, which gets
-        heavier beyond what the samples show (Student's t of 8), exceeded it up to 13 times at 10^2 times.
+        (1 + shape)/√n, Smith 1987), never a tail that ends or falls faster than an exponential, and of a heavier tail a
+        larger shape than was fitted, because powers show late (of Student's t of 8, 1/8, the highest 5 % show 0.04).
+        Calibrated on 20,000 samples, laws that end, fall as an exponential or faster, or are a power from the threshold
+        on (Pareto) then keep to the rate at 10^5 times as many. The limit: Student's t of 8 has 1.2 times the rate at
+        10^2 times (mean of calibrations; a single one up to 13 times) and 6 times at 10^5. Of a second, rarer mechanism
+        than the samples show nobody can know.
         """
         if probability >= self.rate:
             return self.start
-        shape = max(self.shape + errors * max(1.0 + self.shape, 0.0) / np.sqrt(self.exceedances), EXPONENTIAL)
+        shape = self.shape + errors * max(1.0 + self.shape, 0.0) / np.sqrt(self.exceedances)
+        if errors:
+            shape += min(max(self.shape, 0.0), LATE)
+        shape = max(shape, EXPONENTIAL)
         return float(self.start + self.scale * np.expm1(shape * np.log(self.rate / probability)) / shape)
 
     def to_dict(self) -> dict[str, float]:

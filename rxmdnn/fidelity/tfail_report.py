@@ -35,7 +35,7 @@ WORDS = {"b": "exponent b = d ln t / d ln N", "c": "c = d ln t / d(1/T), K", "k"
 
 
 def main(argv: Sequence[str]) -> None:
-    """Print the tables; write report.json, cells.csv, models.csv and the figures."""
+    """Print the tables; write report.json, the tables as CSV and the figures."""
     p = argparse.ArgumentParser("rxmdnn tfail report", description="What a study of times to failure says.",
                                 formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("results", metavar="RESULTS", type=Path, nargs="+", help="folder of a study, or its results.csv")
@@ -45,7 +45,10 @@ def main(argv: Sequence[str]) -> None:
     p.add_argument("--resamples", type=int, default=survival.RESAMPLES, help="of the training seeds, for the intervals")
     p.add_argument("--seed", type=int, default=1, help="of the resamples")
     p.add_argument("--sharpness", metavar="F", type=Path, nargs="+", default=[], help="JSON files of rxmdnn sharpness")
-    p.add_argument("--evaluate", metavar="F", type=Path, nargs="+", default=[], help="JSON files of rxmdnn evaluate")
+    p.add_argument("--evaluate", metavar="F", type=Path, nargs="+", default=[],
+                   help="JSON files of rxmdnn evaluate, or of rxmdnn train (its test part)")
+    p.add_argument("--apart", metavar="ARM", nargs="+", default=[],
+                   help="arms that are not compared: their models stand in the table of models and the correlations")
     p.add_argument("--properties", metavar="F", type=Path, help="CSV with a column model and further numbers")
     a = p.parse_args(argv)
     if a.resamples < 20:
@@ -55,26 +58,34 @@ def main(argv: Sequence[str]) -> None:
     if not lives.failed.any():
         raise InputError(f"{a.results[0]}: none of {len(rows)} runs failed by '{a.by}': there is no life to fit; raise "
                          "the temperatures, the sizes or the cap of the study")
+    unknown = sorted(set(a.apart) - set(lives.arm.tolist()))
+    if unknown or set(a.apart) == set(lives.arm.tolist()):
+        raise InputError(f"report: --apart: there {'is no arm' if unknown else 'is no other arm than'} "
+                         f"{', '.join(unknown or a.apart)}; the arms are {', '.join(sorted(set(lives.arm.tolist())))}")
     properties = gather(a.sharpness, a.evaluate, a.properties)
     folder = a.out or (a.results[0] if a.results[0].is_dir() else a.results[0].parent) / (
         "report" if a.by == "failed" else f"report_{a.by}")
-    report, fits = analyze(lives, a.by, rows, a.resamples, a.seed, properties)
+    report, fits = analyze(lives, a.by, rows, a.resamples, a.seed, properties, a.apart)
     print(text(report))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.json").write_text(json.dumps(_plain(report), indent=1) + "\n", encoding="utf-8")
-        for name in ("cells", "models"):
+        tables = {name: report[name] for name in ("cells", "models", "correlations")} | {
+            "quantities": [{"of": name, "quantity": k, "estimate": v[0], "low": v[1], "high": v[2]}
+                           for name, of in report["quantities"].items() for k, v in of.items()]}
+        tables = {name: rows for name, rows in tables.items() if rows}
+        for name, table in tables.items():
             with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as out:
-                columns = list(dict.fromkeys(k for row in report[name] for k in row))
+                columns = list(dict.fromkeys(k for row in table for k in row))
                 writer = csv.DictWriter(out, columns, lineterminator="\n")
                 writer.writeheader()
                 writer.writerows({k: f"{v:.8g}" if isinstance(v, float) else v for k, v in r.items()}
-                                 for r in report[name])
+                                 for r in table)
         with plt.rc_context(STYLE):
-            made = figures(lives, report, fits, folder)
+            made = figures(lives[~np.isin(lives.arm, a.apart)], report, fits, folder)
     except OSError as error:
         raise InputError(f"{error.filename or folder}: cannot be written: {error.strerror}") from None
-    print(f"\nreport.json, cells.csv, models.csv, {', '.join(made)} are in {folder}")
+    print(f"\nreport.json, {', '.join(f'{t}.csv' for t in tables)}, {', '.join(made)} are in {folder}")
 
 
 def _plain(x: Any) -> Any:
@@ -106,7 +117,10 @@ def gather(sharpness: Sequence[Path], evaluations: Sequence[Path], table: Path |
         for path in evaluations:
             r = json.loads(path.read_text(encoding="utf-8"))
             of = out.setdefault(Path(r["model"]).stem, {})
-            of |= {f"{k}": float(r["errors"]["all"][k]) for k in ("force_mae", "force_rmse") if k in r["errors"]["all"]}
+            errors = r["errors"]["all"] if "errors" in r else r["test"]["all"]
+            of |= {k: float(errors[k]) for k in ("force_mae", "force_rmse") if k in errors}
+            if "weights" in r:
+                of["parameters"] = float(r["weights"])
         if table:
             path = table
             for row in csv.DictReader(table.read_text(encoding="utf-8").splitlines()):
@@ -115,16 +129,19 @@ def gather(sharpness: Sequence[Path], evaluations: Sequence[Path], table: Path |
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise InputError(f"{path}: not what rxmdnn sharpness or evaluate writes, nor a table with a column model: "
-                         f"{error!r}") from None
+        raise InputError(f"{path}: not what rxmdnn sharpness, evaluate or train writes, nor a table with a column "
+                         f"model: {error!r}") from None
     return out
 
 
 # ------------------------------------------------------------------------------------------------ the numbers
 def analyze(lives: Lives, by: str, rows: Sequence[dict[str, Any]], resamples: int, seed: int,
-            properties: dict[str, dict[str, float]]) -> tuple[dict[str, Any], dict[str, ArmFit]]:
-    """The report and the fits of the arms that could be fitted."""
-    reference, notes = Reference.of(lives), []
+            properties: dict[str, dict[str, float]], apart: Sequence[str] = ()
+            ) -> tuple[dict[str, Any], dict[str, ArmFit]]:
+    """The report and the fits of the arms that could be fitted; arms apart have a place among the models alone."""
+    everything, notes = lives, []
+    lives = lives[~np.isin(lives.arm, apart)]
+    reference = Reference.of(lives)
     fits: dict[str, ArmFit] = {}
     for arm in sorted(set(lives.arm.tolist())):
         try:
@@ -170,7 +187,7 @@ def analyze(lives: Lives, by: str, rows: Sequence[dict[str, Any]], resamples: in
     if much:
         notes.append(f"{len(much)} of {len(report['cells'])} cells have more than {100 * MUCH:.0f} % of their runs "
                      "censored; a longer cap or hotter runs would say more")
-    report["models"], report["correlations"] = models(lives, reference, properties, notes)
+    report["models"], report["correlations"] = models(everything, reference, properties, notes)
     return report, fits
 
 
@@ -284,7 +301,8 @@ def text(r: dict[str, Any]) -> str:
 # ------------------------------------------------------------------------------------------------ pictures
 def figures(lives: Lives, report: dict[str, Any], fits: dict[str, ArmFit], folder: Path) -> list[str]:
     """km.png, scaling.png, exponents.png, goodness.png, correlation.png (where there are properties); their names."""
-    color = dict(zip(sorted(set(lives.arm.tolist())), COLORS * 9))
+    arms = sorted(set(lives.arm.tolist()))
+    color = dict(zip([*arms, *sorted({m["arm"] for m in report["models"]} - set(arms))], COLORS * 9))
     made = [_km(lives, fits, color, folder), _scaling(report, fits, color, folder),
             _exponents(report, color, folder), _goodness(lives, fits, color, folder)]
     return made + ([_correlation(report, color, folder)] if report["correlations"] else [])

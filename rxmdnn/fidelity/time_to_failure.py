@@ -57,12 +57,13 @@ class Model:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a study: model, atoms, temperature (K), replica."""
+    """One run of a study: model, atoms, temperature (K), replica; draw : which of the draws of velocities and noise."""
 
     model: Model
     n: int
     temperature: float
     replica: int
+    draw: int = 0
 
     @property
     def name(self) -> str:
@@ -70,8 +71,13 @@ class Run:
 
     @property
     def key(self) -> int:
-        """The run's own random numbers: those of the same size, temperature and replica of every model."""
-        return zlib.crc32(f"{self.n} {self.temperature:.6f} {self.replica}".encode())
+        """The run's own random numbers: those of the same size, temperature, replica and draw of every model."""
+        return zlib.crc32(f"{self.n} {self.temperature:.6f} {self.replica}{f' {self.draw}' * bool(self.draw)}".encode())
+
+    @property
+    def start(self) -> int:
+        """Which of the frames it starts from, counted on and on."""
+        return self.replica + self.draw
 
 
 @dataclass(frozen=True)
@@ -176,6 +182,11 @@ class Study:
         self.load = load
         self.criteria = tuple(deck["criteria"].kind)
         names = [m.file.stem for m in deck["model"]]
+        sizes, counts = deck["sizes"].atoms, deck["replicas"].n
+        if len(counts) not in (1, len(sizes)):
+            raise AgreedError(deck["replicas"].fault(f"{len(counts)} numbers for {len(sizes)} sizes; give one, or one "
+                                                     "for each size"))
+        self.count = dict(zip(sizes, counts * (len(sizes) if len(counts) == 1 else 1)))
         self.models = [Model(m.file, m.arm, m.training_seed,
                              m.file.stem if names.count(m.file.stem) == 1 else f"{m.arm}_{m.training_seed}")
                        for m in deck["model"]]
@@ -242,8 +253,9 @@ class Study:
     # ------------------------------------------------------------------------------------ the whole
     def all_runs(self) -> list[Run]:
         d = self.deck
-        return [Run(m, n, t, k) for n in sorted(self.starts, reverse=True) for t in sorted(
-            set(d["temperatures"].t), reverse=True) for m in self.models for k in range(d["replicas"].n)]
+        own = d["seed"].of == "training"
+        return [Run(m, n, t, k, m.seed if own else 0) for n in sorted(self.starts, reverse=True) for t in sorted(
+            set(d["temperatures"].t), reverse=True) for m in self.models for k in range(self.count[n])]
 
     def batches(self, runs: Sequence[Run]) -> list[list[Run]]:
         """Runs that are moved together: of one model and size, hot ones first, large systems first."""
@@ -264,8 +276,9 @@ class Study:
         everything = self.all_runs()
         rest = [r for r in everything if r.name not in done]
         if comm.rank == 0:
+            copies = " ".join(map(str, deck["replicas"].n))
             print(f"{len(everything)} runs: {len(self.models)} models, {len(self.starts)} sizes, "
-                  f"{len(set(deck['temperatures'].t))} temperatures, {deck['replicas'].n} replicas; "
+                  f"{len(set(deck['temperatures'].t))} temperatures, {copies} replicas; "
                   f"{len(everything) - len(rest)} done; {comm.size} rank{'s' if comm.size > 1 else ''}", flush=True)
         self._thermalize(rest)
         bar = tqdm(total=len(everything), initial=len(everything) - len(rest), unit="run",
@@ -294,7 +307,7 @@ class Study:
             path = self._start_file(n, t)
             if k % self.comm.size != self.comm.rank:
                 continue
-            count = self.deck["replicas"].n
+            count = 1 + max(r.start for r in self.all_runs() if (r.n, r.temperature) == (n, t))
             if path.exists():
                 with np.load(path) as old:
                     if len(old["x"]) >= count and int(old["digest"]) == digest:
@@ -325,11 +338,11 @@ class Study:
         """(K, n, 3) of the starts of a batch's runs."""
         pool = self.starts[batch[0].n].x
         if self.deck["thermalize"].file is None:
-            return np.array([pool[r.replica % len(pool)] for r in batch])
+            return np.array([pool[r.start % len(pool)] for r in batch])
         out = []
         for run in batch:
             with np.load(self._start_file(run.n, run.temperature)) as made:
-                out.append(made["x"][run.replica])
+                out.append(made["x"][run.start])
         return np.array(out)
 
     # ------------------------------------------------------------------------------------ a batch

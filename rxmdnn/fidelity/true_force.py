@@ -66,8 +66,8 @@ def judge(frame: ase.Atoms, engine: str) -> tuple[list[Any], str] | str:
     return row, text(true)
 
 
-def chosen(paths: Sequence[Path], most: int | None) -> list[ase.Atoms]:
-    """The frames of the files; at most so many of each kind, evenly."""
+def chosen(paths: Sequence[Path], most: int | None, n: int | None = None) -> list[ase.Atoms]:
+    """The frames of the files, or those of n atoms; at most so many of each kind, evenly."""
     frames: list[ase.Atoms] = []
     for path in paths:
         try:
@@ -77,6 +77,10 @@ def chosen(paths: Sequence[Path], most: int | None) -> list[ase.Atoms]:
         if not found or any(k not in f.info for f in found for k in KEPT) or any(f.calc is None for f in found):
             raise InputError(f"{path}: no frames of `rxmdnn tfail`: each names its run and carries the model's forces")
         frames += found
+    sizes = sorted({len(f) for f in frames})
+    frames = [f for f in frames if n in (None, len(f))]
+    if not frames:
+        raise InputError(f"relabel: --atoms {n}: no frame has so many; they have {', '.join(map(str, sizes))}")
     if most is None:
         return frames
     keep: list[int] = []
@@ -103,12 +107,13 @@ def main(argv: Sequence[str]) -> None:
     p.add_argument("frames", metavar="FRAMES", type=Path, nargs="+", help="failures.xyz of a study")
     p.add_argument("--engine", choices=sorted(ENGINES), default="gfn1")
     p.add_argument("--most", type=int, help="at most so many frames of each kind, evenly (default: all)")
+    p.add_argument("--atoms", type=int, help="only frames of so many atoms: a study's small ones cost an engine least")
     p.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     p.add_argument("--out", metavar="DIR", type=Path, help="where files go (default: relabel_<engine> beside FRAMES)")
     a = p.parse_args(argv)
     if a.workers < 1 or (a.most is not None and a.most < 1):
         raise InputError("relabel: --workers and --most must be above zero")
-    frames = chosen(a.frames, a.most)
+    frames = chosen(a.frames, a.most, a.atoms)
     folder = a.out or a.frames[0].parent / f"relabel_{a.engine}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

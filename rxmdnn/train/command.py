@@ -119,7 +119,8 @@ def run(deck: Deck, comm: MPI.Intracomm = MPI.COMM_SELF) -> dict[str, Any]:
     last_ones = deck["keep"].weights == "last"
     trainer.average.put(trainer.average.values if last_ones else trainer.best_values)
     kept = trainer.epoch if last_ones else trainer.best_epoch
-    report: dict[str, Any] = {"frames": counts, "weights": n_weights, "epochs": trainer.epoch, "kept_epoch": kept,
+    report: dict[str, Any] = {"model": str(deck["model"].file),
+                              "frames": counts, "weights": n_weights, "epochs": trainer.epoch, "kept_epoch": kept,
                               "best_epoch": trainer.best_epoch, "seconds": origin["seconds"]}
     for name, which in (("validation", validation), ("test", test)):
         if which:

@@ -10,11 +10,18 @@ from mpi4py import MPI
 
 from rxmdnn import backend as backends
 from rxmdnn import run as runs
+from rxmdnn.analysis import observe
+from rxmdnn.analysis import spectra as sp
+from rxmdnn.analysis.structure_command import accumulate, parser, prepare
 from rxmdnn.errors import InputError
 from rxmdnn.fidelity.guard import EXIT_CODE, Snapshot
 from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
+from rxmdnn.io.series import open_series
 from rxmdnn.io.start import read_start
+from rxmdnn.plot import stretches
+from rxmdnn.ring_polymer.forces import V
+from rxmdnn.ring_polymer.modes import Modes
 from rxmdnn.run_deck import read_run
 from rxmdnn.simulation import Simulation
 from tests.runs import killed_at, shared_folder
@@ -130,6 +137,45 @@ def test_a_rollback_restores_the_state_to_the_bit(folder, ensemble):
     assert state() == after
 
 
+def kick(monkeypatch, step, gid, speed):
+    """Before this step one bead of an atom of a ring is thrown at ``speed`` Å/fs, its centroid is not."""
+    advance = Simulation.advance
+
+    def kicked(self):
+        if self.step == step - 1:
+            rows = np.flatnonzero(self.atoms.gid[: self.atoms.n_owned] == gid)
+            self.atoms.extra[V][rows, :, 0] += speed * Modes(self.atoms.extra[V].shape[1] + 1).to_modes[1:, 2]
+        advance(self)
+
+    monkeypatch.setattr(Simulation, "advance", kicked)
+
+
+def test_every_bead_of_a_ring_is_watched(folder, monkeypatch):
+    """One bead is an atom; a bead that runs into others is seen although its centroid feels little."""
+    lines = "pimd {}\nfidelity flag 5\nfidelity_limit force 0.05\nfidelity_watch force pair"
+    found = [[(e["step"], e["gid"], e["value"]) for row in incidents(go(folder, name, text, 20)[1])
+              for e in row["events"] if e["kind"] == "force"]
+             for name, text in (("atoms", lines.replace("pimd {}\n", "")), ("bead", lines.format("1 rpmd")))]
+    assert found[0] and [f[:2] for f in found[0]] == [f[:2] for f in found[1]]
+    np.testing.assert_allclose([f[2] for f in found[0]], [f[2] for f in found[1]], rtol=1e-6)
+
+    lines = "pimd 4 rpmd\nfidelity stop 1\nfidelity_watch force\nfidelity_limit force 5.0"
+    stops = []
+    for name, comm in (("all", COMM), ("one", MPI.COMM_SELF)):
+        if comm is MPI.COMM_SELF and COMM.rank:
+            continue
+        with monkeypatch.context() as patch:
+            kick(patch, 5, 7, 0.3)
+            code, out = go(folder, name, lines, 20, comm)
+            assert code == EXIT_CODE
+            stops.append([(e["step"], e["gid"], round(e["value"], 6)) for e in incidents(out)[0]["events"]])
+    COMM.Barrier()
+    if COMM.rank == 0:
+        assert stops[0] == stops[1] and 7 in [gid for _, gid, _ in stops[0]]
+        f = ase.io.read(folder / "all" / "incidents.xyz", parallel=False).get_forces()  # of the centroids
+        assert np.linalg.norm(f, axis=1).max() < 5.0 < stops[0][0][2]
+
+
 def test_healing_survives_an_incident_and_says_so(folder, monkeypatch):
     strike(monkeypatch, {33}, speed=500.0)
     code, out = go(folder, "out", "ensemble langevin 0.1\nfidelity heal 5\nfidelity_heal 3 20 2 15", 60)
@@ -145,10 +191,33 @@ def test_healing_survives_an_incident_and_says_so(folder, monkeypatch):
     with h5py.File(out / "trajectory.h5", locking=False) as file:
         assert list(file["particles/all/position/step"]) == list(range(0, 61, 10))
         assert file["parameters/healed_steps"][:].tolist() == [[20, 50]]
+    np.testing.assert_allclose(stretches(out, e), [(0.04, 0.1)])  # what rxmdnn plot marks
+    assert "healed" not in ase.io.read(out / "incidents.xyz", parallel=False).info  # it is from before
     marked = ["healed" in ase.io.read(out / f"{step:09d}.xyz", parallel=False).info for step in (0, 30, 60)]
     assert marked == [False, True, False]
     end = read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5")
     assert end.step == 60 and end.time == pytest.approx(120.0) and end.state["fidelity"]["rollbacks"] == 1
+
+
+def test_what_is_observed_is_what_the_healed_trajectory_holds(folder, monkeypatch):
+    """Sums over the steps of a failed attempt are taken back, those of the spectra's segments too."""
+    strike(monkeypatch, {133}, speed=500.0)
+    lines = "fidelity heal 5\nfidelity_heal 3 50 2 15\nobserve vdos 10 2000\nobserve gr 10 5.0"
+    code, out = go(folder, "out", lines, 200)
+    assert code == 0 and len(incidents(out)) == 1
+    series = open_series(out)
+    seen, _ = observe.read_spectrum(out / "observe.h5")
+    want = sp.measure(COMM, [series], seen.length, 20.0)
+    assert len(series.step) == 21 and len(seen.power) == len(want.power) > 3
+    assert np.allclose(want.power, seen.power, rtol=1e-4, atol=1e-7 * want.power.max())
+    a = parser().parse_args([str(out), "--rmax", "5", "--qmax", "0"])
+    kinds, index, _ = sp.kinds_of(series.names, series.mass)
+    found = prepare(series, kinds, index, a)
+    accumulate(COMM, [series], index, found, 10**6, None, True)
+    with h5py.File(out / "observe.h5", locking=False) as file:
+        assert file["gr/frames"][()] == 21
+        np.testing.assert_allclose(file["gr/sums"][:], found.radial.sums, rtol=1e-9, atol=1e-9)
+    series.file.close()
 
 
 def test_the_spread_of_a_committee_is_per_atom(folder):
@@ -222,6 +291,8 @@ def test_a_run_killed_while_it_heals_goes_on_to_the_same_bits(folder, monkeypatc
     ("fidelity flag\nfidelity_watch temperature", "temperature: nothing keeps a temperature in this run; use energy"),
     ("fidelity flag\nfidelity_watch coordination", "coordination: no model of rxmdnn.in knows its training"),
     ("fidelity_watch pair", "fidelity_watch: without effect; write also 'fidelity flag'"),
+    ("pimd 4\nfidelity heal", "a ring polymer is watched, but not healed"),
+    ("pimd 4 rpmd\nfidelity flag\nfidelity_watch energy", "energy: not of a ring polymer: the springs of the beads"),
     ("fidelity heal 30", "a state is kept every 100 steps and checks are made every 30"),
     ("fidelity flag\nfidelity_calibration start.xyz", "no calibration of 'rxmdnn fidelity calibrate'"),
     ("fidelity hael", "action must be one of off, flag, stop, heal, not 'hael'; did you mean 'heal'"),

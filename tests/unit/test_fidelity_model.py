@@ -11,6 +11,7 @@ from ase import Atoms as AseAtoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from mpi4py import MPI
 
+from rxmdnn import check
 from rxmdnn import run as runs
 from rxmdnn.atoms import Atoms
 from rxmdnn.cell import Cell
@@ -155,11 +156,15 @@ def run(folder, out, lines, steps=20):
     return runs.main(["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / out)], MPI.COMM_SELF)
 
 
-def test_latent_distance_in_a_run(folder):
+def test_latent_distance_in_a_run(folder, capsys):
     with pytest.raises(InputError, match=r"latent: .*m.safetensors holds no statistics of its training; add them with "
                                          "'rxmdnn fidelity fit .*m.safetensors FRAMES'"):
         run(folder, "none", "fidelity flag 5\nfidelity_watch latent")
+    with pytest.raises(InputError, match="holds no statistics of its training"):
+        check.main([str(folder / "rxmd.in")])  # says so before a run does
     fit(folder)
+    check.main([str(folder / "rxmd.in"), "--ranks", "8"])
+    assert "fidelity     : every 5 steps: finite, latent" in capsys.readouterr().out
     assert run(folder, "sound", "fidelity stop 5\nfidelity_watch latent coordination bond") == 0
     assert run(folder, "far", "fidelity stop 5\nfidelity_watch latent\nfidelity_limit latent 0.01") == 3
     # a step that is written is looked at too

@@ -7,7 +7,8 @@ from scipy import stats
 from rxmdnn.errors import InputError
 from rxmdnn.fidelity.tail import Tail
 
-LAWS = {"normal": stats.norm(), "chi2": stats.chi2(30), "exponential": stats.expon(), "bounded": stats.beta(5, 5)}
+LAWS = {"normal": stats.norm(), "chi2": stats.chi2(30), "exponential": stats.expon(), "bounded": stats.beta(5, 5),
+        "Pareto 0.1": stats.genpareto(0.1), "Pareto 0.3": stats.genpareto(0.3)}
 
 
 @pytest.mark.parametrize("name", LAWS)
@@ -20,11 +21,12 @@ def test_false_alarms_stay_within_the_stated_rate_at_any_size(name):
         assert np.mean(alarms <= 0.01) >= 0.9 and alarms.max() <= 0.1, alarms
 
 
-def test_a_power_law_exceeds_the_rate_but_stays_rare():
-    """Its tail gets heavier beyond the samples than any fit to them can know: alarms are rare, less so than stated."""
-    law, rng = stats.t(8), np.random.default_rng(5)
+@pytest.mark.parametrize("power", [4, 8])
+def test_powers_that_show_late_are_near_the_rate_at_a_hundred_times_the_samples(power):
+    """Student's t gets heavier beyond the samples than a fit to them says; on average over calibrations."""
+    law, rng = stats.t(power), np.random.default_rng(5)
     alarms = [law.sf(Tail.fit(law.rvs(20000, random_state=rng)).level(0.01 / 2e6)) * 2e6 for _ in range(12)]
-    assert np.mean(alarms) < 0.05 and max(alarms) < 0.5, alarms
+    assert np.mean(alarms) <= 0.015 and np.median(alarms) <= 0.01 and max(alarms) <= 0.2, alarms
 
 
 def test_a_level_is_no_higher_than_it_must_be():

@@ -18,10 +18,9 @@ from rxmdnn.run_deck import RUN
 
 INPUT = Path(__file__).parents[2] / "input"
 RUNS = sorted(f for f in INPUT.glob("**/*.in") if check.kind_of(str(f)) == "rxmd.in")
-CLASSICAL = [f for f in RUNS if decks.read(f, RUN)["pimd"].beads is None]
+CLASSICAL = [f for f in RUNS if decks.read(f, RUN)["pimd"].beads is decks.read(f, RUN)["ensemble"].kind is None]
 TRAINING = sorted(INPUT.glob("**/train*.in"))
-STUDIES = sorted(INPUT.glob("**/fidelity/*.in"))
-STUDIES = [f for f in STUDIES if f not in TRAINING]
+STUDIES = sorted(f for f in INPUT.glob("**/*.in") if check.kind_of(str(f)) == "tfail.in")
 
 
 def test_there_are_decks():
@@ -34,6 +33,7 @@ def test_the_study_is_sound_and_runs(deck, tmp_path, capsys):
     text = re.sub(r"(?m)^model +\S+", f"model {INPUT}/ammonia/ammonia_gfn1.safetensors", deck.read_text())
     text = re.sub(r"(?m)^(start|output)( +)(\S+)", lambda m: f"{m[1]} " + os.path.relpath(
         deck.parent / m[3] if m[1] == "start" else tmp_path / "out", tmp_path), text)
+    text = re.sub(r"(?m)^thermalize +\S+ +\S+", f"thermalize {INPUT}/ammonia/ammonia_gfn1.safetensors 0.005", text)
     (tmp_path / "tfail.in").write_text(text + ("" if "\nmodel" in text else f"\nmodel {INPUT}/ammonia/ammonia_gfn1"
                                                 ".safetensors shipped 1\n"))
     check.main([str(tmp_path / "tfail.in")])
@@ -57,12 +57,12 @@ def test_the_deck_is_sound(deck, capsys, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("deck", sorted(set(RUNS) - set(CLASSICAL)), ids=lambda f: str(f.relative_to(INPUT)))
-def test_the_deck_runs_rings_and_keeps_its_books(deck, tmp_path):
+def test_the_deck_runs_rings_or_baths_and_keeps_its_books(deck, tmp_path):
     run.main(["--rxmdin", str(deck), "--outDir", str(tmp_path), "--ntime_step", "8", "--pstep", "1",
               "--structure", str(INPUT / "ammonia/solid_I.cif"), "1", "1", "1"], MPI.COMM_SELF)
     e = read_energies(tmp_path)
     assert list(e["step"]) == list(range(9))
-    assert np.ptp(e["conserved_eV"]) < 0.04 * np.ptp(e["etotal_eV"])
+    assert np.ptp(e["conserved_eV"]) < 0.06 * np.ptp(e["etotal_eV"])
 
 
 @pytest.mark.parametrize("deck", CLASSICAL, ids=lambda f: str(f.relative_to(INPUT)))

@@ -246,6 +246,21 @@ def test_models_are_compared_in_pairs(tmp_path):
     assert abs(x[0] - x[1]).max() > 0.05 and len({b.key for b in batch}) == 3
 
 
+def test_few_replicas_of_many_seeds_are_many_runs(tmp_path):
+    """Draws of a training seed's own: arms are paired within a seed, seeds differ; replicas by size."""
+    more = "model a.model other 1\nmodel b.model warm 2\ncriteria"
+    flags = ["--seed", "1", "training", "--replicas", "2", "1"]
+    study = run(workplace(tmp_path, DECK.replace("criteria", more)), flags)
+    runs = study.all_runs()
+    assert {n: sum(r.n == n for r in runs) for n in (4, 8)} == {4: 12, 8: 6}
+    of = {(r.model.arm, r.model.seed): r.key for r in runs if (r.n, r.temperature, r.replica) == (8, 40.0, 0)}
+    assert of["warm", 1] == of["other", 1] != of["warm", 2]
+    rows = {(r["arm"], r["training_seed"], r["n_atoms"], r["replica"]): str(r["value"])
+            for r in results.read(tmp_path / "out") if r["failed"]}
+    assert len(rows) == 9 and all(v == rows[("other", *k[1:])] for k, v in rows.items() if k[:2] == ("warm", 1))
+    assert rows["warm", 1, 8, 0] != rows["warm", 2, 8, 0]
+
+
 def test_the_published_criterion_and_what_comes_after(tmp_path):
     text = DECK.replace("criteria finite pair temperature", "criteria published\npublished 100\nafter 20")
     run(workplace(tmp_path, text), ["--temperatures", "200", "--thermostat", "svr", "20", "--sizes", "4"])
@@ -261,6 +276,7 @@ def test_the_published_criterion_and_what_comes_after(tmp_path):
     (("criteria finite pair temperature", "criteria bond"), r"'bond' is unreachable: the start has no bonds"),
     (("batch 24", "batch 24\nmasses He 4.0"), r"masses: He is not in the starts \(Ar\)"),
     (("batch 24", "batch 24\nmodel a.model warm 1"), r"model: warm_1: given twice"),
+    (("replicas 3", "replicas 3 2 1"), r"tfail.in:4: replicas: 3 numbers for 2 sizes; give one, or one for each size"),
     (("start argon.xyz", ""), r"start: missing"),
 ])
 def test_faults_come_before_anything_is_written(tmp_path, change, message):

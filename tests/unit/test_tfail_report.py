@@ -95,6 +95,27 @@ def test_the_report(study, reported):
     assert "extrapolated" in forecast.outside(given, 4096, 550.0)[0] and not forecast.outside(given, 128, 550.0)
 
 
+def test_arms_apart_are_in_the_correlations_alone(study, tmp_path, capsys):
+    folder, lives = study
+    errors = []
+    for k, m in enumerate(np.unique(lives.model)):
+        errors.append(tmp_path / f"{m}.json")
+        errors[-1].write_text(json.dumps({"model": f"{m}.safetensors", "weights": 10 + (lives.arm[lives.model == m][0]
+                                          == "sam"), "test": {"all": {"force_mae": 0.1 + 0.01 * k}}}))
+    tfail_report.main([str(folder), "--resamples", "20", "--out", str(tmp_path / "r"), "--evaluate", *map(str, errors),
+                       "--apart", "sam"])
+    report = json.loads((tmp_path / "r/report.json").read_text())
+    assert list(report["arms"]) == ["adam"] and {c["arm"] for c in report["cells"]} == {"adam"}
+    assert "against" not in capsys.readouterr().out and report["runs"] == (lives.arm == "adam").sum()
+    assert {m["arm"] for m in report["models"]} == {"adam", "sam"}
+    assert {c["property"]: c["models"] for c in report["correlations"]} == {"force_mae": 10, "parameters": 10}
+    table = (tmp_path / "r/quantities.csv").read_text().splitlines()
+    assert table[0] == "of,quantity,estimate,low,high" and table[1].startswith("adam,ln_life,")
+    for arms, text in ((["sam", "adam"], "there is no other arm than sam, adam"), (["sma"], "there is no arm sma")):
+        with pytest.raises(InputError, match=text):
+            tfail_report.main([str(folder), "--apart", *arms])
+
+
 def test_a_model_file_carries_the_fit(reported, tmp_path, capsys):
     from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
     from rxmdnn.models.model_file import load_model, read_metadata, save_model

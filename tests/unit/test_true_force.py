@@ -61,6 +61,13 @@ def test_a_killed_job_goes_on(frames, monkeypatch):
     assert [a.info["run"] for a in ase.io.read(folder / "relabelled.xyz", ":")] == [r["run"] for r in rows]
 
 
+def test_frames_of_one_size(frames):
+    true_force.main([str(frames), "--workers", "1", "--most", "2", "--atoms", "8"])
+    assert {r["atoms"] for r in true_force.read_rows(frames.parent / "relabel_gfn1/true_forces.csv")} == {"8"}
+    with pytest.raises(InputError, match="--atoms 6: no frame has so many; they have 4, 8"):
+        true_force.main([str(frames), "--atoms", "6"])
+
+
 def test_frames_that_no_engine_can_label_are_a_message(frames, tmp_path, monkeypatch):
     def broken():
         raise RuntimeError("no convergence")
