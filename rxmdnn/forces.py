@@ -66,9 +66,9 @@ class Forces:
         cell = self.domain.cell
         return None if cell is self._built_in else self._built_in.inverse @ cell.h
 
-    def _state(self, places: Sequence[np.ndarray]) -> int:
-        """Whether this rank's list is good for the present positions."""
-        if not (self.stale or any(self.neighbors.is_stale(x, self._strain()) for x in places)):
+    def _state(self, places: Sequence[np.ndarray], margin: float = 0.0) -> int:
+        """Whether this rank's list is good for the present positions, and for any that are ``margin`` Å from them."""
+        if not (self.stale or any(self.neighbors.is_stale(x, self._strain(), margin) for x in places)):
             return FRESH
         lost = self._listed and not all(self.neighbors.displacement_sq(x) < FARTHEST**2 for x in places)
         return LOST if lost else STALE

@@ -220,7 +220,7 @@ class NeighborList:
         self.backend.displacement(x, self._x_ref if strain is None else transform(self._x_ref, strain), partial)
         return float(partial.max(initial=0.0))
 
-    def is_stale(self, x: np.ndarray, strain: np.ndarray | None = None) -> bool:
+    def is_stale(self, x: np.ndarray, strain: np.ndarray | None = None, margin: float = 0.0) -> bool:
         """Could a pair be inside the cutoff that ``build`` did not find (or has an atom lost its coordinates)?
 
         In a cell that keeps its shape: has an owned atom moved more than skin/2?
@@ -228,10 +228,14 @@ class NeighborList:
         strain : (3, 3) float64, optional
             S, if the cell's vectors were h then and are h S now. With u the largest displacement besides, a pair now
             at r was at r_0 = (r - u_j + u_i) S^-1: the largest possible |r_0|, (cutoff + 2 u) |S^-1|, must be in reach.
+        margin : float, Å, optional
+            Every atom may be so far from its x.
         """
-        if strain is None:
+        if strain is None and margin == 0.0:
             return not 4 * self.displacement_sq(x) <= self.skin**2
-        moved = 2 * float(np.sqrt(self.displacement_sq(x, strain)))
+        moved = 2 * (float(np.sqrt(self.displacement_sq(x, strain))) + margin)
+        if strain is None:
+            return not moved <= self.skin
         return not (self.reach - self.skin + moved) * np.linalg.norm(np.linalg.inv(strain), 2) <= self.reach
 
     def edges(self, x: np.ndarray, species: np.ndarray) -> Edges:

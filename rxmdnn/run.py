@@ -43,6 +43,7 @@ from rxmdnn.models.repulsion import Repulsion
 from rxmdnn.neighbors import NeighborList
 from rxmdnn.parallel import AgreedError, on_root, together
 from rxmdnn.ring_polymer.ensemble import RingPolymer
+from rxmdnn.ring_polymer.groups import Groups
 from rxmdnn.ring_polymer.output import BeadTrajectories, RingLog
 from rxmdnn.ring_polymer.setup import choose_ring, make_forces
 from rxmdnn.ring_polymer.setup import notes as ring_notes
@@ -65,20 +66,23 @@ def main(argv: Sequence[str], comm: MPI.Comm) -> int:
     backend = on_each(comm, lambda: backends.make(run.deck["backend"].name))
     set_threads(comm, run.deck["threads"].n)
     potential = on_each(comm, lambda: make_potential(run, backend))
-    start = read_start(comm, run)
-    simulation = make_simulation(comm, run, backend, potential, start)
+    groups = Groups(comm, run.deck["pimd_groups"].number)
+    with groups.agreed():
+        start = read_start(groups.inside, run)
+        simulation = make_simulation(groups.inside, run, backend, potential, start, groups)
     monitor = make_monitor(comm, run, simulation) if run.deck["fidelity"].action != "off" else None
-    outputs = Outputs(comm, run, start, simulation, monitor)
-    outputs.begin(start)
+    outputs: Any = groups.first(lambda: Outputs(groups.inside, run, start, simulation, monitor))
+    groups.lead(simulation)
+    groups.first(lambda: outputs.begin(start))
     quiet = comm.rank > 0 or not sys.stderr.isatty()
-    outputs.start_clock()
+    groups.first(lambda: outputs.start_clock())
     with tqdm(total=simulation.schedule.stop, initial=simulation.step, unit="step", disable=quiet) as bar:
         for step in simulation.steps(restarted=start.f is not None):
             bar.update(step - bar.n)
             if step == start.step + 1 < simulation.schedule.stop:
-                outputs.start_clock()  # the first step compiled kernels
-    outputs.end()
-    return EXIT_CODE if outputs.guard is not None and outputs.guard.failed else 0
+                groups.first(lambda: outputs.start_clock())  # the first step compiled kernels
+    groups.first(lambda: outputs.end())
+    return EXIT_CODE if simulation.guard is not None and outputs.guard.failed else 0
 
 
 def on_each(comm: MPI.Comm, make: Any) -> Any:
@@ -127,7 +131,8 @@ def _member(line: ModelLine, run: Run, backend: Backend) -> Potential:
     return Allegro.load(line.parameters["file"], run.elements, run.deck["precision"].network)
 
 
-def make_simulation(comm: MPI.Comm, run: Run, backend: Backend, potential: Potential, start: Start) -> Simulation:
+def make_simulation(comm: MPI.Comm, run: Run, backend: Backend, potential: Potential, start: Start,
+                    groups: Groups | None = None) -> Simulation:
     """Decompose the start over the ranks and give it velocities where it has none."""
     deck, mass = run.deck, np.array(run.masses)
     neighbors = NeighborList(backend, potential.cutoff, deck["skin"].skin)
@@ -149,7 +154,7 @@ def make_simulation(comm: MPI.Comm, run: Run, backend: Backend, potential: Poten
                         minimizer=deck["minimizer"].method, fmax=deck["minimizer"].fmax,
                         tolerance=deck["CG_tol"].ftol * EV_PER_KCAL_MOL, pressures=target_pressures(deck),
                         cell_shape=None if deck["minimizer"].cell == "fixed" else deck["minimizer"].cell)
-    forces = make_forces(deck, run.masses, domain, neighbors, potential, Timers())
+    forces = make_forces(deck, run.masses, domain, neighbors, potential, Timers(), groups)
     simulation = Simulation(comm, backend, domain, forces, atoms, mass, schedule, start.n_global, step=start.step,
                             time_0=start.time - start.step * dt)
     choose_ensemble(deck, simulation, start)
@@ -363,7 +368,8 @@ class Outputs:
         rate = n_steps / max(seconds, 1e-9)
         figures = {
             "steps": n_steps, "seconds": seconds, "steps_per_s": rate, "atom_steps_per_s": rate * s.n_global,
-            "ns_per_day": rate * s.schedule.dt * 86400e-6, "ranks": self.comm.size, "list_builds": s.forces.builds,
+            "ns_per_day": rate * s.schedule.dt * 86400e-6,
+            "ranks": self.comm.size * self.run.deck["pimd_groups"].number, "list_builds": s.forces.builds,
             "share_percent": {part: {"mean": float(m), "min": float(lo), "max": float(hi)} for part, m, lo, hi in zip(
                 parts, shares.mean(axis=0), shares.min(axis=0), shares.max(axis=0), strict=True)},
         }

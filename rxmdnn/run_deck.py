@@ -46,10 +46,13 @@ SHAPES = {"isotropic": "the volume", "semi": "the x-y plane and z", "axes": "x, 
 
 RING_METHODS = {
     "pimd": "quantum averages; the ensemble line is the centroids' (langevin: PILE-L, svr: PILE-G)",
+    "suzuki-chin": "as pimd, at fourth order in 1/beads: a third to a quarter of the beads when it is cold, each step "
+                   "twice the work; an even number",
     "rpmd": "ring-polymer dynamics, nothing thermostatted",
     "trpmd": "thermostatted ring-polymer dynamics: the internal modes only",
     "pacmd": "partially adiabatic centroid dynamics: internal modes thermostatted, all of one high frequency",
 }
+SAMPLING = ("pimd", "suzuki-chin")  # for averages, the centroids thermostatted; the others are dynamics
 RING_INTEGRATORS = {
     "bcocb": "Cayley map: no resonances, exact places in a harmonic well",
     "baoab": "exact free ring, noise in the middle",
@@ -153,6 +156,8 @@ RUN = (
             "interval of frames in <outDir>/bead_%d.h5, a trajectory for each bead"),
     Keyword("pimd_contraction", (Value("beads", "int", (), check=positive),),
             "beads that each model of a mixture is evaluated on, odd or all: fewer for what varies slowly", rest=1),
+    Keyword("pimd_groups", (Value("number", "int", 1, check=positive),),
+            "groups of ranks that share out the beads: each has all atoms, on a grid of its own ranks"),
     Keyword("io_step", (Value("fstep", "int", 100, "steps", not_negative, help="0: never"),
                         Value("pstep", "int", 10, "steps", positive)),
             "interval of frames and of log lines", _logicals("fstep", "pstep")),
@@ -374,14 +379,15 @@ def read_run(argv: Sequence[str], n_ranks: int | None = None, default: str = "rx
     weights = deck["model_weights"].weight
     if models and weights and len(weights) != len(models):
         faults.append(deck["model_weights"].fault(f"{len(weights)} weights for the {len(models)} models of {file}"))
-    grid = tuple(deck["processors"])
-    wanted = grid[0] * grid[1] * grid[2]
-    if n_ranks is not None and any(grid) and wanted != n_ranks:
+    grid, groups = tuple(deck["processors"]), deck["pimd_groups"].number
+    wanted = grid[0] * grid[1] * grid[2] * groups
+    if n_ranks is not None and n_ranks % groups == 0 and any(grid) and wanted != n_ranks:
         faults.append(deck["processors"].fault(
-            f"{' x '.join(map(str, grid))} = {wanted} ranks, but {n_ranks} {'is' if n_ranks == 1 else 'are'} running; "
+            f"{' x '.join(map(str, grid))}{f' in each of {groups} groups' if groups > 1 else ''} = {wanted} ranks, but "
+            f"{n_ranks} {'is' if n_ranks == 1 else 'are'} running; "
             f"start with mpirun -np {wanted}, or write 'processors 0 0 0' to let rxmdnn choose"))
     faults += _ensemble_faults(deck)
-    faults += _ring_faults(deck, len(models))
+    faults += _ring_faults(deck, len(models), n_ranks)
     faults += _fidelity_faults(deck)
     faults += [e.fault(f"{e.quantity} is given before; keep one") for k, e in enumerate(deck["observe"])
                if e.quantity in [other.quantity for other in deck["observe"][:k]]]
@@ -441,12 +447,12 @@ def _ensemble_faults(deck: Deck) -> list[str]:
     return faults
 
 
-def _ring_faults(deck: Deck, n_models: int) -> list[str]:
+def _ring_faults(deck: Deck, n_models: int, n_ranks: int | None) -> list[str]:
     """Faults between the pimd lines and others."""
-    line, of_centroid, contraction = deck["pimd"], deck["ensemble"], deck["pimd_contraction"]
+    line, of_centroid, contraction, groups = (deck[k] for k in ("pimd", "ensemble", "pimd_contraction", "pimd_groups"))
     if line.beads is None:
         asked = {"pimd_integrator": deck["pimd_integrator"].name != "bcocb", "pimd_dump": deck["pimd_dump"].nstep > 0,
-                 "pimd_contraction": bool(contraction.beads)}
+                 "pimd_contraction": bool(contraction.beads), "pimd_groups": groups.number > 1}
         return [deck[name].fault("needs a line 'pimd <beads> <method>'") for name, given in asked.items() if given]
     faults = []
     if deck["mdmode"].mode != 1:
@@ -456,14 +462,24 @@ def _ring_faults(deck: Deck, n_models: int) -> list[str]:
     if deck["tramp"].t0 is not None:
         faults.append(deck["tramp"].fault("the springs of a ring polymer belong to one temperature; leave this line "
                                           "out and make a run at each temperature"))
-    if line.method == "pimd" and of_centroid.kind in (None, "nve"):
+    if line.method in SAMPLING and of_centroid.kind in (None, "nve"):
         faults.append(line.fault("the centroids need a thermostat; write 'ensemble langevin 0.1' (PILE-L) or "
                                  "'ensemble svr 0.1' (PILE-G), or use a method for dynamics: rpmd, trpmd, pacmd"))
-    if line.method != "pimd" and of_centroid.kind not in (None, "nve"):
+    if line.method not in SAMPLING and of_centroid.kind not in (None, "nve"):
         faults.append(of_centroid.fault(f"{line.method} leaves the centroids alone; leave this line out, or use "
                                         "'pimd <beads> pimd' for averages"))
     if line.method == "rpmd" and line.friction is not None:
         faults.append(line.fault("rpmd has no friction; leave it out, or use trpmd"))
+    if line.method == "suzuki-chin":
+        if line.beads % 2:
+            faults.append(line.fault(f"suzuki-chin needs an even number of beads, not {line.beads}"))
+        if contraction.beads:
+            faults.append(contraction.fault("suzuki-chin takes all models on all beads; leave this line out, or use "
+                                            f"'pimd {line.beads} pimd'"))
+    if line.beads % groups.number or (n_ranks or 0) % groups.number:
+        ranks = "" if n_ranks is None else f" and {n_ranks} rank{'s are' if n_ranks > 1 else ' is'} running"
+        faults.append(groups.fault(f"{groups.number} groups share out {line.beads} beads{ranks}: the number of groups "
+                                   "must divide both"))
     if contraction.beads:
         if len(contraction.beads) != n_models or n_models < 2:
             faults.append(contraction.fault(f"{len(contraction.beads)} numbers of beads for {n_models} model(s); it "
@@ -489,6 +505,9 @@ def _fidelity_faults(deck: Deck) -> list[str]:
     if line.action == "heal" and deck["pimd"].beads is not None:
         faults.append(line.fault("a ring polymer is watched, but not healed: the splitting of its modes is made for "
                                  "whole steps; use fidelity stop or flag"))
+    if deck["pimd"].method == "suzuki-chin" or deck["pimd_groups"].number > 1:
+        faults.append(line.fault("rings of method suzuki-chin, or of several pimd_groups, are not watched; leave this "
+                                 "line out"))
     if line.action == "heal" and heal.interval % line.every:
         faults.append((heal if heal.given else line).fault(
             f"a state is kept every {heal.interval} steps and checks are made every {line.every}: the first must be a "

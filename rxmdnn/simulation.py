@@ -116,6 +116,7 @@ class Simulation:
     stopping: bool = False
     guard: Guard | None = None  # takes the steps, where there is one
     parts: int = 1  # shorter steps that make up one
+    everyone: MPI.Comm | None = None  # where ranks of other groups take the same steps (rxmdnn.ring_polymer.groups)
 
     def __post_init__(self) -> None:
         self.kinetics = Kinetics(self.comm, self.backend, self.mass, self.n_global)
@@ -178,7 +179,7 @@ class Simulation:
                 elif not self.guard.advance():
                     continue
                 if plan.pstep and self.step % plan.pstep == 0:
-                    self.stopping = self.comm.allreduce(bool(asked), MPI.LOR)
+                    self.stopping = (self.everyone or self.comm).allreduce(bool(asked), MPI.LOR)
                 self._due()
                 yield self.step
 

@@ -36,6 +36,7 @@ class Method:
 
 METHODS = {
     "pimd": Method(1.0),
+    "suzuki-chin": Method(1.0),
     "rpmd": Method(0.0),
     "trpmd": Method(0.5),
     "pacmd": Method(1.0, adiabatic=True),

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from rxmdnn.ring_polymer.ensemble import RingPolymer
-from rxmdnn.ring_polymer.forces import F, U
+from rxmdnn.ring_polymer.forces import F, RingForces, U
 from rxmdnn.units import GPA_PER_EV_A3, KB
 
 
@@ -19,9 +19,11 @@ class Estimates:
 
     Attributes
     ----------
-    potential : float, mean over beads
-    primitive (n_elements,)  3 N P/(2β) - Σ_k m ω_k^2 u_k^2/2: all atoms of each element
-    virial    (n_elements,)  3 N/(2β) - Σ_k u_k·f_k/2: centroid virial
+    potential : float, mean over beads; of Suzuki-Chin rings, over even ones
+    primitive (n_elements,)  3 N P/(2β) - Σ_k m ω_k^2 u_k^2/2: all atoms of each element; of Suzuki-Chin rings with
+              their sum over odd beads: m/β times the derivative of ln Z
+    virial    (n_elements,)  3 N/(2β) - Σ_k u_k·f_k/2: centroid virial; of Suzuki-Chin rings, over even beads
+    conjugate : float, potential that with ``primitive`` makes -d ln ρ/dβ; the same as ``potential`` but for Suzuki-Chin
     gyration  (n_elements,)  Å, root of the mean of Σ_k u_k^2: radius of gyration
     count     (n_elements,)  atoms
     pressure  : float, GPa, N k_B T/V + tr W/(3 V), W the centroid virial
@@ -31,6 +33,7 @@ class Estimates:
     potential: float
     primitive: np.ndarray
     virial: np.ndarray
+    conjugate: float
     gyration: np.ndarray
     count: np.ndarray
     pressure: float
@@ -41,22 +44,28 @@ def estimate(ring: RingPolymer) -> Estimates:
     """At the ring's last forces. All ranks call it."""
     atoms, forces, kinetics = ring.atoms, ring.motion.forces, ring.motion.kinetics
     assert atoms is not None
+    assert isinstance(forces, RingForces)
     u, f, p = atoms.extra[U], atoms.extra[F], ring.modes.beads
     count = ring.by_element(atoms, np.ones(atoms.n_owned))
     kinetic, spring = ring.mode_energies(atoms)
-    pull = ring.by_element(atoms, np.einsum("nkc,nkc->n", u, f))
+    potential = conjugate = forces.energy()
+    if forces.fourth is None:
+        pull, term = ring.by_element(atoms, np.einsum("nkc,nkc->n", u, f)), np.zeros(len(count))
+    else:
+        pull, term = (ring.by_element(atoms, x) for x in (forces.fourth.pull, forces.fourth.term))
+        potential, conjugate = kinetics.comm.allreduce(forces.fourth.potential), potential + float(term.sum())
     size = ring.by_element(atoms, np.einsum("nkc,nkc->n", u, u))
     classical = 1.5 * count * KB * ring.temperature
     volume = ring.motion.volume
     pressure = (2.0 * classical.sum() + float(np.trace(forces.virial()))) / (3.0 * volume) * GPA_PER_EV_A3
     inside = 3.0 * kinetics.n_global * (p - 1)
-    return Estimates(forces.energy(), p * classical - spring, classical - 0.5 * pull,
+    return Estimates(potential, p * classical - spring + term, classical - 0.5 * pull, conjugate,
                      np.sqrt(size / np.maximum(count, 1)), count, pressure,
                      2.0 * float(kinetic.sum()) / (inside * KB) if inside else float("nan"))
 
 
 def heat_capacity(primitive: np.ndarray, virial: np.ndarray, n_atoms: int, temperature: float) -> float:
-    """C_V, eV/K, from series of both total energies (kinetic estimator plus potential), eV.
+    """C_V, eV/K, from series of both total energies (kinetic estimator plus the potential that goes with it), eV.
 
     With E = <ε_v> and -∂ ln ρ/∂β = ε_p:  C_V = 3 N k_B/2 + (<ε_p ε_v> - <ε_p><ε_v>)/(k_B T^2).
     """

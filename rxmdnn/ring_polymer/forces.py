@@ -22,7 +22,9 @@ from rxmdnn.models.interface import Potential
 from rxmdnn.models.mixture import Mixture
 from rxmdnn.neighbors import NeighborList
 from rxmdnn.parallel import AgreedError
+from rxmdnn.ring_polymer.groups import Groups
 from rxmdnn.ring_polymer.modes import Modes, resized
+from rxmdnn.ring_polymer.suzuki_chin import DISPLACEMENT, EVEN, ODD, TERM, SuzukiChin
 from rxmdnn.timers import Timers
 
 U, V, F = "ring_u", "ring_v", "ring_f"  # rows of Atoms.extra: (n_owned, P - 1, 3) of the internal modes
@@ -38,6 +40,7 @@ class _Part:
     compute: Callable[[Edges, np.ndarray], tuple[np.ndarray, np.ndarray]]
     weight: float
     modes: Modes
+    mine: range  # the beads that this rank's group evaluates
     q: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3)))  # (P, n_all, 3)
     f: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3)))  # (P, n_all, 3)
 
@@ -54,22 +57,35 @@ class RingForces(Forces):
     contraction : one number of beads for each member of the Mixture ``potential``, optional
         Ring-polymer contraction (Markland and Manolopoulos, J. Chem. Phys. 129, 024105 (2008)): a member is evaluated
         on a ring of fewer beads, odd or all, made of the slowest modes.
+    fourth : SuzukiChin, optional, for an even number of beads without contraction
+    groups : Groups that share out the beads; ``domain`` is then on the ranks of one
     """
 
     def __init__(self, domain: Domain, neighbors: NeighborList, potential: Potential, timers: Timers, beads: int,
-                 widest: float, contraction: Sequence[int] = ()) -> None:
+                 widest: float, contraction: Sequence[int] = (), fourth: SuzukiChin | None = None,
+                 groups: Groups | None = None) -> None:
         super().__init__(domain, neighbors, potential, timers)
         self.beads, self.widest, self._skin = beads, widest, neighbors.skin
+        self.fourth, self.groups = fourth, groups or Groups(domain.comm)
+        rings = [(potential.compute, 1.0, beads)]
         if contraction:
             assert isinstance(potential, Mixture)
-            self.parts = [_Part(partial(potential.of_member, member), weight, Modes(p))
-                          for member, weight, p in zip(potential.members, potential.weights, contraction, strict=True)]
+            rings = [(partial(potential.of_member, member), weight, p)
+                     for member, weight, p in zip(potential.members, potential.weights, contraction, strict=True)]
             if potential.added is not None:
-                self.parts.append(_Part(partial(potential.of_member, potential.added), 1.0, Modes(beads)))
-        else:
-            self.parts = [_Part(potential.compute, 1.0, Modes(beads))]
+                rings.append((partial(potential.of_member, potential.added), 1.0, beads))
+        self.parts = [_Part(compute, weight, Modes(p), self.groups.share(p)) for compute, weight, p in rings]
+        self._computed = False
         self._energy = 0.0
         self._virial = np.zeros((3, 3))
+
+    @property
+    def known(self) -> bool:
+        return self._computed
+
+    def forget(self) -> None:
+        super().forget()
+        self._computed = False
 
     def compute(self, atoms: Atoms) -> None:
         """Fill ``atoms.f`` and ``atoms.extra[F]``, owned rows. After a rebuild the rows are in a new order."""
@@ -77,28 +93,28 @@ class RingForces(Forces):
         if u is None or u.shape[1] != self.beads - 1:
             atoms.extra[U] = resized(np.zeros((atoms.n_owned, 0, 3)) if u is None else u, self.beads)
         self._place(atoms)
-        if self.refresh(atoms, [q for part in self.parts for q in part.q]):
+        if self.refresh(atoms, [part.q[j] for part in self.parts for j in part.mine]):
             self._place(atoms)
-        n, k = atoms.n_owned, self.beads
-        with self.timers("halo"):
-            self.domain.copy(atoms.x)
-            for part in self.parts:
-                for q in part.q:
-                    self.domain.copy(q)
         self._energy, self._virial, self.edges = 0.0, np.zeros((3, 3)), 0
-        atoms.f, atoms.extra[F] = np.zeros((atoms.n_all, 3)), np.zeros((n, k - 1, 3))
+        with self.timers("halo"):
+            for x in (atoms.x, *(part.q[j] for part in self.parts for j in part.mine)):
+                self.domain.copy(x)
         for part in self.parts:
-            self._evaluate(part, atoms)
-            with self.timers("halo"):
-                for f in part.f:
-                    self.domain.give_back(f)
-            with self.timers("ring"):
+            if self.fourth is None:
+                self._energy += self._evaluate(part, part.mine, part.q, part.f, part.weight / part.modes.beads, atoms)
+            else:
+                self._fourth_order(part, self.fourth, atoms)
+        self._exchange(atoms)
+        n, k = atoms.n_owned, self.beads
+        with self.timers("ring"):
+            atoms.f, atoms.extra[F] = np.zeros((atoms.n_all, 3)), np.zeros((n, k - 1, 3))
+            for part in self.parts:
                 on_modes = np.matmul(part.weight * part.modes.to_modes, part.f[:, :n].transpose(1, 0, 2))
                 atoms.f[:n] += on_modes[:, 0]
                 atoms.extra[F][:, : part.modes.beads - 1] += on_modes[:, 1:]
-        with self.timers("ring"):
             off_center = np.einsum("nka,nkb->ab", atoms.extra[U], atoms.extra[F])
             self._virial -= 0.5 * (off_center + off_center.T)
+        self._computed = True
 
     def _place(self, atoms: Atoms) -> None:
         """The owned atoms' beads; room for the copies."""
@@ -111,11 +127,16 @@ class RingForces(Forces):
                 around = np.matmul(part.modes.to_beads[:, 1:], atoms.extra[U][:, : p - 1])
                 np.add(atoms.x[:n], around.transpose(1, 0, 2), out=part.q[:, :n])
 
+    def _state(self, places: Sequence[np.ndarray], margin: float = 0.0) -> int:
+        """As of Forces, for all groups; with room for displacements along the forces."""
+        margin += 0.0 if self.fourth is None else DISPLACEMENT
+        return self.groups.across.allreduce(super()._state(places, margin), MPI.MAX)
+
     def prepare(self, atoms: Atoms) -> None:
         """Give the coming list a skin with room for the beads: a function of the present places alone."""
         n = atoms.n_owned
         widest = max(float(((part.q[:, :n] - atoms.x[:n]) ** 2).sum(axis=-1).max(initial=0.0)) for part in self.parts)
-        widest = float(np.sqrt(self.domain.comm.allreduce(widest, MPI.MAX)))
+        widest = float(np.sqrt(self.groups.everyone.allreduce(widest, MPI.MAX)))
         if not widest < self.widest:
             raise AgreedError(f"pimd: a bead is {widest:.1f} Å from its centroid, where free particles of this "
                               f"temperature stay within {self.widest:.1f}: the run has blown up; restart from the last "
@@ -123,29 +144,94 @@ class RingForces(Forces):
         self.neighbors.set_skin(self._skin + STEP * np.ceil(2.0 * ROOM * widest / STEP))
         if self.neighbors.reach != self.domain.reach:
             self.domain.set_reach(self.neighbors.reach)
+        self.groups.unite(atoms, self.domain)
 
-    def _evaluate(self, part: _Part, atoms: Atoms) -> None:
-        """Fill ``part.f`` before the copies' rows are given back; add to energy and virial."""
-        p, timers = part.modes.beads, self.timers
-        share = part.weight / p
-        group = max(1, min(p, TOGETHER // max(self.neighbors.n_pairs, 1)))
-        for start in range(0, p, group):
-            mine = range(start, min(start + group, p))
+    def _evaluate(self, part: _Part, beads: Sequence[int], q: np.ndarray, f: np.ndarray, share: float, atoms: Atoms,
+                  of_virial: float | None = None) -> float:
+        """Fill rows ``beads`` of f, which are then whole, from those of q; ``share`` of their energy, eV.
+
+        of_virial : what is added of their virial, like ``share`` by default
+        """
+        timers, energy = self.timers, 0.0
+        group = max(1, min(len(beads), TOGETHER // max(self.neighbors.n_pairs, 1)))
+        for start in range(0, len(beads), group):
+            mine = beads[start : start + group]
             with timers("neighbors"):
-                several = [_kept(self.neighbors.edges(part.q[j], atoms.species), len(mine) > 1) for j in mine]
+                several = [_kept(self.neighbors.edges(q[j], atoms.species), len(mine) > 1) for j in mine]
                 edges, species = _joined(several, atoms)
             with timers("network"):
                 e_i, g_ij = part.compute(edges, species)
             with timers("assembly"):
                 at = 0
                 for j, one in zip(mine, several, strict=True):
-                    self.neighbors.assemble(one, g_ij[at : at + len(one.center)], part.f[j])
+                    self.neighbors.assemble(one, g_ij[at : at + len(one.center)], f[j])
                     at += len(one.center)
-                self._energy += share * float(e_i.sum())
-                self._virial += share * self.neighbors.virial(edges, g_ij)
+                energy += share * float(e_i.sum())
+                self._virial += (share if of_virial is None else of_virial) * self.neighbors.virial(edges, g_ij)
             self.edges += len(edges.center)
-        # a committee's spread is told at the last bead: one bead is as good a sample as another
-        self._last = several[-1], e_i[len(e_i) - atoms.n_owned :], g_ij[len(g_ij) - len(several[-1].center) :]
+            # a committee's spread is told at the last bead: one bead is as good a sample as another
+            self._last = several[-1], e_i[len(e_i) - atoms.n_owned :], g_ij[len(g_ij) - len(several[-1].center) :]
+        with timers("halo"):
+            for j in beads:
+                self.domain.give_back(f[j])
+        return energy
+
+    def _fourth_order(self, part: _Part, fourth: SuzukiChin, atoms: Atoms) -> None:
+        """Suzuki-Chin forces on this group's beads, and their part of energy, virial and estimators."""
+        n, p, strength = atoms.n_owned, self.beads, TERM / fourth.stiffness
+        even, odd = ([j for j in part.mine if j % 2 == k] for k in (0, 1))
+        of_even = self._evaluate(part, even, part.q, part.f, EVEN / p, atoms)
+        of_odd = self._evaluate(part, odd, part.q, part.f, ODD / p, atoms)
+        f = part.f[odd, :n]
+        g = f * fourth.inv_mass[atoms.species[:n], None]
+        with self.timers("halo"):
+            largest = self.groups.everyone.allreduce(float((g**2).sum(axis=-1).max(initial=0.0)), MPI.MAX)
+        part.f[even, :n] *= EVEN
+        part.f[odd, :n] *= ODD
+        if largest > 0:
+            h = DISPLACEMENT / np.sqrt(largest)
+            for way in (1.0, -1.0):
+                share = way * strength / h
+                part.f[odd, :n] -= share * self._displaced(part, odd, way * h * g, -share / p, atoms)
+        fourth.term = strength / p * np.einsum("jnc,jnc->n", f, g)
+        fourth.potential = 2.0 / EVEN * of_even
+        self._energy += of_even + of_odd + float(fourth.term.sum())
+        self._virial += 2.0 * strength / p * np.einsum("jna,jnb->ab", f, g)
+
+    def _displaced(self, part: _Part, beads: list[int], by: np.ndarray, of_virial: float, atoms: Atoms) -> np.ndarray:
+        """(len(beads), n_owned, 3) forces where the beads are moved ``by`` (the same shape, Å)."""
+        n = atoms.n_owned
+        q, f = np.empty((2, len(beads), atoms.n_all, 3))
+        q[:, :n] = part.q[beads, :n] + by
+        with self.timers("halo"):
+            for one in q:
+                self.domain.copy(one)
+        self._evaluate(part, range(len(beads)), q, f, 0.0, atoms, of_virial)
+        return f[:, :n]
+
+    def _exchange(self, atoms: Atoms) -> None:
+        """All groups' forces, energies and virials to every group: the step's one message."""
+        n, groups, fourth = atoms.n_owned, self.groups, self.fourth
+        if groups.number > 1:
+            with self.timers("halo"):
+                extra = [] if fourth is None else [[fourth.potential], fourth.term]
+                books = np.concatenate([[self._energy], self._virial.ravel(), *extra])
+                rows = [part.f[j, :n].ravel() for part in self.parts for j in part.mine]
+                beads = [[(part, j) for part in self.parts for j in groups.share(part.modes.beads, group)]
+                         for group in range(groups.number)]
+                sizes = [len(books) + 3 * n * len(of_group) for of_group in beads]
+                everything = groups.gather(np.concatenate([books, *rows]), sizes)
+                for of_group, theirs in zip(beads, everything, strict=True):
+                    for (part, j), f in zip(of_group, theirs[len(books) :].reshape(-1, n, 3), strict=True):
+                        part.f[j, :n] = f
+                books = np.sum([theirs[: len(books)] for theirs in everything], axis=0)
+                self._energy, self._virial = float(books[0]), books[1:10].reshape(3, 3)
+                if fourth is not None:
+                    fourth.potential, fourth.term = float(books[10]), books[11:]
+        if fourth is not None:
+            (part,) = self.parts
+            around = part.q[::2, :n] - atoms.x[:n]
+            fourth.pull = 2.0 / self.beads / EVEN * np.einsum("jnc,jnc->n", around, part.f[::2, :n])
 
     def energy(self) -> float:
         """Mean potential energy of the beads, eV, at the last ``compute``. All ranks call it."""
@@ -164,7 +250,7 @@ class RingForces(Forces):
             return None
         n, m = len(self._last[1]), len(self._last[2])
         self.potential.answers = [(e[len(e) - n :], g[len(g) - m :]) for e, g in self.potential.answers]
-        return super().spread(atoms)
+        return self.groups.across.bcast(super().spread(atoms), self.groups.number - 1)
 
 
 def _kept(edges: Edges, copy: bool) -> Edges:

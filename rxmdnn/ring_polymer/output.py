@@ -21,6 +21,7 @@ from rxmdnn.units import KB
 
 NAME = "ring_polymer.csv"
 SETTLING = 0.2  # of the rows are left out of the averages
+CONJUGATE = "potential_thermodynamic_eV"  # of Suzuki-Chin rings
 UNITS = {"kinetic_virial_eV": "eV", "kinetic_primitive_eV": "eV", "potential_eV": "eV", "pressure_GPa": "GPa",
          "ring_temperature_K": "K"}
 
@@ -40,8 +41,10 @@ class RingLog:
     def __init__(self, comm: MPI.Comm, folder: Path, ring: RingPolymer, elements: tuple[str, ...],
                  write: Callable[..., None], restart: int | None) -> None:
         self.comm, self.path, self.ring, self.elements, self.tell = comm, folder / NAME, ring, elements, write
-        self.columns = ("step", "time_fs", *UNITS, *(f"{name}_{e}_{unit}" for e in elements for name, unit in (
-            ("kinetic_virial", "eV_per_atom"), ("kinetic_primitive", "eV_per_atom"), ("gyration", "A"))))
+        self.more = (CONJUGATE,) if getattr(ring.motion.forces, "fourth", None) is not None else ()
+        of_each = (("kinetic_virial", "eV_per_atom"), ("kinetic_primitive", "eV_per_atom"), ("gyration", "A"))
+        self.columns = ("step", "time_fs", *UNITS, *self.more,
+                        *(f"{name}_{e}_{unit}" for e in elements for name, unit in of_each))
 
         def begin() -> None:
             kept = []
@@ -63,7 +66,8 @@ class RingLog:
         """A row, and a line of the log. thermo : with step and time (fs)."""
         e = estimate(self.ring)
         count = np.maximum(e.count, 1)
-        row = [thermo.time, float(e.virial.sum()), float(e.primitive.sum()), e.potential, e.pressure, e.temperature]
+        row = [thermo.time, float(e.virial.sum()), float(e.primitive.sum()), e.potential, e.pressure, e.temperature,
+               *([e.conjugate] if self.more else [])]
         for k in range(len(self.elements)):
             row += [e.virial[k] / count[k], e.primitive[k] / count[k], e.gyration[k]]
 
@@ -98,7 +102,8 @@ class RingLog:
                 mean, error = mean_and_error(x)
                 lines.append(f"    {name:<40s} {mean:16.8g} +- {error:.2g}")
         n, t = self.ring.motion.kinetics.n_global, self.ring.temperature
-        energies = [series[k] + series["potential_eV"] for k in ("kinetic_primitive_eV", "kinetic_virial_eV")]
+        energies = [series["kinetic_primitive_eV"] + series[self.more[0] if self.more else "potential_eV"],
+                    series["energy_eV"]]
         if self.ring.centroid.barostat is None and self.ring.centroid.thermostatted:
             value, error = jackknife(lambda a, b: heat_capacity(a, b, n, t) / (n * KB), *energies)
             lines.append(f"    {'heat_capacity_k_B_per_atom':<40s} {value:16.8g} +- {error:.2g}")

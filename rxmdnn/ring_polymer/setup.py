@@ -15,25 +15,30 @@ from rxmdnn.models.interface import Potential
 from rxmdnn.neighbors import NeighborList
 from rxmdnn.ring_polymer.ensemble import RingPolymer
 from rxmdnn.ring_polymer.forces import F, RingForces, U, V
+from rxmdnn.ring_polymer.groups import Groups
 from rxmdnn.ring_polymer.modes import Modes
+from rxmdnn.ring_polymer.suzuki_chin import stiffening, suzuki_chin
 from rxmdnn.thermostat import MINIMIZE
 from rxmdnn.timers import Timers
 from rxmdnn.units import ACCELERATION, HBAR, KB
 
 BOND = 50.0  # eV/Å^2: as stiff as bonds of hydrogen are
 PER_CM = 1.0 / (2.0 * np.pi * 2.99792458e-5)  # cm^-1 of one radian per fs
+DYNAMICS = ("rpmd", "trpmd", "pacmd")
 FAR = 8.0  # standard deviations of a free particle's beads
 
 
 def make_forces(deck: Deck, masses: Sequence[float], domain: Domain, neighbors: NeighborList, potential: Potential,
-                timers: Timers) -> Forces:
+                timers: Timers, groups: Groups | None = None) -> Forces:
     """Forces on atoms, or on rings where the deck has a pimd line."""
-    if deck["pimd"].beads is None:
+    line, t = deck["pimd"], deck["temperature"].treq
+    if line.beads is None:
         return Forces(domain, neighbors, potential, timers)
     # <|q - centroid|^2> of a free particle is ħ^2/(4 m k_B T)
-    free = np.sqrt(HBAR**2 * ACCELERATION / (4.0 * min(masses) * KB * deck["temperature"].treq))
-    return RingForces(domain, neighbors, potential, timers, deck["pimd"].beads, 1.0 + FAR * float(free),
-                      deck["pimd_contraction"].beads)
+    free = np.sqrt(HBAR**2 * ACCELERATION / (4.0 * min(masses) * KB * t))
+    fourth = suzuki_chin(np.array(masses), t, line.beads) if line.method == "suzuki-chin" else None
+    return RingForces(domain, neighbors, potential, timers, line.beads, 1.0 + FAR * float(free),
+                      deck["pimd_contraction"].beads, fourth, groups)
 
 
 def choose_ring(deck: Deck, centroid: Ensemble, atoms: Atoms) -> Ensemble:
@@ -52,6 +57,8 @@ def notes(deck: Deck, elements: Sequence[str], masses: Sequence[float], start: M
     line, dt, t, found = deck["pimd"], deck["time"].dt, deck["temperature"].treq, []
     k = int(np.argmin(masses))
     bond = float(np.sqrt(BOND * ACCELERATION / masses[k]))
+    if line.beads is not None and line.method == "suzuki-chin":
+        bond *= stiffening(bond, t, line.beads)
     if bond * dt > 1.0 and deck["mdmode"].mode != MINIMIZE:
         found.append(deck["time"].fault(f"dt = {dt:g} fs is long for bonds of {elements[k]}, up to some "
                                         f"{bond * PER_CM:.0f} cm^-1; up to {0.6 / bond:.2g} fs is safe, above "
@@ -59,7 +66,14 @@ def notes(deck: Deck, elements: Sequence[str], masses: Sequence[float], start: M
     if line.beads is None:
         return found
     found.append(line.fault("KE, T and Etotal of the log are the centroids'; quantum averages are in ring_polymer.csv"))
-    if line.method != "pimd" and not (V in start and start[V].shape[1] == line.beads - 1):
+    if deck["pimd_groups"].number > 1:
+        found.append(deck["pimd_groups"].fault(f"each of {deck['pimd_groups'].number} groups of ranks has all atoms, "
+                                               "on the grid above, and its share of the beads"))
+    if line.method == "suzuki-chin":
+        found.append(line.fault("potential and virial kinetic energy are averages over even beads, and so must be what "
+                                f"is made of the trajectories of beads: bead_0, bead_2, ...; a step costs as much as "
+                                f"one of {2 * line.beads} beads, for their number is meant to be far smaller"))
+    if line.method in DYNAMICS and not (V in start and start[V].shape[1] == line.beads - 1):
         found.append(line.fault(f"the start has no rings of {line.beads} beads: those that are missing begin at their "
                                 f"centroids, and {line.method} is then far from equilibrium; sample with "
                                 f"'pimd {line.beads} pimd', then go on from its checkpoint"))

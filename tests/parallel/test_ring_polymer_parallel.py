@@ -8,6 +8,7 @@ from mpi4py import MPI
 from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
+from rxmdnn.parallel import AgreedError
 from rxmdnn.ring_polymer.forces import F, U, V
 from rxmdnn.ring_polymer.modes import Modes
 from tests.parallel.test_ensembles_parallel import folder, go
@@ -19,6 +20,7 @@ COMM = MPI.COMM_WORLD
 LINES = {
     "sampled": "pimd 4\nensemble svr 0.1\nbarostat scr 0.1 0.5 full 1.0\npimd_dump 20",
     "dynamics": "pimd 3 trpmd 0.5",
+    "fourth": "pimd 4 suzuki-chin\nensemble langevin 0.1\nbarostat scr 0.1 0.5",
     "outside": "pimd 2\nensemble langevin 0.1\npimd_integrator obabo",
 }
 
@@ -75,6 +77,44 @@ def test_a_run_is_the_same_on_any_grid_and_keeps_its_books(folder, name):
             place[end.gid] = end.x + beads[:, j]
             away = x[3].positions - place
             np.testing.assert_allclose(away - end.cell.cartesian(np.round(end.cell.fractional(away))), 0.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sampled", "dynamics", "fourth"])
+def test_groups_of_ranks_share_out_the_beads(folder, name, monkeypatch):
+    """The same run to rounding; killed, it goes on to the same bits."""
+    beads = int(LINES[name].split()[1])
+    numbers = [g for g in range(2, COMM.size + 1) if COMM.size % g == 0 and beads % g == 0]
+    if not numbers:
+        pytest.skip("needs ranks whose number has a divisor in common with that of the beads")
+    if COMM.rank == 0:
+        go(folder, "alone", LINES[name], 60, MPI.COMM_SELF)
+    COMM.Barrier()
+    alone, other = read_energies(folder / "alone"), table(folder / "alone")
+    for number in numbers:
+        lines = f"{LINES[name]}\npimd_groups {number}"
+        out = go(folder, f"groups{number}", lines)
+        e, rows = read_energies(out), table(out)
+        for column in ("etotal_eV", "temperature_K", "pressure_GPa", "stress_xy_GPa", "volume_A3", "conserved_eV"):
+            np.testing.assert_allclose(e[column], alone[column], rtol=1e-8, atol=1e-10, err_msg=column)
+        for column in rows:
+            np.testing.assert_allclose(rows[column], other[column], rtol=1e-8, atol=1e-10, err_msg=column)
+    with killed_at(monkeypatch, 47):
+        go(folder, "killed", lines)
+    a, b = state(out), state(go(folder, "killed", lines))
+    for field in ("x", "v", "f"):
+        assert getattr(a, field).tobytes() == getattr(b, field).tobytes(), field
+    for field in (U, V, F):
+        assert a.extra[field].tobytes() == b.extra[field].tobytes(), field
+    assert repr(a.state) == repr(b.state)
+
+
+def test_what_the_first_group_cannot_write_stops_all(folder):
+    if COMM.size % 2:
+        pytest.skip("two groups need an even number of ranks")
+    if COMM.rank == 0:
+        (folder / "out").write_text("no folder")
+    with pytest.raises(AgreedError, match="out"):
+        go(folder, "out", "pimd 4 trpmd\npimd_groups 2")
 
 
 @pytest.mark.parametrize(("ring", "centroid"), [("pimd 1", "ensemble langevin 0.1"), ("pimd 1 rpmd", "ensemble nve"),

@@ -18,6 +18,10 @@ DECK = "time {dt} 10\ntemperature {t} 1.0 1\nio_step 1 1\n{ring}\n"
     (1.6, 300.0, "pimd 16", "dt = 1.6 fs is long for bonds of H, up to some 36"),
     (2.0, 300.0, "pimd 32\npimd_integrator baoab", "turns by 1.60 of half a circle in a step: near 1 it is unstable"),
     (2.0, 300.0, "pimd 32 trpmd", "the start has no rings"),
+    (0.5, 300.0, "pimd 8 suzuki-chin", "averages over even beads"),
+    (1.3, 300.0, "pimd 32", None),
+    (1.3, 300.0, "pimd 6 suzuki-chin", "dt = 1.3 fs is long for bonds of H"),
+    (0.5, 300.0, "pimd 8\npimd_groups 4", "each of 4 groups of ranks has all atoms"),
 ])
 def test_a_long_time_step_is_warned_of(dt, t, ring, said):
     deck = decks.parse(DECK.format(dt=dt, t=t, ring=ring), "rxmd.in", RUN)
