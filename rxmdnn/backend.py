@@ -61,6 +61,9 @@ class Backend:
         """A small array of the host, the same in many steps, beside arrays of this backend."""
         return values
 
+    def settle(self) -> None:
+        """Wait until the device has done all it was told."""
+
     # ------------------------------------------------------------------ messages
     def outgoing(self, arrays: Sequence[Any]) -> list[Any]:
         """What MPI sends of each array."""
@@ -119,5 +122,5 @@ def make(name: str = "auto", place: int = 0, ranks: int = 1, direct: bool = Fals
         return backend
     backend = load(name, place, direct)
     if backend.on_device and ranks > (devices := backend.devices):  # type: ignore[operator]
-        backend.notes = (f"backend cuda: {ranks} ranks of this machine see {devices} device(s)",)
+        backend.notes += (f"backend cuda: {ranks} ranks of this machine see {devices} device(s)",)
     return backend

@@ -41,7 +41,7 @@ class Device(Backend):
                  settle: Callable[[], None], direct: bool = False, torch_device: str = "cuda") -> None:
         super().__init__(name, xp, {kernel: getattr(kernels, kernel) for kernel in CONTRACT})
         self.devices, self.direct, self.torch_device = devices, direct, torch_device
-        self._table, self._pinned, self.settle = kernels.table, pinned, settle
+        self._table, self._pinned, self._settle = kernels.table, pinned, settle
         self._staging: dict[tuple[str, int], np.ndarray] = {}
 
     def from_host(self, array: Any) -> Any:
@@ -52,6 +52,9 @@ class Device(Backend):
 
     def table(self, values: np.ndarray) -> Any:
         return self._table(values)
+
+    def settle(self) -> None:
+        self._settle()
 
     def outgoing(self, arrays: Sequence[Any]) -> list[Any]:
         buffers = list(arrays)
@@ -93,6 +96,9 @@ class Device(Backend):
 
         if self.torch_device == "cpu":
             return
+        if not torch.cuda.is_available():
+            raise InputError(f"backend cuda: torch {torch.__version__} cannot use the GPU, which a network needs; "
+                             "install a torch built for CUDA, or say backend cpu")
         torch.cuda.set_device(torch.device(self.torch_device))
 
         def take(size: int, device: int) -> int:
@@ -128,8 +134,13 @@ def load_cuda(number: int, direct: bool) -> Device:
     def pinned(n: int) -> np.ndarray:
         return cupyx.empty_pinned(max(n, 1), np.uint8)
 
-    return Device("cuda", cupy, kernels, devices, pinned, lambda: cupy.cuda.get_current_stream().synchronize(),
-                  direct, f"cuda:{cupy.cuda.Device().id}")
+    here = cupy.cuda.Device()
+    made = Device("cuda", cupy, kernels, devices, pinned, lambda: cupy.cuda.get_current_stream().synchronize(), direct,
+                  f"cuda:{here.id}")
+    made.notes = (
+        f"backend cuda: {cupy.cuda.runtime.getDeviceProperties(here.id)['name'].decode()}; its shares of time by part "
+        "are those of the host, which does not wait; 'verbose T' has it wait after each",)
+    return made
 
 
 def shortage(backend: Backend, error: BaseException, n_owned: int) -> InputError | None:

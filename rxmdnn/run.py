@@ -173,7 +173,8 @@ def make_simulation(comm: MPI.Comm, run: Run, backend: Backend, potential: Poten
                         minimizer=deck["minimizer"].method, fmax=deck["minimizer"].fmax,
                         tolerance=deck["CG_tol"].ftol * EV_PER_KCAL_MOL, pressures=target_pressures(deck),
                         cell_shape=None if deck["minimizer"].cell == "fixed" else deck["minimizer"].cell)
-    forces = make_forces(deck, run.masses, domain, neighbors, potential, Timers())
+    timers = Timers(backend.settle) if deck["verbose"].on else Timers()
+    forces = make_forces(deck, run.masses, domain, neighbors, potential, timers)
     simulation = Simulation(comm, backend, domain, forces, atoms, mass, schedule, start.n_global, step=start.step,
                             time_0=start.time - start.step * dt)
     choose_ensemble(deck, simulation, start)

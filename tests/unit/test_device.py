@@ -1,6 +1,8 @@
 """The backend of a GPU, without one too: arrays keep NumPy out, the network in torch, faults in one line."""
 
+import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -159,6 +161,9 @@ class Runtime:
             raise self.error
         return self.devices
 
+    def getDeviceProperties(self, number):  # noqa: N802
+        return {"name": b"A card"}
+
 
 def pretend(monkeypatch, runtime, capability="90"):
     """A CuPy that tells what it is told to."""
@@ -202,8 +207,21 @@ def test_ranks_take_the_devices_of_their_machine_in_turn(monkeypatch):
         runtime = Runtime(devices=2)
         pretend(monkeypatch, runtime)
         made = backends.make("cuda", place, ranks)
-        assert runtime.used == used and bool(made.notes) == note and made.torch_device.startswith("cuda:")
-    assert "4 ranks of this machine see 2 device(s)" in made.notes[0]
+        assert runtime.used == used and made.torch_device.startswith("cuda:")
+        assert made.notes[0].startswith("backend cuda: A card; ") and len(made.notes) == 1 + note
+    assert "4 ranks of this machine see 2 device(s)" in made.notes[1]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this torch can use a GPU")
+def test_a_torch_without_cuda_gets_one_line(monkeypatch):
+    pretend(monkeypatch, Runtime())
+    with pytest.raises(InputError, match=r"^backend cuda: torch .* cannot use the GPU, which a network needs; install"):
+        Allegro(test_allegro.network(), ELEMENTS, backend=backends.make("cuda"))
+
+
+def test_the_script_of_the_first_day_with_a_gpu_can_be_read_by_its_shell():
+    script = Path(__file__).parents[2] / "tools/gpu_day.sh"
+    assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
 
 
 def test_a_run_that_finds_no_device_ends_with_code_2(tmp_path, monkeypatch, capsys):
