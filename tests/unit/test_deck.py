@@ -186,7 +186,7 @@ def test_flags_of_rxmd(decks):
     (["--pimd", "7", "suzuki-chin"], "pimd: suzuki-chin needs an even number of beads, not 7"),
     (["--pimd", "8", "suzuki-chin"], "pimd: the centroids need a thermostat"),
     (["--pimd", "8", "suzuki-chin", "--pimd_contraction", "3"], "suzuki-chin takes all models on all beads"),
-    (["--pimd", "8", "--pimd_groups", "2", "--fidelity", "flag"], "fidelity: rings of method suzuki-chin, or of several"),
+    (["--pimd", "8", "--pimd_groups", "2", "--fidelity", "flag"], "rings of method suzuki-chin, or of several pimd_"),
     (["--pimd", "8", "suzuki-chin", "--fidelity", "flag"], "fidelity: rings of method suzuki-chin, or of several"),
     (["--pimd", "8", "--pimd_groups", "3"], "pimd_groups: 3 groups share out 8 beads and 1 rank is running: the numb"),
     (["--pimd", "8", "--pimd_groups", "2"], "pimd_groups: 2 groups share out 8 beads and 1 rank is running: the numb"),
