@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,6 +73,11 @@ class Atoms:
             array = given[a.name]
             arrays[a.name] = np.zeros((n, *a.row), a.dtype) if array is None else np.ascontiguousarray(array, a.dtype)
         return cls(**arrays, n_owned=n)
+
+    def on(self, convert: Callable[[Any], Any]) -> Atoms:
+        """The same atoms, every array as ``convert`` gives it: on a device, or from there."""
+        return Atoms(**{a.name: convert(getattr(self, a.name)) for a in FIELDS}, n_owned=self.n_owned,
+                     extra={name: convert(array) for name, array in self.extra.items()})
 
 
 @dataclass

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from types import ModuleType
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,25 @@ NAMES = ("reference", "cpu", "cuda")
 
 
 class Backend:
-    """The kernels of one device, as attributes named by ``rxmdnn.kernels.CONTRACT``.
+    """The kernels of one device, as attributes named by ``rxmdnn.kernels.CONTRACT``, and the way to it and back.
+
+    This one's arrays are NumPy's, so every way is free; ``rxmdnn.device.Device`` is the other.
 
     Attributes
     ----------
     name : str
     xp : module
         NumPy, or what stands for it on the device.
+    on_device : bool
+        Do arrays live where NumPy cannot reach them?
+    notes : tuple of str
+        For the log.
     """
 
-    def __init__(self, name: str, xp: ModuleType, kernels: dict[str, Callable[..., None]]) -> None:
+    on_device = False
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, name: str, xp: Any, kernels: dict[str, Callable[..., None]]) -> None:
         if missing := sorted(set(CONTRACT) - set(kernels)):
             raise ValueError(f"backend {name} lacks kernels: {', '.join(missing)}")
         self.name, self.xp, self._kernels = name, xp, kernels
@@ -39,9 +48,42 @@ class Backend:
     def __repr__(self) -> str:
         return f"Backend({self.name!r})"
 
+    # ------------------------------------------------------------------ host and device
+    def from_host(self, array: Any) -> Any:
+        """An array of the host, or one already there, as an array of this backend."""
+        return array
 
-def load(name: str) -> Backend:
+    def to_host(self, array: Any) -> np.ndarray:
+        """An array of this backend as NumPy's."""
+        return array
+
+    def table(self, values: np.ndarray) -> Any:
+        """A small array of the host, the same in many steps, beside arrays of this backend."""
+        return values
+
+    def settle(self) -> None:
+        """Wait until the device has done all it was told."""
+
+    # ------------------------------------------------------------------ messages
+    def outgoing(self, arrays: Sequence[Any]) -> list[Any]:
+        """What MPI sends of each array."""
+        return list(arrays)
+
+    def incoming(self, arrays: Sequence[Any]) -> list[Any]:
+        """Where MPI puts what comes for each array. Call it after ``outgoing``."""
+        return list(arrays)
+
+    def land(self, buffers: Sequence[Any], arrays: Sequence[Any]) -> None:
+        """What came in buffers of ``incoming`` to its arrays."""
+
+
+def load(name: str, number: int = 0, direct: bool = False) -> Backend:
     """The kernels called ``name``: cpu (Numba), cuda (CUDA C++ through CuPy) or reference (NumPy, slow).
+
+    Parameters
+    ----------
+    number : of the device, for cuda; modulo how many there are
+    direct : MPI takes the device's memory itself
 
     Raises
     ------
@@ -50,23 +92,35 @@ def load(name: str) -> Backend:
     """
     if name not in NAMES:
         raise InputError(f"backend: {name!r} is unknown; choose one of {', '.join(('auto', *NAMES))}")
+    if name == "cuda":
+        from rxmdnn.device import load_cuda
+
+        return load_cuda(number, direct)
     module = import_module(f"rxmdnn.kernels.{name}")
-    xp, kernels = module.load() if name == "cuda" else (np, module)
-    return Backend(name, xp, {kernel: getattr(kernels, kernel) for kernel in CONTRACT})
+    return Backend(name, np, {kernel: getattr(module, kernel) for kernel in CONTRACT})
 
 
-def make(name: str = "auto") -> Backend:
-    """The backend of a run: cpu, reference, or auto, which is cpu.
+def make(name: str = "auto", place: int = 0, ranks: int = 1, direct: bool = False) -> Backend:
+    """The backend of a run: cpu, cuda, reference, or auto, which is cpu and says so where CuPy could be used.
 
-    The kernels of ``cuda`` are complete, but the engine around them still keeps its arrays in NumPy: until it runs on a
-    device, auto does not choose cuda, and a run that asks for it is told so.
+    auto does not choose cuda by itself until cuda has passed the tests that wait for a device (tools/gpu_day.sh).
+
+    Parameters
+    ----------
+    place, ranks : this rank among those of its machine, which share out its devices
+    direct : MPI takes the device's memory itself
 
     Raises
     ------
     InputError
         If there is no such backend here.
     """
-    backend = load("cpu" if name == "auto" else name)
-    if backend.xp is not np:
-        raise InputError(f"backend {name}: its kernels work here, but a run cannot use them yet; say backend cpu")
+    if name == "auto":
+        backend = load("cpu")
+        if find_spec("cupy"):
+            backend.notes = ("backend auto: CuPy is installed; say backend cuda to run on a GPU",)
+        return backend
+    backend = load(name, place, direct)
+    if backend.on_device and ranks > (devices := backend.devices):  # type: ignore[operator]
+        backend.notes += (f"backend cuda: {ranks} ranks of this machine see {devices} device(s)",)
     return backend

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from rxmdnn.arrays import beside
 from rxmdnn.errors import InputError
 
 
@@ -84,9 +85,10 @@ class Cell:
 
     def cartesian(self, s: np.ndarray) -> np.ndarray:
         """(n, 3) fractional -> (n, 3) Cartesian, Å."""
-        return s @ self.h
+        return s @ beside(s, self.h)
 
 
 def transform(x: np.ndarray, by: np.ndarray) -> np.ndarray:
     """(n, 3) rows times a (3, 3) matrix, term by term: each row's bits are its own."""
+    by = beside(x, by)
     return x[:, 0, None] * by[0] + x[:, 1, None] * by[1] + x[:, 2, None] * by[2]

@@ -9,6 +9,7 @@ over the six faces in three stages (x, y, z); each stage forwards what the forme
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
@@ -22,6 +23,8 @@ from rxmdnn.parallel import send_rows
 
 # Rounding of fractional coordinates must not lose a copy that lies exactly at the reach.
 MARGIN = 1e-9
+
+Rows = dict[str, Any]  # the same rows of several arrays, by name, wherever the backend keeps them
 
 
 def choose_grid(n_ranks: int, cell: Cell, reach: float) -> tuple[int, int, int]:
@@ -45,18 +48,20 @@ class Flow:
     rows  (k,)  int64    rows of this rank that are sent
     shift (3,)  float64  added to their positions, Å: the period crossed on the way
     axis, period         that period is so many times this cell vector: -1, 0 or 1
+    start, stop          where rows land
+    out, back            buffers of the messages; none between a rank and itself
     """
 
-    rows: np.ndarray
+    rows: Any
     shift: np.ndarray
     axis: int
     period: int
     send_to: int
     receive_from: int
-    start: int
-    stop: int
-    out: np.ndarray
-    back: np.ndarray
+    start: int = 0
+    stop: int = 0
+    out: Any = None
+    back: Any = None
 
 
 class Domain:
@@ -120,9 +125,10 @@ class Domain:
         """An earlier cell again; a plan must follow. All ranks call it with the same cell."""
         self._take(cell)
 
-    def rank_at(self, place: np.ndarray) -> np.ndarray:
+    def rank_at(self, place: Any) -> Any:
         """(..., 3) places in the grid -> ranks."""
-        return place[..., 0] + self.grid[0] * (place[..., 1] + self.grid[1] * place[..., 2])
+        gx, gy, _ = (int(g) for g in self.grid)
+        return place[..., 0] + gx * (place[..., 1] + gy * place[..., 2])
 
     def face_rank(self, axis: int, step: int) -> int:
         """The rank across a face (step -1 or +1), PROC_NULL beyond the end of an axis that does not repeat."""
@@ -137,23 +143,29 @@ class Domain:
     # ------------------------------------------------------------------ ownership
     def wrap(self, atoms: Atoms) -> None:
         """Bring owned atoms into the cell along its periodic axes, counting the periods in ``image``."""
+        xp, table = self.backend.xp, self.backend.table
         s = self.cell.fractional(atoms.x[: atoms.n_owned])
-        turns = np.where(self.cell.pbc, np.floor(s), 0.0)
-        moved = np.flatnonzero(turns.any(axis=1))
+        turns = xp.where(table(self.cell.pbc), xp.floor(s), 0.0)
+        moved = xp.flatnonzero(turns.any(axis=1))
         atoms.x[moved] -= self.cell.cartesian(turns[moved])
         atoms.image[moved] += turns[moved].astype(np.int32)
 
-    def owner_place(self, x: np.ndarray) -> np.ndarray:
+    def owner_place(self, x: Any) -> Any:
         """(n, 3) wrapped positions -> (n, 3) place of the owner; a pure function of the position's bits."""
-        return np.clip(np.floor(self.cell.fractional(x) * self.grid).astype(np.int64), 0, self.grid - 1)
+        xp, grid = self.backend.xp, self.backend.table(self.grid)
+        return xp.clip(xp.floor(self.cell.fractional(x) * grid).astype(np.int64), 0, grid - 1)
+
+    def owner(self, atoms: Atoms) -> Any:
+        """(n_owned,) ranks of the owners of wrapped atoms."""
+        return self.rank_at(self.owner_place(atoms.x[: atoms.n_owned]))
 
     def distribute(self, atoms: Atoms) -> None:
         """Send owned atoms, wherever they are, to their owners (all ranks to all: for the start of a run)."""
         self.wrap(atoms)
-        rank = self.rank_at(self.owner_place(atoms.x[: atoms.n_owned]))
-        kind = row_type(atoms)
-        (here,) = send_rows(self.comm, rank, [pack_rows(atoms, np.arange(atoms.n_owned), kind)])
-        unpack_rows(atoms, here)
+        to_host, from_host = self.backend.to_host, self.backend.from_host
+        rows = {name: to_host(array) for name, array in owned_rows(atoms).items()}
+        arrived = send_rows(self.comm, to_host(self.owner(atoms)), list(rows.values()))
+        become(atoms, {name: from_host(array) for name, array in zip(rows, arrived, strict=True)})
 
     def migrate(self, atoms: Atoms) -> None:
         """Drop copies and hand atoms that left this part to the neighbor across the face, in three stages.
@@ -162,56 +174,58 @@ class Domain:
         order as the run it continues.
         """
         self.wrap(atoms)
-        kind = row_type(atoms)
+        xp = self.backend.xp
         for axis in range(3):
             if self.grid[axis] == 1:
                 continue
             n = int(self.grid[axis])
-            step = (self.owner_place(atoms.x[: atoms.n_owned])[:, axis] - self.place[axis]) % n
-            down = np.flatnonzero(step > n // 2) if n > 2 else np.empty(0, np.int64)
-            up = np.flatnonzero((step > 0) & (step <= n // 2)) if n > 2 else np.flatnonzero(step)
-            stay = pack_rows(atoms, np.flatnonzero(step == 0), kind)
-            arrived = self._swap(axis, pack_rows(atoms, down, kind), pack_rows(atoms, up, kind))
-            unpack_rows(atoms, np.concatenate([stay, *arrived]))
-        astray = bool((self.rank_at(self.owner_place(atoms.x[: atoms.n_owned])) != self.comm.rank).any())
+            step = (self.owner_place(atoms.x[: atoms.n_owned])[:, axis] - int(self.place[axis])) % n
+            rows = owned_rows(atoms)
+            down = take(rows, xp.flatnonzero(step > n // 2))
+            up = take(rows, xp.flatnonzero((step > 0) & (step <= n // 2)))
+            become(atoms, join(xp, [take(rows, xp.flatnonzero(step == 0)), *self._swap(axis, down, up)]))
+        astray = bool((self.owner(atoms) != self.comm.rank).any())
         if self.comm.allreduce(astray, MPI.LOR):
             # An atom crossed more than one part since the last list: thin parts or a very fast atom.
             self.distribute(atoms)
         order = spatial_order(self.backend, atoms.x[: atoms.n_owned], atoms.gid[: atoms.n_owned], self.reach)
-        unpack_rows(atoms, pack_rows(atoms, order, kind))
+        become(atoms, take(owned_rows(atoms), order))
 
-    def _swap(self, axis: int, down: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Exchange record arrays over both faces of an axis, counts first; gives (from above, from below)."""
+    def _swap(self, axis: int, down: Rows, up: Rows) -> tuple[Rows, Rows]:
+        """Exchange rows over both faces of an axis, counts first; gives (from above, from below)."""
         below, above = self.face_rank(axis, -1), self.face_rank(axis, +1)
         if below == above == self.comm.rank:
             return down, up
-        counts = np.zeros(2, np.int64)
+        xp = self.backend.xp
+        out, counts = [as_bytes(xp, down), as_bytes(xp, up)], np.zeros(2, np.int64)
         self._wait(
             [self.comm.Irecv(counts[0:1], above, 0), self.comm.Irecv(counts[1:2], below, 1)],
-            [(np.array([len(down)]), below, 0), (np.array([len(up)]), above, 1)],
+            [(np.array([len(out[0])]), below, 0), (np.array([len(out[1])]), above, 1)],
         )
-        from_above, from_below = np.empty(counts[0], down.dtype), np.empty(counts[1], down.dtype)
-        self._wait(
-            [self.comm.Irecv(as_bytes(from_above), above, 2), self.comm.Irecv(as_bytes(from_below), below, 3)],
-            [(as_bytes(down), below, 2), (as_bytes(up), above, 3)],
-        )
-        return from_above, from_below
+        into = [xp.empty((int(n), out[0].shape[1]), np.uint8) for n in counts]
+        self._message(into, [above, below], out, [below, above])
+        return as_rows(xp, into[0], down), as_rows(xp, into[1], up)
 
-    def _wait(self, receives: list[MPI.Request], sends: list[tuple[np.ndarray, int, int]]) -> None:
+    def _message(self, into: list[Any], sources: list[int], out: list[Any], targets: list[int]) -> None:
+        """Send each of ``out`` to its target and fill each of ``into`` from its source, one way after the other."""
+        sent = self.backend.outgoing(out)
+        come = self.backend.incoming(into)
+        self._wait([self.comm.Irecv(buffer, source, way) for way, (buffer, source) in enumerate(zip(come, sources))],
+                   [(buffer, target, way) for way, (buffer, target) in enumerate(zip(sent, targets))])
+        self.backend.land(come, into)
+
+    def _wait(self, receives: list[MPI.Request], sends: list[tuple[Any, int, int]]) -> None:
         MPI.Request.Waitall(receives + [self.comm.Isend(*send) for send in sends])
 
     # ------------------------------------------------------------------ halo
     def plan(self, atoms: Atoms) -> None:
         """Choose what is copied where, and append the copies (gid, species, x) to the rows of ``atoms``."""
         self.flows = []
-        kind = np.dtype([(a.name, a.dtype, a.row) for a in FIELDS if a.copied and a.name != "f"])
-        here = np.empty(atoms.n_owned, kind)
-        for name in kind.names or ():
-            here[name] = getattr(atoms, name)[: atoms.n_owned]
-        parts, n_all = [here], atoms.n_owned
+        xp, n_all = self.backend.xp, atoms.n_owned
+        parts = [{a.name: getattr(atoms, a.name)[:n_all] for a in FIELDS if a.copied and a.name != "f"}]
         for axis in range(3):
             # Rows that may travel: everything present for the first hop, then what just arrived by the same way.
-            present = np.concatenate(parts)
+            present = join(xp, parts)
             parts = [present]
             travel = [(present, 0), (present, 0)]
             for _ in range(self.hops[axis]):
@@ -220,80 +234,98 @@ class Domain:
                     to = self.face_rank(axis, step)
                     s = self.cell.fractional(candidates["x"])[:, axis]
                     near = s < self.lo[axis] + self.halo[axis] if step < 0 else s >= self.hi[axis] - self.halo[axis]
-                    rows = np.flatnonzero(near) if to != MPI.PROC_NULL else np.empty(0, np.int64)
+                    rows = xp.flatnonzero(near) if to != MPI.PROC_NULL else xp.empty(0, np.int64)
                     leaves = self.place[axis] == (0 if step < 0 else self.grid[axis] - 1)
                     period = -step if leaves else 0
                     shift = period * self.cell.h[axis] if leaves else np.zeros(3)
-                    sent = candidates[rows]
-                    sent["x"] += shift
+                    sent = take(candidates, rows)
+                    sent["x"] += self.backend.table(shift)
                     out.append(sent)
-                    hop.append(Flow(rows + offset, shift, axis, period, to, self.face_rank(axis, -step), 0, 0,
-                                    np.empty((len(rows), 3)), np.empty((len(rows), 3))))
+                    hop.append(Flow(rows + offset, shift, axis, period, to, self.face_rank(axis, -step)))
                 arrived = self._swap(axis, *out)
                 travel = []
                 for flow, come in zip(hop, arrived, strict=True):
-                    flow.start, flow.stop = n_all, n_all + len(come)
+                    n = len(come["gid"])
+                    flow.start, flow.stop = n_all, n_all + n
+                    if not self._at_home(hop):
+                        flow.out, flow.back = xp.empty((len(flow.rows), 3)), xp.empty((len(flow.rows), 3))
                     travel.append((come, n_all))
                     parts.append(come)
-                    n_all += len(come)
+                    n_all += n
                 self.flows.append(hop)
-        everything = np.concatenate(parts)
-        for name in kind.names or ():
-            setattr(atoms, name, np.ascontiguousarray(everything[name]))
-        atoms.f = np.zeros((n_all, 3))
+        for name, array in join(xp, parts).items():
+            setattr(atoms, name, array)
+        atoms.f = xp.zeros((n_all, 3))
 
-    def copy(self, x: np.ndarray) -> None:
+    def copy(self, x: Any) -> None:
         """Refresh the copies' positions along the plan, in place. x : (n_all, 3) float64, Å."""
         for hop in self.flows:
-            for flow in hop:
-                self.backend.pack(x, flow.rows, flow.shift, flow.out)
-            self._exchange(hop, [x[flow.start : flow.stop] for flow in hop], [flow.out for flow in hop], forward=True)
+            into = [x[flow.start : flow.stop] for flow in hop]
+            home = self._at_home(hop)
+            for flow, rows in zip(hop, into, strict=True):
+                self.backend.pack(x, flow.rows, flow.shift, rows if home else flow.out)
+            if not home:
+                self._message(into, [flow.receive_from for flow in hop], [flow.out for flow in hop],
+                              [flow.send_to for flow in hop])
 
-    def give_back(self, f: np.ndarray) -> None:
+    def give_back(self, f: Any) -> None:
         """Add the copies' rows to their owners' rows, in place: the adjoint of ``copy``. f : (n_all, 3) float64."""
         for hop in reversed(self.flows):
-            self._exchange(hop, [flow.back for flow in hop], [f[flow.start : flow.stop] for flow in hop], forward=False)
-            for flow in hop:
-                self.backend.unpack_add(flow.back, flow.rows, f)
+            out = [f[flow.start : flow.stop] for flow in hop]
+            home = self._at_home(hop)
+            if not home:
+                self._message([flow.back for flow in hop], [flow.send_to for flow in hop], out,
+                              [flow.receive_from for flow in hop])
+            for flow, rows in zip(hop, out, strict=True):
+                self.backend.unpack_add(rows if home else flow.back, flow.rows, f)
 
-    def _exchange(self, hop: list[Flow], into: list[np.ndarray], out: list[np.ndarray], forward: bool) -> None:
-        if hop[0].send_to == hop[0].receive_from == self.comm.rank:
-            for target, source in zip(into, out, strict=True):
-                target[:] = source
-            return
-        ends = [(flow.send_to, flow.receive_from) if forward else (flow.receive_from, flow.send_to) for flow in hop]
-        self._wait(
-            [self.comm.Irecv(rows, ends[way][1], way) for way, rows in enumerate(into)],
-            [(rows, ends[way][0], way) for way, rows in enumerate(out)],
-        )
+    def _at_home(self, hop: list[Flow]) -> bool:
+        """Does this rank send to itself? Then rows go where they belong at once."""
+        return hop[0].send_to == hop[0].receive_from == self.comm.rank
 
 
-def row_type(atoms: Atoms) -> np.dtype:
-    """One atom as a record: what a migrating atom takes along."""
-    rows = [(a.name, a.dtype, a.row) for a in FIELDS if a.migrates]
-    return np.dtype(rows + [(name, array.dtype, array.shape[1:]) for name, array in atoms.extra.items()])
+def owned_rows(atoms: Atoms) -> Rows:
+    """All rows that an atom takes along."""
+    rows = {a.name: getattr(atoms, a.name) for a in FIELDS if a.migrates} | atoms.extra
+    return {name: array[: atoms.n_owned] for name, array in rows.items()}
 
 
-def pack_rows(atoms: Atoms, rows: np.ndarray, kind: np.dtype) -> np.ndarray:
-    """(k,) records of the given owned rows."""
-    packed = np.empty(len(rows), kind)
-    for name in kind.names or ():
-        packed[name] = (atoms.extra[name] if name in atoms.extra else getattr(atoms, name))[rows]
-    return packed
-
-
-def unpack_rows(atoms: Atoms, packed: np.ndarray) -> None:
-    """Make the records the owned atoms, with no copies."""
-    for name in packed.dtype.names or ():
-        array = np.ascontiguousarray(packed[name])
+def become(atoms: Atoms, rows: Rows) -> None:
+    """Make the rows the owned atoms, with no copies."""
+    for name, array in rows.items():
         if name in atoms.extra:
             atoms.extra[name] = array
         else:
             setattr(atoms, name, array)
-    atoms.n_owned = len(packed)
+    atoms.n_owned = len(atoms.gid)
 
 
-def as_bytes(records: np.ndarray) -> np.ndarray:
-    return records.view(np.uint8) if len(records) else np.empty(0, np.uint8)
+def take(rows: Rows, index: Any) -> Rows:
+    return {name: array[index] for name, array in rows.items()}
+
+
+def join(xp: Any, parts: list[Rows]) -> Rows:
+    return {name: xp.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def as_bytes(xp: Any, rows: Rows) -> Any:
+    """(n, width) uint8: one row after the other, as a message holds them."""
+    return xp.concatenate([array.reshape(-1).view(np.uint8).reshape(len(array), width)
+                           for array, width in zip(rows.values(), widths(rows))], axis=1)
+
+
+def as_rows(xp: Any, message: Any, like: Rows) -> Rows:
+    """What ``as_bytes`` was given, of types and shapes ``like``."""
+    rows, at = {}, 0
+    for (name, array), width in zip(like.items(), widths(like)):
+        part = xp.ascontiguousarray(message[:, at : at + width])
+        rows[name] = part.reshape(-1).view(array.dtype).reshape(len(message), *array.shape[1:])
+        at += width
+    return rows
+
+
+def widths(rows: Rows) -> list[int]:
+    """Bytes of a row of each array."""
+    return [int(np.prod(array.shape[1:], dtype=int)) * array.dtype.itemsize for array in rows.values()]
 
 

@@ -54,6 +54,8 @@ def main(argv: Sequence[str], comm: MPI.Comm) -> None:
     if a.host and not a.port:
         raise AgreedError(f"driver: --host {a.host}: a port is missing; write --port as in i-PI's <port>")
     run = on_each(comm, lambda: read_run(rest, comm.size))
+    if run.deck["backend"].name == "cuda":
+        raise AgreedError(run.deck["backend"].fault("the driver serves forces from a CPU; say backend cpu"))
     backend = on_each(comm, lambda: backends.make(run.deck["backend"].name))
     set_threads(comm, run.deck["threads"].n)
     potential = on_each(comm, lambda: make_potential(run, backend))

@@ -148,7 +148,9 @@ class Forces:
         """(members, n_owned, 3) forces by each member of a mixture, eV/Å. All ranks call it, after ``compute``."""
         assert isinstance(self.potential, Mixture)
         forces = np.empty((len(self.potential.answers), *atoms.f.shape))
-        for f, (_, g_ij) in zip(forces, self.potential.answers):
+        for host, (_, g_ij) in zip(forces, self.potential.answers):
+            f = self.domain.backend.from_host(host)
             self.neighbors.assemble(self.last[0], g_ij, f)
             self.domain.give_back(f)
+            host[:] = self.domain.backend.to_host(f)
         return forces[:, : atoms.n_owned]

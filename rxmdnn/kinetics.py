@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from mpi4py import MPI
 
@@ -34,13 +36,17 @@ class Kinetics:
 
     def tensors(self, atoms: Atoms) -> np.ndarray:
         """(n_elements, 3, 3) Σ m v ⊗ v over the atoms of each element, eV."""
-        partial = np.empty((n_chunks(atoms.n_owned), len(self.mass), 3, 3))
+        partial = self.backend.xp.empty((n_chunks(atoms.n_owned), len(self.mass), 3, 3))
         self.backend.kinetic(atoms.v, atoms.species, self.mass, partial)
-        return self.comm.allreduce(partial.sum(axis=0))
+        return self.comm.allreduce(self.backend.to_host(partial).sum(axis=0))
+
+    def of_atoms(self, values: np.ndarray, atoms: Atoms) -> Any:
+        """What each owned atom has of its element. values : (n_elements,) -> (n_owned,)."""
+        return self.backend.table(values)[atoms.species[: atoms.n_owned]]
 
     def by_element(self, atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
         """(n_elements,) kinetic energy in eV and number of atoms of each element."""
-        count = np.bincount(atoms.species[: atoms.n_owned], minlength=len(self.mass))
+        count = np.bincount(self.backend.to_host(atoms.species[: atoms.n_owned]), minlength=len(self.mass))
         return 0.5 * np.trace(self.tensors(atoms), axis1=1, axis2=2), self.comm.allreduce(count)
 
     def energy(self, atoms: Atoms) -> float:
@@ -58,9 +64,9 @@ class Kinetics:
         """Take the velocity of the center of mass off every atom."""
         if self.n_global < 2:
             return
-        m = self.mass[atoms.species[: atoms.n_owned]]
-        total = self.comm.allreduce(np.array([*(m @ atoms.v), m.sum()]))
-        atoms.v -= total[:3] / total[3]
+        m = self.of_atoms(self.mass, atoms)
+        total = self.comm.allreduce(np.array([*self.backend.to_host(m @ atoms.v), float(m.sum())]))
+        atoms.v -= self.backend.table(total[:3] / total[3])
 
     def rescale(self, atoms: Atoms, target: float) -> None:
         """Scale all velocities to ``target`` K; atoms at rest stay at rest."""
@@ -74,9 +80,9 @@ class Kinetics:
         Each component has variance k_B T/m of its own atom's mass. The numbers depend on (seed, step, gid) alone,
         so they are the same for every rank count.
         """
-        z = np.empty((atoms.n_owned, 3))
+        z = self.backend.xp.empty((atoms.n_owned, 3))
         self.backend.gaussian(seed, VELOCITY_STREAM, step, atoms.gid[: atoms.n_owned], z)
         width = np.sqrt(KB * target * ACCELERATION / self.mass)
-        atoms.v = z * width[atoms.species[: atoms.n_owned], None]
+        atoms.v = z * self.of_atoms(width, atoms)[:, None]
         self.zero_momentum(atoms)
         self.rescale(atoms, target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -24,14 +25,16 @@ class _Minimizer:
 
     def __init__(self, domain: Domain, forces: Forces, atoms: Atoms, tolerance: float) -> None:
         self.comm, self.forces, self.atoms, self.tolerance = domain.comm, forces, atoms, tolerance
+        self.xp = domain.backend.xp
 
-    def _dot(self, a: np.ndarray, b: np.ndarray) -> float:
-        return self.comm.allreduce(float(np.vdot(a, b)))
+    def _dot(self, a: Any, b: Any) -> float:
+        return self.comm.allreduce(float(self.xp.vdot(a, b)))
 
-    def _largest(self, a: np.ndarray) -> float:
-        return float(np.sqrt(max(self.comm.allgather(float((a**2).sum(axis=1).max(initial=0.0))))))
+    def _largest(self, a: Any) -> float:
+        mine = float((a**2).sum(axis=1).max()) if len(a) else 0.0
+        return float(np.sqrt(max(self.comm.allgather(mine))))
 
-    def _f(self) -> np.ndarray:
+    def _f(self) -> Any:
         return self.atoms.f[: self.atoms.n_owned]
 
 
@@ -119,7 +122,7 @@ class Fire(_Minimizer):
         outside = self.pressure * self.domain.cell.volume * np.eye(3)
         return SHAPES[self.shape](self.forces.virial() - outside) / self.lever
 
-    def _along(self, a: np.ndarray, b: np.ndarray, of_cell: np.ndarray, and_cell: np.ndarray) -> float:
+    def _along(self, a: Any, b: Any, of_cell: np.ndarray, and_cell: np.ndarray) -> float:
         return self._dot(a, b) + float(np.vdot(of_cell, and_cell))
 
     def _move(self, by: float) -> None:
@@ -140,7 +143,7 @@ class Fire(_Minimizer):
         atoms = self.atoms
         atoms.v[:] = 0.0
         self.forces.compute(atoms)
-        atoms.extra["slide"] = np.zeros((atoms.n_owned, 3))
+        atoms.extra["slide"] = self.xp.zeros((atoms.n_owned, 3))
         dt, mixing, downhill = self.FIRST, self.MIXING, 0
         pull = self._pull()
         done = self._converged(pull)

@@ -53,22 +53,25 @@ class _Grid:
 
     def __init__(self, backend: Backend, x: np.ndarray, width: float, fine: tuple[int, int, int],
                  buffers: _Buffers) -> None:
-        xp, n = backend.xp, len(x)
-        low, high = (buffers.take(name, (n_chunks(n), 3), np.float64) for name in ("low", "high"))
-        backend.extent(x, low, high)
-        origin = low.min(axis=0) if n else xp.zeros(3)
-        span = (high.max(axis=0) if n else xp.zeros(3)) - origin
+        n = len(x)
+        lows, highs = (buffers.take(name, (n_chunks(n), 3), np.float64) for name in ("low", "high"))
+        backend.extent(x, lows, highs)
+        low, high = backend.to_host(lows), backend.to_host(highs)
+        origin = low.min(axis=0) if n else np.zeros(3)
+        span = (high.max(axis=0) if n else np.zeros(3)) - origin
         if not np.isfinite(span).all():
+            x = backend.to_host(x)
             bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
             raise InputError(f"positions: {len(bad)} atoms have coordinates that are no numbers, "
                              f"the first in row {bad[0]}: {x[bad[0]]}; look for a time step too long or a broken file")
         size = width * (1 + MARGIN) + 8 * np.finfo(float).eps * float(max(abs(low).max(), abs(high).max()) if n else 0)
         cut = np.maximum(size / np.array(fine), span / (MAX_SLABS - 1))
         counts = (span / cut).astype(np.int64) + 2
-        occupied = buffers.take("occupied", (3, int(counts.max())), np.uint8)
-        occupied[:] = 0
-        backend.mark_slabs(x, origin, 1.0 / cut, occupied)
-        number = xp.cumsum(occupied, axis=1, dtype=np.int32) - occupied
+        marks = buffers.take("occupied", (3, int(counts.max())), np.uint8)
+        marks.fill(0)
+        backend.mark_slabs(x, origin, 1.0 / cut, marks)
+        occupied = backend.to_host(marks)
+        number = np.cumsum(occupied, axis=1, dtype=np.int32) - occupied
         used = number[:, -1] + occupied[:, -1]
         merge = np.ones(3, np.int64)
         rim = np.array(fine)
@@ -81,7 +84,7 @@ class _Grid:
         self.shape = shape.astype(np.int64)
         self.cell = buffers.take("cell", (n,), np.int32)
         self.order = buffers.take("order", (n,), np.int32)
-        backend.bin_atoms(x, origin, 1.0 / cut, slab, self.shape, self.cell)
+        backend.bin_atoms(x, origin, 1.0 / cut, backend.from_host(slab), self.shape, self.cell)
         n_cells = int(self.shape.prod())
         work = buffers.take("cell_work", (_sort_chunks(n), n_cells), np.int64)
         self.first = buffers.take("cell_first", (n_cells + 1,), np.int64)
@@ -115,21 +118,22 @@ def spatial_order(backend: Backend, x: np.ndarray, gid: np.ndarray, width: float
     grid = _Grid(backend, x, width, (1, 1, 1), buffers)
     n_cells = len(grid.first) - 1
     rank = backend.xp.empty(n_cells, np.int32)
-    rank[_curve(grid.shape)] = backend.xp.arange(n_cells, dtype=np.int32)
+    rank[_curve(backend, grid.shape)] = backend.xp.arange(n_cells, dtype=np.int32)
     backend.sort_by_key(rank[grid.cell], buffers.take("cell_work", (_sort_chunks(len(x)), n_cells), np.int64),
                         grid.first, grid.order)
     backend.sort_segments(gid, grid.first, grid.order)
     return grid.order
 
 
-def _curve(shape: np.ndarray) -> np.ndarray:
+def _curve(backend: Backend, shape: np.ndarray) -> Any:
     """Cells of a grid along Morton's curve (bits of the three coordinates interleaved)."""
-    code = np.zeros(tuple(shape), np.int64)
+    xp = backend.xp
+    code = xp.zeros(tuple(int(n) for n in shape), np.int64)
     for a in range(3):
         k = np.arange(shape[a])
         spread = sum(((k >> b) & 1) << (3 * b + 2 - a) for b in range(int(shape[a]).bit_length()))
-        code += np.asarray(spread).reshape([-1 if d == a else 1 for d in range(3)])
-    return np.argsort(code, axis=None, kind="stable")
+        code += backend.table(np.asarray(spread).reshape([-1 if d == a else 1 for d in range(3)]))
+    return xp.argsort(code.reshape(-1), kind="stable")
 
 
 class NeighborList:
@@ -163,7 +167,7 @@ class NeighborList:
                              f"and {skin}")
         self.backend, self._longest = backend, float(cutoff.max())
         self.set_skin(skin)
-        self._cutoff_sq = backend.xp.asarray(np.where(cutoff > 0, cutoff, 0.0) ** 2)
+        self._cutoff_sq = np.where(cutoff > 0, cutoff, 0.0) ** 2
         self._buffers = _Buffers(backend.xp)
         self.n_owned = 0
 
@@ -206,7 +210,7 @@ class NeighborList:
         near = x_sorted, grid.order, grid.cell, grid.first, grid.runs, n_owned, self.reach**2
         count = take("count", (n_owned,), np.int64)
         backend.count_neighbors(*near, count)
-        self._first = _starts(take("skin_first", (n_owned + 1,), np.int64), count)
+        self._first = self._starts(take("skin_first", (n_owned + 1,), np.int64), count)
         self._neighbor = take("skin_neighbor", (int(self._first[-1]),), np.int32)
         backend.fill_neighbors(*near, self._first, self._neighbor)
         self.n_owned = n_owned
@@ -218,7 +222,7 @@ class NeighborList:
         """
         partial = self._buffers.take("displacement", (n_chunks(self.n_owned),), np.float64)
         self.backend.displacement(x, self._x_ref if strain is None else transform(self._x_ref, strain), partial)
-        return float(partial.max(initial=0.0))
+        return float(self.backend.to_host(partial).max(initial=0.0))
 
     def is_stale(self, x: np.ndarray, strain: np.ndarray | None = None, margin: float = 0.0) -> bool:
         """Could a pair be inside the cutoff that ``build`` did not find (or has an atom lost its coordinates)?
@@ -249,7 +253,7 @@ class NeighborList:
         take, n = self._buffers.take, self.n_owned
         count = take("count", (n,), np.int64)
         self.backend.count_edges(x, species, self._cutoff_sq, self._first, self._neighbor, self._slot, count)
-        first = _starts(take("first", (n + 1,), np.int64), count)
+        first = self._starts(take("first", (n + 1,), np.int64), count)
         m = int(first[-1])
         edges = Edges(take("center", (m,), np.int32), take("neighbor", (m,), np.int32),
                       take("r_ij", (m, 3), np.float64), first, self._slot)
@@ -272,14 +276,13 @@ class NeighborList:
         """(3, 3) float64, eV: W = -Σ r_ij ⊗ g_ij, the same for any number of threads."""
         partial = self._buffers.take("virial", (n_chunks(len(g_ij)), 3, 3), np.float64)
         self.backend.virial(edges.r_ij, g_ij, partial)
-        return partial.sum(axis=0)
+        return self.backend.to_host(partial).sum(axis=0)
 
-
-def _starts(first: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Counts of rows -> first[i]:first[i + 1], in place."""
-    first[0] = 0
-    np.cumsum(count, out=first[1:])
-    return first
+    def _starts(self, first: Any, count: Any) -> Any:
+        """Counts of rows -> first[i]:first[i + 1], in place."""
+        first[:1] = 0
+        self.backend.xp.cumsum(count, out=first[1:])
+        return first
 
 
 def pairs(
@@ -319,11 +322,11 @@ def pairs(
         everything = x[row]
         everything[n:] += cell.cartesian(image[n:].astype(np.float64))
     neighbors = NeighborList(backend, np.array([[cutoff]]), 0.0)
-    neighbors._search(everything, n)
-    m = len(neighbors._neighbor)
-    i, j, S = np.empty(m, np.int32), np.empty(m, np.int32), np.empty((m, 3), np.int32)
-    backend.expand_pairs(neighbors._first, neighbors._neighbor, row, image, home, i, j, S)
-    return i, j, S
+    neighbors._search(backend.from_host(everything), n)
+    m, xp = len(neighbors._neighbor), backend.xp
+    i, j, S = xp.empty(m, np.int32), xp.empty(m, np.int32), xp.empty((m, 3), np.int32)
+    backend.expand_pairs(neighbors._first, neighbors._neighbor, *map(backend.from_host, (row, image, home)), i, j, S)
+    return backend.to_host(i), backend.to_host(j), backend.to_host(S)
 
 
 def _copies(cell: Cell, s: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:

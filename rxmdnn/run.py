@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -63,7 +64,7 @@ def main(argv: Sequence[str], comm: MPI.Comm) -> int:
             print(USAGE + "\nEvery keyword of the deck is also a flag, --keyword values:\n\n" + help_page(RUN))
         return 0
     run = on_each(comm, lambda: read_run(argv, comm.size))
-    backend = on_each(comm, lambda: backends.make(run.deck["backend"].name))
+    backend = make_backend(comm, run.deck)
     set_threads(comm, run.deck["threads"].n)
     potential = on_each(comm, lambda: make_potential(run, backend))
     groups = Groups(comm, run.deck["pimd_groups"].number)
@@ -76,7 +77,8 @@ def main(argv: Sequence[str], comm: MPI.Comm) -> int:
     groups.first(lambda: outputs.begin(start))
     quiet = comm.rank > 0 or not sys.stderr.isatty()
     groups.first(lambda: outputs.start_clock())
-    with tqdm(total=simulation.schedule.stop, initial=simulation.step, unit="step", disable=quiet) as bar:
+    with tqdm(total=simulation.schedule.stop, initial=simulation.step, unit="step", disable=quiet) as bar, \
+            room_on_device(simulation):
         for step in simulation.steps(restarted=start.f is not None):
             bar.update(step - bar.n)
             if step == start.step + 1 < simulation.schedule.stop:
@@ -90,6 +92,28 @@ def on_each(comm: MPI.Comm, make: Any) -> Any:
     with together(comm):
         made = make()
     return made
+
+
+def make_backend(comm: MPI.Comm, deck: Deck) -> Backend:
+    """The deck's; on a GPU, the ranks of a machine take its devices in turn."""
+    machine = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    place, ranks = machine.rank, machine.size
+    machine.Free()
+    return on_each(comm, lambda: backends.make(deck["backend"].name, place, ranks, deck["mpi"].memory == "cuda-aware"))
+
+
+@contextmanager
+def room_on_device(simulation: Simulation) -> Iterator[None]:
+    """A device that is too small for a run is a user's mistake."""
+    try:
+        yield
+    except Exception as error:
+        if simulation.backend.on_device:
+            from rxmdnn.device import shortage
+
+            if fault := shortage(simulation.backend, error, simulation.atoms.n_owned):
+                raise fault from None
+        raise
 
 
 def set_threads(comm: MPI.Comm, wanted: int) -> int:
@@ -123,12 +147,12 @@ def _member(line: ModelLine, run: Run, backend: Backend) -> Potential:
     if line.kind == "lj":
         return LennardJones(backend, run.elements, **line.parameters)
     if line.kind == "zbl":
-        return Repulsion(run.elements, **line.parameters)
+        return Repulsion(run.elements, **line.parameters, backend=backend)
     if line.kind == "null":
         return Null(run.elements, **line.parameters)
     from rxmdnn.models.allegro import Allegro  # torch, only where a network runs
 
-    return Allegro.load(line.parameters["file"], run.elements, run.deck["precision"].network)
+    return Allegro.load(line.parameters["file"], run.elements, run.deck["precision"].network, backend)
 
 
 def make_simulation(comm: MPI.Comm, run: Run, backend: Backend, potential: Potential, start: Start,
@@ -140,7 +164,7 @@ def make_simulation(comm: MPI.Comm, run: Run, backend: Backend, potential: Poten
         if fault := barostat_fault(deck, start.cell.pbc):
             raise InputError(fault)
         domain = Domain(comm, backend, start.cell, tuple(deck["processors"]), neighbors.reach)
-    atoms = start.atoms()
+    atoms = start.atoms().on(backend.from_host)
     same = start.exact and start.state.get("grid") == domain.grid.tolist()
     if not same:
         domain.distribute(atoms)
@@ -154,7 +178,8 @@ def make_simulation(comm: MPI.Comm, run: Run, backend: Backend, potential: Poten
                         minimizer=deck["minimizer"].method, fmax=deck["minimizer"].fmax,
                         tolerance=deck["CG_tol"].ftol * EV_PER_KCAL_MOL, pressures=target_pressures(deck),
                         cell_shape=None if deck["minimizer"].cell == "fixed" else deck["minimizer"].cell)
-    forces = make_forces(deck, run.masses, domain, neighbors, potential, Timers(), groups)
+    timers = Timers(backend.settle) if deck["verbose"].on else Timers()
+    forces = make_forces(deck, run.masses, domain, neighbors, potential, timers, groups)
     simulation = Simulation(comm, backend, domain, forces, atoms, mass, schedule, start.n_global, step=start.step,
                             time_0=start.time - start.step * dt)
     choose_ensemble(deck, simulation, start)
@@ -294,8 +319,9 @@ class Outputs:
     def frame(self, thermo: Thermo) -> Frame:
         s = self.simulation
         gx, gy, gz = map(int, s.domain.grid)
-        return Frame(self.comm, s.atoms, s.cell, s.n_global, self.run.elements, self.run.masses, thermo.step,
-                     thermo.time, thermo.potential, thermo.kinetic, thermo.temperature, thermo.stress, (gx, gy, gz),
+        atoms = s.atoms.on(s.backend.to_host)
+        return Frame(self.comm, atoms, s.cell, s.n_global, self.run.elements, self.run.masses, thermo.step, thermo.time,
+                     thermo.potential, thermo.kinetic, thermo.temperature, thermo.stress, (gx, gy, gz),
                      self.guard is not None and self.guard.healing)
 
     def frames(self, thermo: Thermo, kinds: list[Callable[[Frame, Path], Path]]) -> None:
@@ -313,14 +339,15 @@ class Outputs:
             state["fidelity"] = self.guard.state()
         if self.observers:
             self.observers.save(thermo.step)
-        write_rxff(self.comm, self.run.folder / "rxff.bin", s.atoms, s.cell, thermo.step, frame.grid)
+        write_rxff(self.comm, self.run.folder / "rxff.bin", frame.atoms, s.cell, thermo.step, frame.grid)
         write_checkpoint(frame, self.run.folder, state, self.run.deck.echo())
         s.forces.stale = True
 
     def begin(self, start: Start) -> None:
         """The header of the log: what will be done, by what, with which settings."""
         s, run = self.simulation, self.run
-        counts = self.comm.allreduce(np.bincount(s.atoms.species[: s.atoms.n_owned], minlength=len(run.elements)))
+        species = s.backend.to_host(s.atoms.species[: s.atoms.n_owned])
+        counts = self.comm.allreduce(np.bincount(species, minlength=len(run.elements)))
         names = [os.path.relpath(m.parameters["file"]) if "file" in m.parameters else m.kind for m in run.models]
         names += ["zbl"] if run.repulsion else []
         a, b, c, *angles = s.cell.parameters
@@ -336,7 +363,7 @@ class Outputs:
             *(self.monitor.describe() if self.monitor is not None else ()),
             *self.forecast(),
             *(f"note         : {note}" for note in (
-                *run.notes, *ring_notes(run.deck, run.elements, run.masses, start.extra))),
+                *run.notes, *s.backend.notes, *ring_notes(run.deck, run.elements, run.masses, start.extra))),
             "deck         :", *("    " + line for line in run.deck.echo().splitlines()),
         )
 

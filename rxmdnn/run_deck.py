@@ -194,8 +194,12 @@ RUN = (
     Keyword("random_velocity", (Value("draw", "bool", False),),
             "draw new velocities at the start even where the start has some"),
     Keyword("skin", (Value("skin", "float", 0.5, "Å", not_negative),), "the neighbor list's reach beyond the cutoff"),
-    Keyword("precision", (Value("network", ("float32", "float64"), "float32"),), "numbers inside the network"),
-    Keyword("backend", (Value("name", ("auto", "cpu", "cuda", "reference"), "auto"),), "which kernels run"),
+    Keyword("precision", (Value("network", ("float32", "float64", "tf32"), "float32"),),
+            "numbers inside the network; tf32: float32 whose matrix products round their factors to 10 bits, on a GPU"),
+    Keyword("backend", (Value("name", ("auto", "cpu", "cuda", "reference"), "auto"),),
+            "which kernels run; cuda: on a GPU, one rank each, ranks of a machine take turns at its GPUs; auto: cpu"),
+    Keyword("mpi", (Value("memory", ("host", "cuda-aware"), "host"),),
+            "backend cuda: messages go through the host's memory, or an MPI that knows CUDA takes the device's own"),
     Keyword("threads", (Value("n", "int", 0, check=not_negative, help="0: shared out among the ranks of a machine"),),
             "threads of a rank"),
     Keyword("units", (Value("energy", ("ev", "kcal"), "ev"),), "energies of the log: eV, or RXMD's kcal/mol"),
@@ -239,7 +243,8 @@ RUN = (
                                 help="fire: what of the cell is minimized too; as of a barostat"),
                           Value("pressure", "float", 0.0, "GPa", optional=True, help="fire: outside such a cell")),
             "method of mdmode 10", check=_minimized),
-    Keyword("verbose", (Value("on", "bool", False),), "say more in the log"),
+    Keyword("verbose", (Value("on", "bool", False),),
+            "say more in the log; on a GPU, wait for it after each part of a step, to time them"),
     Keyword("efield", (Value("direction", "int", 1), Value("strength", "float", 0.0, "V/Å")), "electric field",
             check=_strength),
     Keyword("QEq", (), "charge equilibration", unused=CHARGES),
@@ -389,6 +394,7 @@ def read_run(argv: Sequence[str], n_ranks: int | None = None, default: str = "rx
     faults += _ensemble_faults(deck)
     faults += _ring_faults(deck, len(models), n_ranks)
     faults += _fidelity_faults(deck)
+    faults += _device_faults(deck)
     faults += [e.fault(f"{e.quantity} is given before; keep one") for k, e in enumerate(deck["observe"])
                if e.quantity in [other.quantity for other in deck["observe"][:k]]]
     faults += _no_start(deck)
@@ -513,6 +519,17 @@ def _fidelity_faults(deck: Deck) -> list[str]:
             f"a state is kept every {heal.interval} steps and checks are made every {line.every}: the first must be a "
             "multiple of the second, so that only sound states are kept"))
     return faults
+
+
+def _device_faults(deck: Deck) -> list[str]:
+    """What a run on a GPU cannot do, and what only one can."""
+    if deck["backend"].name != "cuda":
+        alone = {"precision": deck["precision"].network == "tf32", "mpi": deck["mpi"].memory == "cuda-aware"}
+        return [deck[name].fault("goes with 'backend cuda'") for name, given in alone.items() if given]
+    there = "is not done on a GPU; say backend cpu"
+    asked = {"pimd": deck["pimd"].beads is not None, "fidelity": deck["fidelity"].action != "off"}
+    faults = [deck[name].fault(there) for name, given in asked.items() if given]
+    return faults + [entry.fault(there) for entry in deck["observe"]]
 
 
 def barostat_fault(deck: Deck, pbc: Iterable[bool]) -> str | None:

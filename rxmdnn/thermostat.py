@@ -43,7 +43,7 @@ def rescale_each_element(atoms: Atoms, act: Act) -> None:
     energy, count = act.kinetics.by_element(atoms)
     now = 2.0 * energy / (3.0 * np.maximum(count, 1) * KB)
     factor = np.sqrt(act.treq / np.where(now > 0, now, act.treq)) if act.treq > 0 else np.zeros_like(now)
-    atoms.v *= factor[atoms.species[: atoms.n_owned], None]
+    atoms.v *= act.kinetics.of_atoms(factor, atoms)[:, None]
     act.kinetics.zero_momentum(atoms)
 
 
@@ -56,8 +56,8 @@ def rescale_when_off(atoms: Atoms, act: Act) -> None:
 
 def tame_hot_atoms(atoms: Atoms, act: Act) -> None:
     """MPMB, "maximally preserving Boltzmann": only atoms far above treq are slowed."""
-    m = act.kinetics.mass[atoms.species[: atoms.n_owned]]
-    ratio = np.sqrt(m * (atoms.v**2).sum(axis=1) / ACCELERATION / (3.0 * KB * act.treq))
+    m, xp = act.kinetics.of_atoms(act.kinetics.mass, atoms), act.kinetics.backend.xp
+    ratio = xp.sqrt(m * (atoms.v**2).sum(axis=1) / ACCELERATION / (3.0 * KB * act.treq))
     hot = ratio > act.vsfact
     atoms.v[hot] *= (np.sqrt(0.5 * (act.vsfact + 1.0)) / ratio[hot])[:, None]
     act.kinetics.zero_momentum(atoms)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
 
 class Timers:
-    """``with timers("network"): ...`` adds to ``timers.seconds["network"]``."""
+    """``with timers("network"): ...`` adds to ``timers.seconds["network"]``.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    settle : callable, optional
+        Waits for a device at the end of each part, which otherwise is the time to tell it what to do.
+    """
+
+    def __init__(self, settle: Callable[[], None] = lambda: None) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
+        self.settle = settle
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
@@ -20,4 +27,5 @@ class Timers:
         try:
             yield
         finally:
+            self.settle()
             self.seconds[part] += perf_counter() - start

@@ -51,11 +51,11 @@ def argon(backend=None, cutoff: float = 6.0, elements=("Ar",)) -> LennardJones:
     return LennardJones(backend or backends.make("cpu"), elements, epsilon=0.0104, sigma=3.4, cutoff=cutoff)
 
 
-def allegro(elements=("Ar", "Ne"), precision="float32", r_max=5.0, **config):
+def allegro(elements=("Ar", "Ne"), precision="float32", r_max=5.0, backend=None, **config):
     """A small Allegro potential with random weights."""
     from rxmdnn.models.allegro import Allegro
     from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
 
     small = {"n_scalar": 8, "n_tensor": 4, "embed_width": 8, "latent_width": 8, "readout_width": 8}
     network = AllegroNetwork(AllegroConfig(elements, r_max, average_neighbors=10.0, **{**small, **config}))
-    return Allegro(network, elements, precision)
+    return Allegro(network, elements, precision, backend=backend)

@@ -1,7 +1,7 @@
 """Time the kernels: on the CPU against vesin, on a GPU against its memory bandwidth.
 
     .venv/bin/python tools/bench_kernels.py [--atoms N] [--json FILE]
-    .venv/bin/python tools/bench_kernels.py --backend cuda [--atoms N ...] [--json FILE]
+    .venv/bin/python tools/bench_kernels.py --backend cuda [--atoms N ...] [--json FILE] [--plot FILE.png]
 
 On the CPU: per directed edge, in CPU seconds of one thread.
 
@@ -274,11 +274,27 @@ def write(path: Path, rows: list[dict]) -> None:
         table.writerows(rows)
 
 
+def plot(path: Path, rows: list[dict]) -> None:
+    """The roofline: rates of the kernels, in the rate of a copy, against the number of atoms."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axes = figure.subplots()
+    for name in dict.fromkeys(row["kernel"] for row in rows):
+        mine = [row for row in rows if row["kernel"] == name and row["cutoff"] == 6.0]
+        axes.plot([row["atoms"] for row in mine], [row["of_copy"] for row in mine], "o-", label=name)
+    axes.axhline(0.6, color="gray", linestyle=":")
+    axes.set(xscale="log", xlabel="atoms", ylabel="bytes a second, in those of a copy", title=rows[0]["device"])
+    axes.legend(fontsize=7, ncols=2)
+    figure.savefig(path, dpi=150)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time the kernels against vesin, or against a GPU's bandwidth.")
     parser.add_argument("--backend", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--atoms", type=int, nargs="+", help="default: 100000 on the CPU, 131072 on a GPU")
     parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--plot", type=Path, help="of a GPU: each kernel's share of the copy's rate against N, 6 Å")
     chosen = parser.parse_args()
     if chosen.backend == "cuda":
         try:
@@ -286,6 +302,8 @@ def main() -> None:
         except InputError as e:
             raise SystemExit(str(e)) from None
         write(RESULTS.with_name("bench_kernels_cuda.csv"), rows)
+        if chosen.plot:
+            plot(chosen.plot, rows)
         if chosen.json:
             chosen.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
         return

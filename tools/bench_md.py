@@ -4,7 +4,11 @@ Every case runs in a process of its own, so that its peak memory is its own. Row
 
     python tools/bench_md.py                # engine, allegro, memory at 10^3 to 10^5 atoms
     python tools/bench_md.py --large        # also 10^6 atoms with Lennard-Jones, 10^5 with Allegro
+    python tools/bench_md.py --backend cuda # on a GPU, 10^3 to 10^6 atoms; rows to tools/results/bench_md_cuda.csv
     python tools/bench_md.py --json F
+
+On a GPU the rate is of steps that nobody waits for, between two events of the device; how it shares out among the parts
+is measured in as many steps that wait after each part, and peak memory is that of its pools.
 """
 
 import argparse
@@ -28,6 +32,7 @@ from rxmdnn import backend as backends
 from rxmdnn.atoms import Atoms
 from rxmdnn.cell import Cell
 from rxmdnn.domain import Domain
+from rxmdnn.errors import InputError
 from rxmdnn.forces import Forces
 from rxmdnn.integrate import velocity_verlet
 from rxmdnn.kinetics import Kinetics
@@ -54,7 +59,7 @@ def simple_cubic(n: int) -> tuple[Cell, np.ndarray, np.ndarray]:
     return Cell(np.eye(3) * a * k), x, np.zeros(k**3, np.int32)
 
 
-def potential(name: str, backend: backends.Backend):
+def potential(name: str, backend: backends.Backend, precision: str):
     if name == "null":
         return Null(("H", "N"), CUTOFF)
     if name == "lj":
@@ -63,54 +68,96 @@ def potential(name: str, backend: backends.Backend):
 
     config = AllegroConfig(("H", "N"), CUTOFF, l_max=1, n_layers=2, n_scalar=64, n_tensor=32,
                            average_neighbors=NEIGHBORS)
-    return Allegro(AllegroNetwork(config), ("H", "N"))
+    return Allegro(AllegroNetwork(config), ("H", "N"), precision, backend=backend)
 
 
-def case(name: str, size: int, steps: int) -> dict:
+def case(name: str, size: int, steps: int, where: str, precision: str) -> dict:
     """One timed run in this process. size : crystal cells along an axis for ammonia, atoms for lj."""
-    backend, comm, timers = backends.make("cpu"), MPI.COMM_SELF, Timers()
+    backend, comm, timers = backends.make(where), MPI.COMM_SELF, Timers()
     cell, x, species = simple_cubic(size) if name == "lj" else ammonia(size)
     n, mass = len(x), np.array([39.95]) if name == "lj" else np.array([1.008, 14.007])
-    model = potential(name, backend)
+    model = potential(name, backend, precision)
     neighbors = NeighborList(backend, model.cutoff, SKIN)
     forces = Forces(Domain(comm, backend, cell, (1, 1, 1), neighbors.reach), neighbors, model, timers)
-    atoms = Atoms.of(np.arange(n), species, x)
+    atoms = Atoms.of(np.arange(n), species, x).on(backend.from_host)
     Kinetics(comm, backend, mass, n).draw(atoms, 150.0, seed=1, step=0)
     forces.domain.distribute(atoms)
     dt = 2.0 if name == "lj" else 0.5
     forces.compute(atoms)  # compiles
     velocity_verlet(atoms, forces, backend, mass, dt)
     timers.seconds.clear()
-    builds, start = forces.builds, perf_counter()
-    for _ in range(steps):
-        velocity_verlet(atoms, forces, backend, mass, dt)
-    wall = perf_counter() - start
+    builds = forces.builds
+
+    def move() -> None:
+        for _ in range(steps):
+            velocity_verlet(atoms, forces, backend, mass, dt)
+
+    start = perf_counter()
+    if backend.on_device:
+        wall = device_seconds(backend.xp, move)
+        builds, timers.settle = forces.builds, backend.settle
+        timers.seconds.clear()
+        start = perf_counter()
+        move()
+    else:
+        move()
+        wall = perf_counter() - start
     network = timers.seconds["network"]
+    share = 1 - network / (perf_counter() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if backend.on_device:
+        free, total = backend.xp.cuda.runtime.memGetInfo()
+        peak = total - free
     return {
         "case": name, "atoms": n, "edges_per_atom": forces.edges / n, "steps": steps, "builds": forces.builds - builds,
         "atom_steps_per_s": n * steps / wall, "ns_per_atom_step": wall / steps / n * 1e9,
-        "us_per_edge_network": network / steps / forces.edges * 1e6, "share_not_network": 1 - network / wall,
+        "us_per_edge_network": network / steps / forces.edges * 1e6, "share_not_network": share,
         "peak_bytes": peak,
     }
 
 
+def device_seconds(xp, work) -> float:
+    """Time of a call between two events of the device."""
+    start, stop = xp.cuda.Event(), xp.cuda.Event()
+    start.record()
+    work()
+    stop.record()
+    stop.synchronize()
+    return xp.cuda.get_elapsed_time(start, stop) * 1e-3
+
+
+def device_name() -> str:
+    """Of the GPU; ends the program in words where there is none."""
+    try:
+        xp = backends.load("cuda").xp
+    except InputError as error:
+        raise SystemExit(str(error)) from None
+    return xp.cuda.runtime.getDeviceProperties(xp.cuda.Device().id)["name"].decode()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backend", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--precision", choices=("float32", "tf32", "float64"), default="float32", help="of the network")
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--case", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.case:
-        print(json.dumps(case(args.case[0], int(args.case[1]), int(args.case[2]))))
+        print(json.dumps(case(args.case[0], int(args.case[1]), int(args.case[2]), args.backend, args.precision)))
         return
+    machine = device_name() if args.backend == "cuda" else platform.machine()
     plan = [("null", 10, 200), ("null", 18, 40), ("lj", 8000, 100), ("lj", 64000, 40),
             ("allegro", 4, 20), ("allegro", 8, 4), ("allegro", 12, 2)]
-    if args.large:
+    if args.backend == "cuda":
+        plan = [("null", 10, 200), ("null", 40, 100), ("lj", 1000, 1000), ("lj", 8000, 500), ("lj", 64000, 200),
+                ("lj", 1_000_000, 50), ("allegro", 4, 100), ("allegro", 8, 40), ("allegro", 18, 10), ("allegro", 40, 3)]
+    elif args.large:
         plan += [("lj", 1_000_000, 5), ("allegro", 18, 1)]
     rows = []
     for name, size, steps in plan:
-        command = [sys.executable, __file__, "--case", name, str(size), str(steps)]
+        command = [sys.executable, __file__, "--backend", args.backend, "--precision", args.precision, "--case", name,
+                   str(size), str(steps)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in rows[-1].items()),
@@ -122,15 +169,17 @@ def main() -> None:
         print(f"{name}: {slope:.0f} bytes an atom between {ends[0]} and {ends[-1]} atoms")
     git = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(git, capture_output=True, text=True, cwd=HERE).stdout.strip()
-    results = HERE / "results/bench_md.csv"
+    results = HERE / ("results/bench_md.csv" if args.backend == "cpu" else "results/bench_md_cuda.csv")
     with results.open("w", newline="") as file:
-        table = csv.DictWriter(file, [*rows[0], "machine", "commit"])
+        table = csv.DictWriter(file, [*rows[0], "precision", "machine", "commit"])
         table.writeheader()
-        table.writerows({**row, "machine": platform.machine(), "commit": commit} for row in rows)
+        table.writerows({**row, "precision": args.precision, "machine": machine, "commit": commit} for row in rows)
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1))
     best = max(r["atom_steps_per_s"] for r in rows if r["case"] == "allegro")
     print(f"wrote {results.relative_to(Path.cwd()) if results.is_relative_to(Path.cwd()) else results}")
+    if args.backend == "cuda":
+        return
     print(f"ratio rxmdnn lammps_pair_allegro(reported {LAMMPS:.0f} atom-steps per core-second) = {best / LAMMPS:.2f}")
 
 

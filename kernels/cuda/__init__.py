@@ -22,6 +22,7 @@ FOLDER = Path(__file__).parent
 FILES = ("grid.cu", "search.cu", "edges.cu", "motion.cu", "random.cu")
 THREADS = 256  # of a block; RX_THREADS
 MAX_BLOCKS = 1 << 20  # of a launch; each takes several items beyond
+MOST_TABLES = 512  # kept on the device
 OPTIONS = ("-std=c++17", "--fmad=false", f"-DRX_CHUNK={CHUNK}")
 OLDEST = 70  # compute capability: warps with independent threads
 ITEMS = {"RX_KERNEL": THREADS, "RX_WARP_KERNEL": THREADS // 32, "RX_BLOCK_KERNEL": 1}  # of a block
@@ -70,11 +71,25 @@ class Kernels:
         ``launch(name, n, *arguments)`` runs the kernel called ``name`` over ``n`` items.
     plain : bool
         Use the versions with one thread an item.
+
+    Small tables (masses, cutoffs, shifts, ...) may be NumPy arrays of the host: see ``table``.
     """
 
     def __init__(self, xp: Any, launch: Callable[..., None], plain: bool = False) -> None:
         self._xp, self._launch, self._plain = xp, launch, plain
         self._descends = xp.zeros(1, np.int64)
+        self._tables: dict[tuple[Any, ...], Any] = {}
+
+    def table(self, values: Any) -> Any:
+        """A small array of the host as the device has it. It is kept, so that steady steps upload nothing."""
+        if self._xp is np or not isinstance(values, np.ndarray):
+            return values
+        key = values.dtype.char, values.shape, values.tobytes()
+        if key not in self._tables:
+            if len(self._tables) >= MOST_TABLES:
+                self._tables.clear()
+            self._tables[key] = self._xp.asarray(values, order="C")
+        return self._tables[key]
 
     def _run(self, name: str, n: int, *arguments: Any) -> None:
         if n:
@@ -84,10 +99,11 @@ class Kernels:
         self._run("extent", len(low), len(x), x, low, high)
 
     def mark_slabs(self, x, origin, inv_width, occupied):
-        self._run("mark_slabs", len(x), x, origin, inv_width, occupied.shape[1], occupied)
+        self._run("mark_slabs", len(x), x, self.table(origin), self.table(inv_width), occupied.shape[1], occupied)
 
     def bin_atoms(self, x, origin, inv_width, slab, shape, cell):
-        self._run("bin_atoms", len(x), x, origin, inv_width, slab, slab.shape[1], shape, cell)
+        self._run("bin_atoms", len(x), x, self.table(origin), self.table(inv_width), slab, slab.shape[1],
+                  self.table(shape), cell)
 
     def sort_by_key(self, key, work, first, order):
         first.fill(0)
@@ -104,19 +120,19 @@ class Kernels:
         self._run("split_positions", len(order), x, order, x_sorted)
 
     def count_neighbors(self, x_sorted, order, cell, cell_first, runs, n_owned, reach_sq, count):
-        self._run("count_neighbors", len(order), x_sorted, order, cell, cell_first, len(runs), runs, int(n_owned),
-                  float(reach_sq), count)
+        self._run("count_neighbors", len(order), x_sorted, order, cell, cell_first, len(runs), self.table(runs),
+                  int(n_owned), float(reach_sq), count)
 
     def fill_neighbors(self, x_sorted, order, cell, cell_first, runs, n_owned, reach_sq, first, neighbor):
-        self._run("fill_neighbors", len(order), x_sorted, order, cell, cell_first, len(runs), runs, int(n_owned),
-                  float(reach_sq), first, neighbor)
+        self._run("fill_neighbors", len(order), x_sorted, order, cell, cell_first, len(runs), self.table(runs),
+                  int(n_owned), float(reach_sq), first, neighbor)
 
     def expand_pairs(self, first, neighbor, atom, image, home, i, j, S):
         self._run("expand_pairs", len(home), first, neighbor, atom, image, home, i, j, S)
 
     def count_edges(self, x, species, cutoff_sq, skin_first, skin_neighbor, slot, count):
-        self._run("count_edges", len(count), x, species, len(cutoff_sq), cutoff_sq, skin_first, skin_neighbor, slot,
-                  count)
+        self._run("count_edges", len(count), x, species, len(cutoff_sq), self.table(cutoff_sq), skin_first,
+                  skin_neighbor, slot, count)
 
     def fill_edges(self, x, skin_first, skin_neighbor, first, slot, center, neighbor, r_ij):
         self._run("fill_edges", len(first) - 1, x, skin_first, skin_neighbor, first, slot, center, neighbor, r_ij)
@@ -128,11 +144,11 @@ class Kernels:
         self._run("virial", len(partial), len(r_ij), r_ij, g_ij, partial)
 
     def lennard_jones(self, r_ij, first, neighbor, species, epsilon, sigma, cutoff, e_i, g_ij):
-        self._run("lennard_jones", len(e_i), r_ij, first, neighbor, species, len(epsilon), epsilon, sigma, cutoff, e_i,
-                  g_ij)
+        self._run("lennard_jones", len(e_i), r_ij, first, neighbor, species, len(epsilon), self.table(epsilon),
+                  self.table(sigma), self.table(cutoff), e_i, g_ij)
 
     def pack(self, x, rows, shift, buffer):
-        self._run("pack", len(rows), x, rows, shift, buffer)
+        self._run("pack", len(rows), x, rows, self.table(shift), buffer)
 
     def unpack_add(self, buffer, rows, f):
         self._descends.fill(0)
@@ -140,7 +156,7 @@ class Kernels:
         self._run("unpack_add", len(rows), buffer, rows, self._descends, f)
 
     def kick(self, f, species, scale, v):
-        self._run("kick", len(v), f, species, scale, v)
+        self._run("kick", len(v), f, species, self.table(scale), v)
 
     def drift(self, v, dt, x):
         self._run("drift", len(v), v, float(dt), x)
@@ -149,7 +165,7 @@ class Kernels:
         self._run("displacement", len(partial), len(x_ref), x, x_ref, partial)
 
     def kinetic(self, v, species, mass, partial):
-        self._run("kinetic", len(partial), len(v), v, species, len(mass), mass, ACCELERATION, partial)
+        self._run("kinetic", len(partial), len(v), v, species, len(mass), self.table(mass), ACCELERATION, partial)
 
     def philox(self, counter, key, word):
         self._run("philox", len(counter), counter, key, word)
@@ -160,8 +176,13 @@ class Kernels:
                   z)
 
 
-def load() -> tuple[Any, Kernels]:
-    """CuPy and the kernels on its current device.
+def load(number: int = 0) -> tuple[Any, Kernels, int]:
+    """CuPy, the kernels, and how many devices there are.
+
+    Parameters
+    ----------
+    number : int
+        Of the device, modulo how many there are; it becomes the current one.
 
     Raises
     ------
@@ -174,6 +195,8 @@ def load() -> tuple[Any, Kernels]:
         raise InputError(f"backend cuda: CuPy cannot be imported ({e}); {INSTALL}") from None
     try:
         # CuPy imports without a driver and fails at first use.
+        devices = cupy.cuda.runtime.getDeviceCount()
+        cupy.cuda.Device(number % devices).use()
         capability = int(cupy.cuda.Device().compute_capability)
         if capability < OLDEST:
             raise InputError(f"backend cuda: the device has compute capability {capability / 10}, less than "
@@ -189,4 +212,4 @@ def load() -> tuple[Any, Kernels]:
         values = [numbers[type(a)](a) if type(a) in numbers else a for a in (n, *arguments)]
         functions[name]((min(-(-n // ENTRIES[name].per_block), MAX_BLOCKS),), (THREADS,), values)
 
-    return cupy, Kernels(cupy, launch)
+    return cupy, Kernels(cupy, launch), devices

@@ -74,7 +74,7 @@ class CellRescaling(CellChange):
 
     def _noise(self, now: Now) -> np.ndarray:
         """(3, 3) symmetric: variance 1 on the diagonal, 1/2 beside it."""
-        diagonal, beside = self.motion.normals(STREAM, now.step, np.arange(2))
+        diagonal, beside = self.motion.shared_normals(STREAM, now.step, 2)
         g = np.zeros((3, 3))
         g[[1, 2, 0], [2, 0, 1]] = beside / np.sqrt(2.0)
         return g + g.T + np.diag(diagonal)

@@ -53,11 +53,16 @@ class Motion:
             atoms.x[: atoms.n_owned] = transform(atoms.x[: atoms.n_owned], by)
             self.forces.domain.deform(by)
 
-    def normals(self, stream: int, step: int, gid: np.ndarray) -> np.ndarray:
+    def normals(self, stream: int, step: int, gid: Any) -> Any:
         """(n, 3) normal deviates of (seed, stream, step, gid): the same on any rank."""
-        z = np.empty((len(gid), 3))
+        z = self.kinetics.backend.xp.empty((len(gid), 3))
         self.kinetics.backend.gaussian(self.seed, stream, step, gid, z)
         return z
+
+    def shared_normals(self, stream: int, step: int, n: int) -> np.ndarray:
+        """(n, 3) normal deviates that belong to no atom, on the host."""
+        backend = self.kinetics.backend
+        return backend.to_host(self.normals(stream, step, backend.from_host(np.arange(n))))
 
 
 class Ensemble:

@@ -43,7 +43,7 @@ class Langevin(Ensemble):
             c = np.exp(-share * self.motion.dt / self.tau)
             width = np.sqrt((1.0 - c * c) * KB * now.temperature * ACCELERATION / kinetics.mass)
             z = self.motion.normals(stream, now.step, atoms.gid[:n])
-            z *= width[atoms.species[:n], None]
+            z *= kinetics.of_atoms(width, atoms)[:, None]
             atoms.v *= c
             atoms.v += z
         self.heat += kinetics.energy(atoms) - before

@@ -41,7 +41,7 @@ def deviates(motion: Motion, step: int, n: int) -> tuple[float, float]:
     The sum is twice a gamma deviate of shape a = (n - 1)/2 (Marsaglia and Tsang, ACM Trans. Math. Softw. 26, 363
     (2000)), whose uniform number comes from two normal ones: u = exp(-(y^2 + z^2)/2).
     """
-    z = motion.normals(STREAM, step, np.arange(ATTEMPTS + 1))
+    z = motion.shared_normals(STREAM, step, ATTEMPTS + 1)
     d = 0.5 * (n - 1) - 1.0 / 3.0
     x, log_u = z[1:, 0], -0.5 * (z[1:, 1] ** 2 + z[1:, 2] ** 2)
     t = 1.0 + x / np.sqrt(9.0 * d)

@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 
 from rxmdnn.atoms import Edges
+from rxmdnn.backend import Backend
+from rxmdnn.device import Device, shortage
 from rxmdnn.errors import InputError
-from rxmdnn.models import allegro_kernels as kernels
+from rxmdnn.models import allegro_kernels, allegro_torch
 from rxmdnn.models.allegro_network import MLP, AllegroConfig, AllegroNetwork, PairNetwork, envelope
 from rxmdnn.models.legacy_network import LegacyConfig, LegacyNetwork
 from rxmdnn.models.model_file import load_model
@@ -30,6 +32,10 @@ __all__ = ["Allegro", "AllegroConfig", "AllegroNetwork", "LegacyConfig", "Legacy
 BLOCK_EDGES = 1200  # measured: from 700 to 2000 all do; fewer cost calls, more cost memory
 CENTER_LOAD = 8  # an operator costs about as much, and its memory is bounded where atoms have few neighbors
 ROUND = 16  # rows of the buffers are rounded up to this
+DEVICE_BLOCK_EDGES = 1 << 18  # of a device, which wants many at once; halved until its memory does
+LEAST_BLOCK_EDGES = 1 << 12
+DEVICE_ROUND = 1 << 10
+PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "float64": torch.float64}
 
 
 class _Chain:
@@ -77,9 +83,11 @@ class Allegro:
     ----------
     network : AllegroNetwork, or LegacyNetwork (the object is then a LegacyAllegro)
     elements : the run's elements; each must be one of the network's
-    precision : "float32" or "float64", of the network; geometry and sums of energies are float64 always
+    precision : "float32" or "float64", of the network; geometry and sums of energies are float64 always.
+        "tf32", on a device: float32 whose matrix products have 10-bit factors
     name : of the model, for messages
     block_edges : about how many edges are evaluated together, in whole centers
+    backend : a Device, for edges whose arrays live there
 
     Attributes
     ----------
@@ -91,37 +99,56 @@ class Allegro:
     """
 
     config: Any
+    latent: Any
     watched = False  # set it to have ``compute`` fill ``latent``
 
     def __new__(cls, network: PairNetwork, *args: Any, **kwargs: Any) -> Allegro:
         return super().__new__(LegacyAllegro if isinstance(network, LegacyNetwork) else Allegro)
 
     def __init__(self, network: PairNetwork, elements: tuple[str, ...], precision: str = "float32",
-                 name: str = "Allegro model", block_edges: int = BLOCK_EDGES) -> None:
+                 name: str = "Allegro model", block_edges: int | None = None, backend: Backend | None = None) -> None:
         c = self.config = network.config
         unknown = [e for e in elements if e not in c.elements]
         if unknown:
             raise InputError(f"{name}: does not know {', '.join(unknown)}; it knows {', '.join(c.elements)}")
-        if precision not in ("float32", "float64"):
-            raise InputError(f"{name}: precision {precision!r}: must be float32 or float64")
+        if precision not in PRECISIONS:
+            raise InputError(f"{name}: precision {precision!r}: must be one of {', '.join(PRECISIONS)}")
+        self._device = backend if isinstance(backend, Device) else None
+        self._place = torch.device("cpu")
+        if self._device is not None:
+            self._place = torch.device(self._device.torch_device)
+            self._device.join_torch()
+            torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        elif precision == "tf32":
+            raise InputError(f"{name}: precision tf32 is a GPU's; say float32, or backend cuda")
+        self._kernels: Any = allegro_kernels if self._device is None else allegro_torch
         self.elements = tuple(elements)
-        self.block_edges = block_edges
-        self.dtype = torch.float32 if precision == "float32" else torch.float64
+        self.block_edges = block_edges or (BLOCK_EDGES if self._device is None else DEVICE_BLOCK_EDGES)
+        self.dtype = PRECISIONS[precision]
         self._type = np.array([c.elements.index(e) for e in elements], np.int64)
         self.cutoff = np.ascontiguousarray(c.cutoff[np.ix_(self._type, self._type)])
-        self._inv_cutoff = 1.0 / c.cutoff
+        self._inv_cutoff = self._table(1.0 / c.cutoff)
         self._zbl_cutoff = c.zbl_cutoff
         self._rows = -1
         with torch.no_grad():
             self._fold(network)
 
     @classmethod
-    def load(cls, path: str | Path, elements: tuple[str, ...], precision: str = "float32") -> Allegro:
+    def load(cls, path: str | Path, elements: tuple[str, ...], precision: str = "float32",
+             backend: Backend | None = None) -> Allegro:
         """The potential of a native model file."""
-        return cls(load_model(path), elements, precision, str(path))
+        return cls(load_model(path), elements, precision, str(path), backend=backend)
 
     def _cast(self, x: Tensor) -> Tensor:
-        return x.to(self.dtype).contiguous()
+        return x.to(self._place, self.dtype).contiguous()
+
+    def _array(self, x: Tensor) -> Any:
+        """What the kernels take of a tensor: its memory as NumPy's, or the tensor."""
+        return x.numpy() if self._device is None else x
+
+    def _table(self, x: np.ndarray) -> Any:
+        """What the kernels take of an array of the host."""
+        return x if self._device is None else torch.from_numpy(x).to(self._place)
 
     def _chain(self, mats: list[Tensor]) -> tuple[_Chain, Tensor]:
         """What follows the first matrix: hidden layers, and the last matrix (identity if there is one matrix)."""
@@ -136,7 +163,7 @@ class Allegro:
         embed = _matrices(network.embed)
         types = torch.cat([network.center_embed.double()[:, None].expand(-1, len(c.elements), -1),
                            network.neighbor_embed.double()[None].expand(len(c.elements), -1, -1)], dim=-1)
-        self._pair_matrices = cast((network.basis.matrix().double() * types[:, :, None, :]) @ embed[0]).numpy()
+        self._pair_matrices = self._array(cast((network.basis.matrix().double() * types[:, :, None, :]) @ embed[0]))
         first, tail = chain(embed)
         self._chains = [first]
         project = network.project.matrix().double()
@@ -173,19 +200,28 @@ class Allegro:
         c = self.config
         dtype = np.float32 if self.dtype == torch.float32 else np.float64
         average = c.per_species("average_neighbors")
-        self._norm = (average**-0.5).astype(dtype)
-        self._shift = network.shift.double().numpy().copy()
-        self._factor = network.scale.double().numpy() / np.sqrt(directions * average)
-        self._roots = network.bessel.double().numpy().copy()
-        self._integer_roots = bool((self._roots == np.arange(1, c.n_bessel + 1)).all())
-        self._l_of_m = np.array([l for l in range(c.l_max + 1) for _ in range(2 * l + 1)], np.int64)  # noqa: E741
-        self._tables = [
+        roots = network.bessel.double().numpy().copy()
+        self._integer_roots = bool((roots == np.arange(1, c.n_bessel + 1)).all())
+        l_of_m = np.array([l for l in range(c.l_max + 1) for _ in range(2 * l + 1)], np.int64)  # noqa: E741
+        self._norm, self._shift, self._factor, self._roots, self._l_of_m = map(self._table, (
+            (average**-0.5).astype(dtype), network.shift.double().numpy().copy(),
+            network.scale.double().numpy() / np.sqrt(directions * average), roots, l_of_m))
+        self._tables: list[tuple[Any, ...]] = [
             (np.ascontiguousarray(t.m2), np.ascontiguousarray(t.pair),
              np.ascontiguousarray((t.coefficient[:, None] * w.numpy()).astype(dtype)),
              np.ascontiguousarray(t.pairs[:, 0]), np.ascontiguousarray(t.pairs[:, 1]))
             for t, w in zip(network.tables, term_weights)]
         self._d_out = [t.d_out for t in network.tables]
+        self._n_pairs = [len(t.pairs) for t in network.tables]
         self._z = network.atomic_number.numpy()
+        if self._device is not None:
+            d_in = [len(l_of_m), *self._features_in()]
+            self._tables = [(allegro_torch.Product(table, len(l_of_m), a, b, self._place),)
+                            for table, a, b in zip(self._tables, d_in, self._d_out)]
+
+    def _features_in(self) -> list[int]:
+        """Components of the features that enter each layer but the first."""
+        return [w // self.config.n_tensor if w else d for w, d in zip(self._joined, self._d_out[:-1])]
 
     def _allocate(self, rows: int, centers: int) -> None:
         """Buffers for blocks of at most ``rows`` edges and ``centers`` centers."""
@@ -193,7 +229,7 @@ class Allegro:
         r = c.l_max + 1
 
         def new(*shape: int) -> Tensor:
-            return torch.zeros(shape, dtype=self.dtype)
+            return torch.zeros(shape, dtype=self.dtype, device=self._place)
 
         self._rows, self._centers = rows, centers
         for chain in (*self._chains, self._readout):
@@ -212,16 +248,16 @@ class Allegro:
         self._v = [new(rows, d * u) for d in self._d_out]
         self._d_v = [new(rows, d * u) for d in self._d_out]
         self._s = [new(rows, self._scalars) for _ in self._d_out]
-        self._b = [new(centers, len(t[3]), u).numpy() for t in self._tables]
-        self._y, self._d_y = new(rows, r * r).numpy(), new(rows, r * r).numpy()
-        self._radial_slope = new(rows, self._slopes).numpy()
-        self._cut, self._d_cut = new(rows).numpy(), new(rows).numpy()
+        self._b = [self._array(new(centers, n, u)) for n in self._n_pairs]
+        self._y, self._d_y = self._array(new(rows, r * r)), self._array(new(rows, r * r))
+        self._radial_slope = self._array(new(rows, self._slopes))
+        self._cut, self._d_cut = self._array(new(rows)), self._array(new(rows))
         # what enters a layer is what the layer before gave, or (in the older form) a linear map of it
         self._v_in = [new(rows, w) if w else v for v, w in zip(self._v, self._joined)]
         self._d_v_in = [new(rows, w) if w else v for v, w in zip(self._d_v, self._joined)]
 
-        def features(x: Tensor) -> np.ndarray:
-            return x.numpy().reshape(rows, -1, u)
+        def features(x: Tensor) -> Any:
+            return self._array(x.view(rows, -1, u))
 
         a, d_a, v, d_v, v_in, d_v_in = (list(map(features, x)) for x in (
             self._a, self._d_a, self._v, self._d_v, self._v_in, self._d_v_in))
@@ -229,11 +265,13 @@ class Allegro:
         self._forward_of = [(k == 0, r if k == 0 else 0) for k in range(n)]
         self._layer_in = [(*self._tables[k], self._y, a[k], a[0] if k == 0 else v_in[k - 1], self._b[k])
                           for k in range(n)]
-        self._layer_out = [(v[k], self._s[k].numpy()) for k in range(n)]
+        self._layer_out = [(v[k], self._array(self._s[k])) for k in range(n)]
         self._layer_gradients = [(d_v[k], d_a[0] if k == 0 else d_v_in[k - 1], d_a[k], self._d_y) for k in range(n)]
 
     def compute(self, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Energies of the owned atoms, eV, shift included, and ∂E/∂r_ij, eV/Å (see Potential.compute)."""
+        if self._device is not None:
+            return self._compute_there(self._device, edges, species)
         e_i, g_ij = np.empty(len(edges.first) - 1), np.empty((len(edges.r_ij), 3))
         self.latent = np.zeros((len(e_i) if self.watched else 0, self._latent_widths[-1]))
         blocks = self._blocks(edges.first)
@@ -249,7 +287,10 @@ class Allegro:
         try:
             with torch.no_grad():
                 for i0, i1 in blocks:
-                    self._evaluate(edges, species, i0, i1, e_i, g_ij)
+                    of_rows = edges.first, i0, i1
+                    of_sum = *of_rows, species, self._type
+                    of_edge = edges.r_ij, *of_rows, edges.neighbor, species, self._type, self._type
+                    self._evaluate(of_edge, (*of_sum, self._norm, self._l_of_m), of_sum, of_rows, e_i, g_ij)
         finally:
             torch.set_num_threads(threads)
         if self.config.zbl:
@@ -266,14 +307,63 @@ class Allegro:
         cuts = np.searchsorted(load, np.arange(1, parts) * (load[-1] / parts))
         return [(int(i0), int(i1)) for i0, i1 in pairwise(np.unique(np.concatenate([[0], cuts, [n]])))]
 
-    def _evaluate(self, edges: Edges, species: np.ndarray, i0: int, i1: int, e_i: np.ndarray, g_ij: np.ndarray) -> None:
-        """Fill the rows of e_i and g_ij of the centers [i0, i1)."""
-        of_edge = (edges.r_ij, edges.first, i0, i1, edges.neighbor, species, self._type, self._type)
-        of_center = (edges.first, i0, i1, species, self._type, self._norm, self._l_of_m)
-        n = self.config.n_layers
+    def _compute_there(self, device: Device, edges: Edges, species: Any) -> tuple[Any, Any]:
+        """As ``compute``, on a device. Blocks are halved for good where its memory does not hold their arrays.
+
+        Raises InputError where it holds not even small ones.
+        """
+        n, m = len(edges.first) - 1, len(edges.center)
+        e_i, g_ij = device.xp.empty(n), device.xp.empty((m, 3))
+        r_ij, neighbor, first, kind, e_out, g_out = map(device.tensor, (
+            edges.r_ij, edges.neighbor, edges.first, species, e_i, g_ij))
+        type_of = self._table(self._type)
+        self.latent = torch.zeros(n if self.watched else 0, self._latent_widths[-1], dtype=torch.float64,
+                                  device=self._place)
+        while n:
+            try:
+                with torch.no_grad():
+                    blocks = self._blocks_there(first, m)
+                    rows = max(stop - start for *_, start, stop in blocks)
+                    centers = max(i1 - i0 for i0, i1, *_ in blocks)
+                    if rows > self._rows or centers > self._centers:
+                        self._allocate(-(-max(rows, 1) // DEVICE_ROUND) * DEVICE_ROUND, centers)
+                    for place in blocks:
+                        block = allegro_torch.Block(r_ij, neighbor, first, kind, type_of, *place)
+                        self._evaluate((block,), (block, self._norm, self._l_of_m), (block,), (block,), e_out, g_out)
+                        if self.config.zbl:
+                            allegro_torch.add_zbl(block, self._table(self._z), self._table(1.0 / self._zbl_cutoff),
+                                                  self.config.zbl_p, e_out, g_out)
+                break
+            except torch.cuda.OutOfMemoryError as error:
+                if self.block_edges <= LEAST_BLOCK_EDGES:
+                    raise (shortage(device, error, n) or error) from None
+                self.block_edges //= 2
+            self._allocate(DEVICE_ROUND, 1)  # the large ones go before smaller ones come
+            device.free()
+        return e_i, g_ij
+
+    def _blocks_there(self, first: Tensor, m: int) -> list[tuple[int, int, int, int]]:
+        """As ``_blocks``, with the first and the last edge of each; without a word to the host where one will do."""
+        n = len(first) - 1
+        load = m + CENTER_LOAD * n
+        parts = -(-load // self.block_edges)
+        if parts <= 1:
+            return [(0, n, 0, m)]
+        loads = first + CENTER_LOAD * torch.arange(n + 1, device=first.device)
+        steps = (torch.arange(1, parts, device=first.device) * (load / parts)).long()
+        cuts = torch.unique(torch.searchsorted(loads, steps))
+        cuts = torch.cat([cuts.new_zeros(1), cuts[(cuts > 0) & (cuts < n)], cuts.new_full((1,), n)])
+        return [(i0, i1, start, stop) for (i0, start), (i1, stop) in pairwise(zip(cuts.tolist(), first[cuts].tolist()))]
+
+    def _evaluate(self, of_edge: tuple, of_center: tuple, of_sum: tuple, of_rows: tuple, e_i: Any, g_ij: Any) -> None:
+        """Fill a block's rows of e_i and g_ij.
+
+        of_edge, of_center, of_sum, of_rows : what kernels of edges, layers, energies and columns take first
+        """
+        n, kernels, array = self.config.n_layers, self._kernels, self._array
         kernels.edge_geometry(*of_edge, self._inv_cutoff, self._roots, self._integer_roots, self.config.envelope_p,
                               self.config.l_max, self._pair_matrices, self._radial_slope, self._y,
-                              self._chains[0].pre[0].numpy(), self._cut)
+                              array(self._chains[0].pre[0]), self._cut)
         self._chains[0].forward(self._h_of[0])
         for k in range(n):
             torch.mm(self._h_of[k], self._env[k], out=self._a[k])
@@ -281,7 +371,7 @@ class Allegro:
             pre = torch.mm(self._s[k], self._from_tensor[k], out=self._chains[k + 1].pre[0])
             pre.addmm_(self._h_to[k + 1], self._from_hidden[k])
             self._chains[k + 1].forward(self._h_of[k + 1])
-        self._read_out(of_center, e_i)
+        self._read_out(of_sum, of_rows, e_i)
         for k in reversed(range(n)):
             d_pre = self._chains[k + 1].backward(self._d_h_of[k + 1])
             self._d_h_to[k + 1].addmm_(d_pre, self._from_hidden[k].t())
@@ -293,20 +383,18 @@ class Allegro:
             kernels.layer_backward(*self._forward_of[k], *of_center, *self._layer_in[k], *self._layer_gradients[k])
             self._d_h_of[k].addmm_(self._d_a[k], self._env[k].t())
         d_pre = self._chains[0].backward(self._d_h_of[0])
-        kernels.edge_gradient(*of_edge, self.config.l_max, self._pair_matrices, self._radial_slope, d_pre.numpy(),
+        kernels.edge_gradient(*of_edge, self.config.l_max, self._pair_matrices, self._radial_slope, array(d_pre),
                               self._d_y, self._d_cut, self._factor, g_ij)
 
-    def _read_out(self, of_center: tuple[Any, ...], e_i: np.ndarray) -> None:
+    def _read_out(self, of_sum: tuple, of_rows: tuple, e_i: Any) -> None:
         """Energies from all hidden layers, and the start of the way back: the gradient of those layers."""
         if self.watched:
-            first, i0, i1 = of_center[:3]
-            h = self._h.numpy()  # it vanishes at the cutoff, so the sums are smooth
-            kernels.sum_columns(h, h.shape[1] - self.latent.shape[1], first, i0, i1, self.latent)
+            h = self._array(self._h)  # it vanishes at the cutoff, so the sums are smooth
+            self._kernels.sum_columns(h, h.shape[1] - self.latent.shape[1], *of_rows, self.latent)
         torch.mm(self._h, self._to_readout, out=self._readout.pre[0])
         self._readout.forward(self._hidden_readout)
         torch.mm(self._hidden_readout, self._energy, out=self._e_ij)
-        first, i0, i1, species, types = of_center[:5]
-        kernels.sum_edges(self._e_ij.numpy(), first, i0, i1, species, types, self._factor, self._shift, e_i)
+        self._kernels.sum_edges(self._array(self._e_ij), *of_sum, self._factor, self._shift, e_i)
         torch.mm(self._readout.backward(self._seed), self._to_readout.t(), out=self._d_h)
         self._d_y[:] = 0
 
@@ -343,8 +431,8 @@ class LegacyAllegro(Allegro):
         radial = inv_std[:, None] * embed[0][2 * t :]
         rows = [radial * (2 * math.pi / float(c.r_max) ** 2), -(mean @ radial)[None]]
         types = embed[0][:t, None] + embed[0][None, t : 2 * t]
-        self._pair_matrices = self._cast(torch.cat([torch.cat(rows).expand(t, t, b + 1, -1), types[:, :, None]], dim=2)
-                                         ).numpy()
+        self._pair_matrices = self._array(self._cast(
+            torch.cat([torch.cat(rows).expand(t, t, b + 1, -1), types[:, :, None]], dim=2)))
         first, tail = self._chain(embed)
         self._chains, self._env, self._from_hidden, self._from_tensor = [first], [], [], []
         self._latent_widths = [first.widths[-1]]
@@ -385,7 +473,8 @@ class LegacyAllegro(Allegro):
         super()._allocate(rows, centers)
         u, ends = self.config.n_tensor, np.cumsum([0, *self._latent_widths])
         self._begin = [int(e) for e in ends]
-        self._hidden = [torch.zeros(rows, part.widths[-1], dtype=self.dtype) for part in self._chains]
+        self._hidden = [torch.zeros(rows, part.widths[-1], dtype=self.dtype, device=self._place)
+                        for part in self._chains]
         self._d_hidden = [torch.zeros_like(hidden) for hidden in self._hidden]
         self._scalar_of = [v[:, :w] for v, w in zip(self._v, self._n_scalars)]
         self._d_scalar_of = [v[:, :w] for v, w in zip(self._d_v, self._n_scalars)]
@@ -398,16 +487,15 @@ class LegacyAllegro(Allegro):
             for mix, matrix in zip(self._mix_rows[k], self._mixes[k]) for m in range(2 * mix.l + 1)]
             for k in range(self.config.n_layers)]
 
-    def _evaluate(self, edges: Edges, species: np.ndarray, i0: int, i1: int, e_i: np.ndarray, g_ij: np.ndarray) -> None:
-        of_edge = (edges.r_ij, edges.first, i0, i1, edges.neighbor, species, self._type, self._type)
-        of_center = (edges.first, i0, i1, species, self._type, self._norm, self._l_of_m)
+    def _evaluate(self, of_edge: tuple, of_center: tuple, of_sum: tuple, of_rows: tuple, e_i: Any, g_ij: Any) -> None:
         n, begin, widths, cut = self.config.n_layers, self._begin, self._latent_widths, self._cut
-        h, d_h, d_cut = self._h.numpy(), self._d_h.numpy(), self._d_cut
+        kernels, array = self._kernels, self._array
+        h, d_h, d_cut = array(self._h), array(self._d_h), self._d_cut
         kernels.edge_geometry(*of_edge, self._inv_cutoff, self._roots, self._integer_roots, self.config.envelope_p,
                               self.config.l_max, self._pair_matrices, self._radial_slope, self._y,
-                              self._chains[0].pre[0].numpy(), cut)
+                              array(self._chains[0].pre[0]), cut)
         self._chains[0].forward(self._hidden[0])
-        kernels.scale_rows(cut, self._hidden[0].numpy(), 0, widths[0], h, 0)
+        kernels.scale_rows(cut, array(self._hidden[0]), 0, widths[0], h, 0)
         for k in range(n):
             torch.mm(self._h_to[k + 1], self._env[k], out=self._a[k])
             kernels.layer_forward(*self._forward_of[k], *of_center, *self._layer_in[k], *self._layer_out[k])
@@ -415,13 +503,13 @@ class LegacyAllegro(Allegro):
                 torch.mm(products, matrix, out=features)
             if self._linear:
                 kernels.scale_rows(cut, h, begin[k], widths[k], h, begin[k + 1])
-                kernels.scale_rows(cut, self._v[k].numpy(), 0, self._n_scalars[k], h, begin[k + 1] + widths[k])
+                kernels.scale_rows(cut, array(self._v[k]), 0, self._n_scalars[k], h, begin[k + 1] + widths[k])
             else:
                 pre = torch.mm(self._scalar_of[k], self._from_tensor[k], out=self._chains[k + 1].pre[0])
                 pre.addmm_(self._h_to[k + 1], self._from_hidden[k])
                 self._chains[k + 1].forward(self._hidden[k + 1])
-                kernels.scale_rows(cut, self._hidden[k + 1].numpy(), 0, widths[k + 1], h, begin[k + 1])
-        self._read_out(of_center, e_i)
+                kernels.scale_rows(cut, array(self._hidden[k + 1]), 0, widths[k + 1], h, begin[k + 1])
+        self._read_out(of_sum, of_rows, e_i)
         d_cut[:] = 0
         for k in reversed(range(n)):
             for _, d_products, _, d_features, matrix in self._join[k]:
@@ -429,11 +517,11 @@ class LegacyAllegro(Allegro):
             add = k < n - 1
             if self._linear:
                 kernels.scale_rows_backward(True, cut, h, begin[k], widths[k], d_h, begin[k + 1], d_h, d_cut)
-                kernels.scale_rows_backward(add, cut, self._v[k].numpy(), 0, self._n_scalars[k], d_h,
-                                            begin[k + 1] + widths[k], self._d_v[k].numpy(), d_cut)
+                kernels.scale_rows_backward(add, cut, array(self._v[k]), 0, self._n_scalars[k], d_h,
+                                            begin[k + 1] + widths[k], array(self._d_v[k]), d_cut)
             else:
-                kernels.scale_rows_backward(False, cut, self._hidden[k + 1].numpy(), 0, widths[k + 1], d_h,
-                                            begin[k + 1], self._d_hidden[k + 1].numpy(), d_cut)
+                kernels.scale_rows_backward(False, cut, array(self._hidden[k + 1]), 0, widths[k + 1], d_h,
+                                            begin[k + 1], array(self._d_hidden[k + 1]), d_cut)
                 d_pre = self._chains[k + 1].backward(self._d_hidden[k + 1])
                 self._d_h_to[k + 1].addmm_(d_pre, self._from_hidden[k].t())
                 if add:
@@ -442,8 +530,8 @@ class LegacyAllegro(Allegro):
                     torch.mm(d_pre, self._from_tensor[k].t(), out=self._d_scalar_of[k])
             kernels.layer_backward(*self._forward_of[k], *of_center, *self._layer_in[k], *self._layer_gradients[k])
             self._d_h_to[k + 1].addmm_(self._d_a[k], self._env[k].t())
-        kernels.scale_rows_backward(False, cut, self._hidden[0].numpy(), 0, widths[0], d_h, 0,
-                                    self._d_hidden[0].numpy(), d_cut)
+        kernels.scale_rows_backward(False, cut, array(self._hidden[0]), 0, widths[0], d_h, 0,
+                                    array(self._d_hidden[0]), d_cut)
         d_pre = self._chains[0].backward(self._d_hidden[0])
-        kernels.edge_gradient(*of_edge, self.config.l_max, self._pair_matrices, self._radial_slope, d_pre.numpy(),
+        kernels.edge_gradient(*of_edge, self.config.l_max, self._pair_matrices, self._radial_slope, array(d_pre),
                               self._d_y, d_cut, self._factor, g_ij)

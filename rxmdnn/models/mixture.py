@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rxmdnn.arrays import beside, namespace
 from rxmdnn.atoms import Edges
 from rxmdnn.models.interface import Potential
 
@@ -35,7 +36,8 @@ class Mixture:
 
     def compute(self, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self.answers = [self.of_member(member, edges, species) for member in self.members]
-        e_i, g_ij = (np.zeros(len(edges.first) - 1), np.zeros((len(edges.center), 3))) if self.added is None else \
+        xp = namespace(edges.r_ij)
+        e_i, g_ij = (xp.zeros(len(edges.first) - 1), xp.zeros((len(edges.center), 3))) if self.added is None else \
             self.of_member(self.added, edges, species)
         for weight, (e, g) in zip(self.weights, self.answers, strict=True):
             e_i += weight * e
@@ -46,10 +48,11 @@ class Mixture:
         """One member's answer to edges inside the mixture's cutoffs."""
         if np.array_equal(member.cutoff, self.cutoff):
             return member.compute(edges, species)
-        r_c = member.cutoff[species[edges.center], species[edges.neighbor]]
-        kept = np.flatnonzero((edges.r_ij**2).sum(axis=1) < r_c**2)
-        first = np.searchsorted(kept, edges.first)
+        xp = namespace(edges.r_ij)
+        r_c = beside(edges.r_ij, member.cutoff)[species[edges.center], species[edges.neighbor]]
+        kept = xp.flatnonzero((edges.r_ij**2).sum(axis=1) < r_c**2)
+        first = xp.searchsorted(kept, edges.first)
         e_i, g_kept = member.compute(Edges(edges.center[kept], edges.neighbor[kept], edges.r_ij[kept], first), species)
-        g_ij = np.zeros_like(edges.r_ij)
+        g_ij = xp.zeros_like(edges.r_ij)
         g_ij[kept] = g_kept
         return e_i, g_ij

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rxmdnn.arrays import namespace
 from rxmdnn.atoms import Edges
 from rxmdnn.backend import Backend
 
@@ -26,7 +27,8 @@ class LennardJones:
         self.cutoff, self.epsilon, self.sigma = table * cutoff, table * epsilon, table * sigma
 
     def compute(self, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        e_i, g_ij = np.empty(len(edges.first) - 1), np.empty((len(edges.center), 3))
+        xp = self.backend.xp
+        e_i, g_ij = xp.empty(len(edges.first) - 1), xp.empty((len(edges.center), 3))
         self.backend.lennard_jones(
             edges.r_ij, edges.first, edges.neighbor, species, self.epsilon, self.sigma, self.cutoff, e_i, g_ij
         )
@@ -41,4 +43,5 @@ class Null:
         self.cutoff = np.full((len(elements), len(elements)), cutoff)
 
     def compute(self, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return np.zeros(len(edges.first) - 1), np.zeros((len(edges.center), 3))
+        xp = namespace(edges.r_ij)
+        return xp.zeros(len(edges.first) - 1), xp.zeros((len(edges.center), 3))

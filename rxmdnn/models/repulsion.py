@@ -1,4 +1,6 @@
-"""Short-range repulsion of nuclei under any model: Ziegler-Biersack-Littmark, ended below the bonds. No torch.
+"""Short-range repulsion of nuclei under any model: Ziegler-Biersack-Littmark, ended below the bonds.
+
+No torch, but on a device.
 
 The whole pair's energy is (e²/4πε₀) Z_i Z_j/r ψ(r/a) u(r/r_c), with ZBL's screening ψ and the polynomial envelope u of
 Allegro (p = 6: two derivatives vanish at r_c; above 0.9 below r_c/2). r_c is a fraction of the sum of covalent radii,
@@ -7,10 +9,14 @@ so that atoms at the distances of chemistry never feel it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from ase.data import atomic_numbers, covalent_radii
 
 from rxmdnn.atoms import Edges
+from rxmdnn.backend import Backend
+from rxmdnn.device import Device
 from rxmdnn.errors import InputError
 
 # Ziegler, Biersack, Littmark, "The Stopping and Range of Ions in Matter" (1985), with the constants of LAMMPS.
@@ -36,17 +42,21 @@ class Repulsion:
     Parameters
     ----------
     fraction : of the sum of covalent radii, where it ends
+    backend : a Device, for edges whose arrays live there
 
     Raises InputError for an element that is no chemical symbol.
     """
 
-    def __init__(self, elements: tuple[str, ...], fraction: float = FRACTION) -> None:
+    def __init__(self, elements: tuple[str, ...], fraction: float = FRACTION, backend: Backend | None = None) -> None:
         self.elements = elements
+        self._device = backend if isinstance(backend, Device) else None
         self.cutoff = reaches(elements, fraction)
         self.z = np.array([float(atomic_numbers[e]) for e in elements])
 
     def compute(self, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As Potential.compute; edges beyond the cutoff cost next to nothing."""
+        if self._device is not None:
+            return self._compute_there(self._device, edges, species)
         n, g_ij = len(edges.first) - 1, np.zeros((len(edges.center), 3))
         r_sq = np.einsum("ij,ij->i", edges.r_ij, edges.r_ij)
         near = np.flatnonzero(r_sq < self.cutoff.max() ** 2)
@@ -55,6 +65,23 @@ class Repulsion:
         g_ij[near] = edges.r_ij[near] * (slope / np.sqrt(r_sq[near]))[:, None]
         e_i = np.zeros(n)
         np.add.at(e_i, edges.center[near], energy)
+        return e_i, g_ij
+
+    def _compute_there(self, device: Device, edges: Edges, species: Any) -> tuple[Any, Any]:
+        """As ``compute``, on a device."""
+        import torch
+
+        from rxmdnn.models.allegro_torch import Block, add_zbl
+
+        n, m = len(edges.first) - 1, len(edges.center)
+        e_i, g_ij = device.xp.zeros(n), device.xp.zeros((m, 3))
+        if n:
+            z, inv_cutoff, kinds = (torch.from_numpy(a).to(device.torch_device) for a in (
+                self.z, 1.0 / self.cutoff, np.arange(len(self.z))))
+            tensor = device.tensor
+            block = Block(tensor(edges.r_ij), tensor(edges.neighbor), tensor(edges.first), tensor(species), kinds,
+                          0, n, 0, m)
+            add_zbl(block, z, inv_cutoff, ENVELOPE, tensor(e_i), tensor(g_ij))
         return e_i, g_ij
 
     def pair(self, r: np.ndarray, t_i: np.ndarray, t_j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ from rxmdnn import backend as backends
 from rxmdnn.errors import InputError
 from rxmdnn.kernels import CONTRACT, cuda
 from tests.kernels.test_kernels import SYSTEMS, record, replay
-from tests.kernels.tested import make
+from tests.kernels.tested import GPU, make
 from tests.unit.test_neighbors import CONFORMANCE, brute_force, ours
 
 ROOT = Path(__file__).parents[2]
@@ -28,13 +28,13 @@ SHARED = 16 * 1024 + 128  # bytes of a block
 
 
 @pytest.mark.parametrize("case", CONFORMANCE)
-@pytest.mark.parametrize("backend", ["cuda-host", "cuda-host-plain", "cuda"])
+@pytest.mark.parametrize("backend", ["cuda-host", "cuda-host-plain", GPU])
 def test_conformance(backend, case):
     x, cell, cutoff = CONFORMANCE[case]
     assert ours(x, cell, cutoff, make(backend)) == brute_force(x, cell, cutoff)
 
 
-@pytest.mark.parametrize("backend", ["cuda-host", "cuda"])
+@pytest.mark.parametrize("backend", ["cuda-host", GPU])
 def test_the_same_bits_from_run_to_run_and_the_edges_of_the_cpu(backend):
     tested, cpu = make(backend), make("cpu")
     for name, before, _ in record(SYSTEMS["301 atoms"](np.random.default_rng(3)), np.random.default_rng(4)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import shutil
 import subprocess
@@ -20,7 +21,9 @@ from rxmdnn.backend import Backend
 from rxmdnn.errors import InputError
 from rxmdnn.kernels import CONTRACT, cuda
 
-TESTED = ("cpu", "cuda-host", "cuda-host-plain", "cuda")
+GPU = pytest.param("cuda", marks=pytest.mark.gpu)
+TESTED = ("cpu", "cuda-host", "cuda-host-plain", GPU)
+ROOT, HEADER = Path(__file__).parents[2], Path(__file__).with_name("host.hpp")
 HOST_BLOCKS = 5  # of a launch: every kernel meets more items than threads
 TYPES = {"int64": np.int64, "int32": np.int32, "uint32": np.uint32, "uint8": np.uint8, "double": np.float64}
 ELEMENTS = {pointer.format(name): dtype for name, dtype in TYPES.items() for pointer in ("in<{}>", "out<{}>", "{}*")}
@@ -69,28 +72,35 @@ def host_launcher() -> Any:
     text = "\n".join(['#include "host.hpp"', *(f'#include "{file}"' for file in cuda.FILES),
                       'extern "C" int rx_launch(const char* name, unsigned blocks, void** arguments) {', table,
                       "    return 2;", "}"])
-    with tempfile.TemporaryDirectory() as folder:
-        source, library = Path(folder) / "kernels.cpp", Path(folder) / "kernels.so"
-        source.write_text(text)
-        options = ["-std=c++17", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-fPIC", "-shared", "-Wall",
-                   "-Wextra", "-Werror", "-U_FORTIFY_SOURCE", f"-I{Path(__file__).parent}", f"-I{cuda.FOLDER}",
-                   *(option for option in cuda.OPTIONS if option.startswith("-D"))]
-        done = subprocess.run([compiler, *options, str(source), "-o", str(library)], capture_output=True, text=True,
-                              check=False)
-        assert done.returncode == 0, done.stderr
-        function = ctypes.CDLL(str(library)).rx_launch
+    options = ["-std=c++17", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-fPIC", "-shared", "-Wall",
+               "-Wextra", "-Werror", "-U_FORTIFY_SOURCE", f"-I{Path(__file__).parent}", f"-I{cuda.FOLDER}",
+               *(option for option in cuda.OPTIONS if option.startswith("-D"))]
+    # One build for all processes of all tests, as long as nothing of it changes.
+    made_of = [text, *options, *(f.read_text() for f in (HEADER, cuda.FOLDER / "rx.cuh", *map(cuda.FOLDER.joinpath,
+                                                                                              cuda.FILES)))]
+    library = ROOT / "build" / f"kernels_{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.so"
+    if not library.exists():
+        library.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+            source, made = Path(folder) / "kernels.cpp", Path(folder) / "kernels.so"
+            source.write_text(text)
+            done = subprocess.run([compiler, *options, str(source), "-o", str(made)], capture_output=True, text=True,
+                                  check=False)
+            assert done.returncode == 0, done.stderr
+            made.replace(library)
+    function = ctypes.CDLL(str(library)).rx_launch
 
     def launch(name: str, n: int, *arguments: Any) -> None:
         entry = cuda.ENTRIES[name]
         values = []
         for (kind, argument), value in zip(entry.parameters, (n, *arguments), strict=True):
-            where = f"{name}: {argument} is {kind}, not {value!r}"
             if isinstance(value, np.ndarray):
-                assert value.dtype == ELEMENTS[kind] and value.flags.c_contiguous, where
+                good = value.dtype == ELEMENTS[kind] and value.flags.c_contiguous
                 values.append(ctypes.c_void_p(value.ctypes.data))
             else:
-                assert type(value) is {"int64": int, "double": float}[kind], where
+                good = type(value) is {"int64": int, "double": float}[kind]
                 values.append(ctypes.c_longlong(value) if kind == "int64" else ctypes.c_double(value))
+            assert good, f"{name}: {argument} is {kind}, not {value!r}"
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
         blocks = min(-(-n // entry.per_block), HOST_BLOCKS)
         failed = function(name.encode(), blocks, pointers)

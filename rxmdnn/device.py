@@ -1,0 +1,158 @@
+"""The backend whose arrays live on a GPU: CuPy's, filled by the CUDA kernels, with MPI's messages in pinned memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from rxmdnn.backend import Backend
+from rxmdnn.errors import InputError
+from rxmdnn.kernels import CONTRACT, cuda
+
+
+class Device(Backend):
+    """Arrays of ``xp``, which meet NumPy's only through the methods here.
+
+    Parameters
+    ----------
+    xp : module
+        CuPy, or what stands for it in a test.
+    kernels : cuda.Kernels over it
+    devices : how many there are on this machine
+    pinned : callable
+        ``pinned(n)`` is a host array of n bytes, uint8, that the device copies from and to fast.
+    settle : callable
+        Waits until the device has done all it was told.
+    direct : bool
+        MPI takes the device's memory itself (a CUDA-aware MPI).
+    torch_device : str
+        Where torch has such arrays.
+
+    Work of CuPy and torch goes to one stream, the device's default; memory of both comes from torch's pool once torch
+    is used (``join_torch``).
+    """
+
+    on_device = True
+
+    def __init__(self, name: str, xp: Any, kernels: cuda.Kernels, devices: int, pinned: Callable[[int], np.ndarray],
+                 settle: Callable[[], None], direct: bool = False, torch_device: str = "cuda") -> None:
+        super().__init__(name, xp, {kernel: getattr(kernels, kernel) for kernel in CONTRACT})
+        self.devices, self.direct, self.torch_device = devices, direct, torch_device
+        self._table, self._pinned, self._settle = kernels.table, pinned, settle
+        self._staging: dict[tuple[str, int], np.ndarray] = {}
+
+    def from_host(self, array: Any) -> Any:
+        return self.xp.asarray(array, order="C") if isinstance(array, np.ndarray) else array
+
+    def to_host(self, array: Any) -> np.ndarray:
+        return array if isinstance(array, np.ndarray) else array.get()
+
+    def table(self, values: np.ndarray) -> Any:
+        return self._table(values)
+
+    def settle(self) -> None:
+        self._settle()
+
+    def outgoing(self, arrays: Sequence[Any]) -> list[Any]:
+        buffers = list(arrays)
+        if not self.direct:
+            buffers = [self._staged("out", k, array) for k, array in enumerate(arrays)]
+            for buffer, array in zip(buffers, arrays, strict=True):
+                if len(buffer):
+                    array.get(out=buffer)
+        self.settle()  # also of what came before: the buffers of ``incoming`` are free again
+        return buffers
+
+    def incoming(self, arrays: Sequence[Any]) -> list[Any]:
+        return list(arrays) if self.direct else [self._staged("in", k, array) for k, array in enumerate(arrays)]
+
+    def land(self, buffers: Sequence[Any], arrays: Sequence[Any]) -> None:
+        for buffer, array in zip(buffers, arrays, strict=True):
+            if buffer is not array and len(buffer):
+                array.set(buffer)
+
+    def _staged(self, way: str, k: int, array: Any) -> np.ndarray:
+        """The pinned buffer of the k-th message of a way, as large as ``array``."""
+        size = prod(array.shape) * array.dtype.itemsize
+        if (way, k) not in self._staging or len(self._staging[way, k]) < size:
+            self._staging[way, k] = self._pinned(2 * size)
+        return self._staging[way, k][:size].view(array.dtype).reshape(array.shape)
+
+    def tensor(self, array: Any) -> Any:
+        """The same memory as a torch tensor."""
+        import torch
+
+        if not array.size:  # without memory there is nothing to share
+            kind = getattr(torch, array.dtype.name)
+            return torch.empty(array.shape, dtype=kind, device=self.torch_device)
+        return torch.from_dlpack(array)
+
+    def join_torch(self) -> None:
+        """Let CuPy allocate from torch's pool: two pools that keep what they freed would starve each other."""
+        import torch
+
+        if self.torch_device == "cpu":
+            return
+        if not torch.cuda.is_available():
+            raise InputError(f"backend cuda: torch {torch.__version__} cannot use the GPU, which a network needs; "
+                             "install a torch built for CUDA, or say backend cpu")
+        torch.cuda.set_device(torch.device(self.torch_device))
+
+        def take(size: int, device: int) -> int:
+            stream = torch.cuda.current_stream(device).cuda_stream
+            return torch.cuda.caching_allocator_alloc(max(size, 1), device, stream)
+
+        def leave(pointer: int, device: int) -> None:
+            torch.cuda.caching_allocator_delete(pointer)
+
+        self.xp.cuda.set_allocator(self.xp.cuda.PythonFunctionAllocator(take, leave).malloc)
+        self.free()
+
+    def free(self) -> None:
+        """Give memory that is kept but unused back to the device."""
+        import torch
+
+        if self.torch_device != "cpu":
+            torch.cuda.empty_cache()
+            self.xp.get_default_memory_pool().free_all_blocks()
+
+
+def load_cuda(number: int, direct: bool) -> Device:
+    """The backend on device ``number`` of this machine (modulo how many there are).
+
+    Raises
+    ------
+    InputError
+        If CuPy or a device that it can use is missing.
+    """
+    cupy, kernels, devices = cuda.load(number)
+    import cupyx
+
+    def pinned(n: int) -> np.ndarray:
+        return cupyx.empty_pinned(max(n, 1), np.uint8)
+
+    here = cupy.cuda.Device()
+    made = Device("cuda", cupy, kernels, devices, pinned, lambda: cupy.cuda.get_current_stream().synchronize(), direct,
+                  f"cuda:{here.id}")
+    made.notes = (
+        f"backend cuda: {cupy.cuda.runtime.getDeviceProperties(here.id)['name'].decode()}; its shares of time by part "
+        "are those of the host, which does not wait; 'verbose T' has it wait after each",)
+    return made
+
+
+def shortage(backend: Backend, error: BaseException, n_owned: int) -> InputError | None:
+    """What to tell a user whose device ran out of memory; None if ``error`` is another one.
+
+    n_owned : atoms of this rank
+    """
+    if not backend.on_device or "OutOfMemory" not in type(error).__name__:
+        return None
+    free, total = backend.xp.cuda.runtime.memGetInfo()
+    words = str(error).strip().split("\n")[0]
+    wanted = total - free + getattr(error, "_size", 0)  # CuPy tells what it was asked for
+    fits = int(0.9 * n_owned * min(1.0, total / wanted))
+    return InputError(f"backend cuda: the device's {total / 2**30:.0f} GiB do not hold {n_owned} atoms a rank "
+                      f"({words}); about {fits} would fit: use more devices, a smaller 'skin', or backend cpu")

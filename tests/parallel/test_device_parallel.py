@@ -1,0 +1,200 @@
+"""Whole runs whose arrays live on a device, a GPU or tests/device.py, are those of the CPU to rounding.
+
+On 1, 2 and 4 ranks, which share one GPU.
+"""
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from rxmdnn import backend as backends
+from rxmdnn import run as runs
+from rxmdnn.integrate import velocity_verlet
+from rxmdnn.io.checkpoint import read_checkpoint
+from rxmdnn.io.log import read_energies
+from rxmdnn.kinetics import Kinetics
+from tests import device
+from tests.device import DEVICES, Waits
+from tests.runs import MODELS, killed_at, shared_folder
+from tests.systems import TRICLINIC, allegro, argon, collect, engine, share, spread_atoms
+
+COMM = MPI.COMM_WORLD
+pytestmark = pytest.mark.skipif(COMM.size not in (1, 2, 4), reason="1, 2 and 4 ranks will do")
+few = pytest.mark.skipif(COMM.size > 2, reason="1 and 2 ranks will do")
+ROUNDING = 1e-9  # Å, Å/fs, eV/Å over some dozens of steps of float64: sums in another order
+SINGLE = 2e-5  # of a network in float32
+
+
+def move(backend, potential, steps: int, skin: float = 0.3):
+    """x, v, f of all atoms in order of gid, on the host, and the forces, after steps of 2 fs from 300 K."""
+    x = spread_atoms(TRICLINIC, 40, 2.9)
+    atoms = share(COMM, x, np.arange(40, dtype=np.int32) % 2).on(backend.from_host)
+    mass = np.array([39.95, 20.18])
+    forces = engine(COMM, TRICLINIC, potential, skin=skin, backend=backend)
+    forces.domain.distribute(atoms)
+    Kinetics(COMM, backend, mass, 40).draw(atoms, 300.0, seed=3, step=0)
+    forces.compute(atoms)
+    for _ in range(steps):
+        velocity_verlet(atoms, forces, backend, mass, 2.0)
+    here = atoms.on(backend.to_host)
+    return collect(COMM, here, here.x, here.v, here.f, here.image), forces
+
+
+@DEVICES
+@pytest.mark.parametrize("way", ["pinned", "direct"])
+def test_lennard_jones_moves_as_on_the_cpu(name, way):
+    cpu, there = backends.make("cpu"), device.find(name, direct=way == "direct")
+    expected, forces = move(cpu, argon(cpu, elements=("Ar", "Ne")), 100)
+    got, others = move(there, argon(there, elements=("Ar", "Ne")), 100)
+    assert forces.builds == others.builds > 3
+    for a, b in zip(expected, got, strict=True):
+        np.testing.assert_allclose(b, a, atol=ROUNDING, rtol=0)
+    assert others.energy() == pytest.approx(forces.energy(), abs=1e-10)
+    np.testing.assert_allclose(others.virial(), forces.virial(), atol=1e-9)
+
+
+def test_warps_and_blocks_move_them_too():
+    cpu, there = backends.make("cpu"), device.make(plain=False)
+    (expected, *_), _ = move(cpu, argon(cpu, elements=("Ar", "Ne")), 4, skin=0.1)
+    (got, *_), _ = move(there, argon(there, elements=("Ar", "Ne")), 4, skin=0.1)
+    np.testing.assert_allclose(got, expected, atol=1e-11, rtol=0)
+
+
+@DEVICES
+def test_the_same_bits_from_run_to_run(name):
+    there = device.find(name)
+    one, other = (move(there, argon(there, elements=("Ar", "Ne")), 40)[0] for _ in range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@DEVICES
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_allegro_moves_as_on_the_cpu(name, precision):
+    there = device.find(name)
+    expected, _ = move(backends.make("cpu"), allegro(precision=precision), 30)
+    got, _ = move(there, allegro(precision=precision, backend=there), 30)
+    again, _ = move(there, allegro(precision=precision, backend=there), 30)
+    assert all(np.array_equal(a, b) for a, b in zip(got, again, strict=True))
+    for a, b in zip(expected, got, strict=True):
+        np.testing.assert_allclose(b, a, atol=ROUNDING if precision == "float64" else SINGLE, rtol=0)
+
+
+def test_a_steady_step_waits_for_the_device_twice_and_for_the_halo():
+    """How far atoms have moved, and how many edges there are; a message in each exchange that leaves the rank."""
+    there = device.make()
+    _, forces = move(there, argon(there, elements=("Ar", "Ne")), 0, skin=2.0)
+    messages = sum(not forces.domain._at_home(hop) for hop in forces.domain.flows)
+    x = spread_atoms(TRICLINIC, 40, 2.9)
+    atoms = share(COMM, x, np.arange(40, dtype=np.int32) % 2).on(there.from_host)
+    forces = engine(COMM, TRICLINIC, argon(there, elements=("Ar", "Ne")), skin=2.0, backend=there)
+    forces.domain.distribute(atoms)
+    mass = np.array([39.95, 20.18])
+    for _ in range(2):
+        velocity_verlet(atoms, forces, there, mass, 1.0)
+    assert forces.builds == 1
+    before = Waits.n
+    velocity_verlet(atoms, forces, there, mass, 1.0)
+    assert forces.builds == 1
+    both_ways, of_each = 2, 3  # two arrays come to the host, and one wait says that buffers are free
+    assert Waits.n - before <= 2 + both_ways * of_each * messages
+
+
+DECK = """mdmode {mdmode}
+time 2.0 {steps}
+temperature 200.0 1.2 5
+io_step 20 5
+io_type T F T T
+structure start.xyz
+checkpoint 20
+h5md 20
+skin 0.3
+backend {backend}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path_factory):
+    with shared_folder(COMM, tmp_path_factory) as place:
+        yield place
+
+
+def go(folder, out: str, there, monkeypatch, *flags: str, mdmode: int = 1, steps: int = 40):
+    """outDir of a run, on the backend ``there`` or the CPU."""
+    if COMM.rank == 0:
+        (folder / "rxmd.in").write_text(DECK.format(mdmode=mdmode, steps=steps, backend="cuda" if there else "cpu"))
+    COMM.Barrier()
+    with monkeypatch.context() as patch:
+        if there:
+            patch.setattr(runs, "make_backend", lambda comm, deck: there)
+        runs.main(["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / out), *flags], COMM)
+    COMM.Barrier()
+    return folder / out
+
+
+def state(out):
+    return read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5")
+
+
+RUNS = {
+    "nve": (1, ""), "draw": (0, ""), "each element": (7, ""), "hot atoms": (9, ""), "when off": (8, ""),
+    "nose-hoover": (1, "--ensemble nose-hoover 0.05"), "langevin": (1, "--ensemble langevin 0.05"),
+    "svr": (1, "--ensemble svr 0.05"), "scr": (1, "--ensemble svr 0.05 --barostat scr 0.1 0.5 full"),
+    "mtk": (1, "--ensemble nose-hoover 0.05 --barostat mtk 0.1 0.5 axes"), "strain": (1, "--strain_ramp 0.02 0 0"),
+}
+
+
+@few
+@DEVICES
+@pytest.mark.parametrize("kind", RUNS)
+def test_every_ensemble_runs_as_on_the_cpu(folder, name, kind, monkeypatch):
+    mdmode, flags = RUNS[kind]
+    expected, got = (go(folder, out, there, monkeypatch, *flags.split(), mdmode=mdmode)
+                     for out, there in (("here", None), ("there", device.find(name))))
+    a, b = state(expected), state(got)
+    assert a.step == b.step == 40
+    i, j = np.argsort(a.gid), np.argsort(b.gid)
+    np.testing.assert_allclose(b.cell.h, a.cell.h, atol=ROUNDING)
+    for name in ("x", "v", "f"):
+        np.testing.assert_allclose(getattr(b, name)[j], getattr(a, name)[i], atol=10 * ROUNDING, err_msg=name)
+    if COMM.rank == 0:
+        energies, others = read_energies(expected), read_energies(got)
+        for column in energies:
+            if not column.startswith("seconds"):
+                np.testing.assert_allclose(others[column], energies[column], atol=1e-6, err_msg=column)
+        assert {f.suffix for f in expected.iterdir()} == {f.suffix for f in got.iterdir()}
+
+
+@few
+@DEVICES
+@pytest.mark.parametrize("method", ["cg", "fire 1e-9 full 0.1"])
+def test_minimizers_go_the_same_way(folder, name, method, monkeypatch):
+    flags = ("--minimizer", *method.split())
+    a, b = (state(go(folder, out, there, monkeypatch, *flags, mdmode=10, steps=12))
+            for out, there in (("here", None), ("there", device.find(name))))
+    assert a.step == b.step == 12
+    np.testing.assert_allclose(b.x[np.argsort(b.gid)], a.x[np.argsort(a.gid)], atol=1e-7)
+    np.testing.assert_allclose(b.cell.h, a.cell.h, atol=1e-7)
+
+
+@DEVICES
+def test_a_killed_run_on_a_device_goes_on_to_the_same_bits(folder, name, monkeypatch):
+    there, flags = device.find(name), ("--ensemble", "langevin", "0.05")
+    whole = go(folder, "whole", there, monkeypatch, *flags)
+    with killed_at(monkeypatch, 27):
+        go(folder, "killed", there, monkeypatch, *flags)
+    killed = go(folder, "killed", there, monkeypatch, *flags)
+    a, b = state(whole), state(killed)
+    assert a.step == b.step == 40
+    for name in ("gid", "x", "v", "f", "image"):
+        assert getattr(a, name).tobytes() == getattr(b, name).tobytes(), name
+
+
+@DEVICES
+def test_a_mixture_of_cutoffs_runs_as_on_the_cpu(folder, name, monkeypatch):
+    if COMM.rank == 0:
+        (folder / "rxmdnn.in").write_text(MODELS + "lj 0.01 3.3 5.0 2 Ar 39.95 Ne 20.18\n")
+    COMM.Barrier()
+    expected, got = (go(folder, out, there, monkeypatch, steps=20)
+                     for out, there in (("here", None), ("there", device.find(name))))
+    a, b = state(expected), state(got)
+    np.testing.assert_allclose(b.f[np.argsort(b.gid)], a.f[np.argsort(a.gid)], atol=ROUNDING)
