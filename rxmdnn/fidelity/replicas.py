@@ -246,8 +246,8 @@ class _Drawn:
     def __init__(self, z: np.ndarray) -> None:
         self.z = z
 
-    def normals(self, stream: int, step: int, gid: np.ndarray) -> np.ndarray:
-        return self.z[gid]
+    def shared_normals(self, stream: int, step: int, n: int) -> np.ndarray:
+        return self.z[:n]
 
 
 THERMOSTATS: dict[str, Any] = {"nve": Constant, "nose-hoover": NoseHoover, "langevin": Langevin,
