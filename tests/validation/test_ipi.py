@@ -87,7 +87,7 @@ def served(folder, beads, steps=STEPS, mode="nve", dynamics="<timestep units='fe
         server = subprocess.Popen([str(IPI), "input.xml"], cwd=folder, stdout=log, stderr=log, env=environment)
         try:
             done = subprocess.run([sys.executable, "-m", "rxmdnn", "driver", "--unix", name, "--rxmdin", "rxmd.in"],
-                                  cwd=folder, capture_output=True, text=True, timeout=120, env=environment)
+                                  cwd=folder, capture_output=True, text=True, timeout=600, env=environment)
             assert done.returncode == 0, done.stderr + (folder / "ipi.log").read_text()
             server.wait(60)
         finally:
