@@ -46,7 +46,8 @@ def main(argv: Sequence[str]) -> None:
     run = read_run(["--rxmdin", path, *rest], ranks)
     faults: list[str] = []
     try:
-        potential = make_potential(run, backends.make(run.deck["backend"].name))
+        backend = backends.make(run.deck["backend"].name)
+        potential = make_potential(run, backend)
     except InputError as error:
         faults += error.faults
     try:
@@ -60,7 +61,6 @@ def main(argv: Sequence[str]) -> None:
     watched: list[str] = []
     if run.deck["fidelity"].action != "off":
         alone = read_run(["--rxmdin", path, *rest, "--processors", "1", "1", "1"])
-        backend = backends.make(run.deck["backend"].name)
         simulation = make_simulation(MPI.COMM_SELF, alone, backend, potential, start)
         watched = make_monitor(MPI.COMM_SELF, alone, simulation).describe()
     counts = np.bincount(start.species, minlength=len(run.elements))

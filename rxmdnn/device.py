@@ -32,7 +32,7 @@ class Device(Backend):
         Where torch has such arrays.
 
     Work of CuPy and torch goes to one stream, the device's default; memory of both comes from torch's pool once torch
-    is used (``join_torch``).
+    is used (``models/torch_device.py``).
     """
 
     on_device = True
@@ -55,6 +55,10 @@ class Device(Backend):
 
     def settle(self) -> None:
         self._settle()
+
+    def exported(self, array: Any) -> Any:
+        """The same memory as another library takes it by DLPack."""
+        return array
 
     def outgoing(self, arrays: Sequence[Any]) -> list[Any]:
         buffers = list(arrays)
@@ -81,44 +85,6 @@ class Device(Backend):
             self._staging[way, k] = self._pinned(2 * size)
         return self._staging[way, k][:size].view(array.dtype).reshape(array.shape)
 
-    def tensor(self, array: Any) -> Any:
-        """The same memory as a torch tensor."""
-        import torch
-
-        if not array.size:  # without memory there is nothing to share
-            kind = getattr(torch, array.dtype.name)
-            return torch.empty(array.shape, dtype=kind, device=self.torch_device)
-        return torch.from_dlpack(array)
-
-    def join_torch(self) -> None:
-        """Let CuPy allocate from torch's pool: two pools that keep what they freed would starve each other."""
-        import torch
-
-        if self.torch_device == "cpu":
-            return
-        if not torch.cuda.is_available():
-            raise InputError(f"backend cuda: torch {torch.__version__} cannot use the GPU, which a network needs; "
-                             "install a torch built for CUDA, or say backend cpu")
-        torch.cuda.set_device(torch.device(self.torch_device))
-
-        def take(size: int, device: int) -> int:
-            stream = torch.cuda.current_stream(device).cuda_stream
-            return torch.cuda.caching_allocator_alloc(max(size, 1), device, stream)
-
-        def leave(pointer: int, device: int) -> None:
-            torch.cuda.caching_allocator_delete(pointer)
-
-        self.xp.cuda.set_allocator(self.xp.cuda.PythonFunctionAllocator(take, leave).malloc)
-        self.free()
-
-    def free(self) -> None:
-        """Give memory that is kept but unused back to the device."""
-        import torch
-
-        if self.torch_device != "cpu":
-            torch.cuda.empty_cache()
-            self.xp.get_default_memory_pool().free_all_blocks()
-
 
 def load_cuda(number: int, direct: bool) -> Device:
     """The backend on device ``number`` of this machine (modulo how many there are).
@@ -129,14 +95,9 @@ def load_cuda(number: int, direct: bool) -> Device:
         If CuPy or a device that it can use is missing.
     """
     cupy, kernels, devices = cuda.load(number)
-    import cupyx
-
-    def pinned(n: int) -> np.ndarray:
-        return cupyx.empty_pinned(max(n, 1), np.uint8)
-
     here = cupy.cuda.Device()
-    made = Device("cuda", cupy, kernels, devices, pinned, lambda: cupy.cuda.get_current_stream().synchronize(), direct,
-                  f"cuda:{here.id}")
+    made = Device("cuda", cupy, kernels, devices, cuda.pinned,
+                  lambda: cupy.cuda.get_current_stream().synchronize(), direct, f"cuda:{here.id}")
     made.notes = (
         f"backend cuda: {cupy.cuda.runtime.getDeviceProperties(here.id)['name'].decode()}; its shares of time by part "
         "are those of the host, which does not wait; 'verbose T' has it wait after each",)

@@ -43,12 +43,13 @@ device() {
 import cupy
 import torch
 from rxmdnn.backend import load
+from rxmdnn.models import torch_device
 backend = load("cuda")
 a = backend.from_host(__import__("numpy").arange(6.0))
-t = backend.tensor(a)
+t = torch_device.tensor(backend, a)
 t *= 2
 assert t.is_cuda and float(a[5]) == 10.0, "CuPy and torch do not share memory"
-backend.join_torch()
+torch_device.join(backend)
 b = cupy.ones(1 << 20)
 assert int(b.sum()) == 1 << 20 and torch.cuda.memory_allocated() >= b.nbytes, "CuPy does not allocate from torch's pool"
 print("cupy", cupy.__version__, "torch", torch.__version__, "runtime", cupy.cuda.runtime.runtimeGetVersion(),

@@ -176,6 +176,13 @@ class Kernels:
                   z)
 
 
+def pinned(n: int) -> Any:
+    """(n,) uint8 of the host, at least one, that the device copies from and to fast."""
+    import cupyx
+
+    return cupyx.empty_pinned(max(n, 1), np.uint8)
+
+
 def load(number: int = 0) -> tuple[Any, Kernels, int]:
     """CuPy, the kernels, and how many devices there are.
 

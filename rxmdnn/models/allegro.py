@@ -21,7 +21,7 @@ from rxmdnn.atoms import Edges
 from rxmdnn.backend import Backend
 from rxmdnn.device import Device, shortage
 from rxmdnn.errors import InputError
-from rxmdnn.models import allegro_kernels, allegro_torch
+from rxmdnn.models import allegro_kernels, allegro_torch, torch_device
 from rxmdnn.models.allegro_network import MLP, AllegroConfig, AllegroNetwork, PairNetwork, envelope
 from rxmdnn.models.legacy_network import LegacyConfig, LegacyNetwork
 from rxmdnn.models.model_file import load_model
@@ -117,7 +117,7 @@ class Allegro:
         self._place = torch.device("cpu")
         if self._device is not None:
             self._place = torch.device(self._device.torch_device)
-            self._device.join_torch()
+            torch_device.join(self._device)
             torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
         elif precision == "tf32":
             raise InputError(f"{name}: precision tf32 is a GPU's; say float32, or backend cuda")
@@ -215,6 +215,8 @@ class Allegro:
         self._n_pairs = [len(t.pairs) for t in network.tables]
         self._z = network.atomic_number.numpy()
         if self._device is not None:
+            self._type_there = self._table(self._type)
+            self._zbl_there = self._table(self._z), self._table(1.0 / self._zbl_cutoff)
             d_in = [len(l_of_m), *self._features_in()]
             self._tables = [(allegro_torch.Product(table, len(l_of_m), a, b, self._place),)
                             for table, a, b in zip(self._tables, d_in, self._d_out)]
@@ -314,9 +316,8 @@ class Allegro:
         """
         n, m = len(edges.first) - 1, len(edges.center)
         e_i, g_ij = device.xp.empty(n), device.xp.empty((m, 3))
-        r_ij, neighbor, first, kind, e_out, g_out = map(device.tensor, (
+        r_ij, neighbor, first, kind, e_out, g_out = (torch_device.tensor(device, a) for a in (
             edges.r_ij, edges.neighbor, edges.first, species, e_i, g_ij))
-        type_of = self._table(self._type)
         self.latent = torch.zeros(n if self.watched else 0, self._latent_widths[-1], dtype=torch.float64,
                                   device=self._place)
         while n:
@@ -328,18 +329,17 @@ class Allegro:
                     if rows > self._rows or centers > self._centers:
                         self._allocate(-(-max(rows, 1) // DEVICE_ROUND) * DEVICE_ROUND, centers)
                     for place in blocks:
-                        block = allegro_torch.Block(r_ij, neighbor, first, kind, type_of, *place)
+                        block = allegro_torch.Block(r_ij, neighbor, first, kind, self._type_there, *place)
                         self._evaluate((block,), (block, self._norm, self._l_of_m), (block,), (block,), e_out, g_out)
                         if self.config.zbl:
-                            allegro_torch.add_zbl(block, self._table(self._z), self._table(1.0 / self._zbl_cutoff),
-                                                  self.config.zbl_p, e_out, g_out)
+                            allegro_torch.add_zbl(block, *self._zbl_there, self.config.zbl_p, e_out, g_out)
                 break
             except torch.cuda.OutOfMemoryError as error:
                 if self.block_edges <= LEAST_BLOCK_EDGES:
                     raise (shortage(device, error, n) or error) from None
                 self.block_edges //= 2
             self._allocate(DEVICE_ROUND, 1)  # the large ones go before smaller ones come
-            device.free()
+            torch_device.free(device)
         return e_i, g_ij
 
     def _blocks_there(self, first: Tensor, m: int) -> list[tuple[int, int, int, int]]:

@@ -52,6 +52,11 @@ class Repulsion:
         self._device = backend if isinstance(backend, Device) else None
         self.cutoff = reaches(elements, fraction)
         self.z = np.array([float(atomic_numbers[e]) for e in elements])
+        if self._device is not None:
+            import torch
+
+            self._there = [torch.from_numpy(a).to(self._device.torch_device)
+                           for a in (np.arange(len(self.z)), self.z, 1.0 / self.cutoff)]
 
     def compute(self, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As Potential.compute; edges beyond the cutoff cost next to nothing."""
@@ -69,19 +74,16 @@ class Repulsion:
 
     def _compute_there(self, device: Device, edges: Edges, species: Any) -> tuple[Any, Any]:
         """As ``compute``, on a device."""
-        import torch
-
         from rxmdnn.models.allegro_torch import Block, add_zbl
+        from rxmdnn.models.torch_device import tensor
 
         n, m = len(edges.first) - 1, len(edges.center)
         e_i, g_ij = device.xp.zeros(n), device.xp.zeros((m, 3))
         if n:
-            z, inv_cutoff, kinds = (torch.from_numpy(a).to(device.torch_device) for a in (
-                self.z, 1.0 / self.cutoff, np.arange(len(self.z))))
-            tensor = device.tensor
-            block = Block(tensor(edges.r_ij), tensor(edges.neighbor), tensor(edges.first), tensor(species), kinds,
-                          0, n, 0, m)
-            add_zbl(block, z, inv_cutoff, ENVELOPE, tensor(e_i), tensor(g_ij))
+            r_ij, neighbor, first, kind, e_out, g_out = (tensor(device, a) for a in (
+                edges.r_ij, edges.neighbor, edges.first, species, e_i, g_ij))
+            type_of, z, inv_cutoff = self._there
+            add_zbl(Block(r_ij, neighbor, first, kind, type_of, 0, n, 0, m), z, inv_cutoff, ENVELOPE, e_out, g_out)
         return e_i, g_ij
 
     def pair(self, r: np.ndarray, t_i: np.ndarray, t_j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -52,8 +52,6 @@ class Groups:
 
     def gather(self, mine: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
         """What each group's rank of this part has. mine : (sizes[this group],) float64."""
-        if self.number == 1:
-            return [mine]
         everything = np.empty(sum(sizes))
         self.across.Allgatherv(mine, [everything, list(sizes)])
         return np.split(everything, np.cumsum(sizes)[:-1])

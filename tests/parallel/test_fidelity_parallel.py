@@ -60,6 +60,11 @@ def incidents(out):
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def together_and_alone():
+    """Names of folders and communicators: of all ranks, and then of the first alone."""
+    return [("all", COMM), ("one", MPI.COMM_SELF)][: 1 if COMM.rank else 2]
+
+
 def strike(monkeypatch, steps, gid=7, speed=0.3, times=1):
     """At the end of these steps the atom is thrown at ``speed`` Å/fs, so many times in all."""
     advance, left = Simulation.advance, [times]
@@ -83,9 +88,7 @@ def test_a_clean_run_is_left_alone(folder):
 def test_an_injected_outlier_is_caught_within_one_check_with_the_same_events_on_any_rank_count(folder, monkeypatch):
     lines = "fidelity flag 5\nfidelity_limit force 3.0\nfidelity_limit energy 1e6\nfidelity_watch force pair energy"
     found = []
-    for name, comm in (("all", COMM), ("one", MPI.COMM_SELF)):
-        if comm is MPI.COMM_SELF and COMM.rank:
-            continue
+    for name, comm in together_and_alone():
         with monkeypatch.context() as patch:
             strike(patch, {32}, speed=0.5)  # 1 Å a step: into its neighbors
             found.append(incidents(go(folder, name, lines, 40, comm)[1]))
@@ -161,9 +164,7 @@ def test_every_bead_of_a_ring_is_watched(folder, monkeypatch):
 
     lines = "pimd 4 rpmd\nfidelity stop 1\nfidelity_watch force\nfidelity_limit force 5.0"
     stops = []
-    for name, comm in (("all", COMM), ("one", MPI.COMM_SELF)):
-        if comm is MPI.COMM_SELF and COMM.rank:
-            continue
+    for name, comm in together_and_alone():
         with monkeypatch.context() as patch:
             kick(patch, 5, 7, 0.3)
             code, out = go(folder, name, lines, 20, comm)
