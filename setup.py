@@ -37,7 +37,7 @@ setup(
         "fidelity": ["lifelines>=0.29"],
         "analysis": ["dynasor>=2.3"],
         "test": ["pytest>=8", "tensorboardX>=2.6", "MDAnalysis>=2.8", "vesin>=0.3", "dynasor>=2.3", "ipi>=3.0",
-                 "ruff", "mypy"],
+                 "physical_validation>=1.0.5", "ruff", "mypy"],
     },
     entry_points={"console_scripts": ["rxmdnn = rxmdnn.__main__:main"]},
 )
