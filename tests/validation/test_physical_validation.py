@@ -77,7 +77,7 @@ def test_barostats_sample_the_ensemble_of_constant_pressure(name):
 
 
 def test_wrong_ensembles_are_told_apart():
-    """Velocities rescaled to the mean temperature in every step, as mdmode 5 does; pressures that are not those kept."""
+    """Velocities rescaled to the target in every step, as mdmode 5 does; pressures that are not those kept."""
     t = TEMPERATURES[0]
     data = sampled("svr", t, 3000, spoil=lambda kinetics, atoms: kinetics.rescale(atoms, t))
     assert kinetic_deviations(data)[1] > 2 * WORST
