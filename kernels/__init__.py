@@ -114,7 +114,8 @@ CONTRACT: dict[str, Kernel] = {
         "chunk of edges", "partial sums of -r_ij (x) g_ij",
         "in r_ij (m, 3) float64 Å", "in g_ij (m, 3) float64 eV/Å", "out partial (n_chunks, 3, 3) float64 eV"),
     "lennard_jones": _kernel(
-        "atom", "E = 1/2 sum of phi over directed edges, phi = u(r) - u(cutoff), u = 4 eps ((s/r)^12 - (s/r)^6)",
+        "atom", "E = 1/2 sum of phi over directed edges, phi = u(r) - u(cutoff), u = 4 eps ((s/r)^12 - (s/r)^6); "
+        "phi = 0 beyond the cutoff",
         "in r_ij (m, 3) float64 Å", "in first (n_owned + 1) int64", "in neighbor (m) int32",
         "in species (n_all) int32", "in epsilon (n_species, n_species) float64 eV",
         "in sigma (n_species, n_species) float64 Å", "in cutoff (n_species, n_species) float64 Å",

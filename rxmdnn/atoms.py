@@ -82,7 +82,7 @@ class Atoms:
 
 @dataclass
 class Edges:
-    """Directed pairs inside the true cutoff, grouped by center; every center is owned.
+    """Directed pairs inside the true cutoff (``whole``: and some beyond), grouped by center; every center is owned.
 
     Attributes
     ----------
@@ -98,3 +98,4 @@ class Edges:
     r_ij: np.ndarray
     first: np.ndarray
     slot: np.ndarray | None = None
+    whole: bool = False

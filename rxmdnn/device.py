@@ -12,6 +12,8 @@ from rxmdnn.backend import Backend
 from rxmdnn.errors import InputError
 from rxmdnn.kernels import CONTRACT, cuda
 
+Work = Callable[[], None]
+
 
 class Device(Backend):
     """Arrays of ``xp``, which meet NumPy's only through the methods here.
@@ -30,18 +32,23 @@ class Device(Backend):
         MPI takes the device's memory itself (a CUDA-aware MPI).
     torch_device : str
         Where torch has such arrays.
+    stream : int
+        Address of CUDA's stream to which all work goes, torch's too.
+    record : callable
+        ``record(work)`` calls it, has the device note its kernels instead of running them, and gives what runs them.
 
-    Work of CuPy and torch goes to one stream, the device's default; memory of both comes from torch's pool once torch
-    is used (``models/torch_device.py``).
+    Memory of CuPy and torch comes from torch's pool once torch is used (``models/torch_device.py``).
     """
 
     on_device = True
 
     def __init__(self, name: str, xp: Any, kernels: cuda.Kernels, devices: int, pinned: Callable[[int], np.ndarray],
-                 settle: Callable[[], None], direct: bool = False, torch_device: str = "cuda") -> None:
+                 settle: Callable[[], None], direct: bool = False, torch_device: str = "cuda", stream: int = 0,
+                 record: Callable[[Work], Work] = cuda.record) -> None:
         super().__init__(name, xp, {kernel: getattr(kernels, kernel) for kernel in CONTRACT})
-        self.devices, self.direct, self.torch_device = devices, direct, torch_device
-        self._table, self._pinned, self._settle = kernels.table, pinned, settle
+        self.devices, self.direct, self.torch_device, self.stream = devices, direct, torch_device, stream
+        self.record = record
+        self._kernels_there, self._pinned, self._settle = kernels, pinned, settle
         self._staging: dict[tuple[str, int], np.ndarray] = {}
 
     def from_host(self, array: Any) -> Any:
@@ -51,7 +58,20 @@ class Device(Backend):
         return array if isinstance(array, np.ndarray) else array.get()
 
     def table(self, values: np.ndarray) -> Any:
-        return self._table(values)
+        return self._kernels_there.table(values)
+
+    def capture(self, work: Work) -> Work:
+        """A CUDA graph of what ``work`` has the device do; call it to have that done, on the same memory.
+
+        ``work`` must have run before, as it is, so that nothing is left to compile or to upload.
+
+        Raises RuntimeError if the host would wait for the device within it, or the device refuses.
+        """
+        replay, tables = self.record(work), self._kernels_there.tables()
+
+        def again(tables: Any = tables) -> None:  # which the graph reads, and so must live as long
+            replay()
+        return again
 
     def settle(self) -> None:
         self._settle()
@@ -96,8 +116,9 @@ def load_cuda(number: int, direct: bool) -> Device:
     """
     cupy, kernels, devices = cuda.load(number)
     here = cupy.cuda.Device()
-    made = Device("cuda", cupy, kernels, devices, cuda.pinned,
-                  lambda: cupy.cuda.get_current_stream().synchronize(), direct, f"cuda:{here.id}")
+    stream = cupy.cuda.Stream().use()  # the default one cannot record graphs; this one waits for it, and it for this
+    made = Device("cuda", cupy, kernels, devices, cuda.pinned, stream.synchronize, direct, f"cuda:{here.id}",
+                  stream.ptr)
     made.notes = (
         f"backend cuda: {cupy.cuda.runtime.getDeviceProperties(here.id)['name'].decode()}; its shares of time by part "
         "are those of the host, which does not wait; 'verbose T' has it wait after each",)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from mpi4py import MPI
 
 from rxmdnn.atoms import Atoms, Edges
+from rxmdnn.device import Device
 from rxmdnn.domain import Domain
+from rxmdnn.graphs import Repeated
 from rxmdnn.models.interface import Potential
 from rxmdnn.models.mixture import Mixture
 from rxmdnn.neighbors import NeighborList
@@ -45,6 +47,22 @@ class Forces:
         self.edges = 0
         self._last: tuple[Edges, np.ndarray, np.ndarray] | None = None
         self._built_in = domain.cell
+        self.repeated: Repeated[tuple[Edges, np.ndarray, np.ndarray]] | None = None
+        self._atoms: Atoms | None = None
+
+    def use_graphs(self, say: Callable[[str], None]) -> None:
+        """Have steps between two lists done as CUDA graphs, and ``say`` why where that is impossible.
+
+        The part after the halo's copies and before they give their forces back; on one rank, whose copies are its
+        own, with both.
+        """
+        device = self.domain.backend
+        if not isinstance(device, Device):
+            say("there is no device")
+        elif not self.neighbors.every_pair:
+            say("some pair of elements has no cutoff")
+        else:
+            self.repeated = Repeated(device, self._repeat, say)
 
     @property
     def known(self) -> bool:
@@ -101,12 +119,18 @@ class Forces:
             self.builds += 1
             self._listed = True
             self.stale = False
+            if self.repeated is not None:
+                self.repeated.forget()
         return True
 
     def compute(self, atoms: Atoms) -> None:
         """Fill ``atoms.f`` (owned rows: the whole force). After a rebuild the rows of ``atoms`` are in new order."""
         timers = self.timers
-        if not self.refresh(atoms, [atoms.x]):
+        new = self.refresh(atoms, [atoms.x])
+        if self.repeated is not None and self.repeated.possible:
+            self._compute_by_graph(atoms)
+            return
+        if not new:
             with timers("halo"):
                 self.domain.copy(atoms.x)
         with timers("neighbors"):
@@ -119,6 +143,33 @@ class Forces:
             self.domain.give_back(atoms.f)
         self.edges = len(edges.center)
         self._last = (edges, e_i, g_ij)
+
+    def _compute_by_graph(self, atoms: Atoms) -> None:
+        """The rest of ``compute``, all of it counted as the network's time."""
+        assert self.repeated is not None
+        alone, self._atoms = self.domain.comm.size == 1, atoms
+        if not alone:
+            with self.timers("halo"):
+                self.domain.copy(atoms.x)
+        with self.timers("network"):
+            self._last = self.repeated(atoms.x, atoms.f, atoms.species, self.domain.cell)
+        if not alone:
+            with self.timers("halo"):
+                self.domain.give_back(atoms.f)
+        self.edges = len(self._last[0].center)
+
+    def _repeat(self) -> tuple[Edges, np.ndarray, np.ndarray]:
+        """What is the same in every step between two lists."""
+        atoms, alone = self._atoms, self.domain.comm.size == 1
+        assert atoms is not None
+        if alone:
+            self.domain.copy(atoms.x)
+        edges = self.neighbors.edges(atoms.x, atoms.species, whole=True)
+        e_i, g_ij = self.potential.compute(edges, atoms.species)
+        self.neighbors.assemble(edges, g_ij, atoms.f)
+        if alone:
+            self.domain.give_back(atoms.f)
+        return edges, e_i, g_ij
 
     def energy(self) -> float:
         """Potential energy of all atoms, eV, at the last ``compute``. All ranks call it."""

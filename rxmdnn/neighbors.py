@@ -153,6 +153,8 @@ class NeighborList:
     ----------
     reach : float, Å
         Largest cutoff plus skin: how far copies must extend beyond the owned atoms.
+    every_pair : bool
+        Has each pair of elements a cutoff?
 
     Raises
     ------
@@ -168,6 +170,7 @@ class NeighborList:
         self.backend, self._longest = backend, float(cutoff.max())
         self.set_skin(skin)
         self._cutoff_sq = np.where(cutoff > 0, cutoff, 0.0) ** 2
+        self.every_pair = bool((cutoff > 0).all())
         self._buffers = _Buffers(backend.xp)
         self.n_owned = 0
 
@@ -242,21 +245,24 @@ class NeighborList:
             return not moved <= self.skin
         return not (self.reach - self.skin + moved) * np.linalg.norm(np.linalg.inv(strain), 2) <= self.reach
 
-    def edges(self, x: np.ndarray, species: np.ndarray) -> Edges:
+    def edges(self, x: np.ndarray, species: np.ndarray, whole: bool = False) -> Edges:
         """The pairs of the list that are inside the cutoff of their species at the present x. Call ``build`` first.
 
         Parameters
         ----------
         x : (n_all, 3) float64, Å
         species : (n_all,) int32
+        whole : all pairs of the list, which a potential must take for nothing beyond its cutoff: their number stays
+            the same as long as the list, and no device is asked for it
         """
         take, n = self._buffers.take, self.n_owned
         count = take("count", (n,), np.int64)
-        self.backend.count_edges(x, species, self._cutoff_sq, self._first, self._neighbor, self._slot, count)
-        first = self._starts(take("first", (n + 1,), np.int64), count)
-        m = int(first[-1])
+        limit = np.full_like(self._cutoff_sq, np.inf) if whole else self._cutoff_sq
+        self.backend.count_edges(x, species, limit, self._first, self._neighbor, self._slot, count)
+        first = self._first if whole else self._starts(take("first", (n + 1,), np.int64), count)
+        m = self.n_pairs if whole else int(first[-1])
         edges = Edges(take("center", (m,), np.int32), take("neighbor", (m,), np.int32),
-                      take("r_ij", (m, 3), np.float64), first, self._slot)
+                      take("r_ij", (m, 3), np.float64), first, self._slot, whole)
         self.backend.fill_edges(x, self._first, self._neighbor, first, self._slot, edges.center, edges.neighbor,
                                 edges.r_ij)
         return edges

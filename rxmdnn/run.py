@@ -180,6 +180,9 @@ def make_simulation(comm: MPI.Comm, run: Run, backend: Backend, potential: Poten
                         cell_shape=None if deck["minimizer"].cell == "fixed" else deck["minimizer"].cell)
     timers = Timers(backend.settle) if deck["verbose"].on else Timers()
     forces = make_forces(deck, run.masses, domain, neighbors, potential, timers, groups)
+    if deck["graphs"].on:
+        forces.use_graphs(lambda why: print(f"graphs: the run goes on without: {why}", flush=True)
+                          if comm.rank == 0 else None)
     simulation = Simulation(comm, backend, domain, forces, atoms, mass, schedule, start.n_global, step=start.step,
                             time_0=start.time - start.step * dt)
     choose_ensemble(deck, simulation, start)

@@ -200,6 +200,9 @@ RUN = (
             "which kernels run; cuda: on a GPU, one rank each, ranks of a machine take turns at its GPUs; auto: cpu"),
     Keyword("mpi", (Value("memory", ("host", "cuda-aware"), "host"),),
             "backend cuda: messages go through the host's memory, or an MPI that knows CUDA takes the device's own"),
+    Keyword("graphs", (Value("on", "bool", False),),
+            "backend cuda: what repeats between two neighbor lists is recorded and replayed as a CUDA graph, for small "
+            "systems"),
     Keyword("threads", (Value("n", "int", 0, check=not_negative, help="0: shared out among the ranks of a machine"),),
             "threads of a rank"),
     Keyword("units", (Value("energy", ("ev", "kcal"), "ev"),), "energies of the log: eV, or RXMD's kcal/mol"),
@@ -524,11 +527,18 @@ def _fidelity_faults(deck: Deck) -> list[str]:
 def _device_faults(deck: Deck) -> list[str]:
     """What a run on a GPU cannot do, and what only one can."""
     if deck["backend"].name != "cuda":
-        alone = {"precision": deck["precision"].network == "tf32", "mpi": deck["mpi"].memory == "cuda-aware"}
+        alone = {"precision": deck["precision"].network == "tf32", "mpi": deck["mpi"].memory == "cuda-aware",
+                 "graphs": deck["graphs"].on}
         return [deck[name].fault("goes with 'backend cuda'") for name, given in alone.items() if given]
     there = "is not done on a GPU; say backend cpu"
     asked = {"pimd": deck["pimd"].beads is not None, "fidelity": deck["fidelity"].action != "off"}
     faults = [deck[name].fault(there) for name, given in asked.items() if given]
+    if deck["graphs"].on:
+        waits = {"verbose": (deck["verbose"].on, "waits after each part of a step"),
+                 "barostat": (deck["barostat"].kind is not None, "changes the cell in each step"),
+                 "strain_ramp": (cell_is_driven(deck), "or 'shear_ramp' changes the cell in each step")}
+        faults += [deck["graphs"].fault(f"'{name}' {does}, which a graph cannot; choose one of them")
+                   for name, (given, does) in waits.items() if given]
     return faults + [entry.fault(there) for entry in deck["observe"]]
 
 

@@ -1,7 +1,8 @@
 """A device that needs none: the backend of a GPU over the CUDA text built by g++, with arrays as strict as CuPy's.
 
 An ``Array`` keeps its memory to itself. Whoever mixes it with a NumPy array, hands it to NumPy or to MPI, or the other
-way round, gets a TypeError, as on a GPU; what has the host wait for the device is counted.
+way round, gets a TypeError, as on a GPU; what has the host wait for the device is counted. ``record`` keeps what was
+done to which memory, torch's operations too, and does that and nothing else again, as a CUDA graph.
 """
 
 import operator
@@ -12,7 +13,9 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 from mpi4py import MPI
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rxmdnn import backend as backends
 from rxmdnn.device import Device
@@ -29,6 +32,64 @@ class Waits:
     """How often the host has waited for the device."""
 
     n = 0
+
+
+class Tape:
+    """What a graph is made of, while one is recorded."""
+
+    now: list | None = None
+
+
+def do(act):
+    """``act()``, and again in each replay."""
+    if Tape.now is not None:
+        Tape.now.append(act)
+    return act()
+
+
+def made(make):
+    """An array of what ``make()`` gives, and in each replay the same memory with what it gives then."""
+    array = Array(np.asarray(make()))
+    if Tape.now is not None:
+        Tape.now.append(lambda: np.copyto(array._a, make()))
+    return array
+
+
+class TorchTape(TorchDispatchMode):
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        keywords = keywords or {}
+        given = function(*arguments, **keywords)
+        outputs = given if isinstance(given, (tuple, list)) else (given,)
+        returns = function._schema.returns
+        if all(r.alias_info is not None and not r.alias_info.is_write for r in returns):
+            return given  # a view
+        fresh = [r.alias_info is None for r in returns]
+
+        def again():
+            new = function(*arguments, **keywords)
+            for old, value, copied in zip(outputs, new if isinstance(new, (tuple, list)) else (new,), fresh):
+                if copied and isinstance(old, torch.Tensor):
+                    old.detach().copy_(value)
+        Tape.now.append(again)
+        return given
+
+
+def record(work):
+    tape, waits = [], Waits.n
+    Tape.now = tape
+    try:
+        with TorchTape():
+            work()
+    finally:
+        Tape.now = None
+    if waits != Waits.n:
+        raise RuntimeError("the host waits for the device within a graph")
+
+    def replay():
+        with torch.no_grad():
+            for act in tape:
+                act()
+    return replay
 
 
 def inner(x):
@@ -75,7 +136,7 @@ class Array:
         return outer(self._a[inner(index)])
 
     def __setitem__(self, index, value):
-        self._a[inner(index)] = inner(value)
+        do(lambda: self._a.__setitem__(inner(index), inner(value)))
 
     def __iter__(self):
         raise TypeError("element by element from the device")
@@ -102,7 +163,7 @@ class Array:
 
     # as NumPy's
     def fill(self, value):
-        self._a.fill(inner(value))
+        do(lambda: self._a.fill(inner(value)))
 
     def copy(self):
         return Array(self._a.copy())
@@ -131,12 +192,12 @@ def _reduction(name):
 
 
 def _operator(act, swap=False):
-    return lambda self, other: outer(act(*((inner(other), self._a) if swap else (self._a, inner(other)))))
+    return lambda self, other: made(lambda: act(*((inner(other), self._a) if swap else (self._a, inner(other)))))
 
 
 def _in_place(act):
     def change(self, other):
-        act(self._a, inner(other))
+        do(lambda: act(self._a, inner(other)))
         return self
     return change
 
@@ -171,8 +232,10 @@ def _make():
         return Array(np.flatnonzero(inner(a)))
 
     def cumsum(a, axis=None, dtype=None, out=None):
-        result = np.cumsum(inner(a), axis, dtype, None if out is None else inner(out))
-        return Array(result) if out is None else out
+        if out is None:
+            return made(lambda: np.cumsum(inner(a), axis, dtype))
+        do(lambda: np.cumsum(inner(a), axis, dtype, inner(out)))
+        return out
 
     def argsort(a, axis=-1, kind=None):
         assert kind in (None, "stable")
@@ -180,7 +243,7 @@ def _make():
 
     xp.empty, xp.flatnonzero, xp.cumsum, xp.argsort = empty, flatnonzero, cumsum, argsort
     xp.empty_like = lambda a: empty(a.shape, a.dtype)
-    xp.zeros = lambda shape, dtype=np.float64: Array(np.zeros(shape, dtype))
+    xp.zeros = lambda shape, dtype=np.float64: made(lambda: np.zeros(shape, dtype))
     xp.zeros_like = lambda a: Array(np.zeros_like(inner(a)))
     xp.arange = lambda *ends, dtype=None: Array(np.arange(*ends, dtype=dtype))
     xp.asarray = lambda a, order=None: a if isinstance(a, Array) else Array(np.array(a, order=order or "K"))
@@ -231,11 +294,11 @@ def make(plain: bool = True, direct: bool = False) -> Device:
 
     def launch(name, n, *arguments):
         assert not any(isinstance(a, np.ndarray) for a in arguments), f"{name}: an array of the host"
-        launcher(name, n, *(a._a if isinstance(a, Array) else a for a in arguments))
+        do(lambda: launcher(name, n, *(a._a if isinstance(a, Array) else a for a in arguments)))
 
     def settle():
         Waits.n += 1
 
     Array.direct = direct
     return HostBuilt("cuda-host", XP, cuda.Kernels(XP, launch, plain), 1, lambda n: np.empty(n, np.uint8), settle,
-                  direct, "cpu")
+                  direct, "cpu", record=record)

@@ -8,7 +8,8 @@ Every case runs in a process of its own, so that its peak memory is its own. Row
     python tools/bench_md.py --json F
 
 On a GPU the rate is of steps that nobody waits for, between two events of the device; how it shares out among the parts
-is measured in as many steps that wait after each part, and peak memory is that of its pools.
+is measured in as many steps that wait after each part, and peak memory is that of its pools. Rows of small systems come
+without and with graphs, which replay what repeats between two lists.
 """
 
 import argparse
@@ -71,7 +72,7 @@ def potential(name: str, backend: backends.Backend, precision: str):
     return Allegro(AllegroNetwork(config), ("H", "N"), precision, backend=backend)
 
 
-def case(name: str, size: int, steps: int, where: str, precision: str) -> dict:
+def case(name: str, size: int, steps: int, graphs: bool, where: str, precision: str) -> dict:
     """One timed run in this process. size : crystal cells along an axis for ammonia, atoms for lj."""
     backend, comm, timers = backends.make(where), MPI.COMM_SELF, Timers()
     cell, x, species = simple_cubic(size) if name == "lj" else ammonia(size)
@@ -79,6 +80,8 @@ def case(name: str, size: int, steps: int, where: str, precision: str) -> dict:
     model = potential(name, backend, precision)
     neighbors = NeighborList(backend, model.cutoff, SKIN)
     forces = Forces(Domain(comm, backend, cell, (1, 1, 1), neighbors.reach), neighbors, model, timers)
+    if graphs:
+        forces.use_graphs(lambda why: sys.exit(f"graphs: {why}"))
     atoms = Atoms.of(np.arange(n), species, x).on(backend.from_host)
     Kinetics(comm, backend, mass, n).draw(atoms, 150.0, seed=1, step=0)
     forces.domain.distribute(atoms)
@@ -109,7 +112,8 @@ def case(name: str, size: int, steps: int, where: str, precision: str) -> dict:
         free, total = backend.xp.cuda.runtime.memGetInfo()
         peak = total - free
     return {
-        "case": name, "atoms": n, "edges_per_atom": forces.edges / n, "steps": steps, "builds": forces.builds - builds,
+        "case": name, "graphs": int(graphs), "atoms": n, "edges_per_atom": forces.edges / n, "steps": steps,
+        "builds": forces.builds - builds,
         "atom_steps_per_s": n * steps / wall, "ns_per_atom_step": wall / steps / n * 1e9,
         "us_per_edge_network": network / steps / forces.edges * 1e6, "share_not_network": share,
         "peak_bytes": peak,
@@ -141,28 +145,31 @@ def main() -> None:
     parser.add_argument("--precision", choices=("float32", "tf32", "float64"), default="float32", help="of the network")
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--case", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--case", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.case:
-        print(json.dumps(case(args.case[0], int(args.case[1]), int(args.case[2]), args.backend, args.precision)))
+        name, *numbers = args.case
+        print(json.dumps(case(name, *map(int, numbers), args.backend, args.precision)))
         return
     machine = device_name() if args.backend == "cuda" else platform.machine()
-    plan = [("null", 10, 200), ("null", 18, 40), ("lj", 8000, 100), ("lj", 64000, 40),
-            ("allegro", 4, 20), ("allegro", 8, 4), ("allegro", 12, 2)]
+    plan = [("null", 10, 200, 0), ("null", 18, 40, 0), ("lj", 8000, 100, 0), ("lj", 64000, 40, 0),
+            ("allegro", 4, 20, 0), ("allegro", 8, 4, 0), ("allegro", 12, 2, 0)]
     if args.backend == "cuda":
-        plan = [("null", 10, 200), ("null", 40, 100), ("lj", 1000, 1000), ("lj", 8000, 500), ("lj", 64000, 200),
-                ("lj", 1_000_000, 50), ("allegro", 4, 100), ("allegro", 8, 40), ("allegro", 18, 10), ("allegro", 40, 3)]
+        plan = [("null", 10, 200, 0), ("null", 40, 100, 0), ("lj", 1000, 1000, 0), ("lj", 1000, 1000, 1),
+                ("lj", 8000, 500, 0), ("lj", 8000, 500, 1), ("lj", 64000, 200, 0), ("lj", 1_000_000, 50, 0),
+                ("allegro", 2, 200, 0), ("allegro", 2, 200, 1), ("allegro", 4, 100, 0), ("allegro", 4, 100, 1),
+                ("allegro", 8, 40, 0), ("allegro", 18, 10, 0), ("allegro", 40, 3, 0)]
     elif args.large:
-        plan += [("lj", 1_000_000, 5), ("allegro", 18, 1)]
+        plan += [("lj", 1_000_000, 5, 0), ("allegro", 18, 1, 0)]
     rows = []
-    for name, size, steps in plan:
+    for name, *numbers in plan:
         command = [sys.executable, __file__, "--backend", args.backend, "--precision", args.precision, "--case", name,
-                   str(size), str(steps)]
+                   *map(str, numbers)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in rows[-1].items()),
               flush=True)
-    by = {(r["case"], r["atoms"]): r for r in rows}
+    by = {(r["case"], r["atoms"]): r for r in rows if not r["graphs"]}
     for name in ("lj", "allegro"):
         ends = sorted(atoms for kind, atoms in by if kind == name)
         slope = (by[name, ends[-1]]["peak_bytes"] - by[name, ends[0]]["peak_bytes"]) / (ends[-1] - ends[0])

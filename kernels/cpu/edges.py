@@ -105,7 +105,11 @@ def lennard_jones(r_ij, first, neighbor, species, epsilon, sigma, cutoff, e_i, g
         energy = 0.0
         for e in range(first[i], first[i + 1]):
             s, t = species[i], species[neighbor[e]]
-            inv_sq = 1.0 / (r_ij[e, 0] ** 2 + r_ij[e, 1] ** 2 + r_ij[e, 2] ** 2)
+            r_sq = r_ij[e, 0] ** 2 + r_ij[e, 1] ** 2 + r_ij[e, 2] ** 2
+            if not r_sq < cutoff[s, t] ** 2:
+                g_ij[e] = 0.0
+                continue
+            inv_sq = 1.0 / r_sq
             s6 = (sigma[s, t] * sigma[s, t] * inv_sq) ** 3
             c6 = (sigma[s, t] / cutoff[s, t]) ** 6
             energy += 2.0 * epsilon[s, t] * (s6 * s6 - s6 - c6 * c6 + c6)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,6 +91,10 @@ class Kernels:
                 self._tables.clear()
             self._tables[key] = self._xp.asarray(values, order="C")
         return self._tables[key]
+
+    def tables(self) -> list[Any]:
+        """All that are kept now."""
+        return list(self._tables.values())
 
     def _run(self, name: str, n: int, *arguments: Any) -> None:
         if n:
@@ -181,6 +186,31 @@ def pinned(n: int) -> Any:
     import cupyx
 
     return cupyx.empty_pinned(max(n, 1), np.uint8)
+
+
+def record(work: Callable[[], None]) -> Callable[[], None]:
+    """A CUDA graph of what ``work`` launches on the current stream, which must not be the default one.
+
+    What it allocates comes from a pool of its own, so that nobody else is given memory that the graph writes.
+
+    Raises RuntimeError if a kernel of it cannot be part of a graph.
+    """
+    import cupy
+
+    stream, pool = cupy.cuda.get_current_stream(), cupy.cuda.MemoryPool()
+    with cupy.cuda.using_allocator(pool.malloc):
+        stream.begin_capture()
+        try:
+            work()
+        except BaseException:
+            with suppress(RuntimeError):
+                stream.end_capture()
+            raise
+        graph = stream.end_capture()
+
+    def replay(pool: Any = pool) -> None:  # which lives as long
+        graph.launch(stream)
+    return replay
 
 
 def load(number: int = 0) -> tuple[Any, Kernels, int]:

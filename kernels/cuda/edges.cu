@@ -111,7 +111,12 @@ RX_DEVICE void lennard_jones_of(int64 i, int64, in<double> r_ij, in<int64> first
     for (int64 e = first[i] + G::rank(); e < first[i + 1]; e += G::size()) {
         const int64 pair = row + species[neighbor[e]];
         const double x = r_ij[3 * e], y = r_ij[3 * e + 1], z = r_ij[3 * e + 2];
-        const double inv_sq = 1.0 / (x * x + y * y + z * z), eps = epsilon[pair], s = sigma[pair];
+        const double r_sq = x * x + y * y + z * z;
+        if (!(r_sq < cutoff[pair] * cutoff[pair])) {
+            for (int a = 0; a < 3; ++a) g_ij[3 * e + a] = 0.0;
+            continue;
+        }
+        const double inv_sq = 1.0 / r_sq, eps = epsilon[pair], s = sigma[pair];
         const double s2 = s * s * inv_sq, s6 = s2 * s2 * s2, ratio = s / cutoff[pair];
         const double c3 = ratio * ratio * ratio, c6 = c3 * c3;
         energy += 2.0 * eps * (s6 * s6 - s6 - c6 * c6 + c6);

@@ -113,9 +113,10 @@ def lennard_jones(r_ij, first, neighbor, species, epsilon, sigma, cutoff, e_i, g
     r_sq = (r_ij ** 2).sum(axis=1)
     s6 = (sigma[pair] ** 2 / r_sq) ** 3
     c6 = (sigma[pair] / cutoff[pair]) ** 6
+    inside = r_sq < cutoff[pair] ** 2
     e_i[:] = 0.0
-    np.add.at(e_i, center, 0.5 * 4 * epsilon[pair] * (s6 ** 2 - s6 - c6 ** 2 + c6))
-    g_ij[:] = (-0.5 * 4 * epsilon[pair] * (12 * s6 ** 2 - 6 * s6) / r_sq)[:, None] * r_ij
+    np.add.at(e_i, center, inside * 0.5 * 4 * epsilon[pair] * (s6 ** 2 - s6 - c6 ** 2 + c6))
+    g_ij[:] = (inside * -0.5 * 4 * epsilon[pair] * (12 * s6 ** 2 - 6 * s6) / r_sq)[:, None] * r_ij
 
 
 def pack(x, rows, shift, buffer):

@@ -28,7 +28,7 @@ class Potential(Protocol):
 
         Parameters
         ----------
-        edges : Edges, all inside the cutoff of their pair of species
+        edges : Edges, all inside the cutoff of their pair of species unless they are ``whole``
         species : (n_all,) int32
 
         Returns

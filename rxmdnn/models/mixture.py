@@ -45,8 +45,8 @@ class Mixture:
         return e_i, g_ij
 
     def of_member(self, member: Potential, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """One member's answer to edges inside the mixture's cutoffs."""
-        if np.array_equal(member.cutoff, self.cutoff):
+        """One member's answer to edges inside the mixture's cutoffs, or to all of a list."""
+        if edges.whole or np.array_equal(member.cutoff, self.cutoff):
             return member.compute(edges, species)
         xp = namespace(edges.r_ij)
         r_c = beside(edges.r_ij, member.cutoff)[species[edges.center], species[edges.neighbor]]

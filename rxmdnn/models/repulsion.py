@@ -55,6 +55,9 @@ class Repulsion:
         if self._device is not None:
             import torch
 
+            from rxmdnn.models.torch_device import join
+
+            join(self._device)
             self._there = [torch.from_numpy(a).to(self._device.torch_device)
                            for a in (np.arange(len(self.z)), self.z, 1.0 / self.cutoff)]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -18,8 +20,23 @@ def tensor(device: Device, array: Any) -> Tensor:
     return torch.from_dlpack(device.exported(array))
 
 
+def record(work: Callable[[], None]) -> Callable[[], None]:
+    """As rxmdnn.kernels.cuda.record, where torch's pool gives the memory."""
+    graph = torch.cuda.CUDAGraph()
+    graph.capture_begin(capture_error_mode="thread_local")
+    try:
+        work()
+    except BaseException:
+        with suppress(RuntimeError):
+            graph.capture_end()
+        raise
+    graph.capture_end()
+    return graph.replay
+
+
 def join(device: Device) -> None:
-    """Let CuPy allocate from torch's pool: two pools that keep what they freed would starve each other.
+    """Torch works on the device's stream, and CuPy allocates from torch's pool: two pools that keep what they freed
+    would starve each other.
 
     Raises InputError if torch cannot use the device.
     """
@@ -29,6 +46,8 @@ def join(device: Device) -> None:
         raise InputError(f"backend cuda: torch {torch.__version__} cannot use the GPU, which a network needs; "
                          "install a torch built for CUDA, or say backend cpu")
     torch.cuda.set_device(torch.device(device.torch_device))
+    torch.cuda.set_stream(torch.cuda.ExternalStream(device.stream))
+    device.record = record
 
     def take(size: int, number: int) -> int:
         stream = torch.cuda.current_stream(number).cuda_stream

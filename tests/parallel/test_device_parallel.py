@@ -13,6 +13,9 @@ from rxmdnn.integrate import velocity_verlet
 from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
 from rxmdnn.kinetics import Kinetics
+from rxmdnn.models.mixture import Mixture
+from rxmdnn.models.pair import LennardJones
+from rxmdnn.models.repulsion import Repulsion
 from tests import device
 from tests.device import DEVICES, Waits
 from tests.runs import MODELS, killed_at, shared_folder
@@ -25,12 +28,17 @@ ROUNDING = 1e-9  # Å, Å/fs, eV/Å over some dozens of steps of float64: sums i
 SINGLE = 2e-5  # of a network in float32
 
 
-def move(backend, potential, steps: int, skin: float = 0.3):
-    """x, v, f of all atoms in order of gid, on the host, and the forces, after steps of 2 fs from 300 K."""
+def move(backend, potential, steps: int, skin: float = 0.3, say=None):
+    """x, v, f of all atoms in order of gid, on the host, and the forces, after steps of 2 fs from 300 K.
+
+    say : makes it use graphs
+    """
     x = spread_atoms(TRICLINIC, 40, 2.9)
     atoms = share(COMM, x, np.arange(40, dtype=np.int32) % 2).on(backend.from_host)
     mass = np.array([39.95, 20.18])
     forces = engine(COMM, TRICLINIC, potential, skin=skin, backend=backend)
+    if say is not None:
+        forces.use_graphs(say)
     forces.domain.distribute(atoms)
     Kinetics(COMM, backend, mass, 40).draw(atoms, 300.0, seed=3, step=0)
     forces.compute(atoms)
@@ -79,24 +87,64 @@ def test_allegro_moves_as_on_the_cpu(name, precision):
         np.testing.assert_allclose(b, a, atol=ROUNDING if precision == "float64" else SINGLE, rtol=0)
 
 
-def test_a_steady_step_waits_for_the_device_twice_and_for_the_halo():
-    """How far atoms have moved, and how many edges there are; a message in each exchange that leaves the rank."""
+@pytest.mark.parametrize("graphs", [False, True])
+def test_a_steady_step_waits_for_the_device_twice_and_for_the_halo(graphs):
+    """How far atoms have moved, and without graphs how many edges there are; a message in each exchange that leaves
+    the rank."""
     there = device.make()
     _, forces = move(there, argon(there, elements=("Ar", "Ne")), 0, skin=2.0)
     messages = sum(not forces.domain._at_home(hop) for hop in forces.domain.flows)
     x = spread_atoms(TRICLINIC, 40, 2.9)
     atoms = share(COMM, x, np.arange(40, dtype=np.int32) % 2).on(there.from_host)
     forces = engine(COMM, TRICLINIC, argon(there, elements=("Ar", "Ne")), skin=2.0, backend=there)
+    if graphs:
+        forces.use_graphs(pytest.fail)
     forces.domain.distribute(atoms)
     mass = np.array([39.95, 20.18])
-    for _ in range(2):
+    for _ in range(3):
         velocity_verlet(atoms, forces, there, mass, 1.0)
     assert forces.builds == 1
     before = Waits.n
     velocity_verlet(atoms, forces, there, mass, 1.0)
     assert forces.builds == 1
     both_ways, of_each = 2, 3  # two arrays come to the host, and one wait says that buffers are free
-    assert Waits.n - before <= 2 + both_ways * of_each * messages
+    assert Waits.n - before <= 2 - graphs + both_ways * of_each * messages
+
+
+@DEVICES
+@pytest.mark.parametrize("kind", ["lj", "allegro", "zbl"])
+def test_graphs_move_the_atoms_as_single_kernels_do(name, kind):
+    there, said = device.find(name), []
+
+    def potential(backend):
+        if kind == "allegro":
+            return allegro(precision="float64", backend=backend)
+        lj = argon(backend, elements=("Ar", "Ne"))
+        return lj if kind == "lj" else Mixture([lj], added=Repulsion(("Ar", "Ne"), 1.3, backend))
+
+    steps = 30 if kind == "allegro" else 60
+    expected, forces = move(backends.make("cpu"), potential(backends.make("cpu")), steps)
+    got, others = move(there, potential(there), steps, say=said.append)
+    assert said == [] and others.repeated.graphs > 2 and forces.builds == others.builds > 2
+    for a, b in zip(expected, got, strict=True):
+        np.testing.assert_allclose(b, a, atol=ROUNDING, rtol=0)
+    assert others.energy() == pytest.approx(forces.energy(), abs=1e-9)
+    np.testing.assert_allclose(others.virial(), forces.virial(), atol=1e-8)
+
+
+def test_what_cannot_be_a_graph_is_said_once_and_done_without():
+    class Curious(LennardJones):
+        def compute(self, edges, species):
+            assert float((edges.r_ij**2).sum()) > 0
+            return super().compute(edges, species)
+
+    there, said = device.make(), []
+    (expected, _), (got, forces) = (
+        move(backend, Curious(backend, ("Ar", "Ne"), 0.0104, 3.4, 6.0), 20, say=say)
+        for backend, say in ((backends.make("cpu"), None), (there, said.append)))
+    assert said == ["the host waits for the device within a graph"] and forces.repeated.graphs == 0
+    for a, b in zip(expected, got, strict=True):
+        np.testing.assert_allclose(b, a, atol=ROUNDING, rtol=0)
 
 
 DECK = """mdmode {mdmode}
@@ -177,8 +225,9 @@ def test_minimizers_go_the_same_way(folder, name, method, monkeypatch):
 
 
 @DEVICES
-def test_a_killed_run_on_a_device_goes_on_to_the_same_bits(folder, name, monkeypatch):
-    there, flags = device.find(name), ("--ensemble", "langevin", "0.05")
+@pytest.mark.parametrize("more", [(), ("--graphs", "T")])
+def test_a_killed_run_on_a_device_goes_on_to_the_same_bits(folder, name, more, monkeypatch, capfd):
+    there, flags = device.find(name), ("--ensemble", "langevin", "0.05", *more)
     whole = go(folder, "whole", there, monkeypatch, *flags)
     with killed_at(monkeypatch, 27):
         go(folder, "killed", there, monkeypatch, *flags)
@@ -187,6 +236,7 @@ def test_a_killed_run_on_a_device_goes_on_to_the_same_bits(folder, name, monkeyp
     assert a.step == b.step == 40
     for name in ("gid", "x", "v", "f", "image"):
         assert getattr(a, name).tobytes() == getattr(b, name).tobytes(), name
+    assert "goes on without" not in capfd.readouterr().out
 
 
 @DEVICES

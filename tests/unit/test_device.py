@@ -193,7 +193,9 @@ def pretend(monkeypatch, runtime, capability="90"):
             runtime.used = self.id
 
     compiler = SimpleNamespace(CompileException=type("CompileException", (Exception,), {}))
-    cupy.cuda = SimpleNamespace(runtime=runtime, Device=Device, compiler=compiler)
+    stream = SimpleNamespace(synchronize=lambda: None, ptr=1)
+    stream.use = lambda: stream
+    cupy.cuda = SimpleNamespace(runtime=runtime, Device=Device, compiler=compiler, Stream=lambda: stream)
     cupy.RawModule = lambda code, options: SimpleNamespace(get_function=lambda name: None)
     cupy.zeros = np.zeros
     monkeypatch.setitem(sys.modules, "cupy", cupy)
@@ -275,6 +277,9 @@ def test_memory_that_runs_out_in_a_run_ends_with_code_2(tmp_path, monkeypatch, c
     ("observe gr 5\nbackend cuda", r"rxmd\.in:\d+: observe: is not done on a GPU"),
     ("backend cpu\nprecision tf32", r"rxmd\.in:\d+: precision: goes with 'backend cuda'"),
     ("mpi cuda-aware", r"rxmd\.in:\d+: mpi: goes with 'backend cuda'"),
+    ("graphs T", r"rxmd\.in:\d+: graphs: goes with 'backend cuda'"),
+    ("backend cuda\ngraphs T\nverbose T", r"rxmd\.in:\d+: graphs: 'verbose' waits after each part"),
+    ("backend cuda\ngraphs T\nensemble svr 0.1\nbarostat scr 0.1 0.5", r"rxmd\.in:\d+: graphs: 'barostat' changes"),
 ])
 def test_what_a_gpu_does_not_do_is_said_before_the_run(tmp_path, lines, said):
     write_start(tmp_path)
