@@ -531,10 +531,10 @@ def _device_faults(deck: Deck) -> list[str]:
                  "graphs": deck["graphs"].on}
         return [deck[name].fault("goes with 'backend cuda'") for name, given in alone.items() if given]
     there = "is not done on a GPU; say backend cpu"
-    asked = {"pimd": deck["pimd"].beads is not None, "fidelity": deck["fidelity"].action != "off"}
-    faults = [deck[name].fault(there) for name, given in asked.items() if given]
+    faults = [deck["pimd"].fault(there)] if deck["pimd"].beads is not None else []
     if deck["graphs"].on:
-        waits = {"verbose": (deck["verbose"].on, "waits after each part of a step"),
+        waits = {"fidelity": (deck["fidelity"].action != "off", "reads what a step has left behind"),
+                 "verbose": (deck["verbose"].on, "waits after each part of a step"),
                  "barostat": (deck["barostat"].kind is not None, "changes the cell in each step"),
                  "strain_ramp": (cell_is_driven(deck), "or 'shear_ramp' changes the cell in each step")}
         faults += [deck["graphs"].fault(f"'{name}' {does}, which a graph cannot; choose one of them")

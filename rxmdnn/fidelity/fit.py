@@ -30,6 +30,6 @@ def of_network(network: PairNetwork, data: Dataset, which: Sequence[int]) -> Ref
             first = np.concatenate([[0], np.cumsum(np.bincount(i[near], minlength=n))]).astype(np.int64)
             potential.compute(Edges(i[near].astype(np.int32), j[near].astype(np.int32),
                                     np.ascontiguousarray(r_ij[near]), first), species)
-            yield Sample(species.astype(np.int64), i[near], j[near], r[near], frame.forces, potential.latent)
+            yield Sample(species.astype(np.int64), i[near], j[near], r[near], frame.forces, potential.features())
 
     return Reference.measure(elements, samples())

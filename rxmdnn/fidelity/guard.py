@@ -165,8 +165,8 @@ class Guard:
     def _lost(self, step: int, error: AgreedError) -> list[Event]:
         """Events of a step that could not be finished: the atoms whose numbers are none, or the whole."""
         s, n = self.simulation, self.simulation.atoms.n_owned
-        time = s.time_0 + step * s.schedule.dt
-        mine = not_finite(s.atoms.x[:n], s.atoms.v, s.atoms.f[:n]).events(step, time, s.atoms.gid)
+        atoms, time = s.atoms.on(s.backend.to_host), s.time_0 + step * s.schedule.dt
+        mine = not_finite(atoms.x[:n], atoms.v, atoms.f[:n]).events(step, time, atoms.gid)
         events = [event for rank in s.comm.allgather(mine) for event in rank]
         self.say(f"fidelity: step {step}: {error}")
         return sorted(events, key=lambda e: e.gid) or [Event("finite", step, time, WHOLE, float("nan"), 0.0)]
@@ -249,7 +249,7 @@ class Guard:
     def _keep_frame(self, action: str) -> bool:
         """Whether the frame could be written; one whose numbers are absurd has no text."""
         s, n = self.simulation, self.simulation.atoms.n_owned
-        (scores,) = in_gid_order(s.comm, s.n_global, s.atoms.gid[:n], [self.monitor.scores])
+        (scores,) = in_gid_order(s.comm, s.n_global, s.backend.to_host(s.atoms.gid[:n]), [self.monitor.scores])
         try:
             self.write_frame(f"incident_{self.incidents}.xyz", f'incident={self.incidents} action="{action}" ', scores)
         except AgreedError:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from rxmdnn.atoms import Atoms, Edges
+from rxmdnn.atoms import Atoms
 from rxmdnn.fidelity import criteria
 from rxmdnn.fidelity.criteria import FLOOR, WHOLE, Band, Event, Limits
 from rxmdnn.fidelity.reference import Reference
@@ -23,6 +23,7 @@ from rxmdnn.simulation import Simulation
 
 BONDS, BOND_SPECIES = "fidelity_bonds", "fidelity_bond_species"  # rows that migrate with their atom
 SETTLING = 5.0  # times of the thermostat from the start, before a temperature off its target is a failure
+EdgeArrays = tuple[np.ndarray, np.ndarray, np.ndarray]  # center, neighbor (m,), r_ij (m, 3) Å
 KEEPERS = (0, 5, 6, 7, 8, 9)  # mdmodes that keep a temperature
 
 
@@ -58,7 +59,7 @@ class Watch:
 
     def latent(self, species: np.ndarray) -> np.ndarray | None:
         """(n_owned,) distance of the features of the last call, the largest over the networks."""
-        found = [reference.distance(net.latent, species) for net, reference in self.pairs]
+        found = [reference.distance(net.features(), species) for net, reference in self.pairs]
         return np.max(found, axis=0) if found else None
 
     def spread(self, atoms: Atoms) -> np.ndarray | None:
@@ -126,21 +127,21 @@ class Monitor:
             return
         if not s.forces.known:
             s.forces.compute(s.atoms)
-        edges, n = self.topology_edges(s.atoms), s.atoms.n_owned
-        close = criteria.close_edges(edges.center, edges.neighbor, edges.r_ij, self.limits.reach)
-        mine = criteria.topology(close, s.atoms.species, s.atoms.gid, n, self.limits.bonded)
+        atoms, n = s.atoms.on(s.backend.to_host), s.atoms.n_owned
+        close = criteria.close_edges(*self.topology_edges(s.atoms), self.limits.reach)
+        mine = criteria.topology(close, atoms.species, atoms.gid, n, self.limits.bonded)
         width = s.comm.allreduce(mine.shape[1], MPI.MAX)
         if not width:
             return
-        bonds = criteria.topology(close, s.atoms.species, s.atoms.gid, n, self.limits.bonded, width)
-        edge, slot = np.nonzero(bonds[close.center] == s.atoms.gid[close.neighbor][:, None])
+        bonds = criteria.topology(close, atoms.species, atoms.gid, n, self.limits.bonded, width)
+        edge, slot = np.nonzero(bonds[close.center] == atoms.gid[close.neighbor][:, None])
         kinds = np.zeros(bonds.shape, np.int32)
-        kinds[close.center[edge], slot] = s.atoms.species[close.neighbor[edge]]
-        s.atoms.extra |= {BONDS: bonds, BOND_SPECIES: kinds}
+        kinds[close.center[edge], slot] = atoms.species[close.neighbor[edge]]
+        s.atoms.extra |= {BONDS: s.backend.from_host(bonds), BOND_SPECIES: s.backend.from_host(kinds)}
 
     def check(self) -> list[Event]:
         """All events of the present step, by gid and kind. All ranks call it."""
-        s, atoms = self.simulation, self.simulation.atoms
+        s, atoms = self.simulation, self.simulation.atoms.on(self.simulation.backend.to_host)
         n, step, time = atoms.n_owned, s.step, s.time_0 + s.step * s.schedule.dt
         latent = self.watch.latent(atoms.species[:n]) if "latent" in self.kinds else None
         spread = self.watch.spread(atoms) if "spread" in self.kinds else None
@@ -152,17 +153,27 @@ class Monitor:
         events += self._whole(step, time, int(alive))
         return sorted((e for e in events if e.kind in self.kinds), key=lambda e: (e.gid, e.kind))
 
-    def topology_edges(self, atoms: Atoms) -> Edges:
+    def topology_edges(self, atoms: Atoms) -> EdgeArrays:
         """The pairs that the reference topology is made of."""
-        return self.simulation.forces.last[0]
+        return self._edges()
+
+    def _edges(self) -> EdgeArrays:
+        """Of the last force call; from a device those that matter to a criterion."""
+        edges, backend = self.simulation.forces.last[0], self.simulation.backend
+        arrays = edges.center, edges.neighbor, edges.r_ij
+        if not backend.on_device:
+            return arrays
+        near = backend.xp.flatnonzero((edges.r_ij**2).sum(axis=1) < self.limits.reach**2)
+        center, neighbor, r_ij = (backend.to_host(a[near]) for a in arrays)
+        return center, neighbor, r_ij
 
     def look(self, atoms: Atoms, latent: np.ndarray | None, spread: np.ndarray | None) -> list[criteria.Found]:
-        """What the atoms show after the last force call."""
-        edges, n = self.simulation.forces.last[0], atoms.n_owned
+        """What the atoms, on the host, show after the last force call."""
+        n = atoms.n_owned
         self.strength = np.sqrt((atoms.f[:n] ** 2).sum(axis=1))
         return criteria.examine(
-            self.limits, edges.center, edges.neighbor, edges.r_ij, atoms.species, atoms.gid, atoms.x[:n], atoms.v,
-            atoms.f[:n], atoms.extra.get(BONDS), atoms.extra.get(BOND_SPECIES), latent, spread)
+            self.limits, *self._edges(), atoms.species, atoms.gid, atoms.x[:n], atoms.v, atoms.f[:n],
+            atoms.extra.get(BONDS), atoms.extra.get(BOND_SPECIES), latent, spread)
 
     def _whole(self, step: int, time: float, alive: int) -> list[Event]:
         """Events of the whole system."""

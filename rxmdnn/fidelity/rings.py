@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from rxmdnn.atoms import Atoms, Edges
+from rxmdnn.atoms import Atoms
 from rxmdnn.fidelity import criteria
 from rxmdnn.fidelity.criteria import Found
-from rxmdnn.fidelity.monitor import BOND_SPECIES, BONDS, Monitor
+from rxmdnn.fidelity.monitor import BOND_SPECIES, BONDS, EdgeArrays, Monitor
 from rxmdnn.ring_polymer.forces import F, RingForces
 
 UNWATCHED = {  # kind: why a ring has none
@@ -26,9 +26,10 @@ class RingMonitor(Monitor):
         assert isinstance(forces, RingForces)
         return forces
 
-    def topology_edges(self, atoms: Atoms) -> Edges:
+    def topology_edges(self, atoms: Atoms) -> EdgeArrays:
         """Of the centroids, whose bonds are never as stretched as a bead's."""
-        return self.forces.neighbors.edges(atoms.x, atoms.species)
+        edges = self.forces.neighbors.edges(atoms.x, atoms.species)
+        return edges.center, edges.neighbor, edges.r_ij
 
     def look(self, atoms: Atoms, latent: np.ndarray | None, spread: np.ndarray | None) -> list[Found]:
         """What the beads show: of each kind and atom the worst."""

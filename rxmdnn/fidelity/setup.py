@@ -38,8 +38,8 @@ def references(run: Run) -> list[Reference | None]:
 def make_monitor(comm: MPI.Comm, run: Run, simulation: Simulation) -> Monitor:
     """All ranks call it; raises AgreedError where a criterion is asked that has nothing to go by."""
     deck, plan = run.deck, simulation.schedule
-    counts = comm.allreduce(np.bincount(simulation.atoms.species[: simulation.atoms.n_owned],
-                                        minlength=len(run.elements)))
+    species = simulation.backend.to_host(simulation.atoms.species[: simulation.atoms.n_owned])
+    counts = comm.allreduce(np.bincount(species, minlength=len(run.elements)))
     with together(comm):
         known = references(run)
         limits = Limits.of(run.elements)
@@ -115,7 +115,7 @@ def repelled(run: Run, simulation: Simulation) -> Potential | None:
     potential, deck = simulation.forces.potential, run.deck
     if deck["fidelity"].action != "heal" or not deck["fidelity_heal"].repulsion or run.repulsion is not None:
         return None
-    wall = Repulsion(run.elements)
+    wall = Repulsion(run.elements, backend=simulation.backend)
     if isinstance(potential, Mixture):
         return Mixture(potential.members, potential.weights, wall)
     return Mixture([potential], [1.0], wall)

@@ -299,6 +299,10 @@ class Allegro:
             self._add_zbl(edges, species, e_i, g_ij)
         return e_i, g_ij
 
+    def features(self) -> np.ndarray:
+        """(n_owned, k) float64: the last hidden layer's sums over each atom's edges; of a call while ``watched``."""
+        return self.latent if self._device is None else self.latent.cpu().numpy()
+
     def _blocks(self, first: np.ndarray) -> list[tuple[int, int]]:
         """Ranges of whole centers of nearly equal load; a center counts as much as CENTER_LOAD edges."""
         n = len(first) - 1

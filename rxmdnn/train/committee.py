@@ -82,7 +82,7 @@ def latent_distance(model: Path, found: Sequence[ase.Atoms]) -> list[np.ndarray]
     data, far, known = as_data(found, [potential]), [], reference.of(potential.elements)
     for k in _frames(data, "features"):
         answer(potential, data, k)
-        far.append(known.distance(potential.latent, data.frames[k].species))
+        far.append(known.distance(potential.features(), data.frames[k].species))
     return far
 
 

@@ -3,6 +3,8 @@
 On 1, 2 and 4 ranks, which share one GPU.
 """
 
+import json
+
 import numpy as np
 import pytest
 from mpi4py import MPI
@@ -16,6 +18,7 @@ from rxmdnn.kinetics import Kinetics
 from rxmdnn.models.mixture import Mixture
 from rxmdnn.models.pair import LennardJones
 from rxmdnn.models.repulsion import Repulsion
+from rxmdnn.simulation import Simulation
 from tests import device
 from tests.device import DEVICES, Waits
 from tests.runs import MODELS, killed_at, shared_folder
@@ -248,3 +251,50 @@ def test_a_mixture_of_cutoffs_runs_as_on_the_cpu(folder, name, monkeypatch):
                      for out, there in (("here", None), ("there", device.find(name))))
     a, b = state(expected), state(got)
     np.testing.assert_allclose(b.f[np.argsort(b.gid)], a.f[np.argsort(a.gid)], atol=ROUNDING)
+
+
+@pytest.mark.parametrize("lines", [
+    "fidelity flag 5\nfidelity_limit force 3.0\nfidelity_watch force pair bond energy",
+    "ensemble langevin 0.05\nfidelity heal 5\nfidelity_heal 3 20 3 20\nfidelity_limit force 3.0\n"
+    "fidelity_watch force pair temperature"])
+def test_a_watched_run_sees_and_heals_the_same_as_on_the_cpu(folder, lines, monkeypatch):
+    """An atom is thrown into its neighbors at step 22."""
+    advance, left = Simulation.advance, [0]
+
+    def struck(self):
+        advance(self)
+        if self.step == 22 and left[0]:
+            left[0] -= 1
+            gid = self.backend.to_host(self.atoms.gid[: self.atoms.n_owned])
+            for row in np.flatnonzero(gid == 7):
+                self.atoms.v[int(row)] = self.backend.from_host(np.array([0.5, 0.0, 0.0]))
+
+    found = []
+    for out, there in (("here", None), ("there", device.make())):
+        left[0] = 1
+        if COMM.rank == 0:
+            (folder / "rxmd.in").write_text(DECK.format(mdmode=1, steps=40, backend="cuda" if there else "cpu") + lines)
+        COMM.Barrier()
+        with monkeypatch.context() as patch:
+            patch.setattr(Simulation, "advance", struck)
+            if there:
+                patch.setattr(runs, "make_backend", lambda comm, deck, there=there: there)
+            assert runs.main(["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / out)], COMM) == 0
+        COMM.Barrier()
+        rows = [json.loads(line) for line in (folder / out / "incidents.jsonl").read_text().splitlines()]
+        found.append(([(r["step"], r["action"], [(e["kind"], e["gid"]) for e in r["events"]]) for r in rows],
+                      state(folder / out)))
+    (here, a), (there, b) = found
+    assert here == there and here
+    np.testing.assert_allclose(b.x[np.argsort(b.gid)], a.x[np.argsort(a.gid)], atol=1e-6)
+
+
+@few
+def test_features_of_a_network_come_from_the_device():
+    there, sums = device.make(), []
+    for backend in (backends.make("cpu"), there):
+        potential = allegro(precision="float64", backend=backend)
+        potential.watched = True
+        move(backend, potential, 2)
+        sums.append(COMM.allreduce(potential.features().sum(axis=0)))  # which needs no order of atoms
+    np.testing.assert_allclose(sums[1], sums[0], atol=1e-9)
