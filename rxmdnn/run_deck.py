@@ -530,8 +530,9 @@ def _device_faults(deck: Deck) -> list[str]:
         alone = {"precision": deck["precision"].network == "tf32", "mpi": deck["mpi"].memory == "cuda-aware",
                  "graphs": deck["graphs"].on}
         return [deck[name].fault("goes with 'backend cuda'") for name, given in alone.items() if given]
-    there = "is not done on a GPU; say backend cpu"
-    faults = [deck["pimd"].fault(there)] if deck["pimd"].beads is not None else []
+    faults = []
+    if deck["pimd"].beads is not None:
+        faults.append(deck["pimd"].fault("is not done on a GPU; say backend cpu"))
     if deck["graphs"].on:
         waits = {"fidelity": (deck["fidelity"].action != "off", "reads what a step has left behind"),
                  "verbose": (deck["verbose"].on, "waits after each part of a step"),
@@ -539,7 +540,7 @@ def _device_faults(deck: Deck) -> list[str]:
                  "strain_ramp": (cell_is_driven(deck), "or 'shear_ramp' changes the cell in each step")}
         faults += [deck["graphs"].fault(f"'{name}' {does}, which a graph cannot; choose one of them")
                    for name, (given, does) in waits.items() if given]
-    return faults + [entry.fault(there) for entry in deck["observe"]]
+    return faults
 
 
 def barostat_fault(deck: Deck, pbc: Iterable[bool]) -> str | None:

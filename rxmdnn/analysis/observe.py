@@ -19,6 +19,7 @@ from rxmdnn.analysis import spectra as sp
 from rxmdnn.analysis.report import write_csv
 from rxmdnn.analysis.structure import Radial, half_width
 from rxmdnn.atoms import Atoms
+from rxmdnn.backend import load
 from rxmdnn.deck import Entry
 from rxmdnn.domain import Domain
 from rxmdnn.errors import InputError
@@ -74,7 +75,7 @@ class Vdos:
 
     def _rows(self, array: np.ndarray) -> np.ndarray:
         """This rank's rows of an array of the chosen atoms, in order of gid."""
-        gid = self.s.atoms.gid[: self.s.atoms.n_owned]
+        gid, array = map(self.s.backend.to_host, (self.s.atoms.gid[: self.s.atoms.n_owned], array))
         own = np.flatnonzero(gid % self.stride == 0)
         return in_gid_order(self.s.comm, self.n, gid[own] // self.stride, [array[own]])[0]
 
@@ -130,19 +131,21 @@ class Gr:
 
     def __init__(self, simulation: Simulation, run: Run, nstep: int, r_max: float | None) -> None:
         self.s = simulation
+        self.backend = load("cpu") if simulation.backend.on_device else simulation.backend
         r_max = min(r_max or 10.0, half_width(simulation.cell))
         self.radial = Radial(run.elements, np.zeros(0, np.int64), r_max)
-        species = simulation.atoms.species[: simulation.atoms.n_owned]
+        species = simulation.backend.to_host(simulation.atoms.species[: simulation.atoms.n_owned])
         self.radial.count = simulation.comm.allreduce(np.bincount(species, minlength=len(run.elements)))
 
     def sample(self) -> None:
         s, n = self.s, self.s.atoms.n_owned
         gx, gy, gz = map(int, s.domain.grid)
-        domain = Domain(s.comm, s.backend, s.cell, (gx, gy, gz), self.radial.r_max)
-        atoms = Atoms.of(s.atoms.gid[:n], s.atoms.species[:n], s.atoms.x[:n].copy())
+        domain = Domain(s.comm, self.backend, s.cell, (gx, gy, gz), self.radial.r_max)
+        gid, species, x = (s.backend.to_host(a[:n]) for a in (s.atoms.gid, s.atoms.species, s.atoms.x))
+        atoms = Atoms.of(gid, species, x.copy())
         domain.distribute(atoms)
         domain.plan(atoms)
-        neighbors = NeighborList(s.backend, np.array([[self.radial.r_max]]), 0.0)
+        neighbors = NeighborList(self.backend, np.array([[self.radial.r_max]]), 0.0)
         alike = np.zeros(atoms.n_all, np.int32)
         neighbors.build(atoms.x, alike, atoms.n_owned)
         edges = neighbors.edges(atoms.x, alike)

@@ -5,6 +5,7 @@ On 1, 2 and 4 ranks, which share one GPU.
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 from mpi4py import MPI
@@ -287,6 +288,20 @@ def test_a_watched_run_sees_and_heals_the_same_as_on_the_cpu(folder, lines, monk
     (here, a), (there, b) = found
     assert here == there and here
     np.testing.assert_allclose(b.x[np.argsort(b.gid)], a.x[np.argsort(a.gid)], atol=1e-6)
+
+
+@few
+def test_observables_are_summed_up_as_on_the_cpu(folder, monkeypatch):
+    flags = ("--observe", "gr", "10", "5.0", "--observe", "vdos", "2", "200")
+    for out, there in (("here", None), ("there", device.make())):
+        go(folder, out, there, monkeypatch, *flags)
+    with h5py.File(folder / "here/observe.h5") as a, h5py.File(folder / "there/observe.h5") as b:
+        datasets = []
+        a.visititems(lambda name, item: datasets.append(name) if isinstance(item, h5py.Dataset) else None)
+        assert len(datasets) > 8
+        for name in datasets:
+            if a[name].dtype.kind == "f":
+                np.testing.assert_allclose(b[name][()], a[name][()], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 @few
