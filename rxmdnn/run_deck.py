@@ -530,11 +530,14 @@ def _device_faults(deck: Deck) -> list[str]:
         alone = {"precision": deck["precision"].network == "tf32", "mpi": deck["mpi"].memory == "cuda-aware",
                  "graphs": deck["graphs"].on}
         return [deck[name].fault("goes with 'backend cuda'") for name, given in alone.items() if given]
-    faults = []
-    if deck["pimd"].beads is not None:
-        faults.append(deck["pimd"].fault("is not done on a GPU; say backend cpu"))
+    faults, ring = [], deck["pimd"].beads is not None
+    if ring and deck["fidelity"].action != "off":
+        faults.append(deck["fidelity"].fault("rings are not watched on a GPU; leave this line out, or say backend cpu"))
+    if deck["pimd_groups"].number > 1:
+        faults.append(deck["pimd_groups"].fault("is not done on a GPU; leave it out, or say backend cpu"))
     if deck["graphs"].on:
-        waits = {"fidelity": (deck["fidelity"].action != "off", "reads what a step has left behind"),
+        waits = {"pimd": (ring, "makes several beads of an atom"),
+                 "fidelity": (deck["fidelity"].action != "off", "reads what a step has left behind"),
                  "verbose": (deck["verbose"].on, "waits after each part of a step"),
                  "barostat": (deck["barostat"].kind is not None, "changes the cell in each step"),
                  "strain_ramp": (cell_is_driven(deck), "or 'shear_ramp' changes the cell in each step")}

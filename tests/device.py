@@ -177,6 +177,9 @@ class Array:
     def reshape(self, *shape):
         return Array(self._a.reshape(*shape))
 
+    def transpose(self, *axes):
+        return Array(self._a.transpose(*axes))
+
 
 def _number(kind):
     def convert(self):
@@ -250,6 +253,9 @@ def _make():
     xp.concatenate = lambda arrays, axis=0: Array(np.concatenate([inner(a) for a in arrays], axis))
     for act in (np.floor, np.sqrt, np.where, np.clip, np.searchsorted, np.ascontiguousarray):
         setattr(xp, act.__name__, lambda *a, act=act: outer(act(*map(inner, a))))
+    xp.matmul = lambda a, b: made(lambda: np.matmul(inner(a), inner(b)))
+    xp.einsum = lambda how, *a: made(lambda: np.einsum(how, *map(inner, a)))
+    xp.add = lambda a, b, out: do(lambda: np.add(inner(a), inner(b), out=inner(out)))
     xp.vdot = lambda a, b: outer(np.vdot(inner(a), inner(b)))
     xp.cuda = ModuleType(f"{NAME}.cuda")
     xp.cuda.runtime = ModuleType(f"{NAME}.cuda.runtime")

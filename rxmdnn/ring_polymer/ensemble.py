@@ -10,6 +10,7 @@ internal modes all have the frequency Ω = P^(P/(P-1)) k_B T/ħ, by dynamic mass
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +45,7 @@ METHODS = {
 
 
 def split(modes: Modes, temperature: float, dt: float, method: str, friction: float | None = None,
-          integrator: str = "bcocb") -> Splitting:
+          integrator: str = "bcocb", table: Callable[[np.ndarray], Any] = lambda values: values) -> Splitting:
     """The step of the internal modes. friction : λ, if not the method's own."""
     kind, p = METHODS[method], modes.beads
     omega, inertia = modes.frequencies(temperature)[1:], None
@@ -52,7 +53,7 @@ def split(modes: Modes, temperature: float, dt: float, method: str, friction: fl
         one = p ** (p / (p - 1.0)) * KB * temperature / HBAR
         omega, inertia = np.full(p - 1, one), (omega / one) ** 2
     scale = kind.friction if friction is None else friction
-    return Splitting(integrator, omega, 2.0 * scale * omega, dt, inertia)
+    return Splitting(integrator, omega, 2.0 * scale * omega, dt, inertia, table)
 
 
 class OutsideLangevin(Langevin):
@@ -88,7 +89,8 @@ class RingPolymer(Ensemble):
         self.keeps_momentum, self.thermostatted = centroid.keeps_momentum, centroid.thermostatted
         super().__init__(centroid.motion, centroid.tau, None)
         self.centroid, self.modes, self.temperature = centroid, modes, temperature
-        self.splitting = split(modes, temperature, self.motion.dt, method, friction, integrator)
+        self.backend = self.motion.kinetics.backend
+        self.splitting = split(modes, temperature, self.motion.dt, method, friction, integrator, self.backend.table)
         self.spring = modes.frequencies(temperature)[1:] ** 2
         self.atoms: Atoms | None = None
 
@@ -99,7 +101,8 @@ class RingPolymer(Ensemble):
         if F not in atoms.extra or atoms.extra[F].shape[1] != n_modes:
             self.motion.forces.compute(atoms)
         if V not in atoms.extra or atoms.extra[V].shape[1] != n_modes:
-            width = self._thermal(atoms, self.temperature) / np.sqrt(self.splitting.inertia)[:, None]
+            inertia = self.backend.table(np.sqrt(self.splitting.inertia)[:, None])
+            width = self._thermal(atoms, self.temperature) / inertia
             atoms.extra[V] = width * self._normals(atoms, DRAW, 0)
 
     def step(self, atoms: Atoms, now: Now) -> None:
@@ -109,40 +112,40 @@ class RingPolymer(Ensemble):
 
     def _play(self, word: str, atoms: Atoms, now: Now, stream: int) -> None:
         """Letters of the step for the internal modes; each has one O at most."""
-        kinetics, n = self.motion.kinetics, atoms.n_owned
+        kinetics = self.motion.kinetics
         with self.motion.forces.timers("ring"):
-            a = atoms.extra[F] * (ACCELERATION / kinetics.mass)[atoms.species[:n], None, None]
-            a /= self.splitting.inertia[:, None]
+            a = atoms.extra[F] * kinetics.of_atoms(ACCELERATION / kinetics.mass, atoms)[:, None, None]
+            a /= self.backend.table(self.splitting.inertia[:, None])
             gain = self.splitting.play(word, atoms.extra[U], atoms.extra[V], a, self._thermal(atoms, now.temperature),
                                        lambda _: self._normals(atoms, stream, now.step))
             if "O" in word and self.splitting.noisy:
-                mine = 0.5 / ACCELERATION * float(kinetics.mass[atoms.species[:n]] @ gain)
+                mine = 0.5 / ACCELERATION * float(kinetics.of_atoms(kinetics.mass, atoms) @ gain)
                 self.heat += kinetics.comm.allreduce(mine)
 
-    def _thermal(self, atoms: Atoms, temperature: float) -> np.ndarray:
+    def _thermal(self, atoms: Atoms, temperature: float) -> Any:
         """(n_owned, 1, 1) sqrt(k_B T/m), Å/fs."""
         width = np.sqrt(KB * temperature * ACCELERATION / self.motion.kinetics.mass)
-        return width[atoms.species[: atoms.n_owned], None, None]
+        return self.motion.kinetics.of_atoms(width, atoms)[:, None, None]
 
-    def _normals(self, atoms: Atoms, stream: int, step: int) -> np.ndarray:
+    def _normals(self, atoms: Atoms, stream: int, step: int) -> Any:
         """(n_owned, P - 1, 3), of (seed, stream, step, gid, mode) alone."""
         n, p = atoms.n_owned, self.modes.beads
-        counter = (atoms.gid[:n, None] * p + np.arange(1, p)).ravel()
+        counter = (atoms.gid[:n, None] * p + self.backend.table(np.arange(1, p))).reshape(-1)
         return self.motion.normals(stream, step, counter).reshape(n, p - 1, 3)
 
     # ------------------------------------------------------------------ energies
     def mode_energies(self, atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
         """(n_elements,) each, eV: kinetic energy of the internal modes, energy of the springs. All ranks call it."""
-        kinetics, n = self.motion.kinetics, atoms.n_owned
-        m = 0.5 * kinetics.mass[atoms.species[:n]] / ACCELERATION
-        both = [self.by_element(atoms, m * np.einsum("nkc,nkc,k->n", x, x, weight)) for x, weight in
+        kinetics, xp, table = self.motion.kinetics, self.backend.xp, self.backend.table
+        m = 0.5 * kinetics.of_atoms(kinetics.mass, atoms) / ACCELERATION
+        both = [self.by_element(atoms, m * xp.einsum("nkc,nkc,k->n", x, x, table(weight))) for x, weight in
                 ((atoms.extra[V], self.splitting.inertia), (atoms.extra[U], self.spring))]
         return both[0], both[1]
 
-    def by_element(self, atoms: Atoms, of_atom: np.ndarray) -> np.ndarray:
+    def by_element(self, atoms: Atoms, of_atom: Any) -> np.ndarray:
         """(n_elements,) sums over all atoms. of_atom : (n_owned,)."""
-        kinetics = self.motion.kinetics
-        mine = np.bincount(atoms.species[: atoms.n_owned], of_atom, minlength=len(kinetics.mass))
+        kinetics, to_host = self.motion.kinetics, self.backend.to_host
+        mine = np.bincount(to_host(atoms.species[: atoms.n_owned]), to_host(of_atom), minlength=len(kinetics.mass))
         return kinetics.comm.allreduce(mine)
 
     def conserved(self, total: float, now: Now) -> float:

@@ -45,16 +45,16 @@ def estimate(ring: RingPolymer) -> Estimates:
     atoms, forces, kinetics = ring.atoms, ring.motion.forces, ring.motion.kinetics
     assert atoms is not None
     assert isinstance(forces, RingForces)
-    u, f, p = atoms.extra[U], atoms.extra[F], ring.modes.beads
+    u, f, p, xp = atoms.extra[U], atoms.extra[F], ring.modes.beads, ring.backend.xp
     count = ring.by_element(atoms, np.ones(atoms.n_owned))
     kinetic, spring = ring.mode_energies(atoms)
     potential = conjugate = forces.energy()
     if forces.fourth is None:
-        pull, term = ring.by_element(atoms, np.einsum("nkc,nkc->n", u, f)), np.zeros(len(count))
+        pull, term = ring.by_element(atoms, xp.einsum("nkc,nkc->n", u, f)), np.zeros(len(count))
     else:
         pull, term = (ring.by_element(atoms, x) for x in (forces.fourth.pull, forces.fourth.term))
         potential, conjugate = kinetics.comm.allreduce(forces.fourth.potential), potential + float(term.sum())
-    size = ring.by_element(atoms, np.einsum("nkc,nkc->n", u, u))
+    size = ring.by_element(atoms, xp.einsum("nkc,nkc->n", u, u))
     classical = 1.5 * count * KB * ring.temperature
     volume = ring.motion.volume
     pressure = (2.0 * classical.sum() + float(np.trace(forces.virial()))) / (3.0 * volume) * GPA_PER_EV_A3

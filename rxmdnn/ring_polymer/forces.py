@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
+from rxmdnn.arrays import namespace
 from rxmdnn.atoms import Atoms, Edges
 from rxmdnn.domain import Domain
 from rxmdnn.forces import Forces
@@ -41,8 +43,8 @@ class _Part:
     weight: float
     modes: Modes
     mine: range  # the beads that this rank's group evaluates
-    q: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3)))  # (P, n_all, 3)
-    f: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3)))  # (P, n_all, 3)
+    q: Any = field(default_factory=lambda: np.zeros((0, 0, 3)))  # (P, n_all, 3)
+    f: Any = field(default_factory=lambda: np.zeros((0, 0, 3)))  # (P, n_all, 3)
 
 
 class RingForces(Forces):
@@ -65,7 +67,7 @@ class RingForces(Forces):
                  widest: float, contraction: Sequence[int] = (), fourth: SuzukiChin | None = None,
                  groups: Groups | None = None) -> None:
         super().__init__(domain, neighbors, potential, timers)
-        self.beads, self.widest, self._skin = beads, widest, neighbors.skin
+        self.beads, self.widest, self._skin, self.xp = beads, widest, neighbors.skin, domain.backend.xp
         self.fourth, self.groups = fourth, groups or Groups(domain.comm)
         rings = [(potential.compute, 1.0, beads)]
         if contraction:
@@ -91,7 +93,7 @@ class RingForces(Forces):
         """Fill ``atoms.f`` and ``atoms.extra[F]``, owned rows. After a rebuild the rows are in a new order."""
         u = atoms.extra.get(U)
         if u is None or u.shape[1] != self.beads - 1:
-            atoms.extra[U] = resized(np.zeros((atoms.n_owned, 0, 3)) if u is None else u, self.beads)
+            atoms.extra[U] = resized(self.xp.zeros((atoms.n_owned, 0, 3)) if u is None else u, self.beads)
         self._place(atoms)
         if self.refresh(atoms, [part.q[j] for part in self.parts for j in part.mine]):
             self._place(atoms)
@@ -105,14 +107,15 @@ class RingForces(Forces):
             else:
                 self._fourth_order(part, self.fourth, atoms)
         self._exchange(atoms)
-        n, k = atoms.n_owned, self.beads
+        n, k, xp, backend = atoms.n_owned, self.beads, self.xp, self.domain.backend
         with self.timers("ring"):
-            atoms.f, atoms.extra[F] = np.zeros((atoms.n_all, 3)), np.zeros((n, k - 1, 3))
+            atoms.f, atoms.extra[F] = xp.zeros((atoms.n_all, 3)), xp.zeros((n, k - 1, 3))
             for part in self.parts:
-                on_modes = np.matmul(part.weight * part.modes.to_modes, part.f[:, :n].transpose(1, 0, 2))
+                to_modes = backend.table(part.weight * part.modes.to_modes)
+                on_modes = xp.matmul(to_modes, part.f[:, :n].transpose(1, 0, 2))
                 atoms.f[:n] += on_modes[:, 0]
                 atoms.extra[F][:, : part.modes.beads - 1] += on_modes[:, 1:]
-            off_center = np.einsum("nka,nkb->ab", atoms.extra[U], atoms.extra[F])
+            off_center = backend.to_host(xp.einsum("nka,nkb->ab", atoms.extra[U], atoms.extra[F]))
             self._virial -= 0.5 * (off_center + off_center.T)
         self._computed = True
 
@@ -123,9 +126,10 @@ class RingForces(Forces):
             for part in self.parts:
                 p = part.modes.beads
                 if part.q.shape[:2] != (p, atoms.n_all):
-                    part.q, part.f = np.empty((p, atoms.n_all, 3)), np.empty((p, atoms.n_all, 3))
-                around = np.matmul(part.modes.to_beads[:, 1:], atoms.extra[U][:, : p - 1])
-                np.add(atoms.x[:n], around.transpose(1, 0, 2), out=part.q[:, :n])
+                    part.q, part.f = self.xp.empty((p, atoms.n_all, 3)), self.xp.empty((p, atoms.n_all, 3))
+                to_beads = self.domain.backend.table(part.modes.to_beads[:, 1:])
+                around = self.xp.matmul(to_beads, atoms.extra[U][:, : p - 1])
+                self.xp.add(atoms.x[:n], around.transpose(1, 0, 2), out=part.q[:, :n])
 
     def _state(self, places: Sequence[np.ndarray], margin: float = 0.0) -> int:
         """As of Forces, for all groups; with room for displacements along the forces."""
@@ -135,7 +139,7 @@ class RingForces(Forces):
     def prepare(self, atoms: Atoms) -> None:
         """Give the coming list a skin with room for the beads: a function of the present places alone."""
         n = atoms.n_owned
-        widest = max(float(((part.q[:, :n] - atoms.x[:n]) ** 2).sum(axis=-1).max(initial=0.0)) for part in self.parts)
+        widest = max(_largest(part.q[:, :n] - atoms.x[:n]) for part in self.parts)
         widest = float(np.sqrt(self.groups.everyone.allreduce(widest, MPI.MAX)))
         if not widest < self.widest:
             raise AgreedError(f"pimd: a bead is {widest:.1f} Å from its centroid, where free particles of this "
@@ -146,7 +150,7 @@ class RingForces(Forces):
             self.domain.set_reach(self.neighbors.reach)
         self.groups.unite(atoms, self.domain)
 
-    def _evaluate(self, part: _Part, beads: Sequence[int], q: np.ndarray, f: np.ndarray, share: float, atoms: Atoms,
+    def _evaluate(self, part: _Part, beads: Sequence[int], q: Any, f: Any, share: float, atoms: Atoms,
                   of_virial: float | None = None) -> float:
         """Fill rows ``beads`` of f, which are then whole, from those of q; ``share`` of their energy, eV.
 
@@ -178,14 +182,15 @@ class RingForces(Forces):
 
     def _fourth_order(self, part: _Part, fourth: SuzukiChin, atoms: Atoms) -> None:
         """Suzuki-Chin forces on this group's beads, and their part of energy, virial and estimators."""
-        n, p, strength = atoms.n_owned, self.beads, TERM / fourth.stiffness
-        even, odd = ([j for j in part.mine if j % 2 == k] for k in (0, 1))
-        of_even = self._evaluate(part, even, part.q, part.f, EVEN / p, atoms)
-        of_odd = self._evaluate(part, odd, part.q, part.f, ODD / p, atoms)
-        f = part.f[odd, :n]
-        g = f * fourth.inv_mass[atoms.species[:n], None]
+        n, p, xp, strength = atoms.n_owned, self.beads, self.xp, TERM / fourth.stiffness
+        a, b = part.mine.start, part.mine.stop
+        even, odd = slice(a + a % 2, b, 2), slice(a + (a + 1) % 2, b, 2)
+        of_even = self._evaluate(part, range(even.start, b, 2), part.q, part.f, EVEN / p, atoms)
+        of_odd = self._evaluate(part, range(odd.start, b, 2), part.q, part.f, ODD / p, atoms)
+        f = part.f[odd, :n].copy()
+        g = f * self.domain.backend.table(fourth.inv_mass)[atoms.species[:n]][:, None]
         with self.timers("halo"):
-            largest = self.groups.everyone.allreduce(float((g**2).sum(axis=-1).max(initial=0.0)), MPI.MAX)
+            largest = self.groups.everyone.allreduce(_largest(g), MPI.MAX)
         part.f[even, :n] *= EVEN
         part.f[odd, :n] *= ODD
         if largest > 0:
@@ -193,20 +198,20 @@ class RingForces(Forces):
             for way in (1.0, -1.0):
                 share = way * strength / h
                 part.f[odd, :n] -= share * self._displaced(part, odd, way * h * g, -share / p, atoms)
-        fourth.term = strength / p * np.einsum("jnc,jnc->n", f, g)
+        fourth.term = strength / p * xp.einsum("jnc,jnc->n", f, g)
         fourth.potential = 2.0 / EVEN * of_even
         self._energy += of_even + of_odd + float(fourth.term.sum())
-        self._virial += 2.0 * strength / p * np.einsum("jna,jnb->ab", f, g)
+        self._virial += 2.0 * strength / p * self.domain.backend.to_host(xp.einsum("jna,jnb->ab", f, g))
 
-    def _displaced(self, part: _Part, beads: list[int], by: np.ndarray, of_virial: float, atoms: Atoms) -> np.ndarray:
-        """(len(beads), n_owned, 3) forces where the beads are moved ``by`` (the same shape, Å)."""
+    def _displaced(self, part: _Part, beads: slice, by: Any, of_virial: float, atoms: Atoms) -> Any:
+        """(len(by), n_owned, 3) forces where the beads are moved ``by`` (the same shape, Å)."""
         n = atoms.n_owned
-        q, f = np.empty((2, len(beads), atoms.n_all, 3))
+        q, f = (self.xp.empty((len(by), atoms.n_all, 3)) for _ in range(2))
         q[:, :n] = part.q[beads, :n] + by
         with self.timers("halo"):
-            for one in q:
-                self.domain.copy(one)
-        self._evaluate(part, range(len(beads)), q, f, 0.0, atoms, of_virial)
+            for j in range(len(by)):
+                self.domain.copy(q[j])
+        self._evaluate(part, range(len(by)), q, f, 0.0, atoms, of_virial)
         return f[:, :n]
 
     def _exchange(self, atoms: Atoms) -> None:
@@ -231,7 +236,7 @@ class RingForces(Forces):
         if fourth is not None:
             (part,) = self.parts
             around = part.q[::2, :n] - atoms.x[:n]
-            fourth.pull = 2.0 / self.beads / EVEN * np.einsum("jnc,jnc->n", around, part.f[::2, :n])
+            fourth.pull = 2.0 / self.beads / EVEN * self.xp.einsum("jnc,jnc->n", around, part.f[::2, :n])
 
     def energy(self) -> float:
         """Mean potential energy of the beads, eV, at the last ``compute``. All ranks call it."""
@@ -253,6 +258,11 @@ class RingForces(Forces):
         return self.groups.across.bcast(super().spread(atoms), self.groups.number - 1)
 
 
+def _largest(a: Any) -> float:
+    """Of the squared lengths of (..., 3); 0 of none."""
+    return float((a**2).sum(axis=-1).max()) if a.size else 0.0
+
+
 def _kept(edges: Edges, copy: bool) -> Edges:
     if not copy or edges.slot is None:
         return edges
@@ -263,10 +273,11 @@ def _joined(several: list[Edges], atoms: Atoms) -> tuple[Edges, np.ndarray]:
     """The edges of several beads as those of one larger system: its centers first, then the rows neighbors point to."""
     if len(several) == 1:
         return several[0], atoms.species
-    n, beads = atoms.n_owned, len(several)
+    n, beads, xp = atoms.n_owned, len(several), namespace(atoms.species)
     ends = np.cumsum([0, *(len(e.center) for e in several)])
-    first = np.concatenate([[0], *(e.first[1:] + at for e, at in zip(several, ends[:-1], strict=True))])
-    center = np.concatenate([e.center + np.int32(b * n) for b, e in enumerate(several)])
-    neighbor = np.concatenate([e.neighbor for e in several]) + np.int32(beads * n)
-    species = np.concatenate([np.tile(atoms.species[:n], beads), atoms.species])
-    return Edges(center, neighbor, np.concatenate([e.r_ij for e in several]), first), species
+    starts = [e.first[1:] + at for e, at in zip(several, ends[:-1], strict=True)]
+    first = xp.concatenate([several[0].first[:1], *starts])
+    center = xp.concatenate([e.center + np.int32(b * n) for b, e in enumerate(several)])
+    neighbor = xp.concatenate([e.neighbor for e in several]) + np.int32(beads * n)
+    species = xp.concatenate([*([atoms.species[:n]] * beads), atoms.species])
+    return Edges(center, neighbor, xp.concatenate([e.r_ij for e in several]), first), species

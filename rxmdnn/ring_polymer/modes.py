@@ -13,9 +13,11 @@ the end, and a smoother one of fewer beads by leaving modes off.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from rxmdnn.arrays import namespace
 from rxmdnn.units import HBAR, KB
 
 
@@ -53,9 +55,9 @@ class Modes:
         return 2.0 * self.beads * KB * temperature / HBAR * np.sin(np.pi * self.turns / self.beads)
 
 
-def resized(u: np.ndarray, beads: int) -> np.ndarray:
+def resized(u: Any, beads: int) -> Any:
     """(n, K, 3) internal modes of one ring -> (n, beads - 1, 3) of another: slow pairs stay, what is new is zero."""
     kept = 2 * min(u.shape[1] // 2, (beads - 1) // 2)
-    new = np.zeros((len(u), beads - 1, 3))
+    new = namespace(u).zeros((len(u), beads - 1, 3))
     new[:, :kept] = u[:, :kept]
     return new

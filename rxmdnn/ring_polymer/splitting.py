@@ -9,9 +9,11 @@ with the forces, and the harmonic average of places is exact at every stable ste
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from rxmdnn.arrays import namespace
 
 
 class Word(NamedTuple):
@@ -40,11 +42,13 @@ class Splitting:
     dt : float, fs
     inertia : (K,) float64, optional
         The dynamic mass of each mode, in units of the atom's.
+    table : callable
+        Brings a small array to where the atoms' arrays are (Backend.table).
     """
 
     def __init__(self, name: str, frequency: np.ndarray, friction: np.ndarray, dt: float,
-                 inertia: np.ndarray | None = None) -> None:
-        self.word, self.dt = INTEGRATORS[name], dt
+                 inertia: np.ndarray | None = None, table: Callable[[np.ndarray], Any] = lambda values: values) -> None:
+        self.word, self.dt, self._table = INTEGRATORS[name], dt, table
         omega = np.asarray(frequency, np.float64)[:, None]
         angle = self.word.turn(omega * dt)
         self._cos, self._down = np.cos(angle), omega * np.sin(angle)
@@ -70,22 +74,24 @@ class Splitting:
         -------
         gain : (...) float64, (Å/fs)^2: what friction and noise added to Σ_k inertia v_k^2
         """
-        gain = np.zeros(v.shape[:-2])
+        table = self._table
+        gain = namespace(v).zeros(v.shape[:-2])
         for position, letter in enumerate(word):
             if letter == "B":
                 v += 0.5 * self.dt * a
             elif letter == "A":
                 before = u.copy()
-                u *= self._cos
-                u += self._up * v
-                v *= self._cos
-                v -= self._down * before
+                u *= table(self._cos)
+                u += table(self._up) * v
+                v *= table(self._cos)
+                v -= table(self._down) * before
             elif self.noisy:
                 gain -= self._weight(v)
-                v *= self._keep
-                v += self._noise / np.sqrt(self.inertia)[:, None] * thermal * normals(word[:position].count("O"))
+                v *= table(self._keep)
+                width = table(self._noise / np.sqrt(self.inertia)[:, None])
+                v += width * thermal * normals(word[:position].count("O"))
                 gain += self._weight(v)
         return gain
 
     def _weight(self, v: np.ndarray) -> np.ndarray:
-        return np.einsum("...kc,...kc,k->...", v, v, self.inertia)
+        return namespace(v).einsum("...kc,...kc,k->...", v, v, self._table(self.inertia))

@@ -17,6 +17,7 @@ Averages of places are taken over even beads alone (operator estimators); what t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -45,8 +46,8 @@ class SuzukiChin:
     inv_mass: np.ndarray
     stiffness: float
     potential: float = 0.0
-    pull: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    term: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    pull: Any = field(default_factory=lambda: np.zeros(0))
+    term: Any = field(default_factory=lambda: np.zeros(0))
 
 
 def suzuki_chin(mass: np.ndarray, temperature: float, beads: int) -> SuzukiChin:

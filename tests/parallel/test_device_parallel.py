@@ -290,6 +290,30 @@ def test_a_watched_run_sees_and_heals_the_same_as_on_the_cpu(folder, lines, monk
     np.testing.assert_allclose(b.x[np.argsort(b.gid)], a.x[np.argsort(a.gid)], atol=1e-6)
 
 
+RINGS = {
+    "pile-l": "--pimd 8 pimd --ensemble langevin 0.05", "pile-g and a barostat": "--pimd 6 pimd --ensemble svr 0.05 "
+    "--barostat scr 0.1 0.5", "trpmd by obabo": "--pimd 4 trpmd --pimd_integrator obabo", "pacmd": "--pimd 4 pacmd",
+    "suzuki-chin": "--pimd 4 suzuki-chin --ensemble langevin 0.05",
+}
+
+
+@DEVICES
+@pytest.mark.parametrize("kind", RINGS)
+def test_rings_move_as_on_the_cpu(folder, name, kind, monkeypatch):
+    flags = (*RINGS[kind].split(), "--temperature", "60.0", "1.0", "1", "--pimd_dump", "10")
+    expected, got = (go(folder, out, there, monkeypatch, *flags, steps=20)
+                     for out, there in (("here", None), ("there", device.find(name))))
+    a, b = state(expected), state(got)
+    i, j = np.argsort(a.gid), np.argsort(b.gid)
+    for field in ("x", "v", "f"):
+        np.testing.assert_allclose(getattr(b, field)[j], getattr(a, field)[i], atol=10 * ROUNDING, err_msg=field)
+    for field in ("ring_u", "ring_v", "ring_f"):
+        np.testing.assert_allclose(b.extra[field][j], a.extra[field][i], atol=10 * ROUNDING, err_msg=field)
+    if COMM.rank == 0:
+        rows, others = (np.loadtxt(out / "ring_polymer.csv", delimiter=",", skiprows=1) for out in (expected, got))
+        np.testing.assert_allclose(others, rows, rtol=1e-6, atol=1e-6)
+
+
 @few
 def test_observables_are_summed_up_as_on_the_cpu(folder, monkeypatch):
     flags = ("--observe", "gr", "10", "5.0", "--observe", "vdos", "2", "200")

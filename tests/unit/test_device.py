@@ -272,7 +272,8 @@ def test_memory_that_runs_out_in_a_run_ends_with_code_2(tmp_path, monkeypatch, c
 
 
 @pytest.mark.parametrize("lines, said", [
-    ("pimd 4\nensemble svr 0.1\nbackend cuda", r"rxmd\.in:\d+: pimd: is not done on a GPU; say backend cpu"),
+    ("pimd 4\nensemble svr 0.1\nbackend cuda\nfidelity flag", r"rxmd\.in:\d+: fidelity: rings are not watched on"),
+    ("pimd 4\nensemble svr 0.1\nbackend cuda\ngraphs T", r"rxmd\.in:\d+: graphs: 'pimd' makes several beads"),
     ("fidelity flag\nbackend cuda\ngraphs T", r"rxmd\.in:\d+: graphs: 'fidelity' reads what a step has left behind"),
     ("backend cpu\nprecision tf32", r"rxmd\.in:\d+: precision: goes with 'backend cuda'"),
     ("mpi cuda-aware", r"rxmd\.in:\d+: mpi: goes with 'backend cuda'"),
