@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from rxmdnn import backend as backends
 from rxmdnn.arguments import parse_known
 from rxmdnn.atoms import Atoms
 from rxmdnn.domain import Domain
@@ -30,7 +29,7 @@ from rxmdnn.forces import Forces
 from rxmdnn.io.start import read_start
 from rxmdnn.neighbors import NeighborList
 from rxmdnn.parallel import AgreedError, on_root, together
-from rxmdnn.run import make_potential, on_each, set_threads
+from rxmdnn.run import make_backend, make_potential, on_each, set_threads
 from rxmdnn.run_deck import read_run
 from rxmdnn.timers import Timers
 
@@ -54,16 +53,14 @@ def main(argv: Sequence[str], comm: MPI.Comm) -> None:
     if a.host and not a.port:
         raise AgreedError(f"driver: --host {a.host}: a port is missing; write --port as in i-PI's <port>")
     run = on_each(comm, lambda: read_run(rest, comm.size))
-    if run.deck["backend"].name == "cuda":
-        raise AgreedError(run.deck["backend"].fault("the driver serves forces from a CPU; say backend cpu"))
-    backend = on_each(comm, lambda: backends.make(run.deck["backend"].name))
+    backend = make_backend(comm, run.deck)
     set_threads(comm, run.deck["threads"].n)
     potential = on_each(comm, lambda: make_potential(run, backend))
     start = read_start(comm, run)
     neighbors = NeighborList(backend, potential.cutoff, run.deck["skin"].skin)
     with together(comm):
         domain = Domain(comm, backend, start.cell, tuple(run.deck["processors"]), neighbors.reach)
-    atoms = start.atoms()
+    atoms = start.atoms().on(backend.from_host)
     domain.distribute(atoms)
     engine = Engine(Forces(domain, neighbors, potential, Timers()), atoms, start.n_global)
     served = serve(comm, engine, a)
@@ -91,13 +88,14 @@ class Engine:
         h : (3, 3) cell vectors in rows, Å; x : (n, 3) Å, all atoms, the same on every rank
         """
         domain, atoms = self.forces.domain, self.atoms
+        to_host, from_host = domain.backend.to_host, domain.backend.from_host
         if not np.array_equal(h, domain.cell.h):
             domain.deform(domain.cell.inverse @ h)
         n = atoms.n_owned
-        atoms.x[:n] = x[atoms.gid[:n]] - domain.cell.cartesian(atoms.image.astype(float))
+        atoms.x[:n] = from_host(x[to_host(atoms.gid[:n])]) - domain.cell.cartesian(atoms.image.astype(float))
         self.forces.compute(atoms)
         energy, virial, n = self.forces.energy(), self.forces.virial(), atoms.n_owned
-        parts = domain.comm.gather((atoms.gid[:n].copy(), atoms.f[:n].copy()))
+        parts = domain.comm.gather((to_host(atoms.gid[:n]).copy(), to_host(atoms.f[:n]).copy()))
         f = None
         if parts is not None:
             f = np.empty((self.n_global, 3))

@@ -12,6 +12,7 @@ from mpi4py import MPI
 
 from rxmdnn import backend as backends
 from rxmdnn import run as runs
+from rxmdnn.driver import Engine
 from rxmdnn.integrate import velocity_verlet
 from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
@@ -326,6 +327,23 @@ def test_observables_are_summed_up_as_on_the_cpu(folder, monkeypatch):
         for name in datasets:
             if a[name].dtype.kind == "f":
                 np.testing.assert_allclose(b[name][()], a[name][()], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_the_driver_serves_forces_from_the_device():
+    there, answers = device.make(), []
+    x = spread_atoms(TRICLINIC, 40, 2.9)
+    for backend in (backends.make("cpu"), there):
+        atoms = share(COMM, x, np.arange(40, dtype=np.int32) % 2).on(backend.from_host)
+        forces = engine(COMM, TRICLINIC, argon(backend, elements=("Ar", "Ne")), backend=backend)
+        forces.domain.distribute(atoms)
+        serving = Engine(forces, atoms, 40)
+        serving.compute(TRICLINIC.h, x)
+        answers.append(serving.compute(1.01 * TRICLINIC.h, 1.01 * x + 0.5 * TRICLINIC.h[0]))
+    (e_here, f_here, w_here), (e_there, f_there, w_there) = answers
+    assert e_there == pytest.approx(e_here, abs=1e-10)
+    np.testing.assert_allclose(w_there, w_here, atol=1e-9)
+    if COMM.rank == 0:
+        np.testing.assert_allclose(f_there, f_here, atol=1e-10)
 
 
 @few
