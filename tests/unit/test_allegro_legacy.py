@@ -14,7 +14,7 @@ from rxmdnn.models.allegro import Allegro, LegacyConfig, LegacyNetwork
 from rxmdnn.models.clebsch_gordan import path_tables, product_tables
 from rxmdnn.models.import_nequip import import_nequip, main
 from rxmdnn.models.model_file import load_model, read_metadata, save_model
-from tests.unit.test_allegro import ELEMENTS, by_autograd, cluster, edges_of, force_loss, forces
+from tests.unit.test_allegro import ELEMENTS, by_autograd, check_gradient, cluster, edges_of, force_loss, forces
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "legacy_allegro"
 published = pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the published weights are not part of the project")
@@ -51,22 +51,7 @@ def test_fast_evaluation_equals_autograd(settings):
 
 @pytest.mark.parametrize("l_max", range(4))
 def test_forces_are_minus_the_energy_derivative(l_max):
-    potential = Allegro(network(l_max=l_max), ELEMENTS, "float64")
-    x, species = cluster(14)
-
-    def energy(at):
-        return potential.compute(edges_of(at), species)[0].sum()
-
-    edges = edges_of(x)
-    f = forces(edges, potential.compute(edges, species)[1])
-    assert np.abs(f.sum(axis=0)).max() < 1e-12 * np.abs(f).max()
-    h, numerical = 1e-4, np.zeros_like(f)
-    for i, k in product(range(len(x)), range(3)):
-        step = np.zeros_like(x)
-        step[i, k] = h
-        slopes = [(energy(x - s * step) - energy(x + s * step)) / (2 * s * h) for s in (1, 2)]
-        numerical[i, k] = (4 * slopes[0] - slopes[1]) / 3
-    assert np.abs(numerical - f).max() < 1e-6 * np.abs(f).max()
+    check_gradient(Allegro(network(l_max=l_max), ELEMENTS, "float64"))
 
 
 @pytest.mark.parametrize("parity", [True, False])

@@ -10,7 +10,7 @@ from rxmdnn.models.model_file import load_model
 from rxmdnn.train import command, dataset, metrics
 from rxmdnn.train.sam import ETA, Sam
 from rxmdnn.train.table import TABLE
-from tests.unit.test_train import DECK, same_threads, structures, trainer, workplace  # noqa: F401
+from tests.unit.test_train import DECK, run_torn, same_threads, structures, trainer, workplace  # noqa: F401
 
 
 def line(text):
@@ -130,18 +130,7 @@ def test_resume_with_sam_is_bitwise(tmp_path, monkeypatch, extra):
     text = DECK + extra + "epochs 4\n"
     command.run(decks.read(workplace(tmp_path / "whole", text), TABLE))
     deck = decks.read(workplace(tmp_path / "torn", text), TABLE)
-    save = command.save_checkpoint
-
-    def killed(path, t, origin):
-        if t.epoch == 3:
-            raise KeyboardInterrupt
-        save(path, t, origin)
-
-    monkeypatch.setattr(command, "save_checkpoint", killed)
-    with pytest.raises(KeyboardInterrupt):
-        command.run(deck)
-    monkeypatch.setattr(command, "save_checkpoint", save)
-    command.run(deck)
+    run_torn(deck, monkeypatch)
     ends = [load_model(tmp_path / p / "model.safetensors").state_dict() for p in ("whole", "torn")]
     assert all(torch.equal(ends[0][k], ends[1][k]) for k in ends[0])
 

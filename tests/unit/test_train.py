@@ -176,11 +176,8 @@ def test_first_step_is_adam_by_hand(tmp_path):
     assert float(torch.cat([w.grad.reshape(-1) for w in t.weights]).norm()) <= 5.0 + 1e-6  # clipped
 
 
-@pytest.mark.parametrize("schedule", ["plateau 0.5 0\n", "cosine 0.1\nhuber 0.3 0.1\n"])
-def test_resume_is_bitwise(tmp_path, monkeypatch, schedule):
-    text = DECK + schedule + "epochs 5\n"
-    whole = command.run(decks.read(workplace(tmp_path / "whole", text), TABLE))
-    deck = decks.read(workplace(tmp_path / "torn", text), TABLE)
+def run_torn(deck, monkeypatch):
+    """A training that is killed in its third epoch and run again."""
     save = command.save_checkpoint
 
     def killed(path, t, origin):
@@ -192,7 +189,15 @@ def test_resume_is_bitwise(tmp_path, monkeypatch, schedule):
     with pytest.raises(KeyboardInterrupt):
         command.run(deck)
     monkeypatch.setattr(command, "save_checkpoint", save)
-    torn = command.run(deck)
+    return command.run(deck)
+
+
+@pytest.mark.parametrize("schedule", ["plateau 0.5 0\n", "cosine 0.1\nhuber 0.3 0.1\n"])
+def test_resume_is_bitwise(tmp_path, monkeypatch, schedule):
+    text = DECK + schedule + "epochs 5\n"
+    whole = command.run(decks.read(workplace(tmp_path / "whole", text), TABLE))
+    deck = decks.read(workplace(tmp_path / "torn", text), TABLE)
+    torn = run_torn(deck, monkeypatch)
     assert torn["test"] == whole["test"] and torn["best_epoch"] == whole["best_epoch"]
     states = [load_model(tmp_path / p / "model.safetensors").state_dict() for p in ("whole", "torn")]
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
