@@ -29,7 +29,7 @@ setup(
         "periodictable>=2.0",
     ],
     extras_require={
-        "gpu": ["cupy-cuda13x>=13.6"],
+        "gpu": ["cupy-cuda13x[ctk]>=14"],
         "cuda-test": ["nvidia-cuda-nvrtc>=13"],
         "mpi": ["openmpi>=5.0.8"],
         "label": ["tblite>=0.4"],

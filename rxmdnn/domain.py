@@ -204,7 +204,7 @@ class Domain:
         )
         into = [xp.empty((int(n), out[0].shape[1]), np.uint8) for n in counts]
         self._message(into, [above, below], out, [below, above])
-        return as_rows(xp, into[0], down), as_rows(xp, into[1], up)
+        return as_rows(into[0], down), as_rows(into[1], up)
 
     def _message(self, into: list[Any], sources: list[int], out: list[Any], targets: list[int]) -> None:
         """Send each of ``out`` to its target and fill each of ``into`` from its source, one way after the other."""
@@ -314,11 +314,11 @@ def as_bytes(xp: Any, rows: Rows) -> Any:
                            for array, width in zip(rows.values(), widths(rows))], axis=1)
 
 
-def as_rows(xp: Any, message: Any, like: Rows) -> Rows:
+def as_rows(message: Any, like: Rows) -> Rows:
     """What ``as_bytes`` was given, of types and shapes ``like``."""
     rows, at = {}, 0
     for (name, array), width in zip(like.items(), widths(like)):
-        part = xp.ascontiguousarray(message[:, at : at + width])
+        part = message[:, at : at + width].copy()  # also where it is one row: it must be aligned
         rows[name] = part.reshape(-1).view(array.dtype).reshape(len(message), *array.shape[1:])
         at += width
     return rows

@@ -172,6 +172,7 @@ class Array:
         return Array(self._a.astype(dtype))
 
     def view(self, dtype):
+        assert self._a.ctypes.data % np.dtype(dtype).itemsize == 0, "a device reads aligned numbers only"
         return Array(self._a.view(dtype))
 
     def reshape(self, *shape):

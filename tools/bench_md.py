@@ -165,7 +165,7 @@ def main() -> None:
     for name, *numbers in plan:
         command = [sys.executable, __file__, "--backend", args.backend, "--precision", args.precision, "--case", name,
                    *map(str, numbers)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in rows[-1].items()),
               flush=True)

@@ -27,7 +27,7 @@ MOST_TABLES = 512  # kept on the device
 OPTIONS = ("-std=c++17", "--fmad=false", f"-DRX_CHUNK={CHUNK}")
 OLDEST = 70  # compute capability: warps with independent threads
 ITEMS = {"RX_KERNEL": THREADS, "RX_WARP_KERNEL": THREADS // 32, "RX_BLOCK_KERNEL": 1}  # of a block
-INSTALL = "install cupy-cuda13x (or cupy-cuda12x for an older driver), or say backend cpu"
+INSTALL = "install cupy-cuda13x[ctk] (or cupy-cuda12x[ctk] for an older driver), or say backend cpu"
 
 
 class Entry(NamedTuple):
@@ -86,11 +86,13 @@ class Kernels:
         if self._xp is np or not isinstance(values, np.ndarray):
             return values
         key = values.dtype.char, values.shape, values.tobytes()
-        if key not in self._tables:
+        kept = self._tables.pop(key, None)
+        if kept is None:
             if len(self._tables) >= MOST_TABLES:
-                self._tables.clear()
-            self._tables[key] = self._xp.asarray(values, order="C")
-        return self._tables[key]
+                del self._tables[next(iter(self._tables))]  # the one that was longest out of use
+            kept = self._xp.asarray(values, order="C")
+        self._tables[key] = kept
+        return kept
 
     def tables(self) -> list[Any]:
         """All that are kept now."""

@@ -124,6 +124,8 @@ class Allegro:
         self._kernels: Any = allegro_kernels if self._device is None else allegro_torch
         self.elements = tuple(elements)
         self.block_edges = block_edges or (BLOCK_EDGES if self._device is None else DEVICE_BLOCK_EDGES)
+        self._parts: list[tuple[int, int, int, int]] = []  # blocks on a device, of edges whose ``first`` is
+        self._parts_of: Any = None
         self.dtype = PRECISIONS[precision]
         self._type = np.array([c.elements.index(e) for e in elements], np.int64)
         self.cutoff = np.ascontiguousarray(c.cutoff[np.ix_(self._type, self._type)])
@@ -327,7 +329,9 @@ class Allegro:
         while n:
             try:
                 with torch.no_grad():
-                    blocks = self._blocks_there(first, m)
+                    if self._parts_of is not edges.first:  # which all calls of a whole list share, recorded ones too
+                        self._parts, self._parts_of = self._blocks_there(first, m), edges.first
+                    blocks = self._parts
                     rows = max(stop - start for *_, start, stop in blocks)
                     centers = max(i1 - i0 for i0, i1, *_ in blocks)
                     if rows > self._rows or centers > self._centers:
@@ -339,9 +343,12 @@ class Allegro:
                             allegro_torch.add_zbl(block, *self._zbl_there, self.config.zbl_p, e_out, g_out)
                 break
             except torch.cuda.OutOfMemoryError as error:
+                if device.torch_device != "cpu" and torch.cuda.is_current_stream_capturing():
+                    raise  # a graph is given up, and nothing else
                 if self.block_edges <= LEAST_BLOCK_EDGES:
                     raise (shortage(device, error, n) or error) from None
                 self.block_edges //= 2
+                self._parts_of = None
             self._allocate(DEVICE_ROUND, 1)  # the large ones go before smaller ones come
             torch_device.free(device)
         return e_i, g_ij

@@ -20,18 +20,26 @@ def tensor(device: Device, array: Any) -> Tensor:
     return torch.from_dlpack(device.exported(array))
 
 
-def record(work: Callable[[], None]) -> Callable[[], None]:
-    """As rxmdnn.kernels.cuda.record, where torch's pool gives the memory."""
-    graph = torch.cuda.CUDAGraph()
-    graph.capture_begin(capture_error_mode="thread_local")
-    try:
-        work()
-    except BaseException:
-        with suppress(RuntimeError):
-            graph.capture_end()
-        raise
-    graph.capture_end()
-    return graph.replay
+class Recorder:
+    """As rxmdnn.kernels.cuda.record, where torch's pool gives the memory: all graphs', one after the other, from one
+    pool that stays, since torch keeps what a pool of each graph's own has left behind."""
+
+    def __init__(self, number: int) -> None:
+        self.number, self.pool = number, torch.cuda.MemPool()
+
+    def __call__(self, work: Callable[[], None]) -> Callable[[], None]:
+        graph = torch.cuda.CUDAGraph()
+        graph.capture_begin(pool=self.pool.id, capture_error_mode="thread_local")  # type: ignore[arg-type]
+        try:
+            work()
+        except BaseException:
+            with suppress(RuntimeError):
+                graph.capture_end()
+            with suppress(RuntimeError):  # a capture that ended badly may still take all memory from the pool
+                torch._C._cuda_endAllocateToPool(self.number, self.pool.id)
+            raise
+        graph.capture_end()
+        return graph.replay
 
 
 def join(device: Device) -> None:
@@ -47,7 +55,8 @@ def join(device: Device) -> None:
                          "install a torch built for CUDA, or say backend cpu")
     torch.cuda.set_device(torch.device(device.torch_device))
     torch.cuda.set_stream(torch.cuda.ExternalStream(device.stream))
-    device.record = record
+    if not isinstance(device.record, Recorder):
+        device.record = Recorder(torch.cuda.current_device())
 
     def take(size: int, number: int) -> int:
         stream = torch.cuda.current_stream(number).cuda_stream

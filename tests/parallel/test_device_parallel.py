@@ -117,17 +117,19 @@ def test_a_steady_step_waits_for_the_device_twice_and_for_the_halo(graphs):
 
 
 @DEVICES
-@pytest.mark.parametrize("kind", ["lj", "allegro", "zbl"])
+@pytest.mark.parametrize("kind", ["lj", "allegro", "allegro in blocks", "zbl"])
 def test_graphs_move_the_atoms_as_single_kernels_do(name, kind):
     there, said = device.find(name), []
 
     def potential(backend):
-        if kind == "allegro":
-            return allegro(precision="float64", backend=backend)
+        if "allegro" in kind:
+            made = allegro(precision="float64", backend=backend)
+            made.block_edges = 400 if "blocks" in kind else made.block_edges
+            return made
         lj = argon(backend, elements=("Ar", "Ne"))
         return lj if kind == "lj" else Mixture([lj], added=Repulsion(("Ar", "Ne"), 1.3, backend))
 
-    steps = 30 if kind == "allegro" else 60
+    steps = 30 if "allegro" in kind else 60
     expected, forces = move(backends.make("cpu"), potential(backends.make("cpu")), steps)
     got, others = move(there, potential(there), steps, say=said.append)
     assert said == [] and others.repeated.graphs > 2 and forces.builds == others.builds > 2
