@@ -28,6 +28,7 @@ from rxmdnn.plot import BLUE, GRAY, GREEN, ORANGE, STYLE
 from rxmdnn.units import FS_PER_PS
 
 COLORS = (BLUE, ORANGE, GREEN, "#762a83", "#b8860b", GRAY)
+ERROR = "force_mae"  # at which other properties are compared too
 MUCH = 0.4  # censored share of a cell that is pointed out
 UNITS = {"ln_life": "ln fs", "b": "", "c": "K", "k": "", "link": ""}
 WORDS = {"b": "exponent b = d ln t / d ln N", "c": "c = d ln t / d(1/T), K", "k": "Weibull shape k",
@@ -247,11 +248,24 @@ def models(lives: Lives, reference: Reference, properties: dict[str, dict[str, f
         pearson = stats.pearsonr(value, pair[:, 1])
         spearman = stats.spearmanr(value, pair[:, 1])
         band = pearson.confidence_interval(0.95)
-        correlations.append({"property": name, "models": len(pair), "logarithm": bool((pair[:, 0] > 0).all()),
-                             "pearson": float(pearson.statistic), "pearson_low": float(band.low),
-                             "pearson_high": float(band.high), "pearson_p": float(pearson.pvalue),
-                             "spearman": float(spearman.statistic), "spearman_p": float(spearman.pvalue)})
+        row = {"property": name, "models": len(pair), "logarithm": bool((pair[:, 0] > 0).all()),
+               "pearson": float(pearson.statistic), "pearson_low": float(band.low),
+               "pearson_high": float(band.high), "pearson_p": float(pearson.pvalue),
+               "spearman": float(spearman.statistic), "spearman_p": float(spearman.pvalue)}
+        error = np.array([r.get(ERROR, 0.0) for r in out if name in r and np.isfinite(r[name])])
+        if not name.startswith("force_") and len(pair) > 5 and (error > 0).all() and np.ptp(error) > 0:
+            row |= dict(zip(("partial", "partial_low", "partial_high"),
+                            partial_correlation(value, pair[:, 1], np.log(error))))
+        correlations.append(row)
     return out, correlations
+
+
+def partial_correlation(x: np.ndarray, y: np.ndarray, given: np.ndarray) -> tuple[float, float, float]:
+    """Of x and y where ``given`` is equal, with its 95 % interval (R. A. Fisher, Metron 3, 329 (1924)); (n,) each."""
+    line = np.column_stack([np.ones(len(given)), given])
+    r = stats.pearsonr(*(a - line @ np.linalg.lstsq(line, a, rcond=None)[0] for a in (x, y))).statistic
+    width = 1.96 / np.sqrt(len(x) - 4)
+    return float(r), float(np.tanh(np.arctanh(r) - width)), float(np.tanh(np.arctanh(r) + width))
 
 
 # ------------------------------------------------------------------------------------------------ words
@@ -291,10 +305,12 @@ def text(r: dict[str, Any]) -> str:
             out += ["", f"{name}: ratio of lives {ratio}; difference of b {_interval(q['b'])}"]
     if r["correlations"]:
         out += ["", f"correlation of ln(time to failure) over models, with the logarithm of{'':<4s}"
-                "Pearson (95 %)                  Spearman"]
-        out += [f"  {c['property']:<22s}{c['models']:>4d} models   "
-                f"{_interval([c['pearson'], c['pearson_low'], c['pearson_high']], 2)}, p = {c['pearson_p']:.2g}   "
-                f"{c['spearman']:.2f}, p = {c['spearman_p']:.2g}" for c in r["correlations"]]
+                f"Pearson (95 %)                  Spearman        Pearson at equal {ERROR}"]
+        for c in r["correlations"]:
+            pearson, partial = (_interval([c[kind + end] for end in ("", "_low", "_high")], 2) if kind in c else ""
+                                for kind in ("pearson", "partial"))
+            out.append(f"  {c['property']:<22s}{c['models']:>4d} models   {pearson}, p = {c['pearson_p']:.2g}   "
+                       f"{c['spearman']:.2f}, p = {c['spearman_p']:.2g}   {partial}")
     return "\n".join(out + [f"note: {n}" for n in r["notes"]])
 
 

@@ -95,6 +95,17 @@ def test_the_report(study, reported):
     assert "extrapolated" in forecast.outside(given, 4096, 550.0)[0] and not forecast.outside(given, 128, 550.0)
 
 
+def test_a_partial_correlation_takes_off_what_both_have_from_a_third():
+    given, own, other = np.random.default_rng(2).normal(size=(3, 4000))
+    x, y = given + own, given + other
+    assert np.corrcoef(x, y)[0, 1] == pytest.approx(0.5, abs=0.03)
+    r, low, high = tfail_report.partial_correlation(x, y, given)
+    assert low < 0.0 < high and high - low == pytest.approx(2 * 1.96 / np.sqrt(4000 - 4), rel=1e-3)
+    a, b, c = (np.corrcoef(*pair)[0, 1] for pair in ((x, y - x), (x, given), (y - x, given)))
+    r, *_ = tfail_report.partial_correlation(x, y - x, given)
+    assert r == pytest.approx((a - b * c) / np.sqrt((1 - b**2) * (1 - c**2)), rel=1e-9)
+
+
 def test_arms_apart_are_in_the_correlations_alone(study, tmp_path, capsys):
     folder, lives = study
     errors = []
@@ -109,6 +120,7 @@ def test_arms_apart_are_in_the_correlations_alone(study, tmp_path, capsys):
     assert "against" not in capsys.readouterr().out and report["runs"] == (lives.arm == "adam").sum()
     assert {m["arm"] for m in report["models"]} == {"adam", "sam"}
     assert {c["property"]: c["models"] for c in report["correlations"]} == {"force_mae": 10, "parameters": 10}
+    assert {c["property"] for c in report["correlations"] if "partial" in c} == {"parameters"}
     table = (tmp_path / "r/quantities.csv").read_text().splitlines()
     assert table[0] == "of,quantity,estimate,low,high" and table[1].startswith("adam,ln_life,")
     for arms, text in ((["sam", "adam"], "there is no other arm than sam, adam"), (["sma"], "there is no arm sma")):
