@@ -18,6 +18,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import LogLocator
 from scipy import stats
 
 from rxmdnn.errors import InputError
@@ -390,7 +391,7 @@ def _scaling(report: dict[str, Any], fits: dict[str, ArmFit], color: dict[str, s
         panel.set_xticks(sizes, [str(n) for n in sizes])
         panel.minorticks_off()
     axes[0, 0].set_ylabel("time to failure (ps)")
-    axes[0, 0].legend(fontsize=7.5)
+    axes[0, 0].legend(fontsize=7.5, loc="lower left")
     return _save(figure, folder, "scaling.png")
 
 
@@ -412,7 +413,7 @@ def _exponents(report: dict[str, Any], color: dict[str, str], folder: Path) -> s
         panel.plot(of["capped_as_failed_b"], row - 0.22, "+", ms=9, color=GRAY,
                    label="naive: Weibull, capped as failed" if first else None)
         k = report["quantities"][arm]["k"][0]
-        panel.plot(-1 / k, row + 0.25, "v", ms=4, color=GREEN, label="weakest link, -1/k" if first else None)
+        panel.plot(-1 / k, row + 0.25, "v", ms=5, mfc="w", color="0.2", label="weakest link, -1/k" if first else None)
     panel.axvline(0, color=GRAY, lw=0.7, ls=":")
     panel.set_yticks(range(len(arms)), arms)
     panel.set(xlabel="exponent b = d ln t / d ln N", ylim=(len(arms) - 0.4, -0.6))
@@ -458,6 +459,12 @@ def _correlation(report: dict[str, Any], color: dict[str, str], folder: Path) ->
         panel.set_xlabel(c["property"])
         if c["logarithm"]:
             panel.set_xscale("log")
+            low, high = panel.get_xlim()
+            subs = (1.0, 2.0, 5.0) if high > 10 * low else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+            panel.xaxis.set_major_locator(LogLocator(subs=subs, numticks=20))
+            panel.xaxis.set_major_formatter("{x:g}")
+            panel.xaxis.set_minor_formatter("")
+            panel.tick_params(axis="x", labelsize=7)
     for panel in axes[:, 0]:
         panel.set_ylabel("ln(time to failure / ps)")
     axes[0, 0].legend(fontsize=7.5)
