@@ -10,6 +10,7 @@ import argparse
 import csv
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from rxmdnn.units import FS_PER_PS
 
 COLORS = (BLUE, ORANGE, GREEN, "#762a83", "#b8860b", GRAY)
 ERROR = "force_mae"  # at which other properties are compared too
+FEWEST = 6  # failures of a model that has an exponent of its own: a fit has four numbers
 MUCH = 0.4  # censored share of a cell that is pointed out
 UNITS = {"ln_life": "ln fs", "b": "", "c": "K", "k": "", "link": ""}
 WORDS = {"b": "exponent b = d ln t / d ln N", "c": "c = d ln t / d(1/T), K", "k": "Weibull shape k",
@@ -232,12 +234,11 @@ def models(lives: Lives, reference: Reference, properties: dict[str, dict[str, f
         row: dict[str, Any] = {"model": m, "arm": str(of.arm[rows][0]), "training_seed": int(of.seed[rows][0]),
                                "runs": int(rows.sum()), "failures": int(of.failed[rows].sum()),
                                "ln_life": float(fit.beta[k]), "ln_life_error": float(errors[k])}
-        try:
-            own = survival.fit_arm(of[rows], reference)
-            row |= {"b": own.values["b"], "b_low": own.values["b"] - 1.96 * own.errors["b"],
-                    "b_high": own.values["b"] + 1.96 * own.errors["b"], "k": own.values["k"]}
-        except InputError:
-            pass  # too few failures of this model alone
+        if row["failures"] >= FEWEST:
+            with suppress(InputError):
+                own = survival.fit_arm(of[rows], reference)
+                row |= {"b": own.values["b"], "b_low": own.values["b"] - 1.96 * own.errors["b"],
+                        "b_high": own.values["b"] + 1.96 * own.errors["b"], "k": own.values["k"]}
         out.append(row | properties.get(m, {}))
     correlations = []
     for name in dict.fromkeys(k for p in properties.values() for k in p):
