@@ -66,8 +66,8 @@ def judge(frame: ase.Atoms, engine: str) -> tuple[list[Any], str] | str:
     return row, text(true)
 
 
-def chosen(paths: Sequence[Path], most: int | None, n: int | None = None) -> list[ase.Atoms]:
-    """The frames of the files, or those of n atoms; at most so many of each kind, evenly."""
+def chosen(paths: Sequence[Path], most: int | None, n: int | None = None, kind: str | None = None) -> list[ase.Atoms]:
+    """The frames of the files, or those of n atoms or of a kind; at most so many of each kind, evenly."""
     frames: list[ase.Atoms] = []
     for path in paths:
         try:
@@ -81,6 +81,9 @@ def chosen(paths: Sequence[Path], most: int | None, n: int | None = None) -> lis
     frames = [f for f in frames if n in (None, len(f))]
     if not frames:
         raise InputError(f"relabel: --atoms {n}: no frame has so many; they have {', '.join(map(str, sizes))}")
+    frames = [f for f in frames if kind in (None, f.info["kind"])]
+    if not frames:
+        raise InputError(f"relabel: --kind {kind}: there is none; samples come with a line 'samples' in tfail.in")
     if most is None:
         return frames
     keep: list[int] = []
@@ -108,12 +111,13 @@ def main(argv: Sequence[str]) -> None:
     p.add_argument("--engine", choices=sorted(ENGINES), default="gfn1")
     p.add_argument("--most", type=int, help="at most so many frames of each kind, evenly (default: all)")
     p.add_argument("--atoms", type=int, help="only frames of so many atoms: a study's small ones cost an engine least")
+    p.add_argument("--kind", choices=(SAMPLE, "before", "failure"), help="only these frames")
     p.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     p.add_argument("--out", metavar="DIR", type=Path, help="where files go (default: relabel_<engine> beside FRAMES)")
     a = p.parse_args(argv)
     if a.workers < 1 or (a.most is not None and a.most < 1):
         raise InputError("relabel: --workers and --most must be above zero")
-    frames = chosen(a.frames, a.most, a.atoms)
+    frames = chosen(a.frames, a.most, a.atoms, a.kind)
     folder = a.out or a.frames[0].parent / f"relabel_{a.engine}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

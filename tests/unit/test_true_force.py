@@ -81,3 +81,13 @@ def test_frames_that_no_engine_can_label_are_a_message(frames, tmp_path, monkeyp
     ase.io.write(other, ase.io.read(tmp_path / "argon.xyz"), format="extxyz")
     with pytest.raises(InputError, match="no frames of `rxmdnn tfail`: each names its run"):
         true_force.main([str(other)])
+
+
+def test_frames_of_one_kind(frames):
+    true_force.main([str(frames), "--workers", "1", "--kind", "sample", "--most", "2"])
+    rows = true_force.read_rows(frames.parent / "relabel_gfn1/true_forces.csv")
+    assert [r["kind"] for r in rows] == ["sample", "sample"]
+    plain = frames.with_name("plain.xyz")
+    ase.io.write(plain, [a for a in ase.io.read(frames, ":") if a.info["kind"] != "sample"])
+    with pytest.raises(InputError, match="relabel: --kind sample: there is none; samples come with a line 'samples'"):
+        true_force.main([str(plain), "--kind", "sample"])
