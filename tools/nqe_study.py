@@ -141,14 +141,19 @@ def picture(folder: Path, rows: list[dict[str, Any]]) -> None:
         found = columns(folder / name / "bond_length.csv")
         bond.plot(found["length_A"], found["N-H"], color=color, label=label)
     bond.set(xlabel="N-H (Å)", ylabel="density (1/Å)", xlim=(0.8, 1.3), ylim=(0, None), title="160 K")
-    for ax, title, names in ((solid, "solid, 160 K", {"pimd_160_1": "classical", "pimd_160_32": "32 beads"}),
-                             (liquid, f"liquid, {LIQUID} K", {"liquid_1": "classical", f"liquid_{BEADS_OF_LIQUID}":
-                                                              f"{BEADS_OF_LIQUID} beads"})):
-        for (name, label), color in zip(names.items(), ("0.5", "C0")):
-            found = columns(folder / name / "gr.csv")
-            ax.plot(found["r_A"], found["g_N-N"], color=color, label=f"N-N, {label}")
-            ax.plot(found["r_A"], found["g_H-N"] + 3.0, color=color, ls="--", label=f"H-N, {label} (+3)")
-        ax.set(xlabel="r (Å)", ylabel="g(r)", xlim=(1.5, 5.0), ylim=(0, 8.5), title=title)
+    for name, color, label in (("pimd_160_1", "0.5", "classical"), ("pimd_160_32", "C0", "32 beads")):
+        found = columns(folder / name / "hydrogen_bonds.csv")
+        r = np.unique(found["distance_A"])
+        near = [found["per_frame"][(found["distance_A"] == d) & (found["angle_deg"] > 130)].sum() for d in r]
+        solid.plot(r, np.array(near) / (np.sum(near) * (r[1] - r[0])), color=color, label=label)
+    solid.set(xlabel="H···N (Å), N-H···N above 130 degrees", ylabel="density (1/Å)", ylim=(0, None),
+              title="solid, 160 K")
+    for name, color, label in (("liquid_1", "0.5", "classical"), (f"liquid_{BEADS_OF_LIQUID}", "C0",
+                                                                  f"{BEADS_OF_LIQUID} beads")):
+        found = columns(folder / name / "gr.csv")
+        liquid.plot(found["r_A"], found["g_N-N"], color=color, label=f"N-N, {label}")
+        liquid.plot(found["r_A"], found["g_H-N"] + 2.5, color=color, ls="--", label=f"H-N, {label} (+2.5)")
+    liquid.set(xlabel="r (Å)", ylabel="g(r)", xlim=(1.5, 5.0), ylim=(0, 7.0), title=f"liquid, {LIQUID} K")
     for name, color, label in (("classical", "0.5", "classical"), ("trpmd", "C0", "TRPMD, 32 beads")):
         found, seen = (columns(folder / name / f"{kind}.csv") for kind in ("vdos", "neutron"))
         for ax in (low, high):
