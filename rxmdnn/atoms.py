@@ -82,7 +82,7 @@ class Atoms:
 
 @dataclass
 class Edges:
-    """Directed pairs inside the true cutoff (``whole``: and some beyond), grouped by center; every center is owned.
+    """Directed pairs inside the true cutoff, unless ``whole``, grouped by center; every center is owned.
 
     Attributes
     ----------
@@ -91,6 +91,7 @@ class Edges:
     r_ij     (m, 3)         float64  x[neighbor] - x[center], Å
     first    (n_owned + 1,) int64    edges of atom i are first[i]:first[i + 1]
     slot     (m_skin,)      int64    of edges from a list with a skin: where each pair of the list is here, or -1
+    whole    bool                    all pairs of the list, also those beyond the cutoff
     """
 
     center: np.ndarray

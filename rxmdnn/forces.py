@@ -47,8 +47,7 @@ class Forces:
         self.edges = 0
         self._last: tuple[Edges, np.ndarray, np.ndarray] | None = None
         self._built_in = domain.cell
-        self.repeated: Repeated[tuple[Edges, np.ndarray, np.ndarray]] | None = None
-        self._atoms: Atoms | None = None
+        self.repeated: Repeated[Atoms, tuple[Edges, np.ndarray, np.ndarray]] | None = None
 
     def use_graphs(self, say: Callable[[str], None]) -> None:
         """Have steps between two lists done as CUDA graphs, and ``say`` why where that is impossible.
@@ -147,21 +146,20 @@ class Forces:
     def _compute_by_graph(self, atoms: Atoms) -> None:
         """The rest of ``compute``, all of it counted as the network's time."""
         assert self.repeated is not None
-        alone, self._atoms = self.domain.comm.size == 1, atoms
+        alone = self.domain.comm.size == 1
         if not alone:
             with self.timers("halo"):
                 self.domain.copy(atoms.x)
         with self.timers("network"):
-            self._last = self.repeated(atoms.x, atoms.f, atoms.species, self.domain.cell)
+            self._last = self.repeated(atoms, atoms.x, atoms.f, atoms.species, self.domain.cell)
         if not alone:
             with self.timers("halo"):
                 self.domain.give_back(atoms.f)
         self.edges = len(self._last[0].center)
 
-    def _repeat(self) -> tuple[Edges, np.ndarray, np.ndarray]:
+    def _repeat(self, atoms: Atoms) -> tuple[Edges, np.ndarray, np.ndarray]:
         """What is the same in every step between two lists."""
-        atoms, alone = self._atoms, self.domain.comm.size == 1
-        assert atoms is not None
+        alone = self.domain.comm.size == 1
         if alone:
             self.domain.copy(atoms.x)
         edges = self.neighbors.edges(atoms.x, atoms.species, whole=True)

@@ -22,6 +22,7 @@ import h5py
 import numpy as np
 from mpi4py import MPI
 
+from rxmdnn.analysis.spectra import C_CM
 from rxmdnn.atoms import Atoms
 from rxmdnn.cell import Cell
 from rxmdnn.io.frame import Frame
@@ -34,7 +35,7 @@ from rxmdnn.__main__ import main
 atexit.register(lambda: print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True))
 main()
 """
-DT, LINE, C_CM = 2.0, 1000.0, 2.99792458e-5  # fs between frames; 1/cm; cm/fs
+DT, LINE = 2.0, 1000.0  # fs between frames; 1/cm
 
 
 def trajectory(path: Path, frames: int, atoms: int) -> None:
