@@ -60,6 +60,10 @@ class Device(Backend):
     def table(self, values: np.ndarray) -> Any:
         return self._kernels_there.table(values)
 
+    def launch(self, kernel: str, n: int, *arguments: Any) -> None:
+        """A kernel of kernels/cuda by its name there, over n items; arrays of the device, ints and floats."""
+        self._kernels_there.run(kernel, n, *arguments)
+
     def capture(self, work: Work) -> Work:
         """A CUDA graph of what ``work`` has the device do; call it to have that done, on the same memory.
 
@@ -79,6 +83,10 @@ class Device(Backend):
     def exported(self, array: Any) -> Any:
         """The same memory as another library takes it by DLPack."""
         return array
+
+    def imported(self, tensor: Any) -> Any:
+        """The same memory as an array of this backend, from what DLPack exports."""
+        return self.xp.from_dlpack(tensor)
 
     def outgoing(self, arrays: Sequence[Any]) -> list[Any]:
         buffers = list(arrays)

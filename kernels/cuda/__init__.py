@@ -1,4 +1,4 @@
-"""Every kernel of the CONTRACT in CUDA C++: the text of the .cu files here, compiled by NVRTC through CuPy.
+"""The kernels of the CONTRACT in CUDA C++, and the network's: the .cu files here, compiled by NVRTC through CuPy.
 
 ``Kernels`` composes the kernels of the CONTRACT from launches and, in the counting sort, a device-wide scan. It is
 given the array module and the launcher, so that the tests run it over the same text built for the host. What the
@@ -20,7 +20,7 @@ from rxmdnn.kernels import CHUNK
 from rxmdnn.units import ACCELERATION
 
 FOLDER = Path(__file__).parent
-FILES = ("grid.cu", "search.cu", "edges.cu", "motion.cu", "random.cu")
+FILES = ("grid.cu", "search.cu", "edges.cu", "motion.cu", "random.cu", "zbl.cu", "network.cu")
 THREADS = 256  # of a block; RX_THREADS
 MAX_BLOCKS = 1 << 20  # of a launch; each takes several items beyond
 MOST_TABLES = 512  # kept on the device
@@ -38,27 +38,35 @@ class Entry(NamedTuple):
     parameters: tuple[tuple[str, str], ...]  # (type, name); the first is the number of items
 
 
-def _entries() -> dict[str, Entry]:
-    found = {}
-    pattern = re.compile(r"^(RX_(?:WARP_|BLOCK_)?KERNEL)\((\w+)(?:\)|,\s*)\(([^)]*)\)", re.M)
-    for file in FILES:
-        for kind, name, text in pattern.findall((FOLDER / file).read_text()):
-            kind_and_name = [parameter.strip().rsplit(" ", 1) for parameter in text.split(",")]
-            parameters = tuple((kind, name) for kind, name in kind_and_name)
-            found[name] = Entry(ITEMS[kind], kind != "RX_KERNEL", parameters)
-            if kind != "RX_KERNEL":
-                found[f"{name}_plain"] = Entry(THREADS, False, parameters)
-    return found
-
-
-ENTRIES = _entries()
+def _instances(file: str) -> list[str]:
+    """The text of a file, for each type that ``real`` stands for where it does."""
+    text = (FOLDER / file).read_text().replace('#include "rx.cuh"\n', "\n")
+    if not re.search(r"\breal\b", text):
+        return [text]
+    return [re.sub(r"_real\b|_real(?=_of\b)", f"_{name}", re.sub(r"\breal\b", kind, text))
+            for name, kind in (("float32", "float"), ("float64", "double"))]
 
 
 def source() -> str:
     """The whole text as one file, which is what is compiled."""
     parts = [(FOLDER / "rx.cuh").read_text()]
-    parts += [(FOLDER / file).read_text().replace('#include "rx.cuh"\n', "\n") for file in FILES]
+    parts += [f'#line 1 "{file}"\n{text}' for file in FILES for text in _instances(file)]
     return "".join(parts)
+
+
+def _entries() -> dict[str, Entry]:
+    found = {}
+    pattern = re.compile(r"^(RX_(?:WARP_|BLOCK_)?KERNEL)\((\w+)(?:\)|,\s*)\(([^)]*)\)", re.M)
+    for kind, name, text in pattern.findall(source()):
+        kind_and_name = [parameter.strip().rsplit(" ", 1) for parameter in text.split(",")]
+        parameters = tuple((kind, name) for kind, name in kind_and_name)
+        found[name] = Entry(ITEMS[kind], kind != "RX_KERNEL", parameters)
+        if kind != "RX_KERNEL":
+            found[f"{name}_plain"] = Entry(THREADS, False, parameters)
+    return found
+
+
+ENTRIES = _entries()
 
 
 class Kernels:
@@ -98,88 +106,89 @@ class Kernels:
         """All that are kept now."""
         return list(self._tables.values())
 
-    def _run(self, name: str, n: int, *arguments: Any) -> None:
+    def run(self, name: str, n: int, *arguments: Any) -> None:
+        """Any kernel of the text, over n items."""
         if n:
             self._launch(f"{name}_plain" if self._plain and f"{name}_plain" in ENTRIES else name, n, *arguments)
 
     def extent(self, x, low, high):
-        self._run("extent", len(low), len(x), x, low, high)
+        self.run("extent", len(low), len(x), x, low, high)
 
     def mark_slabs(self, x, origin, inv_width, occupied):
-        self._run("mark_slabs", len(x), x, self.table(origin), self.table(inv_width), occupied.shape[1], occupied)
+        self.run("mark_slabs", len(x), x, self.table(origin), self.table(inv_width), occupied.shape[1], occupied)
 
     def bin_atoms(self, x, origin, inv_width, slab, shape, cell):
-        self._run("bin_atoms", len(x), x, self.table(origin), self.table(inv_width), slab, slab.shape[1],
+        self.run("bin_atoms", len(x), x, self.table(origin), self.table(inv_width), slab, slab.shape[1],
                   self.table(shape), cell)
 
     def sort_by_key(self, key, work, first, order):
         first.fill(0)
-        self._run("count_keys", len(key), key, first)
+        self.run("count_keys", len(key), key, first)
         self._xp.cumsum(first, out=first)
         work[0] = first[:-1]
-        self._run(f"scatter_{order.dtype.name}", len(key), key, work, order)
-        self._run(f"sort_keyed_{order.dtype.name}", len(first) - 1, first, order)
+        self.run(f"scatter_{order.dtype.name}", len(key), key, work, order)
+        self.run(f"sort_keyed_{order.dtype.name}", len(first) - 1, first, order)
 
     def sort_segments(self, gid, first, order):
-        self._run("sort_segments", len(first) - 1, gid, first, order)
+        self.run("sort_segments", len(first) - 1, gid, first, order)
 
     def split_positions(self, x, order, x_sorted):
-        self._run("split_positions", len(order), x, order, x_sorted)
+        self.run("split_positions", len(order), x, order, x_sorted)
 
     def count_neighbors(self, x_sorted, order, cell, cell_first, runs, n_owned, reach_sq, count):
-        self._run("count_neighbors", len(order), x_sorted, order, cell, cell_first, len(runs), self.table(runs),
+        self.run("count_neighbors", len(order), x_sorted, order, cell, cell_first, len(runs), self.table(runs),
                   int(n_owned), float(reach_sq), count)
 
     def fill_neighbors(self, x_sorted, order, cell, cell_first, runs, n_owned, reach_sq, first, neighbor):
-        self._run("fill_neighbors", len(order), x_sorted, order, cell, cell_first, len(runs), self.table(runs),
+        self.run("fill_neighbors", len(order), x_sorted, order, cell, cell_first, len(runs), self.table(runs),
                   int(n_owned), float(reach_sq), first, neighbor)
 
     def expand_pairs(self, first, neighbor, atom, image, home, i, j, S):
-        self._run("expand_pairs", len(home), first, neighbor, atom, image, home, i, j, S)
+        self.run("expand_pairs", len(home), first, neighbor, atom, image, home, i, j, S)
 
     def count_edges(self, x, species, cutoff_sq, skin_first, skin_neighbor, slot, count):
-        self._run("count_edges", len(count), x, species, len(cutoff_sq), self.table(cutoff_sq), skin_first,
+        self.run("count_edges", len(count), x, species, len(cutoff_sq), self.table(cutoff_sq), skin_first,
                   skin_neighbor, slot, count)
 
     def fill_edges(self, x, skin_first, skin_neighbor, first, slot, center, neighbor, r_ij):
-        self._run("fill_edges", len(first) - 1, x, skin_first, skin_neighbor, first, slot, center, neighbor, r_ij)
+        self.run("fill_edges", len(first) - 1, x, skin_first, skin_neighbor, first, slot, center, neighbor, r_ij)
 
     def assemble(self, g_ij, first, reverse_first, reverse, slot, f):
-        self._run("assemble", len(f), len(first) - 1, g_ij, first, reverse_first, reverse, slot, f)
+        self.run("assemble", len(f), len(first) - 1, g_ij, first, reverse_first, reverse, slot, f)
 
     def virial(self, r_ij, g_ij, partial):
-        self._run("virial", len(partial), len(r_ij), r_ij, g_ij, partial)
+        self.run("virial", len(partial), len(r_ij), r_ij, g_ij, partial)
 
     def lennard_jones(self, r_ij, first, neighbor, species, epsilon, sigma, cutoff, e_i, g_ij):
-        self._run("lennard_jones", len(e_i), r_ij, first, neighbor, species, len(epsilon), self.table(epsilon),
+        self.run("lennard_jones", len(e_i), r_ij, first, neighbor, species, len(epsilon), self.table(epsilon),
                   self.table(sigma), self.table(cutoff), e_i, g_ij)
 
     def pack(self, x, rows, shift, buffer):
-        self._run("pack", len(rows), x, rows, self.table(shift), buffer)
+        self.run("pack", len(rows), x, rows, self.table(shift), buffer)
 
     def unpack_add(self, buffer, rows, f):
         self._descends.fill(0)
-        self._run("find_descent", len(rows), rows, self._descends)
-        self._run("unpack_add", len(rows), buffer, rows, self._descends, f)
+        self.run("find_descent", len(rows), rows, self._descends)
+        self.run("unpack_add", len(rows), buffer, rows, self._descends, f)
 
     def kick(self, f, species, scale, v):
-        self._run("kick", len(v), f, species, self.table(scale), v)
+        self.run("kick", len(v), f, species, self.table(scale), v)
 
     def drift(self, v, dt, x):
-        self._run("drift", len(v), v, float(dt), x)
+        self.run("drift", len(v), v, float(dt), x)
 
     def displacement(self, x, x_ref, partial):
-        self._run("displacement", len(partial), len(x_ref), x, x_ref, partial)
+        self.run("displacement", len(partial), len(x_ref), x, x_ref, partial)
 
     def kinetic(self, v, species, mass, partial):
-        self._run("kinetic", len(partial), len(v), v, species, len(mass), self.table(mass), ACCELERATION, partial)
+        self.run("kinetic", len(partial), len(v), v, species, len(mass), self.table(mass), ACCELERATION, partial)
 
     def philox(self, counter, key, word):
-        self._run("philox", len(counter), counter, key, word)
+        self.run("philox", len(counter), counter, key, word)
 
     def gaussian(self, seed, stream, step, gid, z):
         low = 2**32 - 1
-        self._run("gaussian", len(gid), seed & low, seed >> 32 & low, step & low, step >> 32 << 16 | stream << 1, gid,
+        self.run("gaussian", len(gid), seed & low, seed >> 32 & low, step & low, step >> 32 << 16 | stream << 1, gid,
                   z)
 
 

@@ -5,8 +5,8 @@
 //   RX_BLOCK_KERNEL(name, (int64 n, ...), (n, ...))            a block an item: name_of<Block>(item, n, ...);
 //                                                              both also make name_plain, one thread an item
 // The first argument is always the number of items. RX_CHUNK (items in one partial sum) comes from the compiler's
-// command line. No floating-point atomics; multiplications and additions are not fused (--fmad=false), so that a pair
-// is inside a cutoff on every device or on none.
+// command line. No floating-point atomics; multiplications and additions are not fused (--fmad=false) unless
+// asked to be, so that a pair is inside a cutoff on every device or on none.
 #ifndef RX_CUH
 #define RX_CUH
 
@@ -25,6 +25,8 @@ typedef unsigned char uint8;
 #define RX_DEVICE static __device__ __forceinline__
 #define RX_METHOD __device__ __forceinline__
 #define RX_SHARED(type, name, dimensions) __shared__ type name dimensions
+#define RX_PRAGMA(text) _Pragma(#text)
+#define RX_UNROLL(times) RX_PRAGMA(unroll times)
 #endif
 
 #define RX_KERNEL(name) RX_ENTRY name
@@ -47,8 +49,28 @@ typedef unsigned char uint8;
 template <class T> using in = const T* __restrict__;
 template <class T> using out = T* __restrict__;
 
+// a b + c, where one rounding is wanted
+template <class T> RX_DEVICE T fused(T a, T b, T c) {
+#ifdef RX_HOST
+    return a * b + c;
+#else
+    return fma(a, b, c);
+#endif
+}
+
+struct Envelope {
+    double value, slope;  // slope: in x
+};
+
+// 1 - (p + 1)(p + 2)/2 x^p + p (p + 2) x^(p + 1) - p (p + 1)/2 x^(p + 2), x < 1
+RX_DEVICE Envelope envelope_at(double x, double p) {
+    const double c0 = 0.5 * (p + 1) * (p + 2), c1 = p * (p + 2), c2 = 0.5 * p * (p + 1), power = exp((p - 1) * log(x));
+    return Envelope{1.0 - x * power * (c0 - x * (c1 - x * c2)),
+                    -power * (p * c0 - x * ((p + 1) * c1 - x * (p + 2) * c2))};
+}
+
 struct Sum {
-    RX_METHOD double operator()(double a, double b) const { return a + b; }
+    template <class T> RX_METHOD T operator()(T a, T b) const { return a + b; }
 };
 struct Smaller {  // a NaN stays
     RX_METHOD double operator()(double a, double b) const { return b < a || b != b ? b : a; }
@@ -64,7 +86,7 @@ struct Thread {
     RX_METHOD static constexpr int size() { return 1; }
     RX_METHOD static void sync() {}
     RX_METHOD static int before(bool flag, int& total) { total = flag; return 0; }
-    template <class Op> RX_METHOD static double reduce(double value, Op) { return value; }
+    template <class T, class Op> RX_METHOD static T reduce(T value, Op) { return value; }
 };
 
 struct Warp {
@@ -76,7 +98,7 @@ struct Warp {
         total = __popc(flags);
         return __popc(flags & ((1u << rank()) - 1));
     }
-    template <class Op> RX_METHOD static double reduce(double value, Op op) {
+    template <class T, class Op> RX_METHOD static T reduce(T value, Op op) {
         for (int step = 16; step; step /= 2) value = op(value, __shfl_xor_sync(RX_EVERY, value, step));
         return value;
     }

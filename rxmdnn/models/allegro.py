@@ -21,11 +21,12 @@ from rxmdnn.atoms import Edges
 from rxmdnn.backend import Backend
 from rxmdnn.device import Device, shortage
 from rxmdnn.errors import InputError
-from rxmdnn.models import allegro_kernels, allegro_torch, torch_device
-from rxmdnn.models.allegro_network import MLP, AllegroConfig, AllegroNetwork, PairNetwork, envelope
+from rxmdnn.models import allegro_kernels, torch_device
+from rxmdnn.models.allegro_device import Block, DeviceKernels, Product
+from rxmdnn.models.allegro_network import MLP, AllegroConfig, AllegroNetwork, PairNetwork
 from rxmdnn.models.legacy_network import LegacyConfig, LegacyNetwork
 from rxmdnn.models.model_file import load_model
-from rxmdnn.models.zbl import zbl_pair_energy
+from rxmdnn.models.repulsion import Repulsion
 
 __all__ = ["Allegro", "AllegroConfig", "AllegroNetwork", "LegacyConfig", "LegacyNetwork"]
 
@@ -62,9 +63,9 @@ class _Chain:
         torch.ops.aten.silu.out(self.pre[-1], out=out)
 
     def backward(self, d_out: Tensor) -> Tensor:
-        """Gradient of ``out`` to gradient of ``pre[0]``."""
+        """Gradient of ``out`` to gradient of ``pre[0]``, in an array of its own."""
         if not self.active:
-            return d_out
+            return self.d_pre[0].copy_(d_out)
         for k in reversed(range(len(self.widths))):
             torch.ops.aten.silu_backward.grad_input(d_out, self.pre[k], grad_input=self.d_pre[k])
             if k:
@@ -121,16 +122,19 @@ class Allegro:
             torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
         elif precision == "tf32":
             raise InputError(f"{name}: precision tf32 is a GPU's; say float32, or backend cuda")
-        self._kernels: Any = allegro_kernels if self._device is None else allegro_torch
         self.elements = tuple(elements)
         self.block_edges = block_edges or (BLOCK_EDGES if self._device is None else DEVICE_BLOCK_EDGES)
         self._parts: list[tuple[int, int, int, int]] = []  # blocks on a device, of edges whose ``first`` is
         self._parts_of: Any = None
         self.dtype = PRECISIONS[precision]
+        self._numpy_dtype = np.float32 if self.dtype == torch.float32 else np.float64
+        self._kernels: Any = (allegro_kernels if self._device is None
+                              else DeviceKernels(self._device, self._numpy_dtype))
         self._type = np.array([c.elements.index(e) for e in elements], np.int64)
         self.cutoff = np.ascontiguousarray(c.cutoff[np.ix_(self._type, self._type)])
         self._inv_cutoff = self._table(1.0 / c.cutoff)
-        self._zbl_cutoff = c.zbl_cutoff
+        self._repulsion = Repulsion(self.elements, backend=backend, power=c.zbl_p, cutoff=np.ascontiguousarray(
+            c.zbl_cutoff[np.ix_(self._type, self._type)])) if c.zbl else None
         self._rows = -1
         with torch.no_grad():
             self._fold(network)
@@ -145,12 +149,12 @@ class Allegro:
         return x.to(self._place, self.dtype).contiguous()
 
     def _array(self, x: Tensor) -> Any:
-        """What the kernels take of a tensor: its memory as NumPy's, or the tensor."""
-        return x.numpy() if self._device is None else x
+        """What the kernels take of a tensor: its memory as NumPy's, or the device's."""
+        return x.numpy() if self._device is None else torch_device.array(self._device, x)
 
     def _table(self, x: np.ndarray) -> Any:
         """What the kernels take of an array of the host."""
-        return x if self._device is None else torch.from_numpy(x).to(self._place)
+        return x if self._device is None else self._device.from_host(x)
 
     def _chain(self, mats: list[Tensor]) -> tuple[_Chain, Tensor]:
         """What follows the first matrix: hidden layers, and the last matrix (identity if there is one matrix)."""
@@ -200,7 +204,7 @@ class Allegro:
         term_weights : of each layer's terms, (t, U) float64
         """
         c = self.config
-        dtype = np.float32 if self.dtype == torch.float32 else np.float64
+        dtype = self._numpy_dtype
         average = c.per_species("average_neighbors")
         roots = network.bessel.double().numpy().copy()
         self._integer_roots = bool((roots == np.arange(1, c.n_bessel + 1)).all())
@@ -215,12 +219,10 @@ class Allegro:
             for t, w in zip(network.tables, term_weights)]
         self._d_out = [t.d_out for t in network.tables]
         self._n_pairs = [len(t.pairs) for t in network.tables]
-        self._z = network.atomic_number.numpy()
         if self._device is not None:
             self._type_there = self._table(self._type)
-            self._zbl_there = self._table(self._z), self._table(1.0 / self._zbl_cutoff)
             d_in = [len(l_of_m), *self._features_in()]
-            self._tables = [(allegro_torch.Product(table, len(l_of_m), a, b, self._place),)
+            self._tables = [(Product(self._device, table, len(l_of_m), a, b),)
                             for table, a, b in zip(self._tables, d_in, self._d_out)]
 
     def _features_in(self) -> list[int]:
@@ -236,6 +238,8 @@ class Allegro:
             return torch.zeros(shape, dtype=self.dtype, device=self._place)
 
         self._rows, self._centers = rows, centers
+        if self._device is not None:
+            self._kernels.allocate(rows, centers, self._pair_matrices.shape[2], r * r * u)
         for chain in (*self._chains, self._readout):
             chain.allocate(rows, new)
         ends = np.cumsum([0, *self._latent_widths])
@@ -297,13 +301,13 @@ class Allegro:
                     self._evaluate(of_edge, (*of_sum, self._norm, self._l_of_m), of_sum, of_rows, e_i, g_ij)
         finally:
             torch.set_num_threads(threads)
-        if self.config.zbl:
-            self._add_zbl(edges, species, e_i, g_ij)
+        if self._repulsion is not None:
+            self._repulsion.add(edges, species, e_i, g_ij)
         return e_i, g_ij
 
     def features(self) -> np.ndarray:
         """(n_owned, k) float64: the last hidden layer's sums over each atom's edges; of a call while ``watched``."""
-        return self.latent if self._device is None else self.latent.cpu().numpy()
+        return self.latent if self._device is None else self._device.to_host(self.latent)
 
     def _blocks(self, first: np.ndarray) -> list[tuple[int, int]]:
         """Ranges of whole centers of nearly equal load; a center counts as much as CENTER_LOAD edges."""
@@ -322,25 +326,23 @@ class Allegro:
         """
         n, m = len(edges.first) - 1, len(edges.center)
         e_i, g_ij = device.xp.empty(n), device.xp.empty((m, 3))
-        r_ij, neighbor, first, kind, e_out, g_out = (torch_device.tensor(device, a) for a in (
-            edges.r_ij, edges.neighbor, edges.first, species, e_i, g_ij))
-        self.latent = torch.zeros(n if self.watched else 0, self._latent_widths[-1], dtype=torch.float64,
-                                  device=self._place)
+        self.latent = device.xp.zeros((n if self.watched else 0, self._latent_widths[-1]))
         while n:
             try:
                 with torch.no_grad():
                     if self._parts_of is not edges.first:  # which all calls of a whole list share, recorded ones too
-                        self._parts, self._parts_of = self._blocks_there(first, m), edges.first
+                        self._parts, self._parts_of = self._blocks_there(device, edges.first, m), edges.first
                     blocks = self._parts
                     rows = max(stop - start for *_, start, stop in blocks)
                     centers = max(i1 - i0 for i0, i1, *_ in blocks)
                     if rows > self._rows or centers > self._centers:
                         self._allocate(-(-max(rows, 1) // DEVICE_ROUND) * DEVICE_ROUND, centers)
-                    for place in blocks:
-                        block = allegro_torch.Block(r_ij, neighbor, first, kind, self._type_there, *place)
-                        self._evaluate((block,), (block, self._norm, self._l_of_m), (block,), (block,), e_out, g_out)
-                        if self.config.zbl:
-                            allegro_torch.add_zbl(block, *self._zbl_there, self.config.zbl_p, e_out, g_out)
+                    for i0, i1, start, stop in blocks:
+                        block = Block(edges.r_ij[start:stop], edges.center[start:stop], edges.neighbor[start:stop],
+                                      edges.first[i0 : i1 + 1], species, self._type_there, i0, start)
+                        self._evaluate((block,), (block, self._norm, self._l_of_m), (block,), (block,), e_i, g_ij)
+                if self._repulsion is not None:
+                    self._repulsion.add(edges, species, e_i, g_ij)
                 break
             except torch.cuda.OutOfMemoryError as error:
                 if device.torch_device != "cpu" and torch.cuda.is_current_stream_capturing():
@@ -353,13 +355,14 @@ class Allegro:
             torch_device.free(device)
         return e_i, g_ij
 
-    def _blocks_there(self, first: Tensor, m: int) -> list[tuple[int, int, int, int]]:
+    def _blocks_there(self, device: Device, edges_first: Any, m: int) -> list[tuple[int, int, int, int]]:
         """As ``_blocks``, with the first and the last edge of each; without a word to the host where one will do."""
-        n = len(first) - 1
+        n = len(edges_first) - 1
         load = m + CENTER_LOAD * n
         parts = -(-load // self.block_edges)
         if parts <= 1:
             return [(0, n, 0, m)]
+        first = torch_device.tensor(device, edges_first)
         loads = first + CENTER_LOAD * torch.arange(n + 1, device=first.device)
         steps = (torch.arange(1, parts, device=first.device) * (load / parts)).long()
         cuts = torch.unique(torch.searchsorted(loads, steps))
@@ -408,22 +411,6 @@ class Allegro:
         self._kernels.sum_edges(self._array(self._e_ij), *of_sum, self._factor, self._shift, e_i)
         torch.mm(self._readout.backward(self._seed), self._to_readout.t(), out=self._d_h)
         self._d_y[:] = 0
-
-    def _add_zbl(self, edges: Edges, species: np.ndarray, e_i: np.ndarray, g_ij: np.ndarray) -> None:
-        """Add the screened repulsion, in float64."""
-        for i0, i1 in self._blocks(edges.first):
-            start, stop = int(edges.first[i0]), int(edges.first[i1])
-            r_sq = np.einsum("ij,ij->i", edges.r_ij[start:stop], edges.r_ij[start:stop])
-            rows = start + np.flatnonzero(r_sq < self._zbl_cutoff.max() ** 2)
-            r_ij, r = edges.r_ij[rows], np.sqrt(r_sq[rows - start])
-            t_i, t_j = self._type[species[edges.center[rows]]], self._type[species[edges.neighbor[rows]]]
-            with torch.enable_grad():
-                length = torch.from_numpy(r).requires_grad_()
-                pair = zbl_pair_energy(torch.from_numpy(self._z[t_i]), torch.from_numpy(self._z[t_j]), length)
-                pair = pair * envelope(length * torch.from_numpy(1.0 / self._zbl_cutoff[t_i, t_j]), self.config.zbl_p)
-                (slope,) = torch.autograd.grad(pair.sum(), length)
-            np.add.at(e_i, edges.center[rows], pair.detach().numpy())
-            g_ij[rows] += r_ij * (slope.numpy() / r)[:, None]
 
 
 class LegacyAllegro(Allegro):

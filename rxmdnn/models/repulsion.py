@@ -1,7 +1,5 @@
 """Short-range repulsion of nuclei under any model: Ziegler-Biersack-Littmark, ended below the bonds.
 
-No torch, but on a device.
-
 The whole pair's energy is (e²/4πε₀) Z_i Z_j/r ψ(r/a) u(r/r_c), with ZBL's screening ψ and the polynomial envelope u of
 Allegro (p = 6: two derivatives vanish at r_c; above 0.9 below r_c/2). r_c is a fraction of the sum of covalent radii,
 so that atoms at the distances of chemistry never feel it.
@@ -43,59 +41,50 @@ class Repulsion:
     ----------
     fraction : of the sum of covalent radii, where it ends
     backend : a Device, for edges whose arrays live there
+    cutoff : (T, T) float64, Å: where it ends instead
+    power : of the envelope
 
     Raises InputError for an element that is no chemical symbol.
     """
 
-    def __init__(self, elements: tuple[str, ...], fraction: float = FRACTION, backend: Backend | None = None) -> None:
-        self.elements = elements
+    def __init__(self, elements: tuple[str, ...], fraction: float = FRACTION, backend: Backend | None = None,
+                 cutoff: np.ndarray | None = None, power: float = ENVELOPE) -> None:
+        self.elements, self.power = elements, float(power)
         self._device = backend if isinstance(backend, Device) else None
-        self.cutoff = reaches(elements, fraction)
+        self.cutoff = reaches(elements, fraction) if cutoff is None else cutoff
         self.z = np.array([float(atomic_numbers[e]) for e in elements])
+        self._inv_length = (self.z[:, None] ** POWER + self.z**POWER) / SCREENING_LENGTH
         if self._device is not None:
-            import torch
-
-            from rxmdnn.models.torch_device import join
-
-            join(self._device)
-            self._there = [torch.from_numpy(a).to(self._device.torch_device)
-                           for a in (np.arange(len(self.z)), self.z, 1.0 / self.cutoff)]
+            pairs = np.stack([PREFACTOR * self.z[:, None] * self.z, self._inv_length, 1.0 / self.cutoff], axis=-1)
+            self._there = self._device.from_host(pairs), self._device.from_host(np.array(TERMS))
 
     def compute(self, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As Potential.compute; edges beyond the cutoff cost next to nothing."""
+        xp: Any = np if self._device is None else self._device.xp
+        e_i, g_ij = xp.zeros(len(edges.first) - 1), xp.zeros((len(edges.center), 3))
+        self.add(edges, species, e_i, g_ij)
+        return e_i, g_ij
+
+    def add(self, edges: Edges, species: np.ndarray, e_i: np.ndarray, g_ij: np.ndarray) -> None:
+        """Add what ``compute`` gives."""
         if self._device is not None:
-            return self._compute_there(self._device, edges, species)
-        n, g_ij = len(edges.first) - 1, np.zeros((len(edges.center), 3))
+            self._device.launch("add_zbl", len(e_i), edges.r_ij, edges.first, edges.neighbor, species, len(self.z),
+                                *self._there, self.power, e_i, g_ij)
+            return
         r_sq = np.einsum("ij,ij->i", edges.r_ij, edges.r_ij)
         near = np.flatnonzero(r_sq < self.cutoff.max() ** 2)
-        t_i, t_j = species[edges.center[near]], species[edges.neighbor[near]]
-        energy, slope = self.pair(np.sqrt(r_sq[near]), t_i, t_j)
-        g_ij[near] = edges.r_ij[near] * (slope / np.sqrt(r_sq[near]))[:, None]
-        e_i = np.zeros(n)
+        r = np.sqrt(r_sq[near])
+        energy, slope = self.pair(r, species[edges.center[near]], species[edges.neighbor[near]])
+        g_ij[near] += edges.r_ij[near] * (slope / r)[:, None]
         np.add.at(e_i, edges.center[near], energy)
-        return e_i, g_ij
-
-    def _compute_there(self, device: Device, edges: Edges, species: Any) -> tuple[Any, Any]:
-        """As ``compute``, on a device."""
-        from rxmdnn.models.allegro_torch import Block, add_zbl
-        from rxmdnn.models.torch_device import tensor
-
-        n, m = len(edges.first) - 1, len(edges.center)
-        e_i, g_ij = device.xp.zeros(n), device.xp.zeros((m, 3))
-        if n:
-            r_ij, neighbor, first, kind, e_out, g_out = (tensor(device, a) for a in (
-                edges.r_ij, edges.neighbor, edges.first, species, e_i, g_ij))
-            type_of, z, inv_cutoff = self._there
-            add_zbl(Block(r_ij, neighbor, first, kind, type_of, 0, n, 0, m), z, inv_cutoff, ENVELOPE, e_out, g_out)
-        return e_i, g_ij
 
     def pair(self, r: np.ndarray, t_i: np.ndarray, t_j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Half the pair's energy (eV) and its slope (eV/Å), (m,) each. r : (m,) Å; t_i, t_j : (m,) species."""
-        scale = (self.z[t_i] ** POWER + self.z[t_j] ** POWER) / SCREENING_LENGTH
+        scale = self._inv_length[t_i, t_j]
         parts = [c * np.exp(d * scale * r) for c, d in TERMS]
         psi = np.sum(parts, axis=0)
         d_psi = scale * np.sum([d * part for (_, d), part in zip(TERMS, parts)], axis=0)
-        r_c, p = self.cutoff[t_i, t_j], ENVELOPE
+        r_c, p = self.cutoff[t_i, t_j], self.power
         x = np.minimum(r / r_c, 1.0)
         u = 1 - 0.5 * (p + 1) * (p + 2) * x**p + p * (p + 2) * x ** (p + 1) - 0.5 * p * (p + 1) * x ** (p + 2)
         d_u = -0.5 * p * (p + 1) * (p + 2) * x ** (p - 1) * (1 - x) ** 2 / r_c

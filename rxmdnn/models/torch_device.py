@@ -20,6 +20,13 @@ def tensor(device: Device, array: Any) -> Tensor:
     return torch.from_dlpack(device.exported(array))
 
 
+def array(device: Device, tensor: Tensor) -> Any:
+    """The same memory as an array of the device."""
+    if not tensor.numel():
+        return device.xp.empty(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+    return device.imported(tensor)
+
+
 class Recorder:
     """As rxmdnn.kernels.cuda.record, where torch's pool gives the memory: all graphs', one after the other, from one
     pool that stays, since torch keeps what a pool of each graph's own has left behind."""

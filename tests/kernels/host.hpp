@@ -6,6 +6,7 @@
 #define RX_ENTRY extern "C" void
 #define RX_DEVICE static inline
 #define RX_METHOD inline
+#define RX_UNROLL(times)
 #define RX_SHARED(type, name, dimensions) \
     static type name dimensions; \
     [[maybe_unused]] static const bool name##_is_known = host::shared.push(&name, sizeof name)
@@ -153,11 +154,11 @@ static inline unsigned __ballot_sync(unsigned, bool flag) {
     return bits;
 }
 
-static inline double __shfl_xor_sync(unsigned, double value, int step) {
-    unsigned long long bits;
-    memcpy(&bits, &value, 8);
+template <class T> static inline T __shfl_xor_sync(unsigned, T value, int step) {
+    unsigned long long bits = 0;
+    memcpy(&bits, &value, sizeof value);
     host::exchange(bits, host::AT_SHUFFLE);
-    memcpy(&value, &host::got[threadIdx.x ^ step], 8);
+    memcpy(&value, &host::got[threadIdx.x ^ step], sizeof value);
     return value;
 }
 

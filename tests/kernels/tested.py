@@ -25,8 +25,10 @@ GPU = pytest.param("cuda", marks=pytest.mark.gpu)
 TESTED = ("cpu", "cuda-host", "cuda-host-plain", GPU)
 ROOT, HEADER = Path(__file__).parents[2], Path(__file__).with_name("host.hpp")
 HOST_BLOCKS = 5  # of a launch: every kernel meets more items than threads
-TYPES = {"int64": np.int64, "int32": np.int32, "uint32": np.uint32, "uint8": np.uint8, "double": np.float64}
-ELEMENTS = {pointer.format(name): dtype for name, dtype in TYPES.items() for pointer in ("in<{}>", "out<{}>", "{}*")}
+TYPES = {"int64": np.int64, "int32": np.int32, "uint32": np.uint32, "uint8": np.uint8, "double": np.float64,
+         "float": np.float32}
+ELEMENTS = {pointer.format(name): dtype for name, dtype in TYPES.items()
+            for pointer in ("in<{}>", "out<{}>", "{}*", "const {}*")}
 
 
 def make(name: str) -> Backend:
@@ -69,15 +71,14 @@ def host_launcher() -> Any:
         pytest.skip("building the CUDA kernels for the host needs g++ on Linux")
     table = "\n".join(f'    if (!strcmp(name, "{name}")) return host::launch({name}, {int(entry.cooperates)}, blocks, '
                       f"{cuda.THREADS}, arguments);" for name, entry in cuda.ENTRIES.items())
-    text = "\n".join(['#include "host.hpp"', *(f'#include "{file}"' for file in cuda.FILES),
+    text = "\n".join(['#include "host.hpp"', cuda.source(),
                       'extern "C" int rx_launch(const char* name, unsigned blocks, void** arguments) {', table,
                       "    return 2;", "}"])
     options = ["-std=c++17", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-fPIC", "-shared", "-Wall",
-               "-Wextra", "-Werror", "-U_FORTIFY_SOURCE", f"-I{Path(__file__).parent}", f"-I{cuda.FOLDER}",
+               "-Wextra", "-Werror", "-U_FORTIFY_SOURCE", f"-I{Path(__file__).parent}",
                *(option for option in cuda.OPTIONS if option.startswith("-D"))]
     # One build for all processes of all tests, as long as nothing of it changes.
-    made_of = [text, *options, *(f.read_text() for f in (HEADER, cuda.FOLDER / "rx.cuh", *map(cuda.FOLDER.joinpath,
-                                                                                              cuda.FILES)))]
+    made_of = [text, *options, HEADER.read_text()]
     library = ROOT / "build" / f"kernels_{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.so"
     if not library.exists():
         library.parent.mkdir(exist_ok=True)

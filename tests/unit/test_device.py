@@ -1,4 +1,4 @@
-"""The backend of a GPU, without one too: arrays keep NumPy out, the network in torch, faults in one line."""
+"""The backend of a GPU, without one too: arrays keep NumPy out, the network, faults in one line."""
 
 import subprocess
 import sys
@@ -79,13 +79,13 @@ def answer(potential: Potential, backend: Device, edges: Edges, species: np.ndar
 
 @DEVICES
 @pytest.mark.parametrize("settings", [*test_allegro.VARIANTS, {"embed_width": 8}], ids=str)
-def test_allegro_in_torch_equals_autograd(name, settings):
+def test_allegro_on_a_device_equals_autograd(name, settings):
     agrees(device.find(name), test_allegro.network(**settings))
 
 
 @DEVICES
 @pytest.mark.parametrize("settings", test_allegro_legacy.VARIANTS, ids=str)
-def test_the_older_form_in_torch_equals_autograd(name, settings):
+def test_the_older_form_on_a_device_equals_autograd(name, settings):
     agrees(device.find(name), test_allegro_legacy.network(**settings))
 
 
@@ -97,6 +97,12 @@ def agrees(there, net):
         potential = Allegro(net, ELEMENTS, "float64", block_edges=block_edges, backend=there)
         for a, b in zip(expected, answer(potential, there, edges, species), strict=True):
             assert np.abs(b - a).max() < 1e-12 * np.abs(a).max()
+
+
+@pytest.mark.parametrize("n_tensor", [4, 40])  # of the lanes of a warp some stay idle, or some come twice
+@pytest.mark.parametrize("form", [test_allegro, test_allegro_legacy])
+def test_the_network_by_warps_equals_autograd(form, n_tensor):
+    agrees(device.make(plain=False), form.network(l_max=2, n_tensor=n_tensor))
 
 
 @DEVICES

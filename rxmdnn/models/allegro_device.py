@@ -1,0 +1,140 @@
+"""The kernels of the fast Allegro evaluation on a device (kernels/cuda/network.cu): what allegro_kernels is to the CPU.
+
+A function has the arguments of its namesake there, but for a ``Block`` in place of the list's arrays and a ``Product``
+in place of a layer's tables; all arrays are the device's. Rows beyond the block's edges hold rubbish.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rxmdnn.device import Device
+
+
+class Block(NamedTuple):
+    """Edges [start, start + m) of the whole centers [i0, i0 + n).
+
+    r_ij (m, 3) float64, Å; center, neighbor (m,) int32; first (n + 1,) int64; species (n_all,) int32, of all atoms
+    type_of (n_elements,) int64 : type in the model of an element
+    """
+
+    r_ij: Any
+    center: Any
+    neighbor: Any
+    first: Any
+    species: Any
+    type_of: Any
+    i0: int
+    start: int
+
+    @property
+    def n(self) -> int:
+        return len(self.first) - 1
+
+    @property
+    def m(self) -> int:
+        return len(self.center)
+
+    @property
+    def centers(self) -> tuple[Any, ...]:
+        """What kernels of centers take first."""
+        return self.first, self.start, self.species[self.i0 : self.i0 + self.n], self.type_of
+
+    @property
+    def edges(self) -> tuple[Any, ...]:
+        """What kernels of edges take first."""
+        return self.center, self.neighbor, self.species, self.type_of
+
+
+class _Listed:
+    """Items by key: those of key k are at first[k]:first[k + 1]. ``of`` and ``rows`` : arrays to arrange so."""
+
+    def __init__(self, device: Device, key: np.ndarray, n_keys: int, *of: np.ndarray) -> None:
+        order = np.argsort(key, kind="stable")
+        first = np.concatenate([[0], np.bincount(key, minlength=n_keys).cumsum()])
+        arrays = [first.astype(np.int32), *(a[order].astype(np.int32) if a.dtype.kind == "i" else a[order] for a in of)]
+        self.arrays = tuple(device.from_host(np.ascontiguousarray(a)) for a in arrays)
+
+
+class Product:
+    """A layer's terms, as its namesakes of allegro_kernels.layer_forward, listed in the ways that the kernels sum.
+
+    d_env, d_in, d_out : components of the environment, of the features that enter and of those that leave
+    """
+
+    def __init__(self, device: Device, table: tuple[np.ndarray, ...], d_env: int, d_in: int, d_out: int) -> None:
+        m2, pair, term_weight, m1, m3 = table
+        q = np.arange(len(m1))
+        self.n_pairs, self.d_env, self.d_out = len(m1), d_env, d_out
+        self.m1, self.m3 = (device.from_host(m.astype(np.int32)) for m in (m1, m3))
+        self.by_pair = _Listed(device, pair, len(m1), m2, term_weight).arrays
+        self.by_m2 = _Listed(device, m2, d_env, pair, term_weight).arrays
+        self.by_m1 = _Listed(device, m1, d_in, q, m3).arrays
+        self.by_m3 = _Listed(device, m3, d_out, q, m1).arrays
+
+
+class DeviceKernels:
+    """The kernels in one precision. dtype : float32 or float64, of the network"""
+
+    def __init__(self, device: Device, dtype: Any) -> None:
+        self._device, self._dtype = device, np.dtype(dtype)
+
+    def allocate(self, rows: int, centers: int, n_radial: int, n_environment: int) -> None:
+        """Scratch for blocks of ``rows`` edges at most, with ``n_radial`` radial numbers each, and of ``centers``."""
+        empty = self._device.xp.empty
+        self._radial, self._slope = empty((rows, n_radial), self._dtype), empty(rows)
+        self._environment = empty((centers, n_environment), self._dtype)
+
+    def _run(self, name: str, n: int, *arguments: Any) -> None:
+        self._device.launch(f"{name}_{self._dtype.name}", n, *arguments)
+
+    def edge_geometry(self, block, inv_cutoff, roots, integer_roots, p, l_max, matrices, radial_slope, y, pre, cut):
+        types, _, n_rows, width = matrices.shape
+        with_cut = int(n_rows > len(roots))
+        self._run("edge_basis", block.m, block.r_ij, *block.edges, types, inv_cutoff, len(roots), roots, float(p),
+                  l_max, with_cut, self._radial, radial_slope, y, cut)
+        self._run("edge_project", block.m, *block.edges, types, n_rows, width, matrices, self._radial, pre)
+
+    def edge_gradient(self, block, l_max, matrices, radial_slope, d_pre, d_y, d_cut, factor, g_ij):
+        types, _, n_rows, width = matrices.shape
+        with_cut = n_rows - radial_slope.shape[1]
+        n_basis = n_rows - 2 * with_cut
+        self._run("edge_slope", block.m, *block.edges, types, n_basis, with_cut, width, matrices, radial_slope, d_pre,
+                  d_cut, self._slope)
+        self._run("edge_gradient", block.m, block.r_ij, block.center, block.species, block.type_of, l_max, self._slope,
+                  d_y, factor, g_ij[block.start : block.start + block.m])
+
+    def layer_forward(self, is_first, l_0, block, norm, l_of_m, product, y, a, v, b, v_next, s_next):
+        u, q, d_env = a.shape[2], product.n_pairs, product.d_env
+        self._run("layer_environment", block.n * d_env * u, l_0, *block.centers, norm, u, d_env, a.shape[1], y, a,
+                  self._environment)
+        self._run("layer_terms", block.n * q * u, u, q, d_env, *product.by_pair, self._environment, b)
+        self._run("layer_apply", block.m, int(is_first), block.center, block.i0, u, d_env, v.shape[1], product.d_out,
+                  s_next.shape[1], q, *product.by_m3, y, v, b, v_next, s_next)
+
+    def layer_backward(self, is_first, l_0, block, norm, l_of_m, product, y, a, v, b, d_v_next, d_v, d_a, d_y):
+        u, q, d_env = a.shape[2], product.n_pairs, product.d_env
+        self._run("layer_apply_backward", block.m, int(is_first), block.center, block.i0, u, d_env, v.shape[1],
+                  product.d_out, q, *product.by_m1, y, v, b, d_v_next, d_v, d_y)
+        self._run("layer_operator_backward", block.n * q * u, int(is_first), block.first, block.start, u, d_env,
+                  v.shape[1], product.d_out, q, product.m1, product.m3, y, v, d_v_next, b)
+        self._run("layer_terms", block.n * d_env * u, u, d_env, q, *product.by_m2, b, self._environment)
+        self._run("layer_weights_backward", block.m, l_0, block.center, block.i0, block.species, block.type_of, norm, u,
+                  d_env, a.shape[1], y, a, self._environment, d_a, d_y)
+
+    def sum_edges(self, e_ij, block, factor, shift, e_i):
+        self._run("sum_edges", block.n, *block.centers, e_ij, factor, shift, e_i[block.i0 : block.i0 + block.n])
+
+    def sum_columns(self, h, begin, block, out):
+        self._run("sum_columns", block.n, block.first, block.start, h.shape[1], begin, out.shape[1], h,
+                  out[block.i0 : block.i0 + block.n])
+
+    def scale_rows(self, cut, source, begin, width, out, out_begin):
+        self._run("scale_rows", len(cut) * width, width, cut, source, source.shape[1], begin, out, out.shape[1],
+                  out_begin)
+
+    def scale_rows_backward(self, add, cut, source, begin, width, d_out, out_begin, d_source, d_cut):
+        self._run("scale_rows_backward", len(cut), int(add), width, cut, source, source.shape[1], begin, d_out,
+                  d_out.shape[1], out_begin, d_source, d_cut)
