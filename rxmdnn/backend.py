@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -101,9 +100,7 @@ def load(name: str, number: int = 0, direct: bool = False) -> Backend:
 
 
 def make(name: str = "auto", place: int = 0, ranks: int = 1, direct: bool = False) -> Backend:
-    """The backend of a run: cpu, cuda, reference, or auto, which is cpu and says so where CuPy could be used.
-
-    auto does not choose cuda by itself until cuda has passed the tests that wait for a device (tools/gpu_day.sh).
+    """A backend by its name: cpu, cuda, reference, or auto, which is cpu here; a run may choose cuda (rxmdnn.trial).
 
     Parameters
     ----------
@@ -115,12 +112,7 @@ def make(name: str = "auto", place: int = 0, ranks: int = 1, direct: bool = Fals
     InputError
         If there is no such backend here.
     """
-    if name == "auto":
-        backend = load("cpu")
-        if find_spec("cupy"):
-            backend.notes = ("backend auto: CuPy is installed; say backend cuda to run on a GPU",)
-        return backend
-    backend = load(name, place, direct)
+    backend = load("cpu" if name == "auto" else name, place, direct)
     if backend.on_device and ranks > (devices := backend.devices):  # type: ignore[operator]
         backend.notes += (f"backend cuda: {ranks} ranks of this machine see {devices} device(s)",)
     return backend

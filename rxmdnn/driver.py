@@ -53,7 +53,7 @@ def main(argv: Sequence[str], comm: MPI.Comm) -> None:
     if a.host and not a.port:
         raise AgreedError(f"driver: --host {a.host}: a port is missing; write --port as in i-PI's <port>")
     run = on_each(comm, lambda: read_run(rest, comm.size))
-    backend = make_backend(comm, run.deck)
+    backend = make_backend(comm, run)
     set_threads(comm, run.deck["threads"].n)
     potential = on_each(comm, lambda: make_potential(run, backend))
     start = read_start(comm, run)

@@ -52,6 +52,7 @@ from rxmdnn.run_deck import RUN, ModelLine, Run, barostat_fault, cell_is_driven,
 from rxmdnn.simulation import Schedule, Simulation, Thermo
 from rxmdnn.thermostat import MINIMIZE
 from rxmdnn.timers import Timers
+from rxmdnn.trial import choose
 from rxmdnn.units import EV_PER_KCAL_MOL, FS_PER_PS, GPA_PER_EV_A3
 
 USAGE = "usage: [mpirun -np N] rxmdnn run [--rxmdin rxmd.in] [--outDir DAT] [--json F] [flags over the deck]\n"
@@ -64,7 +65,7 @@ def main(argv: Sequence[str], comm: MPI.Comm) -> int:
             print(USAGE + "\nEvery keyword of the deck is also a flag, --keyword values:\n\n" + help_page(RUN))
         return 0
     run = on_each(comm, lambda: read_run(argv, comm.size))
-    backend = make_backend(comm, run.deck)
+    backend = make_backend(comm, run)
     set_threads(comm, run.deck["threads"].n)
     potential = on_each(comm, lambda: make_potential(run, backend))
     groups = Groups(comm, run.deck["pimd_groups"].number)
@@ -94,12 +95,15 @@ def on_each(comm: MPI.Comm, make: Any) -> Any:
     return made
 
 
-def make_backend(comm: MPI.Comm, deck: Deck) -> Backend:
+def make_backend(comm: MPI.Comm, run: Run) -> Backend:
     """The deck's; on a GPU, the ranks of a machine take its devices in turn."""
     machine = comm.Split_type(MPI.COMM_TYPE_SHARED)
     place, ranks = machine.rank, machine.size
     machine.Free()
-    return on_each(comm, lambda: backends.make(deck["backend"].name, place, ranks, deck["mpi"].memory == "cuda-aware"))
+    name, direct = run.deck["backend"].name, run.deck["mpi"].memory == "cuda-aware"
+    if name == "auto":
+        return choose(comm, run, lambda: backends.make("cuda", place, ranks), lambda there: make_potential(run, there))
+    return on_each(comm, lambda: backends.make(name, place, ranks, direct))
 
 
 @contextmanager

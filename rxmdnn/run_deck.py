@@ -197,7 +197,8 @@ RUN = (
     Keyword("precision", (Value("network", ("float32", "float64", "tf32"), "float32"),),
             "numbers inside the network; tf32: float32 whose matrix products round their factors to 10 bits, on a GPU"),
     Keyword("backend", (Value("name", ("auto", "cpu", "cuda", "reference"), "auto"),),
-            "which kernels run; cuda: on a GPU, one rank each, ranks of a machine take turns at its GPUs; auto: cpu"),
+            "which kernels run; cuda: on a GPU, one rank each, ranks of a machine take turns at its GPUs; auto: cuda "
+            "where CuPy has a GPU whose answers in a trial are the CPU's, otherwise cpu"),
     Keyword("mpi", (Value("memory", ("host", "cuda-aware"), "host"),),
             "backend cuda: messages go through the host's memory, or an MPI that knows CUDA takes the device's own"),
     Keyword("graphs", (Value("on", "bool", False),),
@@ -524,19 +525,25 @@ def _fidelity_faults(deck: Deck) -> list[str]:
     return faults
 
 
+def lacks_on_device(deck: Deck) -> list[str]:
+    """What of a deck is not done on a GPU."""
+    faults = []
+    if deck["pimd"].beads is not None and deck["fidelity"].action != "off":
+        faults.append(deck["fidelity"].fault("rings are not watched on a GPU; leave this line out, or say backend cpu"))
+    if deck["pimd_groups"].number > 1:
+        faults.append(deck["pimd_groups"].fault("is not done on a GPU; leave it out, or say backend cpu"))
+    return faults
+
+
 def _device_faults(deck: Deck) -> list[str]:
     """What a run on a GPU cannot do, and what only one can."""
     if deck["backend"].name != "cuda":
         alone = {"precision": deck["precision"].network == "tf32", "mpi": deck["mpi"].memory == "cuda-aware",
                  "graphs": deck["graphs"].on}
         return [deck[name].fault("goes with 'backend cuda'") for name, given in alone.items() if given]
-    faults, ring = [], deck["pimd"].beads is not None
-    if ring and deck["fidelity"].action != "off":
-        faults.append(deck["fidelity"].fault("rings are not watched on a GPU; leave this line out, or say backend cpu"))
-    if deck["pimd_groups"].number > 1:
-        faults.append(deck["pimd_groups"].fault("is not done on a GPU; leave it out, or say backend cpu"))
+    faults = lacks_on_device(deck)
     if deck["graphs"].on:
-        waits = {"pimd": (ring, "makes several beads of an atom"),
+        waits = {"pimd": (deck["pimd"].beads is not None, "makes several beads of an atom"),
                  "fidelity": (deck["fidelity"].action != "off", "reads what a step has left behind"),
                  "verbose": (deck["verbose"].on, "waits after each part of a step"),
                  "barostat": (deck["barostat"].kind is not None, "changes the cell in each step"),

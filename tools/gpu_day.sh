@@ -64,16 +64,18 @@ ranks() { # number
 
 sanitize() { # tool
     compute-sanitizer --tool "$1" --error-exitcode 9 --target-processes all \
-        "$python" -m pytest -q -m gpu -p no:cacheprovider tests/kernels/test_kernels.py -k "every_kernel and cuda"
+        "$python" -m pytest -q -m gpu -p no:cacheprovider tests/kernels/test_kernels.py tests/unit/test_device.py \
+        -k "every_kernel and cuda or float32_on_the_device or repulsion_is"
 }
 
-run() { # model deck's run on both backends: their energies
+run() { # the main job on both backends: their energies; and what backend auto chooses
     local out
     out=$(mktemp -d)
-    for backend in cpu cuda; do
+    for backend in cpu cuda auto; do
         "$python" -m rxmdnn run --rxmdin input/ammonia/rxmd.in --ntime_step 100 --pstep 10 --outDir "$out/$backend" \
             --backend $backend || return 1
     done
+    grep "backend auto: cuda" "$out/auto/run.log" || return 1
     "$python" - "$out" <<'END'
 import sys
 

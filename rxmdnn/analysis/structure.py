@@ -89,7 +89,7 @@ def radial(frames: list[Snapshot], r_max: float) -> tuple[np.ndarray, dict[str, 
     -------
     r (bins,) Å, and {"N-H": (bins,)}
     """
-    backend = backends.make("auto")
+    backend = backends.make("cpu")
     r_max = min([r_max] + [half_width(f.cell) for f in frames])
     elements = sorted(set(frames[0].names.tolist()))
     out = None

@@ -145,7 +145,7 @@ def prepare(first: Series, kinds: tuple[str, ...], index: np.ndarray, a: argpars
 def accumulate(comm: MPI.Comm, series: Sequence[Series], index: np.ndarray, found: Found, most: int,
                unit_cells: Sequence[int] | None, quiet: bool) -> None:
     """g(r), bonds, structure factors and Bragg amplitudes, frames shared out among the ranks."""
-    backend, cells = backends.make("auto"), np.array(unit_cells or (1, 1, 1))
+    backend, cells = backends.make("cpu"), np.array(unit_cells or (1, 1, 1))
     n_kinds, radial, bonds = len(found.radial.elements), found.radial, found.bonds
     reach = max(radial.r_max, bonds.reach)
     for s in series:

@@ -180,7 +180,7 @@ def go(folder, out: str, there, monkeypatch, *flags: str, mdmode: int = 1, steps
     COMM.Barrier()
     with monkeypatch.context() as patch:
         if there:
-            patch.setattr(runs, "make_backend", lambda comm, deck: there)
+            patch.setattr(runs, "make_backend", lambda comm, run: there)
         runs.main(["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / out), *flags], COMM)
     COMM.Barrier()
     return folder / out
@@ -282,7 +282,7 @@ def test_a_watched_run_sees_and_heals_the_same_as_on_the_cpu(folder, lines, monk
         with monkeypatch.context() as patch:
             patch.setattr(Simulation, "advance", struck)
             if there:
-                patch.setattr(runs, "make_backend", lambda comm, deck, there=there: there)
+                patch.setattr(runs, "make_backend", lambda comm, run, there=there: there)
             assert runs.main(["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / out)], COMM) == 0
         COMM.Barrier()
         rows = [json.loads(line) for line in (folder / out / "incidents.jsonl").read_text().splitlines()]

@@ -1,5 +1,6 @@
 """The backend of a GPU, without one too: arrays keep NumPy out, the network, faults in one line."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from mpi4py import MPI
 
 from rxmdnn import backend as backends
 from rxmdnn import run as runs
+from rxmdnn import trial
 from rxmdnn.atoms import Edges
 from rxmdnn.device import Device, shortage
 from rxmdnn.errors import InputError
@@ -258,6 +260,42 @@ def test_a_run_that_finds_no_device_ends_with_code_2(tmp_path, monkeypatch, caps
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("case, kernels, note", [
+    ("good", "cuda-host", r"backend auto: cuda; energy, forces and virial of a trial are the CPU's to 1 part in 10\^1"),
+    ("wrong", "cpu", r"backend auto: cpu; a trial of the GPU differs from the CPU by .* of the largest value"),
+    ("broken", "cpu", "backend auto: cpu; an illegal memory access was encountered"),
+    ("lacking", "cpu", r"backend auto: cpu; .*rxmd.in:4: fidelity: rings are not watched on a GPU"),
+    ("none", "cpu", "backend auto: cpu; backend cuda: no device that CuPy can use"),
+    ("no CuPy", "cpu", None)])
+def test_auto_takes_a_device_that_passes_its_trial(tmp_path, monkeypatch, case, kernels, note):
+    write_start(tmp_path)
+    (tmp_path / "rxmdnn.in").write_text(MODELS)
+    more = "pimd 4\nfidelity flag\nensemble svr 0.1\n" if case == "lacking" else ""
+    (tmp_path / "rxmd.in").write_text("time 1.0 2\nstructure start.xyz\n" + more)
+    there = device.make()
+
+    def assemble(*arguments):
+        if case == "broken":
+            raise RuntimeError("an illegal memory access was encountered\nmore")
+        kernel(*arguments)
+        if case == "wrong":
+            arguments[-1][:] *= 1.001
+    kernel, there._kernels["assemble"] = there._kernels["assemble"], assemble
+
+    def make(name, *_):
+        if name == "cuda" and case == "none":
+            raise InputError("backend cuda: no device that CuPy can use (no driver); say backend cpu")
+        return there if name == "cuda" else backends.load("cpu")
+
+    monkeypatch.setattr(runs.backends, "make", make)
+    monkeypatch.setattr(trial, "find_spec", lambda name: None if case == "no CuPy" else True)
+    words = ["--rxmdin", str(tmp_path / "rxmd.in"), "--outDir", str(tmp_path / "out")]
+    assert runs.main(words, MPI.COMM_SELF) == 0
+    log = (tmp_path / "out/run.log").read_text()
+    assert f"kernels      : {kernels}," in log
+    assert re.search(note, log) if note else "backend auto" not in log
+
+
 def test_memory_that_runs_out_in_a_run_ends_with_code_2(tmp_path, monkeypatch, capsys):
     write_start(tmp_path)
     (tmp_path / "rxmdnn.in").write_text(MODELS)
@@ -267,7 +305,7 @@ def test_memory_that_runs_out_in_a_run_ends_with_code_2(tmp_path, monkeypatch, c
     def fail(self, edges, species):
         raise full
 
-    monkeypatch.setattr(runs, "make_backend", lambda comm, deck: device.make())
+    monkeypatch.setattr(runs, "make_backend", lambda comm, run: device.make())
     monkeypatch.setattr(type(argon()), "compute", fail)
     words = ["--rxmdin", str(tmp_path / "rxmd.in"), "--outDir", str(tmp_path / "out")]
     assert run_to_exit_code(MPI.COMM_SELF, lambda: runs.main(words, MPI.COMM_SELF)) == 2

@@ -1,0 +1,76 @@
+"""The trial of a GPU: ``backend auto`` takes one that gives the CPU's energy, forces and virial of a small system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import numpy as np
+from mpi4py import MPI
+
+from rxmdnn.atoms import Atoms
+from rxmdnn.backend import Backend, make
+from rxmdnn.cell import Cell
+from rxmdnn.domain import Domain
+from rxmdnn.errors import InputError
+from rxmdnn.forces import Forces
+from rxmdnn.models.interface import Potential
+from rxmdnn.neighbors import NeighborList
+from rxmdnn.run_deck import Run, lacks_on_device
+from rxmdnn.timers import Timers
+
+TOLERANCE = {"float64": 1e-9, "float32": 1e-4}  # of the largest number
+SPACING = 2.2  # Å, at least, of the lattice that the atoms are shaken on
+SKIN = 0.5  # Å
+
+
+def answers(backend: Backend, potential: Potential) -> list[np.ndarray]:
+    """Forces (eV/Å), and energy and virial together (eV), of 64 atoms of all elements, by the whole path of a run."""
+    random, spacing = np.random.default_rng(1), max(SPACING, 0.5 * float(potential.cutoff.max()))
+    grid = np.stack(np.meshgrid(*[np.arange(4.0)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    x = (grid + random.uniform(-0.12, 0.12, grid.shape)) * spacing
+    species = random.permutation(np.arange(len(x)) % len(potential.elements)).astype(np.int32)
+    neighbors = NeighborList(backend, potential.cutoff, SKIN)
+    domain = Domain(MPI.COMM_SELF, backend, Cell(np.eye(3) * 4 * spacing), (1, 1, 1), neighbors.reach)
+    forces = Forces(domain, neighbors, potential, Timers())
+    atoms = Atoms.of(np.arange(len(x)), species, x).on(backend.from_host)
+    forces.compute(atoms)
+    order = np.argsort(backend.to_host(atoms.gid[: len(x)]))
+    return [backend.to_host(atoms.f[: len(x)])[order], np.append(forces.virial(), forces.energy())]
+
+
+def tried(run: Run, load: Callable[[], Backend], potential_on: Callable[[Backend], Potential]) -> Backend | str:
+    """A device that passes its trial, or why there is none.
+
+    Parameters
+    ----------
+    load : makes the backend of a device
+    potential_on : makes the run's potential on a backend
+    """
+    if lacking := lacks_on_device(run.deck):
+        return lacking[0]
+    try:
+        device = load()
+        pairs = list(zip(answers(make("cpu"), potential_on(make("cpu"))), answers(device, potential_on(device))))
+    except (InputError, RuntimeError, MemoryError) as error:
+        return str(error).strip().split("\n")[0]
+    worst = max(float(np.abs(there - here).max() / (np.abs(here).max() or 1.0)) for here, there in pairs)
+    if not worst < TOLERANCE[run.deck["precision"].network]:
+        return f"a trial of the GPU differs from the CPU by {worst:.1e} of the largest value"
+    device.notes += (f"backend auto: cuda; energy, forces and virial of a trial are the CPU's to 1 part in "
+                     f"10^{-np.log10(max(worst, 1e-16)):.0f}",)
+    return device
+
+
+def choose(comm: MPI.Comm, run: Run, load: Callable[[], Backend],
+           potential_on: Callable[[Backend], Potential]) -> Backend:
+    """What ``backend auto`` is: a device where every rank has one that passes, otherwise the CPU, which says why."""
+    cpu = make("cpu")
+    if not comm.allreduce(find_spec("cupy") is not None, MPI.LAND):
+        return cpu
+    found = tried(run, load, potential_on)
+    reasons = [reason for reason in comm.allgather(found if isinstance(found, str) else None) if reason]
+    if isinstance(found, str) or reasons:
+        cpu.notes = (f"backend auto: cpu; {reasons[0]}",)
+        return cpu
+    return found
