@@ -85,9 +85,9 @@ class Forces:
 
     def _state(self, places: Sequence[np.ndarray], margin: float = 0.0) -> int:
         """Whether this rank's list is good for the present positions, and for any that are ``margin`` Å from them."""
-        if not (self.stale or any(self.neighbors.is_stale(x, self._strain(), margin) for x in places)):
+        if not (self.stale or self.neighbors.is_stale(*places, strain=self._strain(), margin=margin)):
             return FRESH
-        lost = self._listed and not all(self.neighbors.displacement_sq(x) < FARTHEST**2 for x in places)
+        lost = self._listed and not self.neighbors.displacement_sq(*places) < FARTHEST**2
         return LOST if lost else STALE
 
     def prepare(self, atoms: Atoms) -> None:

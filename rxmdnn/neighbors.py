@@ -7,6 +7,7 @@ thinly filled ones are merged, so its size follows the number of atoms, not the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -200,7 +201,6 @@ class NeighborList:
         self._reverse = take("reverse", (m,), np.int64)
         self.backend.sort_by_key(self._neighbor, take("reverse_work", (_sort_chunks(n_all), n_all), np.int64),
                                  self._reverse_first, self._reverse)
-        self._slot = take("slot", (m,), np.int64)
         self._x_ref = take("x_ref", (n_owned, 3), np.float64)
         self._x_ref[:] = x[:n_owned]
 
@@ -218,20 +218,24 @@ class NeighborList:
         backend.fill_neighbors(*near, self._first, self._neighbor)
         self.n_owned = n_owned
 
-    def displacement_sq(self, x: np.ndarray, strain: np.ndarray | None = None) -> float:
-        """Largest squared displacement of an owned atom since ``build``, Å^2; x : (n_owned or more, 3) float64, Å.
+    def displacement_sq(self, *places: np.ndarray, strain: np.ndarray | None = None) -> float:
+        """Largest squared displacement of an owned atom since ``build``, Å^2, over one or several places of the atoms.
 
+        places : (n_owned or more, 3) float64, Å
         strain : (3, 3) float64, optional: count from where it took the atoms, x_ref strain.
         """
-        partial = self._buffers.take("displacement", (n_chunks(self.n_owned),), np.float64)
-        self.backend.displacement(x, self._x_ref if strain is None else transform(self._x_ref, strain), partial)
+        x_ref = self._x_ref if strain is None else transform(self._x_ref, strain)
+        partial = self._buffers.take("displacement", (len(places), n_chunks(self.n_owned)), np.float64)
+        for k, x in enumerate(places):
+            self.backend.displacement(x, x_ref, partial[k])
         return float(self.backend.to_host(partial).max(initial=0.0))
 
-    def is_stale(self, x: np.ndarray, strain: np.ndarray | None = None, margin: float = 0.0) -> bool:
+    def is_stale(self, *places: np.ndarray, strain: np.ndarray | None = None, margin: float = 0.0) -> bool:
         """Could a pair be inside the cutoff that ``build`` did not find (or has an atom lost its coordinates)?
 
         In a cell that keeps its shape: has an owned atom moved more than skin/2?
 
+        places : as of displacement_sq
         strain : (3, 3) float64, optional
             S, if the cell's vectors were h then and are h S now. With u the largest displacement besides, a pair now
             at r was at r_0 = (r - u_j + u_i) S^-1: the largest possible |r_0|, (cutoff + 2 u) |S^-1|, must be in reach.
@@ -239,8 +243,8 @@ class NeighborList:
             Every atom may be so far from its x.
         """
         if strain is None and margin == 0.0:
-            return not 4 * self.displacement_sq(x) <= self.skin**2
-        moved = 2 * (float(np.sqrt(self.displacement_sq(x, strain))) + margin)
+            return not 4 * self.displacement_sq(*places) <= self.skin**2
+        moved = 2 * (float(np.sqrt(self.displacement_sq(*places, strain=strain))) + margin)
         if strain is None:
             return not moved <= self.skin
         return not (self.reach - self.skin + moved) * np.linalg.norm(np.linalg.inv(strain), 2) <= self.reach
@@ -255,16 +259,35 @@ class NeighborList:
         whole : all pairs of the list, which a potential must take for nothing beyond its cutoff: their number stays
             the same as long as the list, and no device is asked for it
         """
-        take, n = self._buffers.take, self.n_owned
-        count = take("count", (n,), np.int64)
-        limit = np.full_like(self._cutoff_sq, np.inf) if whole else self._cutoff_sq
-        self.backend.count_edges(x, species, limit, self._first, self._neighbor, self._slot, count)
-        first = self._first if whole else self._starts(take("first", (n + 1,), np.int64), count)
-        m = self.n_pairs if whole else int(first[-1])
-        edges = Edges(take("center", (m,), np.int32), take("neighbor", (m,), np.int32),
-                      take("r_ij", (m, 3), np.float64), first, self._slot, whole)
-        self.backend.fill_edges(x, self._first, self._neighbor, first, self._slot, edges.center, edges.neighbor,
-                                edges.r_ij)
+        if whole:
+            slot, _ = self._count(x, species, np.full_like(self._cutoff_sq, np.inf), 0)
+            return self._fill(x, self._first, slot, self.n_pairs, 0, True)
+        slot, count = self._count(x, species, self._cutoff_sq, 0)
+        first = self._starts(self._buffers.take("first", (self.n_owned + 1,), np.int64), count)
+        return self._fill(x, first, slot, int(first[-1]), 0)
+
+    def edges_at(self, places: Sequence[np.ndarray], species: np.ndarray) -> list[Edges]:
+        """``edges`` of the atoms at each of several places, all to be used together; a device is asked once."""
+        counted = [self._count(x, species, self._cutoff_sq, k) for k, x in enumerate(places)]
+        firsts = [self._starts(self._buffers.take(f"first {k}", (self.n_owned + 1,), np.int64), count)
+                  for k, (_, count) in enumerate(counted)]
+        ends = self.backend.to_host(self.backend.xp.concatenate([first[-1:] for first in firsts]))
+        return [self._fill(x, first, slot, int(end), k)
+                for k, (x, first, (slot, _), end) in enumerate(zip(places, firsts, counted, ends, strict=True))]
+
+    def _count(self, x: Any, species: Any, limit: np.ndarray, k: int) -> tuple[Any, Any]:
+        """Slots of the pairs within the root of ``limit``, in the k-th array for them; how many each atom has."""
+        count, slot = (self._buffers.take(f"{name} {k}", (size,), np.int64)
+                       for name, size in (("count", self.n_owned), ("slot", self.n_pairs)))
+        self.backend.count_edges(x, species, limit, self._first, self._neighbor, slot, count)
+        return slot, count
+
+    def _fill(self, x: Any, first: Any, slot: Any, m: int, k: int, whole: bool = False) -> Edges:
+        """The edges with slots, in the k-th arrays for them."""
+        take = self._buffers.take
+        edges = Edges(take(f"center {k}", (m,), np.int32), take(f"neighbor {k}", (m,), np.int32),
+                      take(f"r_ij {k}", (m, 3), np.float64), first, slot, whole)
+        self.backend.fill_edges(x, self._first, self._neighbor, first, slot, edges.center, edges.neighbor, edges.r_ij)
         return edges
 
     def assemble(self, edges: Edges, g_ij: np.ndarray, f: np.ndarray) -> None:

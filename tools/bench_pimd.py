@@ -40,7 +40,7 @@ TURNS = 4
 def system(cells: int, beads: int) -> tuple[Atoms, Ensemble]:
     """Ready for steps; beads 0: a classical system."""
     backend, (cell, x, species) = backends.make("cpu"), ammonia(cells)
-    model = potential("allegro", backend)
+    model = potential("allegro", backend, "float32")
     neighbors = NeighborList(backend, model.cutoff, SKIN)
     domain = Domain(MPI.COMM_SELF, backend, cell, (1, 1, 1), neighbors.reach)
     forces = RingForces(domain, neighbors, model, Timers(), beads, 3.0) if beads else Forces(domain, neighbors, model,

@@ -33,6 +33,7 @@ U, V, F = "ring_u", "ring_v", "ring_f"  # rows of Atoms.extra: (n_owned, P - 1, 
 ROOM = 1.2  # the skin has room for so many times the present spread
 STEP = 0.05  # Å: skins are multiples of it beyond the deck's
 TOGETHER = 12_000  # pairs of a list that are evaluated in one call, in whole beads
+DEVICE_TOGETHER = 1 << 20  # on a device, which wants many at once and is asked once a call
 
 
 @dataclass
@@ -157,11 +158,12 @@ class RingForces(Forces):
         of_virial : what is added of their virial, like ``share`` by default
         """
         timers, energy = self.timers, 0.0
-        group = max(1, min(len(beads), TOGETHER // max(self.neighbors.n_pairs, 1)))
+        most = DEVICE_TOGETHER if self.domain.backend.on_device else TOGETHER
+        group = max(1, min(len(beads), most // max(self.neighbors.n_pairs, 1)))
         for start in range(0, len(beads), group):
             mine = beads[start : start + group]
             with timers("neighbors"):
-                several = [_kept(self.neighbors.edges(q[j], atoms.species), len(mine) > 1) for j in mine]
+                several = self.neighbors.edges_at([q[j] for j in mine], atoms.species)
                 edges, species = _joined(several, atoms)
             with timers("network"):
                 e_i, g_ij = part.compute(edges, species)
@@ -261,12 +263,6 @@ class RingForces(Forces):
 def _largest(a: Any) -> float:
     """Of the squared lengths of (..., 3); 0 of none."""
     return float((a**2).sum(axis=-1).max()) if a.size else 0.0
-
-
-def _kept(edges: Edges, copy: bool) -> Edges:
-    if not copy or edges.slot is None:
-        return edges
-    return Edges(edges.center.copy(), edges.neighbor.copy(), edges.r_ij.copy(), edges.first.copy(), edges.slot.copy())
 
 
 def _joined(several: list[Edges], atoms: Atoms) -> tuple[Edges, np.ndarray]:

@@ -12,6 +12,7 @@ from mpi4py import MPI
 
 from rxmdnn import backend as backends
 from rxmdnn import run as runs
+from rxmdnn.domain import Domain
 from rxmdnn.driver import Engine
 from rxmdnn.integrate import velocity_verlet
 from rxmdnn.io.checkpoint import read_checkpoint
@@ -20,7 +21,10 @@ from rxmdnn.kinetics import Kinetics
 from rxmdnn.models.mixture import Mixture
 from rxmdnn.models.pair import LennardJones
 from rxmdnn.models.repulsion import Repulsion
+from rxmdnn.neighbors import NeighborList
+from rxmdnn.ring_polymer.forces import RingForces
 from rxmdnn.simulation import Simulation
+from rxmdnn.timers import Timers
 from tests import device
 from tests.device import DEVICES, Waits
 from tests.runs import MODELS, killed_at, shared_folder
@@ -114,6 +118,23 @@ def test_a_steady_step_waits_for_the_device_twice_and_for_the_halo(graphs):
     assert forces.builds == 1
     both_ways, of_each = 2, 3  # two arrays come to the host, and one wait says that buffers are free
     assert Waits.n - before <= 2 - graphs + both_ways * of_each * messages
+
+
+def test_how_often_rings_wait_for_the_device_does_not_grow_with_the_beads():
+    there = device.make()
+    potential, x, n = argon(there, elements=("Ar", "Ne")), spread_atoms(TRICLINIC, 40, 2.9), {}
+    for beads in (2, 8):
+        neighbors = NeighborList(there, potential.cutoff, 1.0)
+        domain = Domain(MPI.COMM_SELF, there, TRICLINIC, (1, 1, 1), neighbors.reach)
+        forces = RingForces(domain, neighbors, potential, Timers(), beads, 5.0)
+        atoms = share(MPI.COMM_SELF, x, np.arange(40, dtype=np.int32) % 2).on(there.from_host)
+        domain.distribute(atoms)
+        forces.compute(atoms)
+        before = Waits.n
+        forces.compute(atoms)
+        assert forces.builds == 1
+        n[beads] = Waits.n - before
+    assert n[2] == n[8] == 5  # how far they are, how many edges, energy, virial, virial of the modes
 
 
 @DEVICES
