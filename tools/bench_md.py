@@ -26,7 +26,7 @@ from time import perf_counter
 os.environ.update(OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1")
 
 import numpy as np
-from ase.io import read
+from ase.io import iread
 from mpi4py import MPI
 
 from rxmdnn import backend as backends
@@ -48,7 +48,7 @@ SKIN = 0.5
 
 
 def ammonia(repeat: int) -> tuple[Cell, np.ndarray, np.ndarray]:
-    unit = read(HERE.parent / "input/ammonia/solid_I.cif").repeat(repeat)
+    unit = next(iread(HERE.parent / "input/ammonia/solid_I.cif")).repeat(repeat)
     return Cell(np.array(unit.cell)), unit.positions, (np.array(unit.get_chemical_symbols()) == "N").astype(np.int32)
 
 
@@ -148,8 +148,8 @@ def main() -> None:
     parser.add_argument("--case", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.case:
-        name, *numbers = args.case
-        print(json.dumps(case(name, *map(int, numbers), args.backend, args.precision)))
+        name, size, steps, graphs = args.case
+        print(json.dumps(case(name, int(size), int(steps), graphs == "1", args.backend, args.precision)))
         return
     machine = device_name() if args.backend == "cuda" else platform.machine()
     plan = [("null", 10, 200, 0), ("null", 18, 40, 0), ("lj", 8000, 100, 0), ("lj", 64000, 40, 0),

@@ -104,8 +104,7 @@ for part in $parts; do
         fi
         ;;
     bench)
-        step "bench kernels" "$python" tools/bench_kernels.py --backend cuda --atoms 1000 10000 131072 1000000 \
-            --plot $results/bench_kernels_cuda.png
+        step "bench kernels" "$python" tools/bench_kernels.py --backend cuda --peers
         rm -f $results/bench_md_cuda.csv
         step "bench tf32" "$python" tools/bench_md.py --backend cuda --precision tf32
         [ -f $results/bench_md_cuda.csv ] && mv $results/bench_md_cuda.csv $results/bench_md_cuda_tf32.csv

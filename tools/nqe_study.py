@@ -172,6 +172,11 @@ def picture(folder: Path, rows: list[dict[str, Any]]) -> None:
     fig.savefig(folder / "nqe.png", dpi=150)
 
 
+def all_of(folder: Path, chain: list) -> None:
+    for one in chain:
+        run(folder, *one)
+
+
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("folder", type=Path)
@@ -185,7 +190,7 @@ def main() -> None:
               for name, start in (("pimd_160_1", "0.2"), ("pimd_160_32", "0.2"), ("liquid_1", "3.0"),
                                   (f"liquid_{BEADS_OF_LIQUID}", "6.7"))]
     with ThreadPoolExecutor(a.jobs) as pool:
-        list(pool.map(lambda chain: [run(a.folder, *r) for r in chain], chains(a.steps, a.slow)))
+        list(pool.map(lambda chain: all_of(a.folder, chain), chains(a.steps, a.slow)))
         list(pool.map(lambda words: call(a.folder, *words), after))
     picture(a.folder, table(a.folder))
 
