@@ -107,9 +107,11 @@ CONTRACT: dict[str, Kernel] = {
         "out r_ij (m, 3) float64 Å"),
     # gradients of pairs -> forces
     "assemble": _kernel(
-        "row", "f_i = sum over edges out of i of g - sum over edges into i of g, in the order of the lists",
-        "in g_ij (m, 3) float64 eV/Å", "in first (n_owned + 1) int64", "in reverse_first (n_all + 1) int64",
-        "in reverse (m_skin) int64", "in slot (m_skin) int64", "out f (n_all, 3) float64 eV/Å"),
+        "row", "f_i = sum over edges out of i of g - sum over edges into i of g, in a fixed order; a backend that does "
+        "not read the reverse index may be given an empty one",
+        "in g_ij (m, 3) float64 eV/Å", "in first (n_owned + 1) int64", "in neighbor (m) int32",
+        "in reverse_first (n_all + 1) int64", "in reverse (m_skin) int64", "in slot (m_skin) int64",
+        "out f (n_all, 3) float64 eV/Å"),
     "virial": _kernel(
         "chunk of edges", "partial sums of -r_ij (x) g_ij",
         "in r_ij (m, 3) float64 Å", "in g_ij (m, 3) float64 eV/Å", "out partial (n_chunks, 3, 3) float64 eV"),

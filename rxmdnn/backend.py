@@ -33,6 +33,11 @@ class Backend:
     on_device = False
     notes: tuple[str, ...] = ()
 
+    @staticmethod
+    def reads_reverse() -> bool:
+        """Does ``assemble`` read the reverse index?"""
+        return True
+
     def __init__(self, name: str, xp: Any, kernels: dict[str, Callable[..., None]]) -> None:
         if missing := sorted(set(CONTRACT) - set(kernels)):
             raise ValueError(f"backend {name} lacks kernels: {', '.join(missing)}")
@@ -96,7 +101,9 @@ def load(name: str, number: int = 0, direct: bool = False) -> Backend:
 
         return load_cuda(number, direct)
     module = import_module(f"rxmdnn.kernels.{name}")
-    return Backend(name, np, {kernel: getattr(module, kernel) for kernel in CONTRACT})
+    made = Backend(name, np, {kernel: getattr(module, kernel) for kernel in CONTRACT})
+    made.reads_reverse = getattr(module, "reads_reverse", made.reads_reverse)  # type: ignore[method-assign]
+    return made
 
 
 def make(name: str = "auto", place: int = 0, ranks: int = 1, direct: bool = False) -> Backend:

@@ -194,13 +194,9 @@ class NeighborList:
         species : (n_all,) int32
         n_owned : int
         """
-        take, n_all = self._buffers.take, len(x)
+        take = self._buffers.take
         self._search(x, n_owned)
-        m = len(self._neighbor)
-        self._reverse_first = take("reverse_first", (n_all + 1,), np.int64)
-        self._reverse = take("reverse", (m,), np.int64)
-        self.backend.sort_by_key(self._neighbor, take("reverse_work", (_sort_chunks(n_all), n_all), np.int64),
-                                 self._reverse_first, self._reverse)
+        self._reverse_first, self._reverse = (take(name, (0,), np.int64) for name in ("reverse_first", "reverse"))
         self._x_ref = take("x_ref", (n_owned, 3), np.float64)
         self._x_ref[:] = x[:n_owned]
 
@@ -299,7 +295,17 @@ class NeighborList:
         g_ij : (m, 3) float64, eV/Å: ∂E/∂r_ij
         f : (n_all, 3) float64, eV/Å, OUT (overwritten): a copy's row is what must be given back
         """
-        self.backend.assemble(g_ij, edges.first, self._reverse_first, self._reverse, edges.slot, f)
+        if self.backend.reads_reverse() and not len(self._reverse_first):
+            self._index_reverse(len(f))
+        self.backend.assemble(g_ij, edges.first, edges.neighbor, self._reverse_first, self._reverse, edges.slot, f)
+
+    def _index_reverse(self, n_all: int) -> None:
+        """The pairs of the list by the row that they point to: where ``assemble`` finds what comes in."""
+        take = self._buffers.take
+        self._reverse_first = take("reverse_first", (n_all + 1,), np.int64)
+        self._reverse = take("reverse", (self.n_pairs,), np.int64)
+        self.backend.sort_by_key(self._neighbor, take("reverse_work", (_sort_chunks(n_all), n_all), np.int64),
+                                 self._reverse_first, self._reverse)
 
     def virial(self, edges: Edges, g_ij: np.ndarray) -> np.ndarray:
         """(3, 3) float64, eV: W = -Σ r_ij ⊗ g_ij, the same for any number of threads."""

@@ -1,6 +1,14 @@
 """Every kernel of the CONTRACT in Numba, for the CPU. What the arguments are is stated in the CONTRACT."""
 
-from rxmdnn.kernels.cpu.edges import assemble, count_edges, expand_pairs, fill_edges, lennard_jones, virial
+from rxmdnn.kernels.cpu.edges import (
+    assemble,
+    count_edges,
+    expand_pairs,
+    fill_edges,
+    lennard_jones,
+    reads_reverse,
+    virial,
+)
 from rxmdnn.kernels.cpu.grid import bin_atoms, extent, mark_slabs, sort_by_key, sort_segments, split_positions
 from rxmdnn.kernels.cpu.motion import displacement, drift, kick, kinetic, pack, unpack_add
 from rxmdnn.kernels.cpu.random import gaussian, philox
@@ -24,6 +32,7 @@ __all__ = [
     "mark_slabs",
     "pack",
     "philox",
+    "reads_reverse",
     "sort_by_key",
     "sort_segments",
     "split_positions",

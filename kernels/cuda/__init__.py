@@ -153,7 +153,7 @@ class Kernels:
     def fill_edges(self, x, skin_first, skin_neighbor, first, slot, center, neighbor, r_ij):
         self.run("fill_edges", len(first) - 1, x, skin_first, skin_neighbor, first, slot, center, neighbor, r_ij)
 
-    def assemble(self, g_ij, first, reverse_first, reverse, slot, f):
+    def assemble(self, g_ij, first, neighbor, reverse_first, reverse, slot, f):
         self.run("assemble", len(f), len(first) - 1, g_ij, first, reverse_first, reverse, slot, f)
 
     def virial(self, r_ij, g_ij, partial):

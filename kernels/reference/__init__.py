@@ -91,7 +91,7 @@ def fill_edges(x, skin_first, skin_neighbor, first, slot, center, neighbor, r_ij
         row[row >= 0] += first[i]
 
 
-def assemble(g_ij, first, reverse_first, reverse, slot, f):
+def assemble(g_ij, first, neighbor, reverse_first, reverse, slot, f):
     f[:] = 0.0
     for i in range(len(first) - 1):
         for g in g_ij[first[i]:first[i + 1]]:

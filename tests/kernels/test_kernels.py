@@ -15,6 +15,7 @@ from numba.core.codegen import get_host_cpu_features
 from rxmdnn.backend import Backend
 from rxmdnn.cell import Cell
 from rxmdnn.kernels import CONTRACT, n_chunks
+from rxmdnn.kernels.cpu import edges as cpu_edges
 from rxmdnn.neighbors import NeighborList, pairs, spatial_order
 from rxmdnn.units import ACCELERATION
 from tests.kernels.tested import TESTED, make
@@ -133,13 +134,15 @@ def test_every_kernel_equals_the_reference(backend, calls):
 
 
 def compare_threads():
-    """Every call of every kernel gives the same bits with one thread and with two."""
+    """Every call of every kernel gives the same bits with one thread and with two, which gather forces if told to."""
     tested = make("cpu")
     for system in SYSTEMS.values():
         calls = record(system(np.random.default_rng(3)), np.random.default_rng(4))
         results = []
         for threads in (1, 2):
             numba.set_num_threads(threads)
+            cpu_edges.FEW_THREADS = 1
+            assert tested.reads_reverse() == (threads == 2)
             results.append([replay(getattr(tested, name), name, before) for name, before, _ in calls])
         for (name, _, _), one, other in zip(calls, *results, strict=True):
             for argument, a, b in zip(CONTRACT[name].arguments, one, other, strict=True):
