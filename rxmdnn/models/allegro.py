@@ -126,6 +126,7 @@ class Allegro:
         self.block_edges = block_edges or (BLOCK_EDGES if self._device is None else DEVICE_BLOCK_EDGES)
         self._parts: list[tuple[int, int, int, int]] = []  # blocks on a device, of edges whose ``first`` is
         self._parts_of: Any = None
+        self._shared: dict[tuple[int, torch.Size], Any] = {}
         self.dtype = PRECISIONS[precision]
         self._numpy_dtype = np.float32 if self.dtype == torch.float32 else np.float64
         self._kernels: Any = (allegro_kernels if self._device is None
@@ -149,8 +150,14 @@ class Allegro:
         return x.to(self._place, self.dtype).contiguous()
 
     def _array(self, x: Tensor) -> Any:
-        """What the kernels take of a tensor: its memory as NumPy's, or the device's."""
-        return x.numpy() if self._device is None else torch_device.array(self._device, x)
+        """What the kernels take of a tensor: its memory as NumPy's, or the device's, which is made once."""
+        if self._device is None:
+            return x.numpy()
+        key = x.data_ptr(), x.shape
+        if key not in self._shared:
+            assert x.is_contiguous()
+            self._shared[key] = torch_device.array(self._device, x)
+        return self._shared[key]
 
     def _table(self, x: np.ndarray) -> Any:
         """What the kernels take of an array of the host."""
@@ -238,6 +245,7 @@ class Allegro:
             return torch.zeros(shape, dtype=self.dtype, device=self._place)
 
         self._rows, self._centers = rows, centers
+        self._shared.clear()
         if self._device is not None:
             self._kernels.allocate(rows, centers, self._pair_matrices.shape[2], r * r * u)
         for chain in (*self._chains, self._readout):
