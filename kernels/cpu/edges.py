@@ -100,33 +100,25 @@ def _gather(g_ij, first, reverse_first, reverse, slot, f):
         if n_owned:
             k, end = np.uint64(reverse_first[i]), np.uint64(reverse_first[i + 1])
         own = first[i] if i < n_owned else first[n_owned]
-        while k < end and slot[np.uint64(reverse[k])] < own:
-            e = slot[np.uint64(reverse[k])]
-            inside = e >= 0
-            p = np.uint64(e) if inside else np.uint64(0)
-            gx, gy, gz = g_ij[p, 0], g_ij[p, 1], g_ij[p, 2]
-            fx -= gx if inside else 0.0
-            fy -= gy if inside else 0.0
-            fz -= gz if inside else 0.0
-            k += np.uint64(1)
-        if i < n_owned:
-            ox = oy = oz = 0.0
-            for e in range(np.uint64(first[i]), np.uint64(first[i + 1])):
-                ox += g_ij[e, 0]
-                oy += g_ij[e, 1]
-                oz += g_ij[e, 2]
-            fx += ox
-            fy += oy
-            fz += oz
-        while k < end:
-            e = slot[np.uint64(reverse[k])]
-            inside = e >= 0
-            p = np.uint64(e) if inside else np.uint64(0)
-            gx, gy, gz = g_ij[p, 0], g_ij[p, 1], g_ij[p, 2]
-            fx -= gx if inside else 0.0
-            fy -= gy if inside else 0.0
-            fz -= gz if inside else 0.0
-            k += np.uint64(1)
+        for later in range(2):
+            while k < end and (later or slot[np.uint64(reverse[k])] < own):
+                e = slot[np.uint64(reverse[k])]
+                inside = e >= 0
+                p = np.uint64(e) if inside else np.uint64(0)
+                gx, gy, gz = g_ij[p, 0], g_ij[p, 1], g_ij[p, 2]
+                fx -= gx if inside else 0.0
+                fy -= gy if inside else 0.0
+                fz -= gz if inside else 0.0
+                k += np.uint64(1)
+            if i < n_owned and not later:
+                ox = oy = oz = 0.0
+                for e in range(np.uint64(first[i]), np.uint64(first[i + 1])):
+                    ox += g_ij[e, 0]
+                    oy += g_ij[e, 1]
+                    oz += g_ij[e, 2]
+                fx += ox
+                fy += oy
+                fz += oz
         f[i, 0] = fx
         f[i, 1] = fy
         f[i, 2] = fz

@@ -1,18 +1,26 @@
-// Allegro's network between its matrix products, forward and backward: what models/allegro_kernels.py is on the CPU, where
-// equations and arguments are stated. Here `real` is float and double in turn: see __init__.py.
+// Allegro's network between its matrix products, forward and backward: what models/allegro_kernels.py is on the CPU,
+// where equations and arguments are stated. Here `real` is float and double in turn: see __init__.py.
 //
-// Edges are those of one block of whole centers: arrays of edges begin with its first, and the edges of its center i are
-// first[i] - start to first[i + 1] - start. Features are (edge, component, channel); a lane of a warp has a channel, so that
-// memory is read and written in rows, and products of tensors never leave the registers. Sums go along the edges in order.
+// Edges are those of one block of whole centers: arrays of edges begin with its first, and the edges of its center i
+// are first[i] - start to first[i + 1] - start. Features are (edge, component, channel); a lane of a warp has a
+// channel, so that memory is read and written in rows, and products of tensors never leave the registers. Sums go along
+// the edges in order.
 #include "rx.cuh"
 
 #ifndef RX_NETWORK
 #define RX_NETWORK
 constexpr double PI = 3.14159265358979323846;
-constexpr double S3 = 1.7320508075688772, S5 = 2.23606797749979, S15 = 3.872983346207417, S7 = 1.3228756555322954;  // of real harmonics: roots of 3, 5, 15; half that of 7
-constexpr double A3 = 2.091650066335189, B3 = 10.246950765959598, D3 = 1.620185174601965;  // roots of 35/8, 105, 21/8
+// Of real harmonics: roots of 3, 5, 15, half that of 7; roots of 35/8, 105, 21/8.
+constexpr double S3 = 1.7320508075688772, S5 = 2.23606797749979, S15 = 3.872983346207417, S7 = 1.3228756555322954;
+constexpr double A3 = 2.091650066335189, B3 = 10.246950765959598, D3 = 1.620185174601965;
 
 RX_DEVICE int degree(int m) { return (m >= 1) + (m >= 4) + (m >= 9); }  // l of component m
+
+// Number of an edge's ordered pair of types.
+RX_DEVICE int64 pair_of(int64 e, in<int32> center, in<int32> neighbor, in<int32> species, in<int64> type_of,
+                        int64 n_types) {
+    return type_of[species[center[e]]] * n_types + type_of[species[neighbor[e]]];
+}
 #endif
 
 // Bessel functions times the envelope, then (with_cut) the envelope and one; slopes, of the envelope too; harmonics.
@@ -23,7 +31,7 @@ RX_KERNEL(edge_basis_real)(int64 n, in<double> r_ij, in<int32> center, in<int32>
     RX_FOREACH(e, n) {
         const double rx = r_ij[3 * e], ry = r_ij[3 * e + 1], rz = r_ij[3 * e + 2];
         const double r = sqrt(rx * rx + ry * ry + rz * rz);
-        const double inv = inv_cutoff[type_of[species[center[e]]] * n_types + type_of[species[neighbor[e]]]];
+        const double inv = inv_cutoff[pair_of(e, center, neighbor, species, type_of, n_types)];
         const double x = r * inv;
         const bool inside = x < 1.0;
         const Envelope f = envelope_at(inside ? x : 0.5, p);
@@ -69,7 +77,7 @@ template <class G>
 RX_DEVICE void edge_project_real_of(int64 e, int64, in<int32> center, in<int32> neighbor, in<int32> species,
                                     in<int64> type_of, int64 n_types, int64 n_rows, int64 width, in<real> matrices,
                                     in<real> radial, out<real> pre) {
-    in<real> matrix = matrices + (type_of[species[center[e]]] * n_types + type_of[species[neighbor[e]]]) * n_rows * width;
+    in<real> matrix = matrices + pair_of(e, center, neighbor, species, type_of, n_types) * n_rows * width;
     for (int w = G::rank(); w < width; w += G::size()) {
         real sum = 0;
         for (int k = 0; k < n_rows; ++k) sum = fused(radial[e * n_rows + k], matrix[k * width + w], sum);
@@ -89,12 +97,13 @@ RX_DEVICE void edge_slope_real_of(int64 e, int64, in<int32> center, in<int32> ne
                                   in<real> matrices, in<real> radial_slope, in<real> d_pre, in<real> d_cut,
                                   out<double> slope) {
     const int64 n_slopes = n_basis + with_cut;
-    in<real> matrix = matrices + (type_of[species[center[e]]] * n_types + type_of[species[neighbor[e]]]) *
-                                     (n_basis + 2 * with_cut) * width;
+    const int64 n_rows = n_basis + 2 * with_cut;
+    in<real> matrix = matrices + pair_of(e, center, neighbor, species, type_of, n_types) * n_rows * width;
     double sum = 0.0;
     for (int k = 0; k < n_slopes; ++k) {
         real dot = 0;
-        for (int w = G::rank(); w < width; w += G::size()) dot = fused(matrix[k * width + w], d_pre[e * width + w], dot);
+        for (int w = G::rank(); w < width; w += G::size())
+            dot = fused(matrix[k * width + w], d_pre[e * width + w], dot);
         sum += (double)dot * radial_slope[e * n_slopes + k];
     }
     sum = G::reduce(sum, Sum());
@@ -185,8 +194,9 @@ RX_KERNEL(layer_environment_real)(int64 n, int64 l_0, in<int64> first, int64 sta
     }
 }
 
-// made (n, n_made, U) = sum of weight given[of] over the terms of each of its rows; given (n, n_given, U). Of the environment
-// that is the operator b = sum of C W A, of b's gradient the environment's, but for its norm. An item is (i, row, u).
+// made (n, n_made, U) = sum of weight given[of] over the terms of each of its rows; given (n, n_given, U). Of the
+// environment that is the operator b = sum of C W A, of b's gradient the environment's, but for its norm. An item is
+// (i, row, u).
 RX_KERNEL(layer_terms_real)(int64 n, int64 channels, int64 n_made, int64 n_given, in<int32> terms, in<int32> of,
                             in<real> weight, in<real> given, out<real> made) {
     RX_FOREACH(t, n) {
@@ -199,8 +209,8 @@ RX_KERNEL(layer_terms_real)(int64 n, int64 channels, int64 n_made, int64 n_given
     }
 }
 
-// V' = b V of an edge, whose center is centers[e] - i0; its scalars in s_next too. Pairs are listed by their component of
-// V': the pair, its component of V. v (m, v_rows, U), y (m, y_rows), s_next (m, n_scalars = U or 0).
+// V' = b V of an edge, whose center is centers[e] - i0; its scalars in s_next too. Pairs are listed by their component
+// of V': the pair, its component of V. v (m, v_rows, U), y (m, y_rows), s_next (m, n_scalars = U or 0).
 template <class G>
 RX_DEVICE void layer_apply_real_of(int64 e, int64, int64 first_layer, in<int32> centers, int64 i0, int64 channels_,
                                    int64 y_rows, int64 v_rows, int64 d_out, int64 n_scalars, int64 n_pairs,
@@ -228,7 +238,8 @@ RX_WARP_KERNEL(layer_apply_real,
                (n, first_layer, centers, i0, channels, y_rows, v_rows, d_out, n_scalars, n_pairs, by_m3, by_m3_pair,
                 by_m3_m1, y, v, b, v_next, s_next))
 
-// One edge's gradients of weights w (one row an irrep) and harmonics y in the products y w, from g, those of the products.
+// One edge's gradients of weights w (one row an irrep) and harmonics y in the products y w, from g, those of the
+// products.
 template <class G, class F>
 RX_DEVICE void weights_and_harmonics_real(int d, int channels, in<real> y, in<real> w, F g, out<real> d_w, real* d_y) {
     for (int u = G::rank(); u - G::rank() < channels; u += G::size()) {
@@ -246,8 +257,8 @@ RX_DEVICE void weights_and_harmonics_real(int d, int channels, in<real> y, in<re
     }
 }
 
-// The gradient of V (in the first layer of its weights, and of y) from g (m, d_out, U), that of V'. Pairs are listed by their
-// component of V: the pair, its component of V'.
+// The gradient of V (in the first layer of its weights, and of y) from g (m, d_out, U), that of V'. Pairs are listed by
+// their component of V: the pair, its component of V'.
 template <class G>
 RX_DEVICE void layer_apply_backward_real_of(int64 e, int64, int64 first_layer, in<int32> centers, int64 i0,
                                             int64 channels_, int64 y_rows, int64 v_rows, int64 d_out, int64 n_pairs,
@@ -275,11 +286,11 @@ RX_WARP_KERNEL(layer_apply_backward_real,
                (int64 n, int64 first_layer, in<int32> centers, int64 i0, int64 channels, int64 y_rows, int64 v_rows,
                 int64 d_out, int64 n_pairs, in<int32> by_m1, in<int32> by_m1_pair, in<int32> by_m1_m3, in<real> y,
                 in<real> v, in<real> b, in<real> g, out<real> d_v, real* d_y),
-               (n, first_layer, centers, i0, channels, y_rows, v_rows, d_out, n_pairs, by_m1, by_m1_pair, by_m1_m3, y, v,
-                b, g, d_v, d_y))
+               (n, first_layer, centers, i0, channels, y_rows, v_rows, d_out, n_pairs, by_m1, by_m1_pair, by_m1_m3, y,
+                v, b, g, d_v, d_y))
 
-// The gradient of a center's operator b (n_pairs, U) from g, that of V': m1 and m3 are the components that a pair joins. An
-// item is (i, q, u).
+// The gradient of a center's operator b (n_pairs, U) from g, that of V': m1 and m3 are the components that a pair
+// joins. An item is (i, q, u).
 RX_KERNEL(layer_operator_backward_real)(int64 n, int64 first_layer, in<int64> first, int64 start, int64 channels_,
                                         int64 y_rows, int64 v_rows, int64 d_out, int64 n_pairs, in<int32> m1,
                                         in<int32> m3, in<real> y, in<real> v, in<real> g, out<real> d_b) {
@@ -296,7 +307,8 @@ RX_KERNEL(layer_operator_backward_real)(int64 n, int64 first_layer, in<int64> fi
     }
 }
 
-// The gradients of an edge's weights in its center's environment and of y, from that of the environment but for its norm.
+// The gradients of an edge's weights in its center's environment and of y, from that of the environment but for its
+// norm.
 template <class G>
 RX_DEVICE void layer_weights_backward_real_of(int64 e, int64, int64 l_0, in<int32> centers, int64 i0,
                                               in<int32> species, in<int64> type_of, in<real> norm, int64 channels_,

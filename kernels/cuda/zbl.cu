@@ -1,8 +1,9 @@
 // Screened repulsion of nuclei: models/repulsion.py, where constants and sources are.
 #include "rx.cuh"
 
-// Adds to e_i and g_ij half the energy of each pair, scale / r psi(r inv_length) u(r inv_cutoff), and its gradient. pairs (T, T,
-// 3): scale, inv_length, inv_cutoff; psi(x) is the sum of c exp(d x) over the four terms (c, d), u the envelope of power p.
+// Adds to e_i and g_ij half the energy of each pair, scale / r psi(r inv_length) u(r inv_cutoff), and its gradient.
+// pairs (T, T, 3): scale, inv_length, inv_cutoff; psi(x) is the sum of c exp(d x) over the four terms (c, d), u the
+// envelope of power p.
 template <class G>
 RX_DEVICE void add_zbl_of(int64 i, int64, in<double> r_ij, in<int64> first, in<int32> neighbor, in<int32> species,
                           int64 n_species, in<double> pairs, in<double> terms, double p, out<double> e_i,

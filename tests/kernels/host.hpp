@@ -89,8 +89,8 @@ static bool release(unsigned first, unsigned n, bool barrier) {
     return true;
 }
 
-// One warp after the other runs as far as it can, the last or the first of them first by turns, so that a missing barrier
-// shows.
+// One warp after the other runs as far as it can, the last or the first of them first by turns, so that a missing
+// barrier shows.
 static int run_block(unsigned threads) {
     for (auto& array : shared.arrays) memset(array.first, 0xA5, array.second);
     for (unsigned k = 0; k < threads; ++k) fibers[k].state = READY;
