@@ -527,12 +527,8 @@ def _fidelity_faults(deck: Deck) -> list[str]:
 
 def lacks_on_device(deck: Deck) -> list[str]:
     """What of a deck is not done on a GPU."""
-    faults = []
-    if deck["pimd"].beads is not None and deck["fidelity"].action != "off":
-        faults.append(deck["fidelity"].fault("rings are not watched on a GPU; leave this line out, or say backend cpu"))
-    if deck["pimd_groups"].number > 1:
-        faults.append(deck["pimd_groups"].fault("is not done on a GPU; leave it out, or say backend cpu"))
-    return faults
+    groups = deck["pimd_groups"]
+    return [groups.fault("is not done on a GPU; leave it out, or say backend cpu")] if groups.number > 1 else []
 
 
 def _device_faults(deck: Deck) -> list[str]:

@@ -2,7 +2,7 @@
 
 Path integrals of the solid (2 x 1 x 1 cells) against beads, splitting and temperature, and its motion in time; the
 liquid (128 atoms, melted from the expanded solid). Runs of the decks in input/ammonia/nqe, their spectra and
-structure, FOLDER/kinetic.csv and FOLDER/nqe.png. A killed study goes on when it is run again.
+structure, FOLDER/kinetic.csv, bands.csv and nqe.png. A killed study goes on when it is run again.
 """
 
 import argparse
@@ -33,6 +33,7 @@ LIQUID, HOT, BEADS_OF_LIQUID = 240, 450, 22  # K
 EXPANSION = 0.0709  # of each vector of the solid's cell: the measured density of the liquid at 240 K, 0.682 g/cm^3
 HARMONIC = {8: 92.3, 16: 124.8, 32: 144.9, 64: 152.4}  # meV of H at 160 K by beads: the harmonic solid, revPBE-D3(BJ)
 HARMONIC_LIMIT = 155.3
+MOTIONS = (("classical", "0.5", "classical"), ("trpmd", "C0", "TRPMD, 32 beads"), ("pacmd", "C1", "PACMD, 32 beads"))
 
 
 def call(folder: Path, name: str, words: list[str]) -> None:
@@ -69,11 +70,12 @@ def chains(steps: int, slow: int) -> Iterator[list[tuple[str, ...]]]:
         name, deck, flags = sampled(name, t, p, "pimd", n)
         return name, deck, f"{flags} --strain" + 3 * f" {EXPANSION}", start, "2 2 2"
 
-    yield [solid(160, 32), ("trpmd", "trpmd.in", f"--time 0.5 {steps + slow}", "pimd_160_32")]
+    yield [solid(160, 32), ("trpmd", "trpmd.in", f"--time 0.5 {steps + slow}", "pimd_160_32"),
+           ("pacmd", "trpmd.in", f"--pimd 32 pacmd --h5md 8 --time 0.25 {steps + slow // 2}", "pimd_160_32")]
     yield [liquid("melt", HOT, 1, 5000), liquid("liquid_1", LIQUID, 1, 5000 + 8000, "melt"),
            liquid(f"liquid_{BEADS_OF_LIQUID}", LIQUID, BEADS_OF_LIQUID, 5000 + 8000 + 1600, "liquid_1")]
     yield from ([solid(t, p)] for t, p in [(160, 64), *LADDER.items()] if (t, p) != (160, 32))
-    yield [solid(160, 1), ("classical", "trpmd.in", f"--pimd 1 rpmd --time 0.5 {steps + 5 * slow}", "pimd_160_1")]
+    yield [solid(160, 1), ("classical", "trpmd.in", f"--pimd 1 rpmd --time 0.5 {steps + 5 * slow // 4}", "pimd_160_1")]
     yield from ([sampled(f"sc_160_{p}", 160, p, "suzuki-chin", steps)] for p in reversed(FOURTH))
     yield from ([solid(160, p)] for p in reversed(BEADS[1:-2]))
 
@@ -104,6 +106,16 @@ def table(folder: Path) -> list[dict[str, Any]]:
         writer.writeheader()
         writer.writerows({k: v if isinstance(v, str) else f"{v:.5g}" for k, v in row.items()} for row in rows)
     return rows
+
+
+def bands(folder: Path) -> None:
+    """bands.csv: the bands of every motion's spectrum."""
+    with (folder / "bands.csv").open("w", newline="") as out:
+        writer = csv.writer(out, lineterminator="\n")
+        for k, (name, _, _) in enumerate(MOTIONS):
+            with (folder / name / "bands.csv").open() as file:
+                rows = list(csv.reader(file))
+            writer.writerows([["motion", *rows[0]]] * (k == 0) + [[name, *row] for row in rows[1:]])
 
 
 def columns(path: Path) -> dict[str, np.ndarray]:
@@ -154,7 +166,7 @@ def picture(folder: Path, rows: list[dict[str, Any]]) -> None:
         liquid.plot(found["r_A"], found["g_N-N"], color=color, label=f"N-N, {label}")
         liquid.plot(found["r_A"], found["g_H-N"] + 2.5, color=color, ls="--", label=f"H-N, {label} (+2.5)")
     liquid.set(xlabel="r (Å)", ylabel="g(r)", xlim=(1.5, 5.0), ylim=(0, 7.0), title=f"liquid, {LIQUID} K")
-    for name, color, label in (("classical", "0.5", "classical"), ("trpmd", "C0", "TRPMD, 32 beads")):
+    for name, color, label in MOTIONS:
         found, seen = (columns(folder / name / f"{kind}.csv") for kind in ("vdos", "neutron"))
         for ax in (low, high):
             ax.plot(found["wavenumber_cm"], found["H_modes_per_cm"], color=color, label=label)
@@ -182,16 +194,18 @@ def main() -> None:
     p.add_argument("folder", type=Path)
     p.add_argument("--jobs", type=int, default=2, help="runs beside each other, of one thread each")
     p.add_argument("--steps", type=int, default=4000, help="of 0.5 fs, of each sampled run")
-    p.add_argument("--slow", type=int, default=10000, help="of TRPMD; five times as many of classical motion")
+    p.add_argument("--slow", type=int, default=10000, help="of TRPMD; 5/4 as many of classical motion, half as many "
+                   "of half the length of partially adiabatic centroid dynamics")
     a = p.parse_args()
     after = [(name, ["spectra", str(a.folder / name), "--quantum", "--temperature", "160", "--measured"])
-             for name in ("classical", "trpmd")]
+             for name, _, _ in MOTIONS]
     after += [(name, ["structure", str(a.folder / name), "--start", start, "--qmax", "0"])
               for name, start in (("pimd_160_1", "0.2"), ("pimd_160_32", "0.2"), ("liquid_1", "3.0"),
                                   (f"liquid_{BEADS_OF_LIQUID}", "6.7"))]
     with ThreadPoolExecutor(a.jobs) as pool:
         list(pool.map(lambda chain: all_of(a.folder, chain), chains(a.steps, a.slow)))
         list(pool.map(lambda words: call(a.folder, *words), after))
+    bands(a.folder)
     picture(a.folder, table(a.folder))
 
 

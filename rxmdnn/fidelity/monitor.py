@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from rxmdnn.atoms import Atoms
+from rxmdnn.atoms import Atoms, Edges
 from rxmdnn.fidelity import criteria
 from rxmdnn.fidelity.criteria import FLOOR, WHOLE, Band, Event, Limits
 from rxmdnn.fidelity.reference import Reference
@@ -158,8 +158,12 @@ class Monitor:
         return self._edges()
 
     def _edges(self) -> EdgeArrays:
-        """Of the last force call; from a device those that matter to a criterion."""
-        edges, backend = self.simulation.forces.last[0], self.simulation.backend
+        """Of the last force call."""
+        return self.near(self.simulation.forces.last[0])
+
+    def near(self, edges: Edges) -> EdgeArrays:
+        """Edges for the host; from a device those that matter to a criterion."""
+        backend = self.simulation.backend
         arrays = edges.center, edges.neighbor, edges.r_ij
         if not backend.on_device:
             return arrays

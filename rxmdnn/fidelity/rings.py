@@ -28,12 +28,11 @@ class RingMonitor(Monitor):
 
     def topology_edges(self, atoms: Atoms) -> EdgeArrays:
         """Of the centroids, whose bonds are never as stretched as a bead's."""
-        edges = self.forces.neighbors.edges(atoms.x, atoms.species)
-        return edges.center, edges.neighbor, edges.r_ij
+        return self.near(self.forces.neighbors.edges(atoms.x, atoms.species))
 
     def look(self, atoms: Atoms, latent: np.ndarray | None, spread: np.ndarray | None) -> list[Found]:
-        """What the beads show: of each kind and atom the worst."""
-        n = atoms.n_owned
+        """What the beads show: of each kind and atom the worst. atoms : on the host"""
+        n, backend, species = atoms.n_owned, self.simulation.backend, self.simulation.atoms.species
         ring = max(self.forces.parts, key=lambda part: part.modes.beads)
         p = ring.modes.beads
         on_modes = np.concatenate([atoms.f[:n, None], atoms.extra[F][:, : p - 1]], axis=1)
@@ -41,10 +40,9 @@ class RingMonitor(Monitor):
         self.strength = np.sqrt((f**2).sum(axis=2)).max(axis=0)
         found: dict[str, list[Found]] = {}
         for j in range(p):
-            edges = self.forces.neighbors.edges(ring.q[j], atoms.species)
-            for a in criteria.examine(self.limits, edges.center, edges.neighbor, edges.r_ij, atoms.species, atoms.gid,
-                                      ring.q[j][:n], atoms.v, f[j], atoms.extra.get(BONDS),
-                                      atoms.extra.get(BOND_SPECIES)):
+            edges = self.near(self.forces.neighbors.edges(ring.q[j], species))
+            for a in criteria.examine(self.limits, *edges, atoms.species, atoms.gid, backend.to_host(ring.q[j][:n]),
+                                      atoms.v, f[j], atoms.extra.get(BONDS), atoms.extra.get(BOND_SPECIES)):
                 found.setdefault(a.kind, []).append(a)
         return [criteria.worst(kind, *(np.concatenate(column) for column in list(zip(*several))[1:]))
                 for kind, several in found.items()]

@@ -281,7 +281,8 @@ def test_a_mixture_of_cutoffs_runs_as_on_the_cpu(folder, name, monkeypatch):
 @pytest.mark.parametrize("lines", [
     "fidelity flag 5\nfidelity_limit force 3.0\nfidelity_watch force pair bond energy",
     "ensemble langevin 0.05\nfidelity heal 5\nfidelity_heal 3 20 3 20\nfidelity_limit force 3.0\n"
-    "fidelity_watch force pair temperature"])
+    "fidelity_watch force pair temperature",
+    "pimd 4 rpmd\nfidelity flag 5\nfidelity_limit force 0.5\nfidelity_watch force pair bond"])
 def test_a_watched_run_sees_and_heals_the_same_as_on_the_cpu(folder, lines, monkeypatch):
     """An atom is thrown into its neighbors at step 22."""
     advance, left = Simulation.advance, [0]
@@ -292,7 +293,7 @@ def test_a_watched_run_sees_and_heals_the_same_as_on_the_cpu(folder, lines, monk
             left[0] -= 1
             gid = self.backend.to_host(self.atoms.gid[: self.atoms.n_owned])
             for row in np.flatnonzero(gid == 7):
-                self.atoms.v[int(row)] = self.backend.from_host(np.array([0.5, 0.0, 0.0]))
+                self.atoms.v[int(row)] = self.backend.from_host(np.array([0.1 if "pimd" in lines else 0.5, 0.0, 0.0]))
 
     found = []
     for out, there in (("here", None), ("there", device.make())):
