@@ -525,28 +525,21 @@ def _fidelity_faults(deck: Deck) -> list[str]:
     return faults
 
 
-def lacks_on_device(deck: Deck) -> list[str]:
-    """What of a deck is not done on a GPU."""
-    groups = deck["pimd_groups"]
-    return [groups.fault("is not done on a GPU; leave it out, or say backend cpu")] if groups.number > 1 else []
-
-
 def _device_faults(deck: Deck) -> list[str]:
-    """What a run on a GPU cannot do, and what only one can."""
+    """What only a run on a GPU can do, and what a graph cannot."""
     if deck["backend"].name != "cuda":
         alone = {"precision": deck["precision"].network == "tf32", "mpi": deck["mpi"].memory == "cuda-aware",
                  "graphs": deck["graphs"].on}
         return [deck[name].fault("goes with 'backend cuda'") for name, given in alone.items() if given]
-    faults = lacks_on_device(deck)
-    if deck["graphs"].on:
-        waits = {"pimd": (deck["pimd"].beads is not None, "makes several beads of an atom"),
-                 "fidelity": (deck["fidelity"].action != "off", "reads what a step has left behind"),
-                 "verbose": (deck["verbose"].on, "waits after each part of a step"),
-                 "barostat": (deck["barostat"].kind is not None, "changes the cell in each step"),
-                 "strain_ramp": (cell_is_driven(deck), "or 'shear_ramp' changes the cell in each step")}
-        faults += [deck["graphs"].fault(f"'{name}' {does}, which a graph cannot; choose one of them")
-                   for name, (given, does) in waits.items() if given]
-    return faults
+    if not deck["graphs"].on:
+        return []
+    waits = {"pimd": (deck["pimd"].beads is not None, "makes several beads of an atom"),
+             "fidelity": (deck["fidelity"].action != "off", "reads what a step has left behind"),
+             "verbose": (deck["verbose"].on, "waits after each part of a step"),
+             "barostat": (deck["barostat"].kind is not None, "changes the cell in each step"),
+             "strain_ramp": (cell_is_driven(deck), "or 'shear_ramp' changes the cell in each step")}
+    return [deck["graphs"].fault(f"'{name}' {does}, which a graph cannot; choose one of them")
+            for name, (given, does) in waits.items() if given]
 
 
 def barostat_fault(deck: Deck, pbc: Iterable[bool]) -> str | None:

@@ -16,7 +16,7 @@ from rxmdnn.errors import InputError
 from rxmdnn.forces import Forces
 from rxmdnn.models.interface import Potential
 from rxmdnn.neighbors import NeighborList
-from rxmdnn.run_deck import Run, lacks_on_device
+from rxmdnn.run_deck import Run
 from rxmdnn.timers import Timers
 
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}  # of the largest number
@@ -47,8 +47,6 @@ def tried(run: Run, load: Callable[[], Backend], potential_on: Callable[[Backend
     load : makes the backend of a device
     potential_on : makes the run's potential on a backend
     """
-    if lacking := lacks_on_device(run.deck):
-        return lacking[0]
     try:
         device = load()
         pairs = list(zip(answers(make("cpu"), potential_on(make("cpu"))), answers(device, potential_on(device))))

@@ -218,23 +218,23 @@ class RingForces(Forces):
 
     def _exchange(self, atoms: Atoms) -> None:
         """All groups' forces, energies and virials to every group: the step's one message."""
-        n, groups, fourth = atoms.n_owned, self.groups, self.fourth
+        n, groups, fourth, backend = atoms.n_owned, self.groups, self.fourth, self.domain.backend
         if groups.number > 1:
             with self.timers("halo"):
-                extra = [] if fourth is None else [[fourth.potential], fourth.term]
+                extra = [] if fourth is None else [[fourth.potential], backend.to_host(fourth.term)]
                 books = np.concatenate([[self._energy], self._virial.ravel(), *extra])
-                rows = [part.f[j, :n].ravel() for part in self.parts for j in part.mine]
+                rows = [backend.to_host(part.f[part.mine.start : part.mine.stop, :n]).ravel() for part in self.parts]
                 beads = [[(part, j) for part in self.parts for j in groups.share(part.modes.beads, group)]
                          for group in range(groups.number)]
                 sizes = [len(books) + 3 * n * len(of_group) for of_group in beads]
                 everything = groups.gather(np.concatenate([books, *rows]), sizes)
                 for of_group, theirs in zip(beads, everything, strict=True):
                     for (part, j), f in zip(of_group, theirs[len(books) :].reshape(-1, n, 3), strict=True):
-                        part.f[j, :n] = f
+                        part.f[j, :n] = backend.from_host(f)
                 books = np.sum([theirs[: len(books)] for theirs in everything], axis=0)
                 self._energy, self._virial = float(books[0]), books[1:10].reshape(3, 3)
                 if fourth is not None:
-                    fourth.potential, fourth.term = float(books[10]), books[11:]
+                    fourth.potential, fourth.term = float(books[10]), backend.from_host(books[11:])
         if fourth is not None:
             (part,) = self.parts
             around = part.q[::2, :n] - atoms.x[:n]

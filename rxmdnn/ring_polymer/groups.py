@@ -60,9 +60,12 @@ class Groups:
         """Owned atoms and cell become the first group's to the last bit: rows are in the same order everywhere."""
         if self.number == 1:
             return
-        n = atoms.n_owned
+        n, backend = atoms.n_owned, domain.backend
         for array in (atoms.x[:n], atoms.v, atoms.image, *(atoms.extra[name] for name in sorted(atoms.extra))):
-            self.across.Bcast(array)
+            host = backend.to_host(array)
+            self.across.Bcast(host)
+            if backend.on_device:
+                array[:] = backend.from_host(host)
         h = self.across.bcast(domain.cell.h)
         if not np.array_equal(h, domain.cell.h):
             domain.restore(Cell(h, domain.cell.pbc))

@@ -319,12 +319,16 @@ RINGS = {
     "pile-l": "--pimd 8 pimd --ensemble langevin 0.05", "pile-g and a barostat": "--pimd 6 pimd --ensemble svr 0.05 "
     "--barostat scr 0.1 0.5", "trpmd by obabo": "--pimd 4 trpmd --pimd_integrator obabo", "pacmd": "--pimd 4 pacmd",
     "suzuki-chin": "--pimd 4 suzuki-chin --ensemble langevin 0.05",
+    "groups": "--pimd 4 pimd --ensemble langevin 0.05 --pimd_groups 2",
+    "groups of suzuki-chin": "--pimd 4 suzuki-chin --ensemble langevin 0.05 --pimd_groups 2",
 }
 
 
 @DEVICES
 @pytest.mark.parametrize("kind", RINGS)
 def test_rings_move_as_on_the_cpu(folder, name, kind, monkeypatch):
+    if "groups" in kind and COMM.size == 1:
+        pytest.skip("two groups need two ranks")
     flags = (*RINGS[kind].split(), "--temperature", "60.0", "1.0", "1", "--pimd_dump", "10")
     expected, got = (go(folder, out, there, monkeypatch, *flags, steps=20)
                      for out, there in (("here", None), ("there", device.find(name))))

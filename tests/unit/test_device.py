@@ -264,7 +264,6 @@ def test_a_run_that_finds_no_device_ends_with_code_2(tmp_path, monkeypatch, caps
     ("good", "cuda-host", r"backend auto: cuda; energy, forces and virial of a trial are the CPU's to 1 part in 10\^1"),
     ("wrong", "cpu", r"backend auto: cpu; a trial of the GPU differs from the CPU by .* of the largest value"),
     ("broken", "cpu", "backend auto: cpu; an illegal memory access was encountered"),
-    ("lacking", "cpu", "backend auto: cpu; rxmd.in:4: pimd_groups: is not done on a GPU"),
     ("none", "cpu", "backend auto: cpu; backend cuda: no device that CuPy can use"),
     ("no CuPy", "cpu", None)])
 def test_auto_takes_a_device_that_passes_its_trial(tmp_path, monkeypatch, case, kernels, note):
@@ -287,8 +286,6 @@ def test_auto_takes_a_device_that_passes_its_trial(tmp_path, monkeypatch, case, 
         return there if name == "cuda" else backends.load("cpu")
 
     monkeypatch.setattr(runs.backends, "make", make)
-    monkeypatch.setattr(trial, "lacks_on_device", lambda deck: [
-        "rxmd.in:4: pimd_groups: is not done on a GPU"] if case == "lacking" else [])
     monkeypatch.setattr(trial, "find_spec", lambda name: None if case == "no CuPy" else True)
     words = ["--rxmdin", str(tmp_path / "rxmd.in"), "--outDir", str(tmp_path / "out")]
     assert runs.main(words, MPI.COMM_SELF) == 0
@@ -317,7 +314,6 @@ def test_memory_that_runs_out_in_a_run_ends_with_code_2(tmp_path, monkeypatch, c
 
 
 @pytest.mark.parametrize("lines, said", [
-    ("pimd 4\nensemble svr 0.1\nbackend cuda\npimd_groups 2", r"rxmd\.in:\d+: pimd_groups: is not done on a GPU"),
     ("pimd 4\nensemble svr 0.1\nbackend cuda\ngraphs T", r"rxmd\.in:\d+: graphs: 'pimd' makes several beads"),
     ("fidelity flag\nbackend cuda\ngraphs T", r"rxmd\.in:\d+: graphs: 'fidelity' reads what a step has left behind"),
     ("backend cpu\nprecision tf32", r"rxmd\.in:\d+: precision: goes with 'backend cuda'"),
