@@ -280,7 +280,7 @@ class Outputs:
             self.observers = Observers(self.comm, self.run, simulation, continued)
         simulation.writers = [
             (deck["io_step"].fstep, lambda thermo: self.frames(thermo, kinds)),
-            (deck["h5md"].nstep, lambda thermo: trajectory.write(self.frame(thermo))),
+            even(deck["h5md"].nstep, lambda thermo: trajectory.write(self.frame(thermo))),
             *(self.observers.writers if self.observers else []),
             (deck["checkpoint"].nstep or simulation.schedule.stop, self.checkpoint),
         ]
@@ -290,7 +290,7 @@ class Outputs:
             simulation.writers[:0] = [(deck["io_step"].pstep, self.ring.write)]
             if deck["pimd_dump"].nstep:
                 beads = BeadTrajectories(self.comm, folder, simulation.ensemble, continued)
-                simulation.writers[:0] = [(deck["pimd_dump"].nstep, lambda thermo: beads.write(self.frame(thermo)))]
+                simulation.writers[:0] = [even(deck["pimd_dump"].nstep, lambda thermo: beads.write(self.frame(thermo)))]
         if self.monitor is not None:
             self.guard = simulation.guard = Guard(
                 simulation, self.monitor, care(deck), folder, self.incident, self.log.write,
@@ -424,6 +424,11 @@ class Outputs:
         path = self.run.deck["json"].file
         if path and self.comm.rank == 0:
             Path(path).write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def even(n: int, write: Callable[[Thermo], None]) -> tuple[int, Callable[[Thermo], None]]:
+    """A writer of every n-th step and no other: a run's last step, which calls all writers, may lie between two."""
+    return n, lambda thermo: write(thermo) if thermo.step % n == 0 else None
 
 
 def set_aside(folder: Path, source: str) -> None:

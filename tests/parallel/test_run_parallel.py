@@ -1,6 +1,7 @@
 """`rxmdnn run` from decks: restarts, mdmodes, outputs. Runs on any rank count."""
 
 import os
+import signal
 from pathlib import Path
 
 import h5py
@@ -14,6 +15,7 @@ from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
 from rxmdnn.io.structure import Start
+from rxmdnn.simulation import Simulation
 from tests.runs import MODELS, killed_at, shared_folder
 
 COMM = MPI.COMM_WORLD
@@ -63,6 +65,26 @@ def test_a_killed_run_goes_on_to_the_same_bits(folder, mdmode, monkeypatch):
     np.testing.assert_array_equal(e["etotal_eV"][[0, 1, 2, 5, 6]], f["etotal_eV"][[0, 1, 2, 5, 6]])
     with h5py.File(killed / "trajectory.h5", locking=False) as file:
         assert list(file["particles/all/position/step"]) == [0, 20, 40, 60]
+
+
+def test_a_run_stopped_by_a_signal_goes_on_and_its_frames_stay_equally_spaced(folder, monkeypatch):
+    due = Simulation._due
+
+    def warned(self, first=False):
+        due(self, first)
+        if self.step == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    flags = ("--h5md", "4", "--pimd", "2", "pimd", "--pimd_dump", "8", "--pstep", "5", "--ensemble", "langevin", "0.1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Simulation, "_due", warned)
+        out = go(folder, "out", 1, 30, *flags)
+    assert "stopped on a signal" in (out / "run.log").read_text() and state(out).step == 10
+    go(folder, "out", 1, 30, *flags)
+    assert state(out).step == 30
+    for name, every in (("trajectory", 4), ("bead_1", 8)):
+        with h5py.File(out / f"{name}.h5") as file:
+            assert file["particles/all/position/step"][:].tolist() == list(range(0, 31, every))
 
 
 def test_a_finished_run_goes_on_when_run_again_and_a_new_start_loses_nothing(folder):
