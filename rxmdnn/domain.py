@@ -8,6 +8,7 @@ over the six faces in three stages (x, y, z); each stage forwards what the forme
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from rxmdnn.parallel import send_rows
 
 # Rounding of fractional coordinates must not lose a copy that lies exactly at the reach.
 MARGIN = 1e-9
+ROW_BYTES = 64  # of an atom that is copied
 
 Rows = dict[str, Any]  # the same rows of several arrays, by name, wherever the backend keeps them
 
@@ -219,9 +221,13 @@ class Domain:
 
     # ------------------------------------------------------------------ halo
     def plan(self, atoms: Atoms) -> None:
-        """Choose what is copied where, and append the copies (gid, species, x) to the rows of ``atoms``."""
+        """Choose what is copied where, and append the copies (gid, species, x) to the rows of ``atoms``.
+
+        Raises InputError where they would fill the machine's memory.
+        """
         self.flows = []
         xp, n_all = self.backend.xp, atoms.n_owned
+        self._check_room(n_all)
         parts = [{a.name: getattr(atoms, a.name)[:n_all] for a in FIELDS if a.copied and a.name != "f"}]
         for axis in range(3):
             # Rows that may travel: everything present for the first hop, then what just arrived by the same way.
@@ -256,6 +262,16 @@ class Domain:
         for name, array in join(xp, parts).items():
             setattr(atoms, name, array)
         atoms.f = xp.zeros((n_all, 3))
+
+    def _check_room(self, n_owned: int) -> None:
+        """Raises InputError where atoms and copies alone would fill the machine's memory: a reach out of all reason."""
+        around = 1 + 2 * self.halo * self.grid
+        rows = n_owned * float(np.prod(np.where(self.cell.pbc, around, np.minimum(around, self.grid))))
+        if rows * ROW_BYTES > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+            width = (self.cell.widths / self.grid).min()
+            raise InputError(f"skin: with the cutoff it reaches {self.reach:.1f} Å, over parts of the cell {width:.1f} Å "
+                             f"wide: {n_owned} atoms would have {rows:.0e} copies, more than this machine holds; make it "
+                             "or the cutoff smaller")
 
     def copy(self, x: Any) -> None:
         """Refresh the copies' positions along the plan, in place. x : (n_all, 3) float64, Å."""

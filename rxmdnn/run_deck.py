@@ -52,12 +52,17 @@ RING_METHODS = {
     "trpmd": "thermostatted ring-polymer dynamics: the internal modes only",
     "pacmd": "partially adiabatic centroid dynamics: internal modes thermostatted, all of one high frequency",
 }
+WIDEST_SKIN = 20.0  # Å
 SAMPLING = ("pimd", "suzuki-chin")  # for averages, the centroids thermostatted; the others are dynamics
 RING_INTEGRATORS = {
     "bcocb": "Cayley map: no resonances, exact places in a harmonic well",
     "baoab": "exact free ring, noise in the middle",
     "obabo": "exact free ring, noise outside",
 }
+
+
+def _skin(x: float) -> str | None:
+    return None if 0 <= x <= WIDEST_SKIN else f"must be from 0 to {WIDEST_SKIN:g}; 0.3 to 2 serve"
 
 
 def _beads(n: int) -> str | None:
@@ -193,7 +198,7 @@ RUN = (
     Keyword("seed", (Value("number", "int", 1, check=not_negative),), "seed of every random number of the run"),
     Keyword("random_velocity", (Value("draw", "bool", False),),
             "draw new velocities at the start even where the start has some"),
-    Keyword("skin", (Value("skin", "float", 0.5, "Å", not_negative),), "the neighbor list's reach beyond the cutoff"),
+    Keyword("skin", (Value("skin", "float", 0.5, "Å", _skin),), "the neighbor list's reach beyond the cutoff"),
     Keyword("precision", (Value("network", ("float32", "float64", "tf32"), "float32"),),
             "numbers inside the network; tf32: float32 whose matrix products round their factors to 10 bits, on a GPU"),
     Keyword("backend", (Value("name", ("auto", "cpu", "cuda", "reference"), "auto"),),

@@ -138,6 +138,19 @@ def test_a_grid_that_does_not_fit_is_refused():
         Domain(COMM, backends.make("cpu"), TRICLINIC, (5, 1, 7), 5.0)
 
 
+def test_a_reach_that_no_memory_holds_is_refused_and_a_flat_cluster_is_not():
+    x = np.zeros((16, 3)) + np.arange(16)[:, None] * [0.3, 0.2, 0.0]
+    for cell, refused in ((SMALL, True), (Cell(np.diag([5.0, 4.0, 1e-3]), np.zeros(3, bool)), False)):
+        domain = Domain(COMM, backends.make("cpu"), cell, (0, 0, 0), 5000.0)
+        atoms = share(COMM, x, np.zeros(16, np.int32))
+        domain.distribute(atoms)
+        if refused and atoms.n_owned:
+            with pytest.raises(InputError, match=r"skin: with the cutoff it reaches 5000.0 Å, .* than this machine"):
+                domain.plan(atoms)
+        elif not refused:
+            domain.plan(atoms)
+
+
 def test_the_chosen_grid_has_the_smallest_halo():
     assert choose_grid(8, Cell(np.diag([50.0, 50.0, 50.0])), 5.0) == (2, 2, 2)
     assert choose_grid(8, Cell(np.diag([400.0, 20.0, 20.0])), 5.0) == (8, 1, 1)
