@@ -269,9 +269,9 @@ class Domain:
         rows = n_owned * float(np.prod(np.where(self.cell.pbc, around, np.minimum(around, self.grid))))
         if rows * ROW_BYTES > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
             width = (self.cell.widths / self.grid).min()
-            raise InputError(f"skin: with the cutoff it reaches {self.reach:.1f} Å, over parts of the cell {width:.1f} Å "
-                             f"wide: {n_owned} atoms would have {rows:.0e} copies, more than this machine holds; make it "
-                             "or the cutoff smaller")
+            raise InputError(f"skin: with the cutoff it reaches {self.reach:.1f} Å, over parts of the cell {width:.1f} "
+                             f"Å wide: {n_owned} atoms would have {rows:.0e} copies, more than this machine holds; "
+                             "make it or the cutoff smaller")
 
     def copy(self, x: Any) -> None:
         """Refresh the copies' positions along the plan, in place. x : (n_all, 3) float64, Å."""
