@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from rxmdnn import backend as backends
 from rxmdnn.atoms import Atoms
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
 from rxmdnn.io.ordered import block
+from rxmdnn.neighbors import pairs
 from rxmdnn.parallel import on_root
 from rxmdnn.units import RXMD_TIME
 
@@ -163,10 +165,9 @@ def _by_ase(path: Path) -> Structure:
 
 
 def _apart(path: Path, found: Structure) -> None:
-    from ase.neighborlist import primitive_neighbor_list
-
-    i, j, d = primitive_neighbor_list("ijd", found.cell.pbc, found.cell.h, found.x, CLOSEST)
+    i, j, images = pairs(backends.make("cpu"), found.x, found.cell, CLOSEST)
     if len(i):
+        d = np.linalg.norm(found.x[j] + images @ found.cell.h - found.x[i], axis=1)
         k = int(np.argmin(d))
         raise InputError(f"{path}: atoms {i[k] + 1} ({found.names[i[k]]}) and {j[k] + 1} ({found.names[j[k]]}) are "
                          f"{d[k]:.3f} Å apart: on top of each other")
