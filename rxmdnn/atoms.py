@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from rxmdnn.arrays import namespace
+
 
 @dataclass(frozen=True)
 class Field:
@@ -92,6 +94,8 @@ class Edges:
     first    (n_owned + 1,) int64    edges of atom i are first[i]:first[i + 1]
     slot     (m_skin,)      int64    of edges from a list with a skin: where each pair of the list is here, or -1
     whole    bool                    all pairs of the list, also those beyond the cutoff
+    room     (m, 3)         float64  if given, where a potential may put its gradient: fresh memory costs more than
+                                     what is written to it
     """
 
     center: np.ndarray
@@ -100,3 +104,8 @@ class Edges:
     first: np.ndarray
     slot: np.ndarray | None = None
     whole: bool = False
+    room: np.ndarray | None = None
+
+    def gradient(self) -> np.ndarray:
+        """(m, 3) float64 for a gradient, contents undefined."""
+        return namespace(self.r_ij).empty((len(self.center), 3)) if self.room is None else self.room

@@ -282,7 +282,7 @@ class NeighborList:
         """The edges with slots, in the k-th arrays for them."""
         take = self._buffers.take
         edges = Edges(take(f"center {k}", (m,), np.int32), take(f"neighbor {k}", (m,), np.int32),
-                      take(f"r_ij {k}", (m, 3), np.float64), first, slot, whole)
+                      take(f"r_ij {k}", (m, 3), np.float64), first, slot, whole, take(f"room {k}", (m, 3), np.float64))
         self.backend.fill_edges(x, self._first, self._neighbor, first, slot, edges.center, edges.neighbor, edges.r_ij)
         return edges
 

@@ -288,7 +288,7 @@ class Allegro:
         """Energies of the owned atoms, eV, shift included, and ∂E/∂r_ij, eV/Å (see Potential.compute)."""
         if self._device is not None:
             return self._compute_there(self._device, edges, species)
-        e_i, g_ij = np.empty(len(edges.first) - 1), np.empty((len(edges.r_ij), 3))
+        e_i, g_ij = np.empty(len(edges.first) - 1), edges.gradient()
         self.latent = np.zeros((len(e_i) if self.watched else 0, self._latent_widths[-1]))
         blocks = self._blocks(edges.first)
         if not blocks:
@@ -333,7 +333,7 @@ class Allegro:
         Raises InputError where it holds not even small ones.
         """
         n, m = len(edges.first) - 1, len(edges.center)
-        e_i, g_ij = device.xp.empty(n), device.xp.empty((m, 3))
+        e_i, g_ij = device.xp.empty(n), edges.gradient()
         self.latent = device.xp.zeros((n if self.watched else 0, self._latent_widths[-1]))
         while n:
             try:

@@ -34,6 +34,7 @@ class Potential(Protocol):
         Returns
         -------
         e_i : (n_owned,) float64, eV
-        g_ij : (m, 3) float64, eV/Å: ∂E/∂r_ij. Then f[center] += g_ij, f[neighbor] -= g_ij.
+        g_ij : (m, 3) float64, eV/Å: ∂E/∂r_ij; it may be ``edges.gradient()``. Then f[center] += g_ij,
+            f[neighbor] -= g_ij.
         """
         ...

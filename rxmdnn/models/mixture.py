@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class Mixture:
     def of_member(self, member: Potential, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """One member's answer to edges inside the mixture's cutoffs, or to all of a list."""
         if edges.whole or np.array_equal(member.cutoff, self.cutoff):
-            return member.compute(edges, species)
+            return member.compute(replace(edges, room=None), species)  # each keeps its answer
         xp = namespace(edges.r_ij)
         r_c = beside(edges.r_ij, member.cutoff)[species[edges.center], species[edges.neighbor]]
         kept = xp.flatnonzero((edges.r_ij**2).sum(axis=1) < r_c**2)

@@ -28,7 +28,7 @@ class LennardJones:
 
     def compute(self, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         xp = self.backend.xp
-        e_i, g_ij = xp.empty(len(edges.first) - 1), xp.empty((len(edges.center), 3))
+        e_i, g_ij = xp.empty(len(edges.first) - 1), edges.gradient()
         self.backend.lennard_jones(
             edges.r_ij, edges.first, edges.neighbor, species, self.epsilon, self.sigma, self.cutoff, e_i, g_ij
         )
