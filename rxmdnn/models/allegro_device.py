@@ -49,7 +49,7 @@ class Block(NamedTuple):
 
 
 class _Listed:
-    """Items by key: those of key k are at first[k]:first[k + 1]. ``of`` and ``rows`` : arrays to arrange so."""
+    """Items by key: those of key k are at first[k]:first[k + 1]; first, then the arrays ``of``, so arranged."""
 
     def __init__(self, device: Device, key: np.ndarray, n_keys: int, *of: np.ndarray) -> None:
         order = np.argsort(key, kind="stable")
