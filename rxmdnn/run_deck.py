@@ -203,7 +203,7 @@ RUN = (
             "numbers inside the network; tf32: float32 whose matrix products round their factors to 10 bits, on a GPU"),
     Keyword("backend", (Value("name", ("auto", "cpu", "cuda", "reference"), "auto"),),
             "which kernels run; cuda: on a GPU, one rank each, ranks of a machine take turns at its GPUs; auto: cuda "
-            "where CuPy has a GPU whose answers in a trial are the CPU's, otherwise cpu"),
+            "where CuPy has a GPU that moves a small system as the CPU does, otherwise cpu"),
     Keyword("mpi", (Value("memory", ("host", "cuda-aware"), "host"),),
             "backend cuda: messages go through the host's memory, or an MPI that knows CUDA takes the device's own"),
     Keyword("graphs", (Value("on", "bool", False),),

@@ -1,4 +1,4 @@
-"""The trial of a GPU: ``backend auto`` takes one that gives the CPU's energy, forces and virial of a small system."""
+"""The trial of a GPU: ``backend auto`` takes one that moves a small system as the CPU does."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from rxmdnn.cell import Cell
 from rxmdnn.domain import Domain
 from rxmdnn.errors import InputError
 from rxmdnn.forces import Forces
+from rxmdnn.integrate import velocity_verlet
+from rxmdnn.kinetics import Kinetics
 from rxmdnn.models.interface import Potential
 from rxmdnn.neighbors import NeighborList
 from rxmdnn.run_deck import Run
@@ -22,21 +24,31 @@ from rxmdnn.timers import Timers
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}  # of the largest number
 SPACING = 2.2  # Å, at least, of the lattice that the atoms are shaken on
 SKIN = 0.5  # Å
+STEPS, DT, TEMPERATURE = 4, 0.1, 300.0  # fs, K
 
 
-def answers(backend: Backend, potential: Potential) -> list[np.ndarray]:
-    """Forces (eV/Å), and energy and virial together (eV), of 64 atoms of all elements, by the whole path of a run."""
+def answers(backend: Backend, potential: Potential, masses: np.ndarray) -> dict[str, np.ndarray]:
+    """What a run computes, of 64 atoms of all elements that take some steps, the last after a new list.
+
+    masses : (n_elements,) float64, amu
+    """
     random, spacing = np.random.default_rng(1), max(SPACING, 0.5 * float(potential.cutoff.max()))
     grid = np.stack(np.meshgrid(*[np.arange(4.0)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
     x = (grid + random.uniform(-0.12, 0.12, grid.shape)) * spacing
     species = random.permutation(np.arange(len(x)) % len(potential.elements)).astype(np.int32)
     neighbors = NeighborList(backend, potential.cutoff, SKIN)
     domain = Domain(MPI.COMM_SELF, backend, Cell(np.eye(3) * 4 * spacing), (1, 1, 1), neighbors.reach)
-    forces = Forces(domain, neighbors, potential, Timers())
+    forces, kinetics = Forces(domain, neighbors, potential, Timers()), Kinetics(MPI.COMM_SELF, backend, masses, len(x))
     atoms = Atoms.of(np.arange(len(x)), species, x).on(backend.from_host)
+    kinetics.draw(atoms, TEMPERATURE, seed=1, step=0)
     forces.compute(atoms)
-    order = np.argsort(backend.to_host(atoms.gid[: len(x)]))
-    return [backend.to_host(atoms.f[: len(x)])[order], np.append(forces.virial(), forces.energy())]
+    for step in range(STEPS):
+        forces.stale = step == STEPS - 1
+        velocity_verlet(atoms, forces, backend, masses, DT)
+    there = atoms.on(backend.to_host)
+    order = np.argsort(there.gid[: len(x)])
+    moved = {name: getattr(there, name)[: len(x)][order] for name in ("x", "v", "f")}
+    return moved | {"energies": np.append(forces.virial(), [forces.energy(), kinetics.energy(atoms)])}
 
 
 def tried(run: Run, load: Callable[[], Backend], potential_on: Callable[[Backend], Potential]) -> Backend | str:
@@ -49,14 +61,14 @@ def tried(run: Run, load: Callable[[], Backend], potential_on: Callable[[Backend
     """
     try:
         device = load()
-        pairs = list(zip(answers(make("cpu"), potential_on(make("cpu"))), answers(device, potential_on(device))))
+        here, there = (answers(b, potential_on(b), np.array(run.masses)) for b in (make("cpu"), device))
     except (InputError, RuntimeError, MemoryError) as error:
         return str(error).strip().split("\n")[0]
-    worst = max(float(np.abs(there - here).max() / (np.abs(here).max() or 1.0)) for here, there in pairs)
+    worst = float(np.max([np.abs(there[name] - a).max() / (np.abs(a).max() or 1.0) for name, a in here.items()]))
     if not worst < TOLERANCE[run.deck["precision"].network]:
         return f"a trial of the GPU differs from the CPU by {worst:.1e} of the largest value"
-    device.notes += (f"backend auto: cuda; energy, forces and virial of a trial are the CPU's to 1 part in "
-                     f"10^{-np.log10(max(worst, 1e-16)):.0f}",)
+    digits = -np.log10(max(worst, 1e-16))
+    device.notes += (f"backend auto: cuda; some steps of a trial are the CPU's to 1 part in 10^{digits:.0f}",)
     return device
 
 

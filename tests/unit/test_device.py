@@ -261,8 +261,10 @@ def test_a_run_that_finds_no_device_ends_with_code_2(tmp_path, monkeypatch, caps
 
 
 @pytest.mark.parametrize("case, kernels, note", [
-    ("good", "cuda-host", r"backend auto: cuda; energy, forces and virial of a trial are the CPU's to 1 part in 10\^1"),
-    ("wrong", "cpu", r"backend auto: cpu; a trial of the GPU differs from the CPU by .* of the largest value"),
+    ("good", "cuda-host", r"backend auto: cuda; some steps of a trial are the CPU's to 1 part in 10\^1"),
+    ("wrong assemble", "cpu", r"backend auto: cpu; a trial of the GPU differs from the CPU by .* of the largest value"),
+    ("wrong gaussian", "cpu", r"backend auto: cpu; a trial of the GPU differs from the CPU by .* of the largest value"),
+    ("wrong kick", "cpu", r"backend auto: cpu; a trial of the GPU differs from the CPU by .* of the largest value"),
     ("broken", "cpu", "backend auto: cpu; an illegal memory access was encountered"),
     ("none", "cpu", "backend auto: cpu; backend cuda: no device that CuPy can use"),
     ("no CuPy", "cpu", None)])
@@ -272,13 +274,16 @@ def test_auto_takes_a_device_that_passes_its_trial(tmp_path, monkeypatch, case, 
     (tmp_path / "rxmd.in").write_text("time 1.0 2\nstructure start.xyz\n")
     there = device.make()
 
-    def assemble(*arguments):
+    which = case.split()[1] if "wrong" in case else "assemble"
+    kernel = there._kernels[which]
+
+    def changed(*arguments):
         if case == "broken":
             raise RuntimeError("an illegal memory access was encountered\nmore")
         kernel(*arguments)
-        if case == "wrong":
-            arguments[-1][:] *= 1.001
-    kernel, there._kernels["assemble"] = there._kernels["assemble"], assemble
+        if "wrong" in case:
+            arguments[-1][:2] *= 1.5
+    there._kernels[which] = changed
 
     def make(name, *_):
         if name == "cuda" and case == "none":
