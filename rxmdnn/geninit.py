@@ -79,6 +79,9 @@ def main(argv: Sequence[str]) -> None:
     print(f"{a.inputxyz}: {n} atoms, {formula(np.bincount(start.species, minlength=len(elements)), elements)}; cell "
           + " ".join(f"{p:.5f}" for p in cell.parameters))
     print(f"wrote {folder / 'rxff.bin'} for {' x '.join(map(str, a.vprocs))} ranks, and {folder / 'geninit.xyz'}")
+    if not cell.pbc.all():
+        print(f"note: {a.inputxyz} does not repeat along every axis, which rxff.bin cannot say: a run from it repeats "
+              f"along all three; start from 'structure {folder / 'geninit.xyz'} 1 1 1' instead")
 
 
 def _write_input_xyz(path: Path, start: Start, x: np.ndarray, v: np.ndarray) -> None:

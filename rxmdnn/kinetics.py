@@ -62,11 +62,15 @@ class Kinetics:
 
     def zero_momentum(self, atoms: Atoms) -> None:
         """Take the velocity of the center of mass off every atom."""
-        if self.n_global < 2:
-            return
+        if self.n_global > 1:
+            atoms.v -= self.backend.table(self.drift(atoms)[0])
+
+    def drift(self, atoms: Atoms) -> tuple[np.ndarray, float]:
+        """Velocity of the center of mass, (3,) Å/fs, and its kinetic energy, eV."""
         m = self.of_atoms(self.mass, atoms)
         total = self.comm.allreduce(np.array([*self.backend.to_host(m @ atoms.v), float(m.sum())]))
-        atoms.v -= self.backend.table(total[:3] / total[3])
+        v = total[:3] / total[3]
+        return v, 0.5 * float(total[3] * (v @ v)) / ACCELERATION
 
     def rescale(self, atoms: Atoms, target: float) -> None:
         """Scale all velocities to ``target`` K; atoms at rest stay at rest."""

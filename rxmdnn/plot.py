@@ -69,12 +69,18 @@ def main(argv: Sequence[str]) -> None:
     print("wrote " + " ".join(map(str, made)))
 
 
+def conserved(e: dict[str, np.ndarray]) -> tuple[np.ndarray, str]:
+    """What the run should have kept, eV, and its name: under a thermostat, a barostat or rings not the total energy."""
+    return (e["conserved_eV"], "conserved") if "conserved_eV" in e else (e["etotal_eV"], "total")
+
+
 def thermodynamics(e: dict[str, np.ndarray], n: int | None) -> dict[str, Any]:
-    """Drift of the total energy (slope of a straight line), its spread about that line; means over the second half.
+    """Drift of what is conserved (slope of a straight line), its spread about that line; means over the second half.
 
     e : columns of energies.csv; n : atoms, or None where no frame says it (then figures are of the whole system)
     """
-    time, total = e["time_fs"], e["etotal_eV"] / (n or 1)
+    kept, name = conserved(e)
+    time, total = e["time_fs"], kept / (n or 1)
     per = "eV/atom" if n else "eV"
     t, p = (e[name][len(time) // 2:] for name in ("temperature_K", "pressure_GPa"))
     out = {"steps": int(e["step"][-1]), "time_ps": float(time[-1] / 1000),
@@ -83,9 +89,9 @@ def thermodynamics(e: dict[str, np.ndarray], n: int | None) -> dict[str, Any]:
     if len(time) > 2:
         slope, start = np.polyfit(time / 1000, total - total[0], 1)
         out[f"drift_{per}/ps"] = float(slope)
-        out[f"total_energy_rms_{per}"] = float(np.std(total - total[0] - slope * time / 1000 - start))
+        out[f"{name}_energy_rms_{per}"] = float(np.std(total - total[0] - slope * time / 1000 - start))
         kinetic = e["kinetic_eV"] / (n or 1)
-        out["total_over_kinetic_fluctuation"] = float(np.std(total) / max(np.std(kinetic), 1e-300))
+        out[f"{name}_over_kinetic_fluctuation"] = float(np.std(total) / max(np.std(kinetic), 1e-300))
     return out
 
 
@@ -113,25 +119,26 @@ def _save(figure: Any, path: Path) -> Path:
 
 def _energies(e: dict[str, np.ndarray], n: int | None, figures: dict[str, Any], healed: list[tuple[float, float]],
               path: Path) -> Path:
-    """Above: the three energies from their start. Below: the total alone, on its own scale, with its drift."""
+    """Above: the energies from their start. Below: what is conserved, alone, on its own scale, with its drift."""
     scale, unit = (1000 / n, "meV/atom") if n else (1.0, "eV")
     time = e["time_fs"] / 1000
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(7, 5.4), sharex=True, layout="constrained")
+    kept, kept_name = conserved(e)
     for column, name, color in (("potential_eV", "potential", BLUE), ("kinetic_eV", "kinetic", ORANGE),
                                 ("etotal_eV", "total", GRAY)):
         upper.plot(time, (e[column] - e[column][0]) * scale, color=color, label=name)
     upper.set(ylabel=f"energy - start ({unit})")
     _mark((upper, lower), healed)
     upper.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    change = (e["etotal_eV"] - e["etotal_eV"][0]) * scale
-    lower.plot(time, change, color=GRAY, label="total")
+    change = (kept - kept[0]) * scale
+    lower.plot(time, change, color=GRAY, label=kept_name)
     drift = next((figures[k] for k in figures if k.startswith("drift")), None)
     if drift is not None:
         slope, start = np.polyfit(time, change, 1)
         lower.plot(time, start + slope * time, "--", color=ORANGE,
                    label=f"drift {1000 * drift:.3g} meV/atom/ps" if n else f"drift {drift:.3g} eV/ps")
         lower.legend(loc="best")
-    lower.set(xlabel="time (ps)", ylabel=f"total energy - start ({unit})")
+    lower.set(xlabel="time (ps)", ylabel=f"{kept_name} energy - start ({unit})")
     return _save(figure, path)
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from rxmdnn.fidelity.guard import EXIT_CODE, Guard
 from rxmdnn.fidelity.monitor import Monitor
 from rxmdnn.fidelity.setup import care, make_monitor, repelled
 from rxmdnn.io.checkpoint import write_checkpoint
+from rxmdnn.io.folder import locked, set_aside
 from rxmdnn.io.frame import FRAME_WRITERS, Frame, write_xyz
 from rxmdnn.io.h5md import H5MD
 from rxmdnn.io.log import Log
@@ -55,6 +56,7 @@ from rxmdnn.timers import Timers
 from rxmdnn.trial import choose
 from rxmdnn.units import EV_PER_KCAL_MOL, FS_PER_PS, GPA_PER_EV_A3
 
+ABSURD = 2e4  # K: molecules are long gone
 USAGE = "usage: [mpirun -np N] rxmdnn run [--rxmdin rxmd.in] [--outDir DAT] [--json F] [flags over the deck]\n"
 
 
@@ -73,19 +75,20 @@ def main(argv: Sequence[str], comm: MPI.Comm) -> int:
         start = read_start(groups.inside, run)
         simulation = make_simulation(groups.inside, run, backend, potential, start, groups)
     monitor = make_monitor(comm, run, simulation) if run.deck["fidelity"].action != "off" else None
-    outputs: Any = groups.first(lambda: Outputs(groups.inside, run, start, simulation, monitor))
-    groups.lead(simulation)
-    groups.first(lambda: outputs.begin(start))
-    quiet = comm.rank > 0 or not sys.stderr.isatty()
-    groups.first(lambda: outputs.start_clock())
-    with tqdm(total=simulation.schedule.stop, initial=simulation.step, unit="step", disable=quiet) as bar, \
-            room_on_device(simulation):
-        for step in simulation.steps(restarted=start.f is not None):
-            bar.update(step - bar.n)
-            if step == start.step + 1 < simulation.schedule.stop:
-                groups.first(lambda: outputs.start_clock())  # the first step compiled kernels
-    groups.first(lambda: outputs.end())
-    return EXIT_CODE if simulation.guard is not None and outputs.guard.failed else 0
+    with locked(groups.everyone, run.folder):
+        outputs: Any = groups.first(lambda: Outputs(groups.inside, run, start, simulation, monitor))
+        groups.lead(simulation)
+        groups.first(lambda: outputs.begin(start))
+        quiet = comm.rank > 0 or not sys.stderr.isatty()
+        groups.first(lambda: outputs.start_clock())
+        with tqdm(total=simulation.schedule.stop, initial=simulation.step, unit="step", disable=quiet) as bar, \
+                room_on_device(simulation):
+            for step in simulation.steps(restarted=start.f is not None):
+                bar.update(step - bar.n)
+                if step == start.step + 1 < simulation.schedule.stop:
+                    groups.first(lambda: outputs.start_clock())  # the first step compiled kernels
+        groups.first(lambda: outputs.end())
+        return EXIT_CODE if simulation.guard is not None and outputs.guard.failed else 0
 
 
 def on_each(comm: MPI.Comm, make: Any) -> Any:
@@ -190,10 +193,29 @@ def make_simulation(comm: MPI.Comm, run: Run, backend: Backend, potential: Poten
     simulation = Simulation(comm, backend, domain, forces, atoms, mass, schedule, start.n_global, step=start.step,
                             time_0=start.time - start.step * dt)
     choose_ensemble(deck, simulation, start)
+    if start.f is None and (note := without_drift(simulation)):
+        start.notes.append(note)
     at_rest = start.step == 0 and not comm.allreduce(bool(atoms.v.any()), MPI.LOR)
     if start.f is None and (at_rest or deck["random_velocity"].draw):
         simulation.kinetics.draw(atoms, ramp[0], schedule.seed, start.step)
     return simulation
+
+
+def without_drift(simulation: Simulation) -> str:
+    """Take the motion of the whole off a start's velocities, which would count as heat; says so where there was one."""
+    atoms, kinetics = simulation.atoms, simulation.kinetics
+    if simulation.n_global < 2:
+        return ""
+    v, energy = kinetics.drift(atoms)
+    if not energy > 1e-6 * kinetics.energy(atoms):
+        return ""
+    kinetics.zero_momentum(atoms)
+    return f"the start moved as a whole at {np.linalg.norm(v):.3g} A/fs ({energy:.3g} eV), which was taken off"
+
+
+def periodic_along(pbc: Iterable[bool]) -> str:
+    axes = " ".join(name for name, repeats in zip("abc", pbc) if repeats)
+    return f"repeats along {axes}" if axes else "repeats nowhere"
 
 
 def target_pressures(deck: Deck) -> tuple[float, float]:
@@ -262,12 +284,13 @@ class Outputs:
     simulation: Simulation
     monitor: Monitor | None = None
     guard: Guard | None = None
+    aside: str = ""  # what became of a former run's files
 
     def __post_init__(self) -> None:
         deck, simulation, folder = self.run.deck, self.simulation, self.run.folder
         continued = self.start.step if self.start.continued else None
         if continued is None:
-            on_root(self.comm, lambda: set_aside(folder, self.start.source))
+            self.aside = on_root(self.comm, lambda: set_aside(folder, self.start.source))
         self.log = Log(self.comm, folder, deck["units"].energy, continued, AboveBar() if sys.stderr.isatty() else None,
                        ensemble=keeps_books(deck))
         simulation.on_print = self.log.thermo
@@ -363,14 +386,16 @@ class Outputs:
             f"kernels      : {s.backend.name}, {numba.get_num_threads()} thread(s) a rank",
             f"start        : {start.source}, step {s.step}" + (", continued" if start.continued else ""),
             f"atoms        : {s.n_global}: " + " ".join(f"{n} {e}" for n, e in zip(counts, run.elements, strict=True)),
-            f"cell         : {a:.5f} {b:.5f} {c:.5f} A  " + " ".join(f"{t:.3f}" for t in angles) + " degrees",
+            f"cell         : {a:.5f} {b:.5f} {c:.5f} A  " + " ".join(f"{t:.3f}" for t in angles) + " degrees, "
+            + periodic_along(s.cell.pbc),
             f"model        : {', '.join(names)}  cutoff {s.forces.potential.cutoff.max():.3f} A, "
             f"skin {s.forces.neighbors.skin:.2f} A, {run.deck['precision'].network}",
             f"degrees of freedom: {s.kinetics.freedoms}; steps {s.step} to {s.schedule.stop}",
             *(self.monitor.describe() if self.monitor is not None else ()),
             *self.forecast(),
             *(f"note         : {note}" for note in (
-                *run.notes, *s.backend.notes, *ring_notes(run.deck, run.elements, run.masses, start.extra))),
+                *filter(None, [self.aside]), *run.notes, *s.backend.notes, *start.notes,
+                *ring_notes(run.deck, run.elements, run.masses, start.extra))),
             "deck         :", *("    " + line for line in run.deck.echo().splitlines()),
         )
 
@@ -415,10 +440,13 @@ class Outputs:
             f"{figures['ns_per_day']:.4f} ns/day  "
             + "  ".join(f"{part} {p['mean']:.1f}% ({p['min']:.1f}-{p['max']:.1f})"
                         for part, p in figures["share_percent"].items()),  # type: ignore[attr-defined]
+            *([f"note: the run ended at {hot:.3g} K: it has most likely blown up; see rxmdnn help fidelity"]
+              if (hot := s.kinetics.temperature(s.atoms)) > ABSURD else []),
             f"timed: {n_steps} steps in {seconds:.2f} s, {s.forces.builds} neighbor lists; "
             + ("stopped by its guard" if self.guard is not None and self.guard.failed else
                "stopped on a signal; run again to go on" if s.step < s.schedule.stop and s.schedule.mdmode != 10
-               else f"finished at step {s.step}"),
+               else f"finished at step {s.step}" if s.schedule.mdmode != 10
+               else f"{'converged' if s.step < s.schedule.stop else 'NOT converged: out of steps'} at step {s.step}"),
         )
         self.log.close()
         path = self.run.deck["json"].file
@@ -429,15 +457,3 @@ class Outputs:
 def even(n: int, write: Callable[[Thermo], None]) -> tuple[int, Callable[[Thermo], None]]:
     """A writer of every n-th step and no other: a run's last step, which calls all writers, may lie between two."""
     return n, lambda thermo: write(thermo) if thermo.step % n == 0 else None
-
-
-def set_aside(folder: Path, source: str) -> None:
-    """A new run in a folder that holds another: its files go to <folder>/old.N, so that nothing is lost or mixed."""
-    outputs = (".xyz", ".pdb", ".h5", ".csv", ".log", ".bin", ".png", ".jsonl")
-    start = Path(source).resolve()
-    left = [f for f in folder.glob("*") if f.suffix in outputs and f.resolve() != start] if folder.is_dir() else []
-    if left:
-        number = 1 + max((int(f.suffix[1:]) for f in folder.glob("old.*") if f.suffix[1:].isdigit()), default=0)
-        (folder / f"old.{number}").mkdir()
-        for file in left:
-            shutil.move(file, folder / f"old.{number}" / file.name)

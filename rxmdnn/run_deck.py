@@ -321,7 +321,7 @@ def read_models(path: str | Path) -> list[ModelLine]:
     models = decks.read(path, MODEL_KINDS)
     entries = sorted((e for kind in models.values() for e in kind), key=lambda e: int(e.where.rpartition(":")[2]))
     if not entries:
-        raise InputError(f"{path}: no model; write a line such as 'allegro model.rxnn 2 H 1.008 N 14.007'")
+        raise InputError(f"{path}: no model; write a line such as 'allegro model.safetensors 2 H 1.008 N 14.007'")
     own = {v.name for v in _ELEMENTS}
     lines = [ModelLine(e.keyword.name, {k: v for k, v in e.values.items() if k not in own}, e.element, e.mass, e.where)
              for e in entries]

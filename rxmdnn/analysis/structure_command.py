@@ -23,6 +23,7 @@ from rxmdnn.io.series import Series, open_all, with_beads
 from rxmdnn.neighbors import pairs
 from rxmdnn.parallel import AgreedError, on_root, together
 
+TRAVELLED = 4.0  # Å²: less is no more than a motion in place
 NOT_DIFFUSIVE = 0.25  # from t^1 in the growth of the mean-square displacement
 
 
@@ -224,8 +225,10 @@ def finish(found: Found, kinds: tuple[str, ...], isotopes: list[str], series: Se
             tables["msd"][f"msd_{k}_A2"] = np.mean([m.msd[i, :len(lag)] for m in timed], axis=0)
             power = float(np.mean([m.exponent[i] for m in timed]))
             out[f"msd_exponent_{k}"] = power
-            if not abs(power - 1) < NOT_DIFFUSIVE:
-                grows = "is not known at enough times" if np.isnan(power) else f"grows as t^{power:.2f}, not as t"
+            travelled = float(tables["msd"][f"msd_{k}_A2"].max())
+            if not (abs(power - 1) < NOT_DIFFUSIVE and travelled > TRAVELLED):
+                grows = ("is not known at enough times" if np.isnan(power) else f"grows as t^{power:.2f}, not as t"
+                         if not abs(power - 1) < NOT_DIFFUSIVE else f"is {travelled:.2g} Å², a motion in place")
                 notes.append(f"{k}: no diffusion coefficient: its mean-square displacement {grows}; "
                              "a solid, or too short a run")
                 continue
@@ -241,8 +244,8 @@ def finish(found: Found, kinds: tuple[str, ...], isotopes: list[str], series: Se
         tables["static"] = columns
     if len(found.q):
         tables["bragg"], tables["bragg_time"] = bragg_tables(found, kinds, isotopes, a)
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         made = [report.write_csv(folder / f"{name}.csv", t) for name, t in tables.items()]
         groups = {name: {k: (v, "") for k, v in t.items()} for name, t in tables.items()}
         if dynamic is not None:

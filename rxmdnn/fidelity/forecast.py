@@ -57,8 +57,9 @@ def sentence(fit: dict[str, Any], n: float, time: float, temperature: float) -> 
 
 def read_fit(path: Path, arm: str | None) -> dict[str, Any]:
     """The fit of an arm: from the report's report.json, or from a model file that carries one. Raises InputError."""
-    if path.is_dir():
-        path = path / "report.json"
+    if path.is_dir():  # of a report, or of a study that has one
+        path = next((p for p in (path / "report.json", path / "report" / "report.json") if p.is_file()),
+                    path / "report.json")
     try:
         head = path.open("rb").read(1)
         if head != b"{":

@@ -42,6 +42,7 @@ class Start:
     state   dict: of thermostats and random numbers, from a checkpoint
     exact   bool: a checkpoint on the rank count that wrote it; rows are those of this rank, in its order
     source  str: for messages
+    notes   list of str: for the log
     """
 
     gid: np.ndarray
@@ -59,6 +60,7 @@ class Start:
     state: dict[str, Any] = field(default_factory=dict)
     exact: bool = False
     source: str = ""
+    notes: list[str] = field(default_factory=list)
 
     @property
     def continued(self) -> bool:
@@ -74,13 +76,15 @@ class Start:
 
 @dataclass
 class Structure:
-    """The atoms of one file: names (n,) of str, x (n, 3) Å, v (n, 3) Å/fs or None, cell, comment."""
+    """The atoms of one file: names (n,) of str, x (n, 3) Å, v (n, 3) Å/fs or None, cell, comment; unsaid: the file
+    names no axis of repetition, and all three were taken."""
 
     names: np.ndarray
     x: np.ndarray
     v: np.ndarray | None
     cell: Cell
     comment: str = ""
+    unsaid: bool = False
 
 
 def read_structure(path: str | Path, angstrom: bool = False) -> Structure:
@@ -149,7 +153,7 @@ def _by_ase(path: Path) -> Structure:
     except OSError:
         raise
     except Exception as error:  # ASE's readers raise whatever their parsing met
-        raise InputError(f"{path}: ASE cannot read it: {error or type(error).__name__}") from None
+        raise InputError(f"{path}: ASE cannot read it: {str(error) or type(error).__name__}") from None
     if not len(atoms):
         raise InputError(f"{path}: no atoms")
     if atoms.cell.rank < 3:
@@ -161,7 +165,8 @@ def _by_ase(path: Path) -> Structure:
         v = np.array(atoms.get_velocities() * fs, float)
     pbc = atoms.pbc if atoms.pbc.any() else [True] * 3  # most formats do not say
     return Structure(np.array(atoms.get_chemical_symbols()), np.array(atoms.positions),
-                     v, Cell(np.array(atoms.cell), np.array(pbc)), str(atoms.info.get("comment", "")))
+                     v, Cell(np.array(atoms.cell), np.array(pbc)), str(atoms.info.get("comment", "")),
+                     not atoms.pbc.any())
 
 
 def _apart(path: Path, found: Structure) -> None:
@@ -215,5 +220,6 @@ def start_from_file(comm: MPI.Comm, path: str | Path, elements: tuple[str, ...],
         s = cell.fractional(x)
         cell = Cell(Cell.from_parameters(*new).h if any(shear) else cell.h * (1 + np.array(strain))[:, None], cell.pbc)
         x = cell.cartesian(s)
+    notes = [f"{path} names no axis along which it repeats: taken as all three"] if unit.unsaid else []
     return Start(gid, species[row], x, cell, n * nx * ny * nz, elements,
-                 v=None if unit.v is None else unit.v[row], source=str(path))
+                 v=None if unit.v is None else unit.v[row], source=str(path), notes=notes)

@@ -113,7 +113,7 @@ def _faults(atoms: ase.Atoms, elements: Sequence[str]) -> list[str]:
             wrong.append(f"a {name} is not a finite number; remove the frame")
     unknown = sorted(set(atoms.symbols) - set(elements))
     if unknown:
-        wrong.append(f"holds {', '.join(unknown)}, which the deck's line 'elements' does not name")
+        wrong.append(f"holds {', '.join(unknown)}, which is not among the elements {' '.join(elements)}")
     for word, said in atoms.info.items():
         name = str(word).lower().removesuffix("s").removesuffix("_unit")
         if name in UNITS and str(word).lower() != name and str(said).lower() not in UNITS[name]:

@@ -174,7 +174,7 @@ def _named(task: frames.Task, engine: str) -> tuple[str, list[str] | str]:
     try:
         return task.group, [text(a) for a in label(task, engine)]
     except RuntimeError as fault:
-        return task.group, str(fault)
+        return task.group, f"{task.group}: not labelled: {fault}"
 
 
 def _replace(path: Path, parts: Iterable[str]) -> None:

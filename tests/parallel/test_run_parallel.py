@@ -4,6 +4,8 @@ import os
 import signal
 from pathlib import Path
 
+import ase.io
+import ase.units
 import h5py
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from rxmdnn import geninit
 from rxmdnn import run as runs
 from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import read_checkpoint
+from rxmdnn.io.folder import locked
 from rxmdnn.io.log import read_energies
 from rxmdnn.io.structure import Start
 from rxmdnn.simulation import Simulation
@@ -85,6 +88,44 @@ def test_a_run_stopped_by_a_signal_goes_on_and_its_frames_stay_equally_spaced(fo
     for name, every in (("trajectory", 4), ("bead_1", 8)):
         with h5py.File(out / f"{name}.h5") as file:
             assert file["particles/all/position/step"][:].tolist() == list(range(0, 31, every))
+
+
+def test_a_folder_belongs_to_one_run_at_a_time(folder):
+    out = go(folder, "out", 1, 20)
+    before = (out / "run.log").read_bytes()
+    with locked(COMM, out), pytest.raises(InputError, match="another run writes to this folder"):
+        go(folder, "out", 1, 20)
+    assert (out / "run.log").read_bytes() == before
+    go(folder, "out", 1, 20)
+
+
+def test_a_new_run_moves_away_what_a_run_has_left_and_nothing_else(folder):
+    out = go(folder, "out", 1, 20)
+    mine = ["labels.xyz", "experiment.csv", "picture.png", "data.h5"]
+    if COMM.rank == 0:
+        for name in mine:
+            (out / name).touch()
+    COMM.Barrier()
+    go(folder, "out", 1, 20, "--start", "structure")
+    assert all((out / name).is_file() for name in mine)
+    assert {f.name for f in (out / "old.1").iterdir()} >= {"run.log", "energies.csv", "trajectory.h5", "000000020.xyz"}
+    assert "a former run went to" in (out / "run.log").read_text()
+
+
+def test_a_start_that_moves_as_a_whole_is_not_hotter_for_it(folder):
+    still = read_energies(go(folder, "still", 1, 0))["temperature_K"][0]
+    if COMM.rank == 0:
+        frame = ase.io.read(folder / "still" / "000000000.xyz", parallel=False)
+        v = frame.arrays["velo"] + [0.02, 0.0, -0.01]
+        frame.set_velocities(v / ase.units.fs)
+        del frame.arrays["velo"]
+        ase.io.write(folder / "start.xyz", ase.Atoms(frame.symbols, frame.positions, cell=frame.cell, pbc=True,
+                                                     momenta=frame.get_momenta(), masses=frame.get_masses()),
+                     parallel=False)
+    COMM.Barrier()
+    out = go(folder, "fly", 1, 0)
+    assert read_energies(out)["temperature_K"][0] == pytest.approx(still, rel=1e-5)
+    assert "the start moved as a whole at 0.0224 A/fs" in (out / "run.log").read_text()
 
 
 def test_a_finished_run_goes_on_when_run_again_and_a_new_start_loses_nothing(folder):

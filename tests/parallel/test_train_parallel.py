@@ -99,7 +99,7 @@ def test_a_torn_run_goes_on_to_the_same_bits(folder):
 def test_a_fault_is_one_message_on_every_rank(folder):
     with pytest.raises(InputError, match="elements: N is named twice"):
         command.main([str(folder / "train.in"), "--elements", "N", "N", "H"], COMM)
-    with pytest.raises(InputError, match="frame 1: holds H, which the deck's line 'elements' does not name"):
+    with pytest.raises(InputError, match="frame 1: holds H, which is not among the elements"):
         command.main([str(folder / "train.in"), "--elements", "N", "--output", str(folder / "bad")], COMM)
 
 

@@ -15,7 +15,7 @@ from rxmdnn.io.frame import Frame, write_xyz
 from rxmdnn.io.h5md import H5MD
 from rxmdnn.io.log import Log
 from rxmdnn.io.trajectory import Snapshot, read_frames
-from rxmdnn.plot import main
+from rxmdnn.plot import main, thermodynamics
 
 SELF = MPI.COMM_SELF
 
@@ -68,3 +68,12 @@ def test_pictures_and_figures(tmp_path):
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"energies.csv: cannot be read"):
         main([str(tmp_path)])
+
+
+def test_the_drift_is_that_of_what_is_conserved():
+    time = np.linspace(0, 2000, 50)
+    e = {"step": time, "time_fs": time, "etotal_eV": 3.0 * time, "kinetic_eV": np.sin(time), "potential_eV": time,
+         "temperature_K": time, "pressure_GPa": time}
+    assert thermodynamics(e, None)["drift_eV/ps"] == pytest.approx(3000.0)
+    kept = thermodynamics(e | {"conserved_eV": 1e-3 * time}, None)
+    assert kept["drift_eV/ps"] == pytest.approx(1.0) and "conserved_energy_rms_eV" in kept

@@ -317,7 +317,7 @@ def other_engine(frames):
 @pytest.mark.parametrize("spoil, message", [
     (no_forces, "set.xyz: frame 2: no forces; label it first"),
     (not_finite, "set.xyz: frame 2: a force is not a finite number"),
-    (stranger, "set.xyz: frame 2: holds O, which the deck's line 'elements' does not name"),
+    (stranger, "set.xyz: frame 2: holds O, which is not among the elements"),
     (twin, "set.xyz: frame 2: the same configuration as .*set.xyz: frame 1"),
     (other_engine, "labels of several engines or settings do not mix: .*frame 1: ''; .*frame 2: 'GPAW'"),
 ])

@@ -1,0 +1,70 @@
+"""The folder of a run: one run writes to it at a time, and what a former one left there is kept apart."""
+
+from __future__ import annotations
+
+import fcntl
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from mpi4py import MPI
+
+from rxmdnn.errors import InputError
+from rxmdnn.parallel import on_root
+
+LOCK = ".rxmdnn.lock"
+OURS = re.compile(  # files of a run and of its analysis; everything else in a folder is the user's
+    r"run\.log|energies\.(csv|png)|temperature\.png|trajectory\.h5|(checkpoint|observe)(\.prev)?\.h5|rxff\.bin|\d{9}\.(xyz|pdb)"
+    r"|ring_polymer\.csv|bead_\d+\.h5|incidents\.(jsonl|xyz)|gr_observed\.csv|(spectra|structure)\.h5|gr\.(csv|png)"
+    r"|(bands|vdos|vacf|neutron|static|bragg|bragg_time|bond_length|bond_angle|hydrogen_bonds|msd|displacements)\.(csv|png)"
+    r"|(radial|bonds|dynamic)\.png")
+
+
+@contextmanager
+def locked(comm: MPI.Comm, folder: Path) -> Iterator[None]:
+    """Within it no other run writes to the folder; the operating system ends it with the process, however that ends.
+
+    Raises InputError where another run does.
+    """
+    held: list[IO[str]] = []
+
+    def take() -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = open(folder / LOCK, "w", encoding="utf-8")  # noqa: SIM115 - closed below
+        except OSError as error:
+            raise InputError(f"{error.filename or folder}: cannot be written: {error.strerror}") from None
+        held.append(file)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{folder}: another run writes to this folder; wait for its end, or give another "
+                             "--outDir") from None
+        except OSError:
+            pass  # a file system without locks
+
+    try:
+        on_root(comm, take)
+        yield
+    finally:
+        for file in held:
+            file.close()
+
+
+def set_aside(folder: Path, source: str) -> str:
+    """A new run in a folder that holds another: its files go to <folder>/old.N, so that nothing is lost or mixed.
+
+    source : what the new run starts from, which stays. Returns what to tell the user, or nothing.
+    """
+    start = Path(source).resolve()
+    left = [f for f in folder.glob("*") if OURS.fullmatch(f.name) and f.resolve() != start] if folder.is_dir() else []
+    if not left:
+        return ""
+    number = 1 + max((int(f.suffix[1:]) for f in folder.glob("old.*") if f.suffix[1:].isdigit()), default=0)
+    (folder / f"old.{number}").mkdir()
+    for file in left:
+        shutil.move(file, folder / f"old.{number}" / file.name)
+    return f"{len(left)} file(s) of a former run went to {folder / f'old.{number}'}"
