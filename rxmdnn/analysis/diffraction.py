@@ -11,7 +11,7 @@ import numpy as np
 from rxmdnn.analysis.scatterers import amplitudes
 from rxmdnn.cell import Cell
 
-CHUNK = 1 << 21  # complex numbers of phases at a time
+CHUNK = 1 << 21  # complex numbers of phases, or of tables of them, at a time
 SEED = 20  # of the choice among vectors of one shell
 
 
@@ -24,37 +24,46 @@ def wave_vectors(cell: Cell, q_max: float, a_shell: int, width: float = 0.1) -> 
     """
     reciprocal = 2 * np.pi * cell.inverse.T  # rows
     most = np.floor(q_max / (2 * np.pi) * np.linalg.norm(cell.h, axis=1)).astype(int)
-    grid = np.stack(np.meshgrid(*(np.arange(-m if k else 0, m + 1) for k, m in enumerate(most)), indexing="ij"), -1)
-    hkl = grid.reshape(-1, 3)
-    hkl = hkl[(hkl[:, 0] > 0) | (hkl[:, 1] > 0) | ((hkl[:, 1] == 0) & (hkl[:, 2] > 0))]
-    q = np.linalg.norm(hkl @ reciprocal, axis=1)
-    inside = (q <= q_max) & (q > 0)
-    hkl, q = hkl[inside], q[inside]
-    order = np.random.default_rng(SEED).permutation(len(q))
-    shell = (q[order] / width).astype(int)
-    by_shell = np.argsort(shell, kind="stable")
-    place = np.arange(len(q)) - np.searchsorted(shell[by_shell], shell[by_shell])
-    kept = np.sort(order[by_shell][place < a_shell])
-    kept = kept[np.argsort(q[kept], kind="stable")]
-    return hkl[kept], q[kept]
+    k, l = (part.ravel() for part in np.meshgrid(*(np.arange(-m, m + 1) for m in most[1:]), indexing="ij"))  # noqa: E741
+    random = np.random.default_rng(SEED)
+    hkl, q, lot = np.zeros((0, 3), np.int64), np.zeros(0), np.zeros(0)
+    worst = np.ones(int(q_max / width) + 2)  # of a shell: what a vector must draw less than to be kept
+    for h in range(most[0] + 1):  # a plane at a time: the whole grid grows with the cell's volume
+        half = np.flatnonzero((k > 0) | ((k == 0) & (l > 0))) if h == 0 else np.arange(len(k))
+        place = np.stack([np.full(len(half), h), k[half], l[half]], axis=1)
+        length, drawn = np.linalg.norm(place @ reciprocal, axis=1), random.random(len(half))
+        limit = worst[np.minimum(length / width, len(worst) - 1).astype(int)]
+        new = np.flatnonzero((length <= q_max) & (drawn < limit))
+        hkl = np.concatenate([hkl, place[new]])
+        q, lot = np.concatenate([q, length[new]]), np.concatenate([lot, drawn[new]])
+        shell = (q / width).astype(int)
+        order = np.lexsort([lot, shell])
+        number = np.arange(len(q)) - np.searchsorted(shell[order], shell[order])
+        full = order[number == a_shell - 1]
+        worst[shell[full]] = lot[full]
+        kept = np.sort(order[number < a_shell])
+        hkl, q, lot = hkl[kept], q[kept], lot[kept]
+    ascending = np.argsort(q, kind="stable")
+    return hkl[ascending], q[ascending]
 
 
 def densities(s: np.ndarray, kind: np.ndarray, n_kinds: int, hkl: np.ndarray) -> np.ndarray:
     """(n_kinds, m) complex ρ_a(q) = Σ exp(i q·x) over the atoms of each kind. s : (n, 3) fractional; hkl : (m, 3)."""
-    order = np.argsort(kind, kind="stable")
-    s, count = s[order], np.bincount(kind, minlength=n_kinds)
-    first = np.concatenate([[0], np.cumsum(count)])
-    low = hkl.min(axis=0)
-    tables = [np.exp(2j * np.pi * np.arange(low[a], hkl[:, a].max() + 1)[:, None] * s[:, a]) for a in range(3)]
+    low, high = hkl.min(axis=0), hkl.max(axis=0)
     out = np.zeros((n_kinds, len(hkl)), complex)
-    step = max(1, CHUNK // max(len(s), 1))
-    for lo in range(0, len(hkl), step):
-        part = hkl[lo:lo + step] - low
-        phase = tables[0][part[:, 0]]
-        phase *= tables[1][part[:, 1]]
-        phase *= tables[2][part[:, 2]]
-        for k in range(n_kinds):
-            out[k, lo:lo + step] = phase[:, first[k]:first[k + 1]].sum(axis=1)
+    most = max(1, CHUNK // int((high - low + 1).sum()))  # atoms at a time, for the tables
+    for kind_of in range(n_kinds):
+        rows = np.flatnonzero(kind == kind_of)
+        for start in range(0, len(rows), most):
+            part = s[rows[start : start + most]]
+            tables = [np.exp(2j * np.pi * np.arange(low[a], high[a] + 1)[:, None] * part[:, a]) for a in range(3)]
+            step = max(1, CHUNK // len(part))
+            for lo in range(0, len(hkl), step):
+                at = hkl[lo : lo + step] - low
+                phase = tables[0][at[:, 0]]
+                phase *= tables[1][at[:, 1]]
+                phase *= tables[2][at[:, 2]]
+                out[kind_of, lo : lo + step] += phase.sum(axis=1)
     return out
 
 
