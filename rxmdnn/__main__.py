@@ -46,6 +46,7 @@ def main() -> int:
     from rxmdnn import __version__
     from rxmdnn.deck import near
     from rxmdnn.errors import InputError
+    from rxmdnn.io.ordered import Hdf5Failure
     from rxmdnn.parallel import AgreedError, run_to_exit_code
 
     comm = MPI.COMM_WORLD
@@ -71,7 +72,7 @@ def main() -> int:
             raise InputError(f"{name}: a package is missing: {error}") from error
         return command(argv, comm) if parallel else command(argv)
 
-    return run_to_exit_code(comm, act)
+    return Hdf5Failure.leave(run_to_exit_code(comm, act))
 
 
 if __name__ == "__main__":

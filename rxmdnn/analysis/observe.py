@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -283,7 +284,7 @@ def find_spectrum(path: str | Path) -> Path | None:
     if path.is_dir() and not (path / "trajectory.h5").is_file() and not list(path.glob("[0-9]*.xyz")):
         path = path / NAME
     if path.is_file() and h5py.is_hdf5(path):
-        with h5py.File(path, "r", locking=False) as file:
+        with suppress(OSError), h5py.File(path, "r", locking=False) as file:  # a damaged one is told of as a trajectory
             if "observe" in file.attrs:
                 return path
     return None

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import cast
+from types import MethodType
+from typing import Any, cast
 
 import numpy as np
 from mpi4py import MPI
@@ -52,17 +54,52 @@ def in_gid_order(comm: MPI.Comm, n_global: int, gid: np.ndarray, arrays: Sequenc
     return [a[order] for a in rows]
 
 
+class Hdf5Failure:
+    """HDF5 keeps what it could not write, says so for each object of the file, and dies of it when the process ends.
+
+    The first is kept from the user, who is told once; ``leave`` ends the process before the second.
+    """
+
+    happened = False
+
+    @classmethod
+    def watch(cls) -> None:
+        before = sys.unraisablehook
+        if getattr(before, "__self__", None) is cls:
+            return
+
+        def hook(self: type[Hdf5Failure], unraisable: Any) -> None:
+            if "decrement id ref count" in str(unraisable.exc_value):
+                self.happened = True
+            else:
+                before(unraisable)
+        sys.unraisablehook = MethodType(hook, cls)
+
+    @classmethod
+    def leave(cls, code: int) -> int:
+        """The exit code, unless HDF5 would spoil it."""
+        if cls.happened:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            MPI.Finalize()
+            os._exit(code)
+        return code
+
+
 @contextmanager
 def writable(comm: MPI.Comm, path: str | Path) -> Iterator[None]:
     """A block that writes: a failure of the file system on any rank is one InputError on all, naming the file."""
+    Hdf5Failure.watch()
     with together(comm):
         try:
             yield
         except (OSError, RuntimeError) as error:  # HDF5's are RuntimeErrors
             folder = Path(path).parent
-            # HDF5 does not always say why: ask the disk.
-            full = isinstance(error, RuntimeError) and folder.is_dir() and shutil.disk_usage(folder).free < NEARLY_FULL
-            reason = "no space left on device" if full else getattr(error, "strerror", None) or str(error)
+            reason = getattr(error, "strerror", None)
+            if reason is None:  # HDF5's own, which does not always say why: ask the disk
+                Hdf5Failure.happened = True
+                full = folder.is_dir() and shutil.disk_usage(folder).free < NEARLY_FULL
+                reason = "no space left on device" if full else str(error).strip().split("\n")[0]
             raise InputError(f"{str(path).removesuffix('.part')}: cannot be written: {reason}") from None
 
 

@@ -151,7 +151,10 @@ def run(path: Path, tasks: list[frames.Task], engine: str, workers: int) -> int:
     """Label what is not yet in the file; return the number of frames in it at the end."""
     done = finished(path)
     rest = [t for t in tasks if t.group not in done]
-    _replace(path, (f for g in done.values() for f in g))
+    try:
+        _replace(path, (f for g in done.values() for f in g))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
     os.environ["OMP_NUM_THREADS"] = "1"
     with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=40) as pool, path.open("a") as out:
         bar = tqdm(pool.imap_unordered(partial(_named, engine=engine), rest), total=len(tasks), initial=len(done),
