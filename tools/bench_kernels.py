@@ -25,6 +25,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -352,7 +353,8 @@ def main() -> None:
     try:
         backend = load(chosen.backend)
     except InputError as error:
-        raise SystemExit(str(error)) from None
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
     clock = DeviceClock(backend.xp) if backend.on_device else HostClock()
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, text=True,
                             capture_output=True, check=False).stdout.strip()

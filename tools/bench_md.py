@@ -135,7 +135,8 @@ def device_name() -> str:
     try:
         xp = backends.load("cuda").xp
     except InputError as error:
-        raise SystemExit(str(error)) from None
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
     return xp.cuda.runtime.getDeviceProperties(xp.cuda.Device().id)["name"].decode()
 
 
