@@ -26,6 +26,8 @@ class Backend:
         NumPy, or what stands for it on the device.
     on_device : bool
         Do arrays live where NumPy cannot reach them?
+    reads_reverse : callable
+        Does ``assemble`` read the reverse index now?
     notes : tuple of str
         For the log.
     """
@@ -33,15 +35,11 @@ class Backend:
     on_device = False
     notes: tuple[str, ...] = ()
 
-    @staticmethod
-    def reads_reverse() -> bool:
-        """Does ``assemble`` read the reverse index?"""
-        return True
-
-    def __init__(self, name: str, xp: Any, kernels: dict[str, Callable[..., None]]) -> None:
+    def __init__(self, name: str, xp: Any, kernels: dict[str, Callable[..., None]],
+                 reads_reverse: Callable[[], bool] = lambda: True) -> None:
         if missing := sorted(set(CONTRACT) - set(kernels)):
             raise ValueError(f"backend {name} lacks kernels: {', '.join(missing)}")
-        self.name, self.xp, self._kernels = name, xp, kernels
+        self.name, self.xp, self._kernels, self.reads_reverse = name, xp, kernels, reads_reverse
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         try:
@@ -101,9 +99,8 @@ def load(name: str, number: int = 0, direct: bool = False) -> Backend:
 
         return load_cuda(number, direct)
     module = import_module(f"rxmdnn.kernels.{name}")
-    made = Backend(name, np, {kernel: getattr(module, kernel) for kernel in CONTRACT})
-    made.reads_reverse = getattr(module, "reads_reverse", made.reads_reverse)  # type: ignore[method-assign]
-    return made
+    more = {"reads_reverse": module.reads_reverse} if name == "cpu" else {}
+    return Backend(name, np, {kernel: getattr(module, kernel) for kernel in CONTRACT}, **more)
 
 
 def make(name: str = "auto", place: int = 0, ranks: int = 1, direct: bool = False) -> Backend:

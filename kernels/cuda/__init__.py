@@ -119,7 +119,7 @@ class Kernels:
 
     def bin_atoms(self, x, origin, inv_width, slab, shape, cell):
         self.run("bin_atoms", len(x), x, self.table(origin), self.table(inv_width), slab, slab.shape[1],
-                  self.table(shape), cell)
+                 self.table(shape), cell)
 
     def sort_by_key(self, key, work, first, order):
         first.fill(0)
@@ -137,18 +137,18 @@ class Kernels:
 
     def count_neighbors(self, x_sorted, order, cell, cell_first, runs, n_owned, reach_sq, count):
         self.run("count_neighbors", len(order), x_sorted, order, cell, cell_first, len(runs), self.table(runs),
-                  int(n_owned), float(reach_sq), count)
+                 int(n_owned), float(reach_sq), count)
 
     def fill_neighbors(self, x_sorted, order, cell, cell_first, runs, n_owned, reach_sq, first, neighbor):
         self.run("fill_neighbors", len(order), x_sorted, order, cell, cell_first, len(runs), self.table(runs),
-                  int(n_owned), float(reach_sq), first, neighbor)
+                 int(n_owned), float(reach_sq), first, neighbor)
 
     def expand_pairs(self, first, neighbor, atom, image, home, i, j, S):
         self.run("expand_pairs", len(home), first, neighbor, atom, image, home, i, j, S)
 
     def count_edges(self, x, species, cutoff_sq, skin_first, skin_neighbor, slot, count):
         self.run("count_edges", len(count), x, species, len(cutoff_sq), self.table(cutoff_sq), skin_first,
-                  skin_neighbor, slot, count)
+                 skin_neighbor, slot, count)
 
     def fill_edges(self, x, skin_first, skin_neighbor, first, slot, center, neighbor, r_ij):
         self.run("fill_edges", len(first) - 1, x, skin_first, skin_neighbor, first, slot, center, neighbor, r_ij)
@@ -161,7 +161,7 @@ class Kernels:
 
     def lennard_jones(self, r_ij, first, neighbor, species, epsilon, sigma, cutoff, e_i, g_ij):
         self.run("lennard_jones", len(e_i), r_ij, first, neighbor, species, len(epsilon), self.table(epsilon),
-                  self.table(sigma), self.table(cutoff), e_i, g_ij)
+                 self.table(sigma), self.table(cutoff), e_i, g_ij)
 
     def pack(self, x, rows, shift, buffer):
         self.run("pack", len(rows), x, rows, self.table(shift), buffer)
@@ -189,7 +189,7 @@ class Kernels:
     def gaussian(self, seed, stream, step, gid, z):
         low = 2**32 - 1
         self.run("gaussian", len(gid), seed & low, seed >> 32 & low, step & low, step >> 32 << 16 | stream << 1, gid,
-                  z)
+                 z)
 
 
 def pinned(n: int) -> Any:

@@ -48,14 +48,12 @@ class Block(NamedTuple):
         return self.center, self.neighbor, self.species, self.type_of
 
 
-class _Listed:
-    """Items by key: those of key k are at first[k]:first[k + 1]; first, then the arrays ``of``, so arranged."""
-
-    def __init__(self, device: Device, key: np.ndarray, n_keys: int, *of: np.ndarray) -> None:
-        order = np.argsort(key, kind="stable")
-        first = np.concatenate([[0], np.bincount(key, minlength=n_keys).cumsum()])
-        arrays = [first.astype(np.int32), *(a[order].astype(np.int32) if a.dtype.kind == "i" else a[order] for a in of)]
-        self.arrays = tuple(device.from_host(np.ascontiguousarray(a)) for a in arrays)
+def _listed(device: Device, key: np.ndarray, n_keys: int, *of: np.ndarray) -> tuple[Any, ...]:
+    """first (n_keys + 1,) int32, then the arrays ``of``, where the items of key k are first[k]:first[k + 1]."""
+    order = np.argsort(key, kind="stable")
+    first = np.concatenate([[0], np.bincount(key, minlength=n_keys).cumsum()])
+    arrays = [first.astype(np.int32), *(a[order].astype(np.int32) if a.dtype.kind == "i" else a[order] for a in of)]
+    return tuple(device.from_host(np.ascontiguousarray(a)) for a in arrays)
 
 
 class Product:
@@ -69,10 +67,10 @@ class Product:
         q = np.arange(len(m1))
         self.n_pairs, self.d_env, self.d_out = len(m1), d_env, d_out
         self.m1, self.m3 = (device.from_host(m.astype(np.int32)) for m in (m1, m3))
-        self.by_pair = _Listed(device, pair, len(m1), m2, term_weight).arrays
-        self.by_m2 = _Listed(device, m2, d_env, pair, term_weight).arrays
-        self.by_m1 = _Listed(device, m1, d_in, q, m3).arrays
-        self.by_m3 = _Listed(device, m3, d_out, q, m1).arrays
+        self.by_pair = _listed(device, pair, len(m1), m2, term_weight)
+        self.by_m2 = _listed(device, m2, d_env, pair, term_weight)
+        self.by_m1 = _listed(device, m1, d_in, q, m3)
+        self.by_m3 = _listed(device, m3, d_out, q, m1)
 
 
 class DeviceKernels:
