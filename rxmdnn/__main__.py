@@ -12,28 +12,30 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # where nothing does, it costs next to nothing.
 os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
 
-COMMANDS = {  # name: (module, function, whether it runs on several ranks, help)
-    "run": ("rxmdnn.run", "main", True, "run a deck: rxmdnn run [--rxmdin rxmd.in] [--outDir DAT] [flags]"),
-    "check": ("rxmdnn.check", "main", False, "read and check a deck, print the effective one, run nothing"),
-    "help": ("rxmdnn.check", "help_main", False, "the decks' keywords, or one of them: rxmdnn help [KEYWORD]"),
-    "geninit": ("rxmdnn.geninit", "main", False, "make a start (rxff.bin) from a unit cell or any structure file"),
-    "label": ("rxmdnn.train.label_command", "main", False, "label frames with a quantum engine; choose frames"),
-    "train": ("rxmdnn.train.command", "main", True, "train an Allegro model: rxmdnn train train.in"),
-    "evaluate": ("rxmdnn.train.evaluate", "main", False, "a model's errors on labelled frames, and their tail"),
-    "sharpness": ("rxmdnn.train.sharpness", "main", True, "how steeply the loss rises around a model's weights"),
-    "fidelity": ("rxmdnn.fidelity.command", "main", False, "what watches a run: fit (a model), calibrate (a run)"),
-    "tfail": ("rxmdnn.fidelity.time_to_failure", "main", True, "times to failure: tfail.in; tfail report, forecast"),
-    "import-model": ("rxmdnn.models.import_nequip", "main", False, "a native model from a nequip-allegro one"),
-    "spectra": ("rxmdnn.analysis.spectra_command", "main", True, "vibrational and neutron spectra of trajectories"),
-    "structure": ("rxmdnn.analysis.structure_command", "main", True,
-                  "g(r), diffraction, bonds, displacements, diffusion of trajectories"),
-    "driver": ("rxmdnn.driver", "main", True, "serve forces to i-PI over its socket"),
-    "plot": ("rxmdnn.plot", "main", False, "pictures of a run: energies, temperature, g(r)"),
+COMMANDS = {  # name: (whether it runs on several ranks, help); its module is commands/<name>.py
+    "run": (True, "run a deck: rxmdnn run [--rxmdin rxmd.in] [--outDir DAT] [flags]"),
+    "check": (False, "read and check a deck, print the effective one, run nothing"),
+    "help": (False, "the decks' keywords, or one of them: rxmdnn help [KEYWORD]"),
+    "geninit": (False, "make a start (rxff.bin) from a unit cell or any structure file"),
+    "label": (False, "label frames with a quantum engine; choose frames"),
+    "train": (True, "train an Allegro model: rxmdnn train train.in"),
+    "evaluate": (False, "errors of a model on labelled frames, and their tail"),
+    "sharpness": (True, "how steeply the loss rises around the weights of a model"),
+    "fidelity": (False, "what watches a run: fit (a model), calibrate (a run)"),
+    "tfail": (True, "times to failure of models: rxmdnn tfail tfail.in"),
+    "tfail report": (False, "tables and figures of a study of times to failure"),
+    "tfail forecast": (False, "probability that a planned run completes"),
+    "tfail relabel": (False, "true force errors on frames before failures"),
+    "import-model": (False, "a native model from a nequip-allegro one"),
+    "spectra": (True, "vibrational and neutron spectra of trajectories"),
+    "structure": (True, "g(r), diffraction, bonds, displacements, diffusion of trajectories"),
+    "driver": (True, "serve forces to i-PI over its socket"),
+    "plot": (False, "pictures of a run: energies, temperature, g(r)"),
 }
 
 
 def usage() -> str:
-    lines = [f"  {name:<14s}{text}" for name, (_, _, _, text) in COMMANDS.items()]
+    lines = [f"  {name:<16s}{text}" for name, (_, text) in COMMANDS.items()]
     return "\n".join(["rxmdnn: neural-network quantum molecular dynamics", "",
                       "usage: [mpirun -np N] rxmdnn COMMAND ...", "", *lines, "",
                       "rxmdnn COMMAND --help says more; --version prints the version."])
@@ -44,13 +46,15 @@ def main() -> int:
     from mpi4py import MPI
 
     from rxmdnn import __version__
-    from rxmdnn.deck import near
+    from rxmdnn.deck.language import near
     from rxmdnn.errors import InputError
     from rxmdnn.io.ordered import Hdf5Failure
     from rxmdnn.parallel import AgreedError, run_to_exit_code
 
     comm = MPI.COMM_WORLD
     name, *argv = sys.argv[1:] or ["--help"]
+    if argv and f"{name} {argv[0]}" in COMMANDS:
+        name, argv = f"{name} {argv[0]}", argv[1:]
 
     def act() -> int | None:
         if name in ("-h", "--help"):
@@ -63,11 +67,11 @@ def main() -> int:
             return 0
         if name not in COMMANDS:
             raise AgreedError(f"{name}: unknown command{near(name, list(COMMANDS))}; rxmdnn --help lists them")
-        module, function, parallel, _ = COMMANDS[name]
+        parallel, _ = COMMANDS[name]
         if comm.size > 1 and not parallel:
             raise AgreedError(f"{name}: runs on one rank; start it without mpirun")
         try:
-            command = getattr(import_module(module), function)
+            command = import_module("rxmdnn.commands." + name.replace("-", "_").replace(" ", "_")).main
         except ImportError as error:
             raise InputError(f"{name}: a package is missing: {error}") from error
         return command(argv, comm) if parallel else command(argv)

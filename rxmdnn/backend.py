@@ -104,7 +104,7 @@ def load(name: str, number: int = 0, direct: bool = False) -> Backend:
 
 
 def make(name: str = "auto", place: int = 0, ranks: int = 1, direct: bool = False) -> Backend:
-    """A backend by its name: cpu, cuda, reference, or auto, which is cpu here; a run may choose cuda (rxmdnn.trial).
+    """A backend by its name: cpu, cuda, reference, or auto, which is cpu here (a run may choose cuda: run/trial.py).
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 from mpi4py import MPI
 
-from rxmdnn.simulation import Simulation
+from rxmdnn.dynamics.simulation import Simulation
 from tests.systems import TRICLINIC, spread_atoms
 
 MODELS = "lj 0.0104 3.4 6.0 2 Ar 39.95 Ne 20.18\n"

@@ -6,10 +6,10 @@ from mpi4py import MPI
 from rxmdnn import backend as backends
 from rxmdnn.atoms import Atoms
 from rxmdnn.cell import Cell
-from rxmdnn.domain import Domain
-from rxmdnn.forces import Forces
+from rxmdnn.engine.domain import Domain
+from rxmdnn.engine.forces import Forces
+from rxmdnn.engine.neighbors import NeighborList
 from rxmdnn.models.pair import LennardJones
-from rxmdnn.neighbors import NeighborList
 from rxmdnn.timers import Timers
 
 TRICLINIC = Cell(np.array([[14.0, 0.0, 0.0], [3.0, 13.0, 0.0], [-2.0, 2.5, 12.0]]))

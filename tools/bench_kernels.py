@@ -7,7 +7,7 @@ Random atoms at the density of liquid ammonia in a periodic cube, cutoffs 4.5 an
 
 list       what a rank of the engine does: atoms in random order, copies present -> first, neighbor (CSR)
 list+copy  the same, and making the periodic copies of this cube with NumPy (CPU)
-pairs      rxmdnn.neighbors.pairs: wrap, copies, list, and i, j, S in new arrays
+pairs      rxmdnn.engine.neighbors.pairs: wrap, copies, list, and i, j, S in new arrays
 vesin, matscipy-neighbours, nvalchemi : those that are installed (--peers); i, j, S, the last a matrix of j and shifts
 others     a kernel of the engine with the arguments of a step that makes a new list, skin 1 Å, atoms in the engine's
            order (space-filling curve); of a step's network, 43 neighbors, l_max 1, 64 scalars, 32 tensors
@@ -44,10 +44,10 @@ from rxmdnn.atoms import Edges
 from rxmdnn.backend import Backend, load, make
 from rxmdnn.cell import Cell
 from rxmdnn.device import Device
+from rxmdnn.engine.neighbors import NeighborList, _copies, pairs, spatial_order
 from rxmdnn.errors import InputError
 from rxmdnn.kernels import CONTRACT, n_chunks
 from rxmdnn.models import allegro_kernels
-from rxmdnn.neighbors import NeighborList, _copies, pairs, spatial_order
 
 DENSITY = 0.09  # atoms/Å^3
 SKIN = 1.0  # Å

@@ -32,13 +32,13 @@ from mpi4py import MPI
 from rxmdnn import backend as backends
 from rxmdnn.atoms import Atoms
 from rxmdnn.cell import Cell
-from rxmdnn.domain import Domain
+from rxmdnn.dynamics.integrate import velocity_verlet
+from rxmdnn.dynamics.kinetics import Kinetics
+from rxmdnn.engine.domain import Domain
+from rxmdnn.engine.forces import Forces
+from rxmdnn.engine.neighbors import NeighborList
 from rxmdnn.errors import InputError
-from rxmdnn.forces import Forces
-from rxmdnn.integrate import velocity_verlet
-from rxmdnn.kinetics import Kinetics
 from rxmdnn.models.pair import LennardJones, Null
-from rxmdnn.neighbors import NeighborList
 from rxmdnn.timers import Timers
 
 HERE = Path(__file__).parent

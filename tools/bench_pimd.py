@@ -22,11 +22,11 @@ from mpi4py import MPI
 
 from rxmdnn import backend as backends
 from rxmdnn.atoms import Atoms
-from rxmdnn.domain import Domain
-from rxmdnn.ensembles import Ensemble, Motion, Now, make
-from rxmdnn.forces import Forces
-from rxmdnn.kinetics import Kinetics
-from rxmdnn.neighbors import NeighborList
+from rxmdnn.dynamics.ensembles import Ensemble, Motion, Now, make
+from rxmdnn.dynamics.kinetics import Kinetics
+from rxmdnn.engine.domain import Domain
+from rxmdnn.engine.forces import Forces
+from rxmdnn.engine.neighbors import NeighborList
 from rxmdnn.ring_polymer.ensemble import RingPolymer
 from rxmdnn.ring_polymer.forces import RingForces
 from rxmdnn.ring_polymer.modes import Modes

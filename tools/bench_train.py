@@ -25,9 +25,10 @@ os.environ.update(OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1", MKL_NUM_THREADS="1
 import ase.io
 import torch
 
-from rxmdnn import deck as decks
-from rxmdnn.train import command, dataset
-from rxmdnn.train.table import TABLE
+from rxmdnn.deck import language as decks
+from rxmdnn.deck.train import TABLE
+from rxmdnn.train import dataset
+from rxmdnn.train import training as command
 from rxmdnn.train.trainer import Trainer
 
 HERE = Path(__file__).parent

@@ -5,7 +5,7 @@ import sys
 if __name__ == "__main__":  # the job's workers import this file
     from mpi4py import MPI
 
+    from rxmdnn.commands.label import main
     from rxmdnn.parallel import run_to_exit_code
-    from rxmdnn.train.label_command import main
 
     sys.exit(run_to_exit_code(MPI.COMM_SELF, lambda: main(sys.argv[1:])))

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
 from rxmdnn.analysis.spectra import MEV_PER_CM
-from rxmdnn.plot import BLUE, GRAY, GREEN, ORANGE, STYLE, _save, draw_radial
+from rxmdnn.analysis.style import BLUE, GRAY, GREEN, ORANGE, STYLE, save_figure
 
 COLORS = {"H": BLUE, "D": BLUE, "N": ORANGE, "O": "#b2182b", "C": GRAY}
 REST = (GREEN, "#762a83", "#8c510a", "#01665e")
@@ -106,7 +106,7 @@ def _vdos(path: Path, d: dict[str, Any], names: Sequence[str], named: dict[str, 
     ticks = ", ticks: measured (literature)" if a.measured else ""
     figure.suptitle(f"Vibrational density of states, {temperature:.0f} K; its integral is the number of modes{ticks}",
                     fontsize=10)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _vacf(path: Path, d: dict[str, Any], names: Sequence[str]) -> Path:
@@ -121,7 +121,7 @@ def _vacf(path: Path, d: dict[str, Any], names: Sequence[str]) -> Path:
         axis.set(ylabel=f"<v(0)·v(t)>/<v²>  {name}", xlim=(0, t[-1]))
     axes[-1, 0].set_xlabel("time (ps)")
     axes[0, 0].set_title("Velocity autocorrelation; band: standard error", fontsize=9, color=GRAY, loc="right")
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _neutron(path: Path, d: dict[str, Any], mapped: dict[str, Any], named: dict[str, Any], a: argparse.Namespace,
@@ -154,7 +154,7 @@ def _neutron(path: Path, d: dict[str, Any], mapped: dict[str, Any], named: dict[
     ticks = ", ticks: measured (literature)" if a.measured else ""
     figure.suptitle(f"Incoherent inelastic neutron scattering of hydrogen, {temperature:.0f} K; final energy "
                     f"{a.final:g} meV, ΔE/E {a.broadening:g} %{ticks}", fontsize=10)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def structure(folder: Path, found: Any, tables: dict[str, Any], kinds: Sequence[str],
@@ -199,7 +199,7 @@ def _bonds(path: Path, tables: dict[str, Any], bonds: Any) -> Path:
         axes[2].set(xlabel="H···acceptor (Å)", ylabel="donor-H···acceptor (degrees)", title="")
         axes[2].grid(False)
         figure.colorbar(mesh, ax=axes[2], label="pairs a frame and bin")
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _static(path: Path, d: dict[str, Any]) -> Path:
@@ -210,7 +210,7 @@ def _static(path: Path, d: dict[str, Any]) -> Path:
         axis.axhline(1.0, color=GRAY, ls=":", lw=0.8)
         axis.set(ylabel=f"S(q)  {probe.replace('xray', 'x-ray')}", ylim=(0, None), xlim=(0, q[-1]))
     axes[-1].set_xlabel("q (Å$^{-1}$)")
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _bragg(path: Path, tables: dict[str, Any], kinds: Sequence[str], a: argparse.Namespace) -> Path:
@@ -237,7 +237,7 @@ def _bragg(path: Path, tables: dict[str, Any], kinds: Sequence[str], a: argparse
                    label=f"Q²<u²>/3, {kind}: {u:.3f} Å²")
     right.set(xlabel="Q² (Å$^{-2}$)", ylabel="-ln(I/I$_0$)", ylim=(0, None))
     right.legend()
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _displacements(path: Path, d: dict[str, Any], out: dict[str, Any], kinds: Sequence[str]) -> Path:
@@ -251,7 +251,7 @@ def _displacements(path: Path, d: dict[str, Any], out: dict[str, Any], kinds: Se
         axis.plot(t, d[f"msd_{kind}_A2"], color=color(kind, k), label=label)
     axis.set(xlabel="time (ps)", ylabel="mean-square displacement (Å²)", xlim=(0, t[-1]), ylim=(0, None))
     axis.legend()
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _dynamic(path: Path, d: dict[str, np.ndarray]) -> Path:
@@ -267,4 +267,37 @@ def _dynamic(path: Path, d: dict[str, np.ndarray]) -> Path:
     axis.set(xlabel="q (Å$^{-1}$)", ylabel="energy (meV)", ylim=(0, ceiling))
     axis.grid(False)
     figure.colorbar(mesh, ax=axis, label="S(q, ω) (fs)")
-    return _save(figure, path)
+    return save_figure(figure, path)
+
+
+def draw_radial(r: np.ndarray, g: dict[str, np.ndarray], title: str, path: Path,
+                neighbors: dict[str, np.ndarray] | None = None) -> Path:
+    """One panel a pair: heights of bonded pairs and of others differ too much for one axis.
+
+    neighbors : number of atoms within r of each pair, drawn on an axis of its own
+    """
+    figure, axes = plt.subplots(len(g), 1, figsize=(7, 1.2 + 1.6 * len(g)), sharex=True, layout="constrained",
+                                squeeze=False)
+    for (name, values), axis, color in zip(g.items(), axes[:, 0], (BLUE, ORANGE, GREEN) * len(g)):
+        axis.plot(r, values, color=color)
+        axis.fill_between(r, values, color=color, alpha=0.12, lw=0)
+        axis.axhline(1.0, color=GRAY, ls=":", lw=0.8)
+        beyond = values[r > 2.0]
+        top = 1.25 * max(float(beyond.max(initial=0.0)), 1.5)
+        if values.max() > 2 * top:  # a bond's peak would flatten all else
+            k = int(np.argmax(values))
+            axis.annotate(f"{values[k]:.0f} at {r[k]:.2f} Å", (r[k], top), (18, -12), textcoords="offset points",
+                          color=color)
+        else:
+            top = 1.1 * float(values.max(initial=1.0))
+        axis.set(ylabel=f"g(r)  {name}", ylim=(0, top))
+        if neighbors is not None:
+            other = axis.twinx()
+            other.plot(r, neighbors[name], color=GRAY, ls="--", lw=0.9)
+            other.set_ylim(0, max(1.2 * float(neighbors[name][r < 0.65 * r[-1]].max(initial=0.0)), 1.0))
+            other.set_ylabel("{1} around {0}".format(*name.split("-")), color=GRAY)
+            other.grid(False)
+            other.spines["right"].set_visible(True)
+    axes[-1, 0].set(xlabel="r (Å)", xlim=(0, r[-1]))
+    axes[0, 0].set_title(title, fontsize=9, color=GRAY, loc="right")
+    return save_figure(figure, path)

@@ -21,15 +21,15 @@ from rxmdnn.analysis.report import write_csv
 from rxmdnn.analysis.structure import Radial, half_width
 from rxmdnn.atoms import Atoms
 from rxmdnn.backend import load
-from rxmdnn.deck import Entry
-from rxmdnn.domain import Domain
+from rxmdnn.deck.language import Entry
+from rxmdnn.deck.run import Run
+from rxmdnn.dynamics.simulation import Simulation, Thermo
+from rxmdnn.engine.domain import Domain
+from rxmdnn.engine.neighbors import NeighborList
 from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import room
 from rxmdnn.io.ordered import block, in_gid_order, replacing, writable, write_blocks
-from rxmdnn.neighbors import NeighborList
 from rxmdnn.parallel import on_root, together
-from rxmdnn.run_deck import Run
-from rxmdnn.simulation import Simulation, Thermo
 
 NAME, PREVIOUS = "observe.h5", "observe.prev.h5"
 MOST_ATOMS = 20000  # whose velocities are kept: every k-th atom of a larger system

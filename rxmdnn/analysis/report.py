@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 from collections.abc import Mapping
@@ -14,20 +13,6 @@ import numpy as np
 
 import rxmdnn
 from rxmdnn.errors import InputError
-
-
-def run_arguments(parser: argparse.ArgumentParser) -> None:
-    """The trajectories and where results go."""
-    parser.add_argument("run", nargs="+", help="outDir of a run, trajectory.h5, or extended XYZ; several are averaged")
-    parser.add_argument("-o", "--out", type=Path, help="folder of the results (default: the first run's folder)")
-    parser.add_argument("--start", type=float, metavar="PS", help="leave out frames before this time, ps")
-    parser.add_argument("--stop", type=float, metavar="PS", help="leave out frames after this time, ps")
-    parser.add_argument("--json", metavar="F", type=Path, help="also write the figures to this file")
-
-
-def out_folder(a: argparse.Namespace) -> Path:
-    first = Path(a.run[0])
-    return a.out or (first if first.is_dir() else first.parent)
 
 
 def write_csv(path: Path, columns: Mapping[str, Any]) -> Path:
@@ -65,12 +50,6 @@ def write_json(path: Path, values: Any) -> Path:
 
     path.write_text(json.dumps(plain(values), indent=1) + "\n", encoding="utf-8")
     return path
-
-
-def positive(faults: list[str], command: str, a: argparse.Namespace, *names: str) -> None:
-    """A fault for each of these options that is given and not above zero."""
-    faults += [f"{command}: --{name.replace('_', '-')}: must be above zero" for name in names
-               if getattr(a, name) is not None and not getattr(a, name) > 0]
 
 
 def written(path: Path, error: OSError) -> InputError:

@@ -11,11 +11,11 @@ from mpi4py import MPI
 
 from rxmdnn import backend as backends
 from rxmdnn.cell import Cell
+from rxmdnn.engine.neighbors import pairs
 from rxmdnn.errors import InputError
 from rxmdnn.io.ordered import block
 from rxmdnn.io.series import Series
 from rxmdnn.io.trajectory import Snapshot
-from rxmdnn.neighbors import pairs
 from rxmdnn.parallel import together
 
 BOND = 1.25  # an atom is bonded within this times the sum of covalent radii

@@ -16,18 +16,6 @@ from ase.data import atomic_numbers, covalent_radii
 
 from rxmdnn.units import KB
 
-KINDS = {  # name: what is seen, its unit
-    "finite": ("atoms whose position, velocity or force is no number, or that were lost", ""),
-    "pair": ("a pair closer than any of its species should be", "Å"),
-    "bond": ("a bond of the reference topology outside its range", "Å"),
-    "coordination": ("a number of bonded neighbors of a species never seen in the reference", ""),
-    "force": ("a force beyond those of the training frames", "eV/Å"),
-    "latent": ("the network's features of an atom far from those of its training (Mahalanobis)", ""),
-    "spread": ("models of a committee that disagree on a force", "eV/Å"),
-    "temperature": ("mean over 100 fs off its target by max(100 K, 6 sigma), from five tau after the start on", "K"),
-    "energy": ("conserved energy, as a temperature 2 dE/(3 N k_B), off its start by max(100 K, 6 sigma)", "K"),
-    "published": ("abs(T - 200 K) > 100 K at every 10th step, as the published times to failure", "K"),
-}
 WHOLE = -1  # gid of an event of the whole system
 FLOOR, SIGMAS, WINDOW = 100.0, 6.0, 100.0  # K, 1, fs
 # In units of the sum of covalent radii: closer is a collision, within is a bond, beyond is a broken bond.

@@ -18,12 +18,12 @@ import numpy as np
 
 from rxmdnn.atoms import FIELDS
 from rxmdnn.cell import Cell
+from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.fidelity.criteria import WHOLE, Event, not_finite
 from rxmdnn.fidelity.monitor import Monitor
 from rxmdnn.io.ordered import in_gid_order, writable
 from rxmdnn.models.interface import Potential
 from rxmdnn.parallel import AgreedError
-from rxmdnn.simulation import Simulation
 
 EXIT_CODE = 3  # of a run that its guard has stopped
 SHORTEST = 16  # parts of a step, at most

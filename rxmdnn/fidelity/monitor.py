@@ -14,12 +14,12 @@ import numpy as np
 from mpi4py import MPI
 
 from rxmdnn.atoms import Atoms, Edges
+from rxmdnn.dynamics.simulation import Simulation
+from rxmdnn.engine.forces import Forces
 from rxmdnn.fidelity import criteria
 from rxmdnn.fidelity.criteria import FLOOR, WHOLE, Band, Event, Limits
 from rxmdnn.fidelity.reference import Reference
-from rxmdnn.forces import Forces
 from rxmdnn.models.mixture import Mixture
-from rxmdnn.simulation import Simulation
 
 BONDS, BOND_SPECIES = "fidelity_bonds", "fidelity_bond_species"  # rows that migrate with their atom
 SETTLING = 5.0  # times of the thermostat from the start, before a temperature off its target is a failure

@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 from mpi4py import MPI
 
-from rxmdnn.deck import Deck
+from rxmdnn.deck.language import Deck
+from rxmdnn.deck.run import Run
+from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.errors import InputError
 from rxmdnn.fidelity import calibration
 from rxmdnn.fidelity.criteria import Limits, covalent_sums
@@ -19,8 +21,6 @@ from rxmdnn.models.interface import Potential
 from rxmdnn.models.mixture import Mixture
 from rxmdnn.models.repulsion import Repulsion
 from rxmdnn.parallel import together
-from rxmdnn.run_deck import Run
-from rxmdnn.simulation import Simulation
 
 
 def care(deck: Deck) -> Care:

@@ -13,9 +13,9 @@ from mpi4py import MPI
 from rxmdnn import backend as backends
 from rxmdnn.atoms import Atoms
 from rxmdnn.cell import Cell
+from rxmdnn.engine.neighbors import pairs
 from rxmdnn.errors import InputError
 from rxmdnn.io.ordered import block
-from rxmdnn.neighbors import pairs
 from rxmdnn.parallel import on_root
 from rxmdnn.units import RXMD_TIME
 
@@ -223,3 +223,8 @@ def start_from_file(comm: MPI.Comm, path: str | Path, elements: tuple[str, ...],
     notes = [f"{path} names no axis along which it repeats: taken as all three"] if unit.unsaid else []
     return Start(gid, species[row], x, cell, n * nx * ny * nz, elements,
                  v=None if unit.v is None else unit.v[row], source=str(path), notes=notes)
+
+
+def formula(counts: np.ndarray, elements: tuple[str, ...]) -> str:
+    """'96 H 32 N'."""
+    return " ".join(f"{n} {e}" for n, e in zip(counts, elements))

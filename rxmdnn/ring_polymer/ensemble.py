@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from rxmdnn.atoms import Atoms
-from rxmdnn.ensembles import Ensemble, Now
-from rxmdnn.ensembles.langevin import Langevin
+from rxmdnn.dynamics.ensembles import Ensemble, Now
+from rxmdnn.dynamics.ensembles.langevin import Langevin
 from rxmdnn.ring_polymer.forces import F, U, V
 from rxmdnn.ring_polymer.modes import Modes
 from rxmdnn.ring_polymer.splitting import Splitting

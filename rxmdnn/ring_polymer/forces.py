@@ -18,11 +18,11 @@ from mpi4py import MPI
 
 from rxmdnn.arrays import namespace
 from rxmdnn.atoms import Atoms, Edges
-from rxmdnn.domain import Domain
-from rxmdnn.forces import Forces
+from rxmdnn.engine.domain import Domain
+from rxmdnn.engine.forces import Forces
+from rxmdnn.engine.neighbors import NeighborList
 from rxmdnn.models.interface import Potential
 from rxmdnn.models.mixture import Mixture
-from rxmdnn.neighbors import NeighborList
 from rxmdnn.parallel import AgreedError
 from rxmdnn.ring_polymer.groups import Groups
 from rxmdnn.ring_polymer.modes import Modes, resized

@@ -17,11 +17,11 @@ from mpi4py import MPI
 
 from rxmdnn.atoms import Atoms
 from rxmdnn.cell import Cell
-from rxmdnn.domain import Domain
+from rxmdnn.engine.domain import Domain
 from rxmdnn.parallel import together
 
 if TYPE_CHECKING:
-    from rxmdnn.simulation import Simulation, Thermo
+    from rxmdnn.dynamics.simulation import Simulation, Thermo
 
 T = TypeVar("T")
 

@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from rxmdnn.atoms import Atoms
-from rxmdnn.deck import Deck
-from rxmdnn.domain import Domain
-from rxmdnn.ensembles import Ensemble
-from rxmdnn.forces import Forces
+from rxmdnn.deck.language import Deck
+from rxmdnn.dynamics.ensembles import Ensemble
+from rxmdnn.dynamics.thermostat import MINIMIZE
+from rxmdnn.engine.domain import Domain
+from rxmdnn.engine.forces import Forces
+from rxmdnn.engine.neighbors import NeighborList
 from rxmdnn.models.interface import Potential
-from rxmdnn.neighbors import NeighborList
 from rxmdnn.ring_polymer.ensemble import RingPolymer
 from rxmdnn.ring_polymer.forces import F, RingForces, U, V
 from rxmdnn.ring_polymer.groups import Groups
 from rxmdnn.ring_polymer.modes import Modes
 from rxmdnn.ring_polymer.suzuki_chin import stiffening, suzuki_chin
-from rxmdnn.thermostat import MINIMIZE
 from rxmdnn.timers import Timers
 from rxmdnn.units import ACCELERATION, HBAR, KB
 

@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 from rxmdnn import backend as backends
 from rxmdnn.cell import Cell
+from rxmdnn.engine.neighbors import pairs
 from rxmdnn.errors import InputError
-from rxmdnn.neighbors import pairs
 
 SHOWN = 10  # faults of a data file that are printed
 UNITS = {"energy": ("ev",), "force": ("ev/ang", "ev/angstrom", "ev/å", "ev/a"), "length": ("ang", "angstrom", "å", "a"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from rxmdnn.deck import Deck
+from rxmdnn.deck.language import Deck
 from rxmdnn.errors import InputError
 from rxmdnn.models.allegro_network import AllegroNetwork
 from rxmdnn.train import dataset, metrics

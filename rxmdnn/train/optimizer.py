@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from rxmdnn.deck import Deck
+from rxmdnn.deck.language import Deck
 from rxmdnn.parallel import AgreedError
 
 

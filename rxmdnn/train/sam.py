@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rxmdnn.deck import Entry
+from rxmdnn.deck.language import Entry
 
 if TYPE_CHECKING:
     from rxmdnn.train.dataset import Batch

@@ -19,7 +19,7 @@ import torch
 from mpi4py import MPI
 from torch import Tensor
 
-from rxmdnn.deck import Deck
+from rxmdnn.deck.language import Deck
 from rxmdnn.errors import InputError
 from rxmdnn.parallel import AgreedError
 from rxmdnn.train.dataset import Batch, Dataset, batches

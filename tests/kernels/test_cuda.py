@@ -19,7 +19,7 @@ from rxmdnn.errors import InputError
 from rxmdnn.kernels import CONTRACT, cuda
 from tests.kernels.test_kernels import SYSTEMS, record, replay
 from tests.kernels.tested import GPU, make
-from tests.unit.test_neighbors import CONFORMANCE, brute_force, ours
+from tests.unit.engine.test_neighbors import CONFORMANCE, brute_force, ours
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")

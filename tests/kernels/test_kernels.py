@@ -14,9 +14,9 @@ from numba.core.codegen import get_host_cpu_features
 
 from rxmdnn.backend import Backend
 from rxmdnn.cell import Cell
+from rxmdnn.engine.neighbors import NeighborList, pairs, spatial_order
 from rxmdnn.kernels import CONTRACT, n_chunks
 from rxmdnn.kernels.cpu import edges as cpu_edges
-from rxmdnn.neighbors import NeighborList, pairs, spatial_order
 from rxmdnn.units import ACCELERATION
 from tests.kernels.tested import TESTED, make
 
@@ -265,7 +265,7 @@ def test_search_on_other_processors(cpu):
     script = (
         "import numpy as np\n"
         "from rxmdnn.backend import make\n"
-        "from rxmdnn.neighbors import pairs\n"
+        "from rxmdnn.engine.neighbors import pairs\n"
         "from rxmdnn.kernels.cpu import search\n"
         f"assert not search.AVX512 and search.AVX2 == {cpu['NUMBA_CPU_NAME'] == 'haswell'}\n"
         "x = np.random.default_rng(0).random((400, 3)) * 9\n"

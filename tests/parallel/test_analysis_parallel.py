@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from rxmdnn import run as runs
 from rxmdnn.analysis import observe
 from rxmdnn.analysis import spectra as sp
-from rxmdnn.analysis.spectra_command import main as spectra
 from rxmdnn.analysis.structure import Displacements
-from rxmdnn.analysis.structure_command import accumulate, parser, prepare
+from rxmdnn.commands import run as run_command
+from rxmdnn.commands.spectra import main as spectra
+from rxmdnn.commands.structure import accumulate, parser, prepare
 from rxmdnn.errors import InputError
 from rxmdnn.io.series import open_series
 from tests.runs import killed_at, shared_folder
@@ -40,7 +40,7 @@ def go(folder, out, steps, *flags):
     if COMM.rank == 0:
         (folder / "rxmd.in").write_text(DECK.format(steps=steps))
     COMM.Barrier()
-    runs.main(["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / out), *flags], COMM)
+    run_command.main(["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / out), *flags], COMM)
     COMM.Barrier()
     return folder / out
 

@@ -11,19 +11,19 @@ import pytest
 from mpi4py import MPI
 
 from rxmdnn import backend as backends
-from rxmdnn import run as runs
-from rxmdnn.domain import Domain
-from rxmdnn.driver import Engine
-from rxmdnn.integrate import velocity_verlet
+from rxmdnn.commands import run as run_command
+from rxmdnn.dynamics.integrate import velocity_verlet
+from rxmdnn.dynamics.kinetics import Kinetics
+from rxmdnn.dynamics.simulation import Simulation
+from rxmdnn.engine.domain import Domain
+from rxmdnn.engine.neighbors import NeighborList
 from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
-from rxmdnn.kinetics import Kinetics
 from rxmdnn.models.mixture import Mixture
 from rxmdnn.models.pair import LennardJones
 from rxmdnn.models.repulsion import Repulsion
-from rxmdnn.neighbors import NeighborList
 from rxmdnn.ring_polymer.forces import RingForces
-from rxmdnn.simulation import Simulation
+from rxmdnn.run.ipi import Engine
 from rxmdnn.timers import Timers
 from tests import device
 from tests.device import DEVICES, Waits
@@ -201,8 +201,8 @@ def go(folder, out: str, there, monkeypatch, *flags: str, mdmode: int = 1, steps
     COMM.Barrier()
     with monkeypatch.context() as patch:
         if there:
-            patch.setattr(runs, "make_backend", lambda comm, run: there)
-        runs.main(["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / out), *flags], COMM)
+            patch.setattr(run_command, "make_backend", lambda comm, run: there)
+        run_command.main(["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / out), *flags], COMM)
     COMM.Barrier()
     return folder / out
 
@@ -304,8 +304,8 @@ def test_a_watched_run_sees_and_heals_the_same_as_on_the_cpu(folder, lines, monk
         with monkeypatch.context() as patch:
             patch.setattr(Simulation, "advance", struck)
             if there:
-                patch.setattr(runs, "make_backend", lambda comm, run, there=there: there)
-            assert runs.main(["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / out)], COMM) == 0
+                patch.setattr(run_command, "make_backend", lambda comm, run, there=there: there)
+            assert run_command.main(["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / out)], COMM) == 0
         COMM.Barrier()
         rows = [json.loads(line) for line in (folder / out / "incidents.jsonl").read_text().splitlines()]
         found.append(([(r["step"], r["action"], [(e["kind"], e["gid"]) for e in r["events"]]) for r in rows],

@@ -6,10 +6,10 @@ from mpi4py import MPI
 
 from rxmdnn import backend as backends
 from rxmdnn.cell import Cell
-from rxmdnn.domain import Domain, choose_grid
+from rxmdnn.dynamics.integrate import velocity_verlet
+from rxmdnn.dynamics.kinetics import Kinetics
+from rxmdnn.engine.domain import Domain, choose_grid
 from rxmdnn.errors import InputError
-from rxmdnn.integrate import velocity_verlet
-from rxmdnn.kinetics import Kinetics
 from tests.systems import TRICLINIC, argon, collect, engine, share, spread_atoms
 
 COMM = MPI.COMM_WORLD

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from rxmdnn import driver
 from rxmdnn.cell import Cell
+from rxmdnn.commands import driver as driver_command
 from rxmdnn.errors import InputError
+from rxmdnn.run import ipi as driver
 from tests.runs import shared_folder
 from tests.systems import TRICLINIC, argon, engine, share, spread_atoms
 
@@ -121,7 +122,7 @@ def test_a_server_gets_the_engines_forces(folder, kind, capsys):
         server = Server(listener, questions())
         port = str(listener.getsockname()[1]) if kind == "inet" else ""
         flags = ["--unix", path] if kind == "unix" else ["--host", "127.0.0.1", "--port", port]
-    driver.main([*COMM.bcast(flags), "--rxmdin", str(folder / "rxmd.in")], COMM)
+    driver_command.main([*COMM.bcast(flags), "--rxmdin", str(folder / "rxmd.in")], COMM)
     if server is None:
         return
     server.join(30)
@@ -138,7 +139,7 @@ def test_a_server_gets_the_engines_forces(folder, kind, capsys):
 def test_messages(folder):
     def refused(words, flags):
         with pytest.raises(InputError, match=words):
-            driver.main([*flags, "--rxmdin", str(folder / "rxmd.in")], COMM)
+            driver_command.main([*flags, "--rxmdin", str(folder / "rxmd.in")], COMM)
 
     refused("a port is missing", ["--host", "localhost"])
     refused("no server answers", ["--unix", str(Path(folder) / "none"), "--wait", "0"])

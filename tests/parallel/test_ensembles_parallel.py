@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from rxmdnn import run as runs
-from rxmdnn.ensembles.nose_hoover import MartynaTobiasKlein
+from rxmdnn.commands import run as run_command
+from rxmdnn.dynamics.ensembles.nose_hoover import MartynaTobiasKlein
 from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import COLUMNS, read_energies
@@ -48,7 +48,7 @@ def go(folder, out, lines, steps=60, comm=COMM, *flags):
     if comm.rank == 0:
         (folder / f"{out}.in").write_text(DECK.format(steps=steps) + lines + "\n")
     comm.Barrier()
-    runs.main(["--rxmdin", str(folder / f"{out}.in"), "--outDir", str(folder / out), *flags], comm)
+    run_command.main(["--rxmdin", str(folder / f"{out}.in"), "--outDir", str(folder / out), *flags], comm)
     comm.Barrier()
     return folder / out
 

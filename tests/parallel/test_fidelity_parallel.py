@@ -9,21 +9,22 @@ import pytest
 from mpi4py import MPI
 
 from rxmdnn import backend as backends
-from rxmdnn import run as runs
 from rxmdnn.analysis import observe
 from rxmdnn.analysis import spectra as sp
-from rxmdnn.analysis.structure_command import accumulate, parser, prepare
+from rxmdnn.commands import run as run_command
+from rxmdnn.commands.plot import stretches
+from rxmdnn.commands.structure import accumulate, parser, prepare
+from rxmdnn.deck.run import read_run
+from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.errors import InputError
 from rxmdnn.fidelity.guard import EXIT_CODE, Snapshot
 from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
 from rxmdnn.io.series import open_series
-from rxmdnn.io.start import read_start
-from rxmdnn.plot import stretches
 from rxmdnn.ring_polymer.forces import V
 from rxmdnn.ring_polymer.modes import Modes
-from rxmdnn.run_deck import read_run
-from rxmdnn.simulation import Simulation
+from rxmdnn.run import setup as runs
+from rxmdnn.run.start import read_start
 from tests.runs import killed_at, shared_folder
 
 COMM = MPI.COMM_WORLD
@@ -50,7 +51,7 @@ def go(folder, out, lines, steps=60, comm=COMM, dt=2.0):
     if comm.rank == 0:
         (folder / f"{out}.in").write_text(DECK.format(steps=steps, dt=dt) + lines + "\n")
     comm.Barrier()
-    code = runs.main(["--rxmdin", str(folder / f"{out}.in"), "--outDir", str(folder / out)], comm)
+    code = run_command.main(["--rxmdin", str(folder / f"{out}.in"), "--outDir", str(folder / out)], comm)
     comm.Barrier()
     return code, folder / out
 

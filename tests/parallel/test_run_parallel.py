@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from rxmdnn import geninit
-from rxmdnn import run as runs
+from rxmdnn.commands import geninit
+from rxmdnn.commands import run as run_command
+from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.folder import locked
 from rxmdnn.io.log import read_energies
 from rxmdnn.io.structure import Start
-from rxmdnn.simulation import Simulation
 from tests.runs import MODELS, killed_at, shared_folder
 
 COMM = MPI.COMM_WORLD
@@ -44,7 +44,7 @@ def go(folder: Path, out: str, mdmode: int = 1, steps: int = 60, *flags: str) ->
     if COMM.rank == 0:
         (folder / "rxmd.in").write_text(DECK.format(mdmode=mdmode, steps=steps))
     COMM.Barrier()
-    runs.main(["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / out), *flags], COMM)
+    run_command.main(["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / out), *flags], COMM)
     COMM.Barrier()
     return folder / out
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from mpi4py import MPI
 
-from rxmdnn.fidelity import results
-from tests.unit.test_tfail import run, workplace
+from rxmdnn.survival import results
+from tests.unit.survival.test_study import run, workplace
 
 COMM = MPI.COMM_WORLD
 

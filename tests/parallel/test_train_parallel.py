@@ -7,15 +7,17 @@ import pytest
 import torch
 from mpi4py import MPI
 
-from rxmdnn import deck as decks
+from rxmdnn.commands import train as train_command
+from rxmdnn.deck import language as decks
+from rxmdnn.deck.train import TABLE
 from rxmdnn.errors import InputError
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
 from rxmdnn.models.model_file import load_model
-from rxmdnn.train import command, dataset
-from rxmdnn.train.sharpness import NetworkSurface
-from rxmdnn.train.table import TABLE
-from tests.unit.test_sam import with_stress
-from tests.unit.test_train import DECK, SMALL, structures, to_frame, workplace
+from rxmdnn.train import dataset
+from rxmdnn.train import training as command
+from rxmdnn.train.loss_surface import NetworkSurface
+from tests.unit.train.test_sam import with_stress
+from tests.unit.train.test_training import DECK, SMALL, structures, to_frame, workplace
 
 COMM = MPI.COMM_WORLD
 LINES = "dtype float64\nbatch 4 frames\nepochs 3\nloss 1.0 0.5 10.0\n"
@@ -98,9 +100,9 @@ def test_a_torn_run_goes_on_to_the_same_bits(folder):
 
 def test_a_fault_is_one_message_on_every_rank(folder):
     with pytest.raises(InputError, match="elements: N is named twice"):
-        command.main([str(folder / "train.in"), "--elements", "N", "N", "H"], COMM)
+        train_command.main([str(folder / "train.in"), "--elements", "N", "N", "H"], COMM)
     with pytest.raises(InputError, match="frame 1: holds H, which is not among the elements"):
-        command.main([str(folder / "train.in"), "--elements", "N", "--output", str(folder / "bad")], COMM)
+        train_command.main([str(folder / "train.in"), "--elements", "N", "--output", str(folder / "bad")], COMM)
 
 
 def test_ranks_share_the_frames_of_a_sharpness():

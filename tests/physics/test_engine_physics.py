@@ -6,8 +6,8 @@ from mpi4py import MPI
 
 from rxmdnn import backend as backends
 from rxmdnn.cell import Cell
-from rxmdnn.integrate import velocity_verlet
-from rxmdnn.kinetics import Kinetics
+from rxmdnn.dynamics.integrate import velocity_verlet
+from rxmdnn.dynamics.kinetics import Kinetics
 from rxmdnn.units import GPA_PER_EV_A3
 from tests.systems import TRICLINIC, allegro, argon, collect, engine, share, spread_atoms
 

@@ -5,16 +5,26 @@ import pytest
 from mpi4py import MPI
 
 from rxmdnn import backend as backends
-from rxmdnn import run_deck
 from rxmdnn.cell import Cell
-from rxmdnn.domain import Domain
-from rxmdnn.ensembles import BAROSTATS, ENSEMBLES, SHAPES, Barostat, Motion, Now, StrainSchedule, cell_change, make
-from rxmdnn.forces import Forces
-from rxmdnn.integrate import velocity_verlet
-from rxmdnn.kinetics import Kinetics
-from rxmdnn.minimize import Fire
+from rxmdnn.deck import run as run_deck
+from rxmdnn.dynamics.ensembles import (
+    BAROSTATS,
+    ENSEMBLES,
+    SHAPES,
+    Barostat,
+    Motion,
+    Now,
+    StrainSchedule,
+    cell_change,
+    make,
+)
+from rxmdnn.dynamics.integrate import velocity_verlet
+from rxmdnn.dynamics.kinetics import Kinetics
+from rxmdnn.dynamics.minimize import Fire
+from rxmdnn.engine.domain import Domain
+from rxmdnn.engine.forces import Forces
+from rxmdnn.engine.neighbors import NeighborList
 from rxmdnn.models.pair import Null
-from rxmdnn.neighbors import NeighborList
 from rxmdnn.timers import Timers
 from rxmdnn.units import ACCELERATION, GPA_PER_EV_A3, KB
 from tests.systems import TRICLINIC, argon, engine, share, spread_atoms

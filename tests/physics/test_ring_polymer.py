@@ -5,14 +5,14 @@ import pytest
 from mpi4py import MPI
 
 from rxmdnn import backend as backends
-from rxmdnn import run_deck
 from rxmdnn.cell import Cell
-from rxmdnn.domain import Domain
-from rxmdnn.ensembles import Barostat, Motion, Now, make
-from rxmdnn.kinetics import Kinetics
+from rxmdnn.deck import run as run_deck
+from rxmdnn.dynamics.ensembles import Barostat, Motion, Now, make
+from rxmdnn.dynamics.kinetics import Kinetics
+from rxmdnn.engine.domain import Domain
+from rxmdnn.engine.neighbors import NeighborList
 from rxmdnn.models.mixture import Mixture
 from rxmdnn.models.pair import Null
-from rxmdnn.neighbors import NeighborList
 from rxmdnn.ring_polymer import forces as ring_forces
 from rxmdnn.ring_polymer.ensemble import METHODS, RingPolymer
 from rxmdnn.ring_polymer.estimators import estimate, heat_capacity, jackknife, mean_and_error

@@ -13,7 +13,7 @@ from mpi4py import MPI
 
 from rxmdnn.analysis import inelastic, scatterers
 from rxmdnn.analysis import spectra as sp
-from rxmdnn.analysis.spectra_command import main
+from rxmdnn.commands.spectra import main
 from rxmdnn.errors import InputError
 from rxmdnn.io.series import open_series
 from rxmdnn.units import ACCELERATION, HBAR, KB

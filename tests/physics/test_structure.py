@@ -11,8 +11,8 @@ from mpi4py import MPI
 from rxmdnn.analysis import diffraction
 from rxmdnn.analysis.scatterers import amplitudes
 from rxmdnn.analysis.structure import Bonds, Displacements, msd
-from rxmdnn.analysis.structure_command import main
 from rxmdnn.cell import Cell
+from rxmdnn.commands.structure import main
 from rxmdnn.errors import InputError
 from rxmdnn.io.series import open_series
 from tests.systems import TRICLINIC
@@ -151,7 +151,7 @@ def test_a_solid_gets_no_diffusion_coefficient(tmp_path, capsys):
 def test_bonds_angles_and_hydrogen_bonds():
     names, x, cell = crystal(2)
     from rxmdnn import backend as backends
-    from rxmdnn.neighbors import pairs
+    from rxmdnn.engine.neighbors import pairs
 
     b = Bonds(names)
     i, j, S = pairs(backends.make("cpu"), x[0], cell, b.reach)

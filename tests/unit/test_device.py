@@ -12,24 +12,25 @@ import torch
 from mpi4py import MPI
 
 from rxmdnn import backend as backends
-from rxmdnn import run as runs
-from rxmdnn import trial
 from rxmdnn.atoms import Edges
+from rxmdnn.commands import run as run_command
+from rxmdnn.deck.run import read_run
 from rxmdnn.device import Device, shortage
+from rxmdnn.engine.neighbors import pairs
 from rxmdnn.errors import InputError
 from rxmdnn.models import allegro as allegro_module
 from rxmdnn.models.allegro import Allegro
 from rxmdnn.models.interface import Potential
 from rxmdnn.models.repulsion import Repulsion
-from rxmdnn.neighbors import pairs
 from rxmdnn.parallel import run_to_exit_code
-from rxmdnn.run_deck import read_run
+from rxmdnn.run import setup as runs
+from rxmdnn.run import trial
 from tests import device
 from tests.device import DEVICES, XP, Array
 from tests.runs import MODELS, write_start
 from tests.systems import TRICLINIC, argon
-from tests.unit import test_allegro, test_allegro_legacy
-from tests.unit.test_allegro import ELEMENTS, by_autograd, cluster, edges_of
+from tests.unit.models import test_allegro, test_allegro_legacy
+from tests.unit.models.test_allegro import ELEMENTS, by_autograd, cluster, edges_of
 
 MIXED = {
     "an operation": lambda a: a + np.ones(3), "the other way round": lambda a: np.ones(3) * a, "a ufunc": np.sqrt,
@@ -254,7 +255,7 @@ def test_a_run_that_finds_no_device_ends_with_code_2(tmp_path, monkeypatch, caps
     (tmp_path / "rxmd.in").write_text("time 1.0 2\nstructure start.xyz\nbackend cuda\n")
     monkeypatch.setitem(sys.modules, "cupy", None)
     words = ["--rxmdin", str(tmp_path / "rxmd.in"), "--outDir", str(tmp_path / "out")]
-    assert run_to_exit_code(MPI.COMM_SELF, lambda: runs.main(words, MPI.COMM_SELF)) == 2
+    assert run_to_exit_code(MPI.COMM_SELF, lambda: run_command.main(words, MPI.COMM_SELF)) == 2
     said = capsys.readouterr().err
     assert said.startswith("rxmdnn: backend cuda: CuPy cannot be imported") and said.count("\n") == 1
     assert not (tmp_path / "out").exists()
@@ -293,7 +294,7 @@ def test_auto_takes_a_device_that_passes_its_trial(tmp_path, monkeypatch, case, 
     monkeypatch.setattr(runs.backends, "make", make)
     monkeypatch.setattr(trial, "find_spec", lambda name: None if case == "no CuPy" else True)
     words = ["--rxmdin", str(tmp_path / "rxmd.in"), "--outDir", str(tmp_path / "out")]
-    assert runs.main(words, MPI.COMM_SELF) == 0
+    assert run_command.main(words, MPI.COMM_SELF) == 0
     log = (tmp_path / "out/run.log").read_text()
     assert f"kernels      : {kernels}," in log
     assert re.search(note, log) if note else "backend auto" not in log
@@ -308,10 +309,10 @@ def test_memory_that_runs_out_in_a_run_ends_with_code_2(tmp_path, monkeypatch, c
     def fail(self, edges, species):
         raise full
 
-    monkeypatch.setattr(runs, "make_backend", lambda comm, run: device.make())
+    monkeypatch.setattr(run_command, "make_backend", lambda comm, run: device.make())
     monkeypatch.setattr(type(argon()), "compute", fail)
     words = ["--rxmdin", str(tmp_path / "rxmd.in"), "--outDir", str(tmp_path / "out")]
-    assert run_to_exit_code(MPI.COMM_SELF, lambda: runs.main(words, MPI.COMM_SELF)) == 2
+    assert run_to_exit_code(MPI.COMM_SELF, lambda: run_command.main(words, MPI.COMM_SELF)) == 2
     said = capsys.readouterr().err
     assert said.startswith("rxmdnn: backend cuda: the device's 4 GiB do not hold 40 atoms a rank (Out of memory")
     assert "about 36 would fit" in said and said.count("\n") == 1

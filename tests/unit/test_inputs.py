@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from rxmdnn import check, run
-from rxmdnn import deck as decks
-from rxmdnn.fidelity import results, time_to_failure
-from rxmdnn.fidelity.table import TABLE as TFAIL
-from rxmdnn.fidelity.time_to_failure import Study
+from rxmdnn.commands import check
+from rxmdnn.commands import run as run_command
+from rxmdnn.commands import tfail as tfail_command
+from rxmdnn.deck import language as decks
+from rxmdnn.deck.run import RUN
+from rxmdnn.deck.tfail import TABLE as TFAIL
 from rxmdnn.io.log import read_energies
-from rxmdnn.run_deck import RUN
+from rxmdnn.survival import results
+from rxmdnn.survival.study import Study
 
 INPUT = Path(__file__).parents[2] / "input"
 RUNS = sorted(f for f in INPUT.glob("**/*.in") if check.kind_of(str(f)) == "rxmd.in")
@@ -43,7 +45,7 @@ def test_the_study_is_sound_and_runs(deck, tmp_path, capsys):
     assert set(study.starts) == set(study.deck["sizes"].atoms)
     argv = ["--sizes", str(n), "--replicas", "1", "--cap", str((step + 0.5) * study.dt / 1000),
             "--outDir", str(tmp_path / "out")]
-    time_to_failure.main([str(tmp_path / "tfail.in"), *argv])
+    tfail_command.main([str(tmp_path / "tfail.in"), *argv])
     rows = results.read(tmp_path / "out")
     assert len(rows) == len(study.deck["model"]) * len(study.deck["temperatures"].t)
     assert all(0 < r["steps"] <= step for r in rows)
@@ -58,7 +60,7 @@ def test_the_deck_is_sound(deck, capsys, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("deck", sorted(set(RUNS) - set(CLASSICAL)), ids=lambda f: str(f.relative_to(INPUT)))
 def test_the_deck_runs_rings_or_baths_and_keeps_its_books(deck, tmp_path):
-    run.main(["--rxmdin", str(deck), "--outDir", str(tmp_path), "--ntime_step", "8", "--pstep", "1",
+    run_command.main(["--rxmdin", str(deck), "--outDir", str(tmp_path), "--ntime_step", "8", "--pstep", "1",
               "--structure", str(INPUT / "ammonia/solid_I.cif"), "1", "1", "1"], MPI.COMM_SELF)
     e = read_energies(tmp_path)
     assert list(e["step"]) == list(range(9))
@@ -71,7 +73,7 @@ def test_the_deck_runs_and_conserves_energy(deck, tmp_path):
     dt, errors = decks.read(deck, RUN)["time"].dt, []
     for n in (6, 12):
         out = tmp_path / str(n)
-        run.main(["--rxmdin", str(deck), "--outDir", str(out), "--ntime_step", str(n), "--dt", str(6 * dt / n),
+        run_command.main(["--rxmdin", str(deck), "--outDir", str(out), "--ntime_step", str(n), "--dt", str(6 * dt / n),
                   "--pstep", "1", "--structure", str(INPUT / "ammonia/solid_I.cif"), "2", "2", "2"], MPI.COMM_SELF)
         e = read_energies(out)
         assert list(e["step"]) == list(range(n + 1))

@@ -12,15 +12,15 @@ import pytest
 from mpi4py import MPI
 
 from rxmdnn import backend as backends
-from rxmdnn import run
 from rxmdnn.cell import Cell
-from rxmdnn.domain import Domain
-from rxmdnn.ensembles import Motion, make
+from rxmdnn.commands import run as run_command
+from rxmdnn.dynamics.ensembles import Motion, make
+from rxmdnn.dynamics.kinetics import Kinetics
+from rxmdnn.engine.domain import Domain
+from rxmdnn.engine.neighbors import NeighborList
 from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
-from rxmdnn.kinetics import Kinetics
 from rxmdnn.models.pair import LennardJones
-from rxmdnn.neighbors import NeighborList
 from rxmdnn.ring_polymer.ensemble import RingPolymer
 from rxmdnn.ring_polymer.estimators import estimate, mean_and_error
 from rxmdnn.ring_polymer.forces import RingForces, U
@@ -99,7 +99,7 @@ def served(folder, beads, steps=STEPS, mode="nve", dynamics="<timestep units='fe
 def test_classical_dynamics_are_the_engines_own(folder, monkeypatch):
     _, potential, conserved = served(folder, 1)
     monkeypatch.chdir(folder)
-    run.main(["--rxmdin", "rxmd.in"], MPI.COMM_SELF)
+    run_command.main(["--rxmdin", "rxmd.in"], MPI.COMM_SELF)
     e = read_energies(folder / "DAT")
     assert abs(potential - potential[0]).max() > 0.05  # it moves
     assert np.allclose(potential, e["potential_eV"], atol=2e-6) and np.allclose(conserved, e["etotal_eV"], atol=2e-6)
@@ -165,7 +165,7 @@ def test_estimators_are_those_of_i_pi(helium):
 def test_sampled_averages_agree_with_i_pis(helium, monkeypatch):
     """PILE-L of both programs: centroid-virial kinetic energy and potential, within four standard errors."""
     monkeypatch.chdir(helium)
-    run.main(["--rxmdin", "rxmd.in", "--pimd", str(BEADS), "--ensemble", "langevin", "0.05"], MPI.COMM_SELF)
+    run_command.main(["--rxmdin", "rxmd.in", "--pimd", str(BEADS), "--ensemble", "langevin", "0.05"], MPI.COMM_SELF)
     rows = np.loadtxt("DAT/ring_polymer.csv", delimiter=",", skiprows=1)
     names = Path("DAT/ring_polymer.csv").read_text().splitlines()[0].split(",")
     end = read_checkpoint(MPI.COMM_SELF, "DAT/checkpoint.h5")

@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from rxmdnn.atoms import Edges
+from rxmdnn.commands.import_model import main
 from rxmdnn.errors import InputError
 from rxmdnn.models.allegro import Allegro
-from rxmdnn.models.import_nequip import convert, import_nequip, main
+from rxmdnn.models.import_nequip import convert, import_nequip
 from rxmdnn.models.model_file import load_model, save_model
 
 pytestmark = [pytest.mark.nequip, pytest.mark.validation]

@@ -8,7 +8,7 @@ drops the others: stochastic rescaling of the cell needs a short tau_p for enoug
 import numpy as np
 import pytest
 
-from rxmdnn.ensembles import Barostat, Motion, Now, make
+from rxmdnn.dynamics.ensembles import Barostat, Motion, Now, make
 from rxmdnn.units import GPA_PER_EV_A3, KB
 from tests.physics.test_ensembles import MASS, crystal
 

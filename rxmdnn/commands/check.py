@@ -1,0 +1,84 @@
+"""``rxmdnn check`` and ``rxmdnn help``: what a deck says and may say, without running anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from mpi4py import MPI
+
+from rxmdnn import backend as backends
+from rxmdnn.deck import language as decks
+from rxmdnn.deck.run import read_run
+from rxmdnn.deck.run_faults import barostat_fault
+from rxmdnn.deck.tables import DECKS, kind_of
+from rxmdnn.engine.domain import choose_grid
+from rxmdnn.errors import InputError
+from rxmdnn.fidelity.setup import make_monitor
+from rxmdnn.ring_polymer.setup import notes as ring_notes
+from rxmdnn.run.setup import make_potential, make_simulation
+from rxmdnn.run.start import read_start
+
+
+def main(argv: Sequence[str]) -> None:
+    """Read and check a deck with all that it names, and print the effective one."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print("usage: rxmdnn check DECK [--ranks N] [flags over the deck]\n\n"
+              "Reads a run, model or training deck, its models and its structure; runs and writes nothing.")
+        return
+    path, rest = str(argv[0]), list(argv[1:])
+    kind = kind_of(path)
+    if kind != "rxmd.in":
+        print(decks.read(path, DECKS[kind], rest).echo(), end="")
+        print(f"{path}: a sound {kind}")
+        return
+    ranks, rest = take_ranks(rest)
+    run = read_run(["--rxmdin", path, *rest], ranks)
+    faults: list[str] = []
+    try:
+        backend = backends.make(run.deck["backend"].name)
+        potential = make_potential(run, backend)
+    except InputError as error:
+        faults += error.faults
+    try:
+        start = read_start(MPI.COMM_SELF, run)
+        if fault := barostat_fault(run.deck, start.cell.pbc):
+            faults.append(fault)
+    except InputError as error:
+        faults += error.faults
+    if faults:
+        raise InputError(*faults)
+    watched: list[str] = []
+    if run.deck["fidelity"].action != "off":
+        alone = read_run(["--rxmdin", path, *rest, "--processors", "1", "1", "1"])
+        simulation = make_simulation(MPI.COMM_SELF, alone, backend, potential, start)
+        watched = make_monitor(MPI.COMM_SELF, alone, simulation).describe()
+    counts = np.bincount(start.species, minlength=len(run.elements))
+    reach = float(potential.cutoff.max()) + run.deck["skin"].skin
+    grid = tuple(run.deck["processors"])
+    if ranks and not any(grid):
+        grid = choose_grid(ranks, start.cell, reach)
+    print(run.deck.echo(), end="")
+    for note in (*run.notes, *ring_notes(run.deck, run.elements, run.masses, start.extra)):
+        print(f"note: {note}")
+    for text in watched:
+        print(text)
+    print(f"starts from {start.source} at step {start.step}: {start.n_global} atoms ("
+          + ", ".join(f"{n} {e}" for n, e in zip(counts, run.elements, strict=True)) + ")")
+    print(f"cutoff {potential.cutoff.max():.3f} A; domains of the widths "
+          + " ".join(f"{w:.2f}" for w in start.cell.widths / np.maximum(grid, 1)) + " A on a grid of "
+          + " x ".join(str(max(g, 1)) for g in grid))
+    print(f"{path}: a sound rxmd.in; models of {', '.join(sorted({str(Path(m.where).name) for m in run.models}))}")
+
+
+def take_ranks(argv: list[str]) -> tuple[int | None, list[str]]:
+    """Take ``--ranks N`` out of the arguments."""
+    if "--ranks" not in argv:
+        return None, argv
+    k = argv.index("--ranks")
+    if k + 1 >= len(argv) or not argv[k + 1].isdigit() or int(argv[k + 1]) < 1:
+        raise InputError("command line: --ranks: a number of ranks is missing")
+    return int(argv[k + 1]), argv[:k] + argv[k + 2 :]
+
+

@@ -1,0 +1,130 @@
+"""``rxmdnn fidelity``: what a monitor goes by, added to a model file (fit) or taken from a clean run (calibrate)."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from mpi4py import MPI
+from tqdm import tqdm
+
+from rxmdnn import backend as backends
+from rxmdnn.atoms import Atoms
+from rxmdnn.deck.run import read_run
+from rxmdnn.engine.domain import Domain
+from rxmdnn.engine.forces import Forces
+from rxmdnn.engine.neighbors import NeighborList
+from rxmdnn.errors import InputError
+from rxmdnn.fidelity import calibration, reference
+from rxmdnn.fidelity.calibration import Samples
+from rxmdnn.fidelity.criteria import Limits, close_edges
+from rxmdnn.fidelity.monitor import Watch
+from rxmdnn.fidelity.reference import Reference
+from rxmdnn.fidelity.setup import references
+from rxmdnn.io.trajectory import read_frames
+from rxmdnn.run.setup import make_potential
+from rxmdnn.timers import Timers
+
+
+def main(argv: Sequence[str]) -> None:
+    """``fit MODEL DATA ...`` or ``calibrate [--rxmdin F] [--outDir DIR]``."""
+    p = argparse.ArgumentParser("rxmdnn fidelity", description=__doc__.replace("``", ""))
+    commands = p.add_subparsers(dest="command", required=True)
+    f = commands.add_parser("fit", help="keep in a model file what its training has shown it")
+    f.add_argument("model", metavar="MODEL", type=Path, help="a native model file")
+    f.add_argument("data", metavar="DATA", type=Path, nargs="+", help="labelled frames it was trained on")
+    f.add_argument("-o", "--out", metavar="F", type=Path, help="write there instead of into MODEL")
+    f.add_argument("--kinds", metavar="K,K", help="only frames of these kinds, without collisions for example")
+    c = commands.add_parser("calibrate", help="limits of a run from the frames of a clean one")
+    c.add_argument("--rxmdin", metavar="F", default="rxmd.in", help="the clean run's deck")
+    c.add_argument("--outDir", metavar="DIR", help="the clean run's folder, if not the deck's")
+    c.add_argument("-o", "--out", metavar="F", type=Path, help="default: calibration.json of that folder")
+    c.add_argument("--frames", metavar="N", type=int, default=1000, help="at most so many, evenly spread")
+    a = p.parse_args(argv)
+    COMMANDS[a.command](a)
+
+
+def fit(a: argparse.Namespace) -> None:
+    """Statistics of the frames, as the model sees them, into its file."""
+    from rxmdnn.models.model_file import load_model
+    from rxmdnn.train import dataset
+    from rxmdnn.train.evaluate import chosen_frames
+    from rxmdnn.train.reference_samples import of_network
+
+    network = load_model(a.model)
+    elements = network.config.elements
+    frames = chosen_frames(a.model, a.data, elements, "all")
+    if a.kinds:
+        wanted = set(a.kinds.split(","))
+        if unknown := sorted(wanted - {f.kind for f in frames}):
+            raise InputError(f"--kinds: no frame is of kind {', '.join(unknown)}; there are "
+                             f"{', '.join(sorted({f.kind for f in frames}))}")
+        frames = [f for f in frames if f.kind in wanted]
+    data = dataset.Dataset(frames, float(network.config.cutoff.max()), progress=sys.stderr.isatty())
+    found = of_network(network, data, range(len(frames)))
+    out = a.out or a.model
+    reference.write(found, a.model, out, {
+        "frames": str(len(frames)), "kinds": a.kinds or "all",
+        "data_sha256": " ".join(hashlib.sha256(p.read_bytes()).hexdigest() for p in a.data)})
+    print(f"{out}: what {len(frames)} frames show, kept in the model file\n" + text(found))
+
+
+def text(found: Reference) -> str:
+    """The statistics as a table."""
+    e, lines = found.elements, ["pair    closest, Å   longest bond, Å   neighbors"]
+    for a in range(len(e)):
+        for b in range(len(e)):
+            longest = "" if np.isnan(found.longest[a, b]) else f"{found.longest[a, b]:.3f}"
+            lines.append(f"{e[a] + '-' + e[b]:<7s} {found.closest[a, b]:10.3f} {longest:>17s}   "
+                         f"{found.fewest[a, b]:.0f} to {found.most[a, b]:.0f}")
+    lines.append("atom    largest force, eV/Å   farthest features")
+    lines += [f"{name:<7s} {found.force[k]:19.2f} {found.latent[k]:19.2f}" for k, name in enumerate(e)]
+    return "\n".join(lines)
+
+
+def calibrate(a: argparse.Namespace) -> None:
+    """Tails of what the frames of a run show, by the models of its deck."""
+    run = read_run(["--rxmdin", a.rxmdin, *(["--outDir", a.outDir] if a.outDir else [])])
+    backend, comm = backends.make("cpu"), MPI.COMM_SELF
+    potential, known = make_potential(run, backend), references(run)
+    limits = Limits.of(run.elements)
+    for one in known:
+        limits = limits if one is None else one.tighten(limits)
+    samples, steps, n = Samples(run.elements), [], 0
+    frames = read_frames(run.folder, a.frames)
+    for frame in tqdm(frames, desc="frames", leave=False, disable=not sys.stderr.isatty()):
+        n = len(frame.x)
+        neighbors = NeighborList(backend, potential.cutoff, 0.0)
+        forces = Forces(Domain(comm, backend, frame.cell, (1, 1, 1), neighbors.reach), neighbors, potential, Timers())
+        species = np.array([run.elements.index(name) for name in frame.names], np.int32)
+        atoms = Atoms.of(np.arange(n), species, frame.x)
+        watch = Watch(forces, known)
+        with watch.open():
+            forces.compute(atoms)
+        edges = forces.last[0]
+        close = close_edges(edges.center, edges.neighbor, edges.r_ij, float(potential.cutoff.max()))
+        samples.add(close, atoms.species, limits.bonded, atoms.f[:n], watch.latent(atoms.species[:n]),
+                    watch.spread(atoms))
+        steps.append(frame.step)
+    if not steps:
+        raise InputError(f"{run.folder}: no frames of a run (trajectory.h5 or numbered xyz files)")
+    tails = samples.tails()
+    out = a.out or run.folder / "calibration.json"
+    calibration.write(out, tails, {"frames": len(steps), "atoms": n, "steps": [steps[0], steps[-1]]})
+    print(f"{out}: tails of {len(steps)} frames of {n} atoms\n"
+          "                    samples' rate of    a sound atom stays below, with chance 1 - p, p =\n"
+          "                    the tail            1e-6         1e-9         1e-12")
+    for kind, names in tails.items():
+        for name, tail in names.items():
+            levels = [tail.level(p) for p in (1e-6, 1e-9, 1e-12)]
+            if kind == "pair":
+                levels = [float(np.exp(-x)) for x in levels]
+            print(f"{kind:<9s} {name:<9s} {tail.rate:16.4f} " + " ".join(f"{x:12.4f}" for x in levels))
+    print(f"use it with a line 'fidelity_calibration {out}'")
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {"fit": fit, "calibrate": calibrate}

@@ -1,0 +1,91 @@
+"""``rxmdnn geninit``: from a unit cell to rxff.bin and an extended XYZ of what was made. RXMD's options."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from mpi4py import MPI
+
+from rxmdnn.deck.models import read_models
+from rxmdnn.errors import InputError
+from rxmdnn.io.checkpoint import NAME
+from rxmdnn.io.frame import Frame, write_xyz
+from rxmdnn.io.ordered import writable
+from rxmdnn.io.rxff import write_rxff
+from rxmdnn.io.structure import Start, formula, read_structure, start_from_file
+from rxmdnn.units import RXMD_TIME
+
+
+def parser() -> argparse.ArgumentParser:
+    """RXMD's options, and no abbreviations of them."""
+    p = argparse.ArgumentParser("rxmdnn geninit", description="Make rxff.bin and geninit.xyz from a unit cell.",
+                                allow_abbrev=False, add_help=False)
+    p.add_argument("-help", "-h", "--help", action="help", help="this page")
+    p.add_argument("-inputxyz", "-i", metavar="F", default="input.xyz", help="input.xyz, or any file ASE reads")
+    p.add_argument("-mc", "-m", nargs=3, type=int, default=[1, 1, 1], metavar=("nx", "ny", "nz"), help="replicate")
+    p.add_argument("-vprocs", "-v", nargs=3, type=int, default=[1, 1, 1], metavar=("vx", "vy", "vz"),
+                   help="rank grid of the file; rxmdnn reads any, RXMD needs its own")
+    p.add_argument("-output", "-o", metavar="DIR", default=".", help="where files go")
+    p.add_argument("-rxmdnn", metavar="F",
+                   help="model deck, whose elements in order are the types (default rxmdnn.in, here or one folder up)")
+    p.add_argument("-vread", action="store_true", help="take the file's velocities")
+    p.add_argument("-getreal", "-r", action="store_true", help="only convert: write real.xyz, coordinates in Å")
+    p.add_argument("-getnorm", "-n", action="store_true",
+                   help="only convert: read coordinates in Å, write norm.xyz, fractional")
+    p.add_argument("-noCoordinateShift", "-nocs", action="store_true",
+                   help="keep the origin (default: the lowest fractional coordinates become zero)")
+    return p
+
+
+def main(argv: Sequence[str]) -> None:
+    """Make <output>/rxff.bin and <output>/geninit.xyz; or convert coordinates."""
+    a = parser().parse_args(argv)
+    faults = [f"geninit: {k}: three numbers above zero are needed, not {' '.join(map(str, v))}"
+              for k, v in (("-mc", a.mc), ("-vprocs", a.vprocs)) if min(v) < 1]
+    if faults:
+        raise InputError(*faults)
+    folder, made = Path(a.output), "real.xyz" if a.getreal else "norm.xyz"
+    if a.getreal or a.getnorm:
+        elements: tuple[str, ...] = tuple(dict.fromkeys(read_structure(a.inputxyz, angstrom=a.getnorm).names.tolist()))
+        masses: tuple[float, ...] = (1.0,) * len(elements)
+    else:
+        models = next((f for f in (a.rxmdnn, "rxmdnn.in", "../rxmdnn.in") if f and Path(f).is_file()), "rxmdnn.in")
+        first = read_models(a.rxmdnn or models)[0]
+        elements, masses = first.elements, first.masses
+    start = start_from_file(MPI.COMM_SELF, a.inputxyz, elements, tuple(a.mc), angstrom=a.getnorm)
+    cell, n = start.cell, start.n_global
+    v = start.v if a.vread and start.v is not None else np.zeros((n, 3))
+    if a.vread and start.v is None:
+        raise InputError(f"{a.inputxyz}: -vread: it holds no velocities")
+    if a.getreal or a.getnorm:
+        with writable(MPI.COMM_SELF, folder / made):
+            _write_input_xyz(folder / made, start, start.x if a.getreal else cell.fractional(start.x), v)
+        print(f"wrote {folder / made}: {n} atoms, {'Å' if a.getreal else 'fractional'}")
+        return
+    if (folder / NAME).exists():
+        raise InputError(f"{folder / NAME}: a run in {folder} would go on from this checkpoint, not from what geninit "
+                         "makes; use another folder, or move the checkpoint away")
+    s = cell.fractional(start.x)
+    start.x = cell.cartesian(s if a.noCoordinateShift else s - s.min(axis=0))
+    start.v = v
+    atoms = start.atoms()
+    write_rxff(MPI.COMM_SELF, folder / "rxff.bin", atoms, cell, 0, tuple(a.vprocs))
+    frame = Frame(MPI.COMM_SELF, atoms, cell, n, elements, masses, 0, 0.0, np.nan, 0.0, 0.0)
+    write_xyz(frame, folder, "geninit.xyz")
+    print(f"{a.inputxyz}: {n} atoms, {formula(np.bincount(start.species, minlength=len(elements)), elements)}; cell "
+          + " ".join(f"{p:.5f}" for p in cell.parameters))
+    print(f"wrote {folder / 'rxff.bin'} for {' x '.join(map(str, a.vprocs))} ranks, and {folder / 'geninit.xyz'}")
+    if not cell.pbc.all():
+        print(f"note: {a.inputxyz} does not repeat along every axis, which rxff.bin cannot say: a run from it repeats "
+              f"along all three; start from 'structure {folder / 'geninit.xyz'} 1 1 1' instead")
+
+
+def _write_input_xyz(path: Path, start: Start, x: np.ndarray, v: np.ndarray) -> None:
+    rows = [f"{start.elements[k]:<3s} " + " ".join(f"{w:17.11f}" for w in (*p, *q))
+            for k, p, q in zip(start.species, x, v * RXMD_TIME)]
+    head = f'{start.n_global:12d}   "{Path(start.source).name}"', " ".join(f"{p:.8f}" for p in start.cell.parameters)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([*head, *rows]) + "\n", encoding="utf-8")

@@ -1,0 +1,33 @@
+"""``rxmdnn tfail tfail.in``: a study of times to failure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numba
+from mpi4py import MPI
+
+from rxmdnn.deck import language as decks
+from rxmdnn.deck.tfail import TABLE
+from rxmdnn.parallel import together
+from rxmdnn.survival.study import Study
+
+USAGE = ("usage: [mpirun -np N] rxmdnn tfail DECK [--keyword values ...]\n"
+         "       rxmdnn tfail report RESULTS | forecast FIT | relabel FRAMES   (each says more with --help)\n\n")
+
+
+def main(argv: Sequence[str], comm: MPI.Intracomm = MPI.COMM_SELF) -> int:
+    """``DECK [--keyword values ...]``; raises InputError."""
+    if not argv or argv[0] in ("-h", "--help"):
+        if comm.rank == 0:
+            print(USAGE + decks.help_page(TABLE))
+        return 0 if argv else 2
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)  # systems are small; ranks do the rest
+    try:
+        with together(comm):
+            deck = decks.read(argv[0], TABLE, argv[1:])
+        Study(deck, comm).run()
+    finally:
+        numba.set_num_threads(threads)
+    return 0

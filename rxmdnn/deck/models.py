@@ -1,0 +1,76 @@
+"""The model deck, rxmdnn.in: one line per model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rxmdnn.deck import language as decks
+from rxmdnn.deck.language import Keyword, Value, not_negative, positive
+from rxmdnn.errors import InputError
+
+
+def _fraction(x: float) -> str | None:
+    return None if 0 < x <= 2 else "must be above 0 and at most 2, in units of the sum of the covalent radii"
+
+
+_ELEMENTS = (Value("n", "int", check=positive), Value("element", "str"),
+             Value("mass", "float", unit="amu", check=positive))
+
+
+def _model(name: str, help: str, *values: Value) -> Keyword:
+    return Keyword(name, (*values, *_ELEMENTS), help, repeats=True, rest=2, count="n",
+                   check=lambda e: None if len(set(e.element)) == e.n else "an element is given twice")
+
+
+MODEL_KINDS = (
+    _model("allegro", "an Allegro network", Value("file", "file")),
+    _model("lj", "Lennard-Jones, cut and shifted", Value("epsilon", "float", unit="eV", check=not_negative),
+           Value("sigma", "float", unit="Å", check=positive), Value("cutoff", "float", unit="Å", check=positive)),
+    _model("zbl", "repulsion of nuclei at short range, added under the other models; it has no weight",
+           Value("fraction", "float", check=_fraction,
+                 help="it ends at this fraction of the sum of the covalent radii; 0.8 is below every bond")),
+    _model("null", "no forces: the engine alone, for timing", Value("cutoff", "float", unit="Å", check=positive)),
+)
+
+
+@dataclass(frozen=True)
+class ModelLine:
+    """One line of rxmdnn.in.
+
+    Attributes
+    ----------
+    kind : name of a row of MODEL_KINDS
+    parameters : dict
+        The line's values before the elements: ``file``, or ``epsilon sigma cutoff``, ...
+    elements : tuple of str; masses : tuple of float, amu
+    where : str
+        ``file:line``, for messages.
+    """
+
+    kind: str
+    parameters: dict[str, Any]
+    elements: tuple[str, ...]
+    masses: tuple[float, ...]
+    where: str
+
+    def fault(self, text: str) -> str:
+        return f"{self.where}: {self.kind}: {text}"
+
+
+def read_models(path: str | Path) -> list[ModelLine]:
+    """The lines of a model deck, in order; elements and masses agree among them. Raises InputError."""
+    models = decks.read(path, MODEL_KINDS)
+    entries = sorted((e for kind in models.values() for e in kind), key=lambda e: int(e.where.rpartition(":")[2]))
+    if not entries:
+        raise InputError(f"{path}: no model; write a line such as 'allegro model.safetensors 2 H 1.008 N 14.007'")
+    own = {v.name for v in _ELEMENTS}
+    lines = [ModelLine(e.keyword.name, {k: v for k, v in e.values.items() if k not in own}, e.element, e.mass, e.where)
+             for e in entries]
+    first = dict(zip(lines[0].elements, lines[0].masses))
+    faults = [line.fault(f"elements and masses differ from those of {lines[0].where}; a mixture needs the same")
+              for line in lines[1:] if dict(zip(line.elements, line.masses)) != first]
+    if faults:
+        raise InputError(*faults)
+    return lines

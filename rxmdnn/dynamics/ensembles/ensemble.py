@@ -1,0 +1,139 @@
+"""What all ensembles share: the motions a step is made of, the step of constant energy, the books of heat.
+
+Every ensemble's ``step`` is its splitting, spelled out. A step with a stochastic barostat changes the cell in the
+middle of the drift, between forces that were evaluated where the atoms then stood.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rxmdnn.atoms import Atoms
+from rxmdnn.cell import transform
+from rxmdnn.dynamics.ensembles.cell_change import CellChange
+from rxmdnn.dynamics.integrate import drift, kick
+from rxmdnn.dynamics.kinetics import Kinetics
+from rxmdnn.engine.forces import Forces
+
+
+@dataclass(frozen=True)
+class Now:
+    """Targets of a step. step counts random numbers; temperature in K; pressure in eV/Å^3."""
+
+    step: int
+    temperature: float
+    pressure: float = 0.0
+
+
+@dataclass
+class Motion:
+    """The moves of a decomposed system. dt : fs, of a whole step."""
+
+    forces: Forces
+    kinetics: Kinetics
+    dt: float
+    seed: int
+
+    @property
+    def volume(self) -> float:
+        return self.forces.domain.cell.volume
+
+    def kick(self, atoms: Atoms, dt: float) -> None:
+        kick(atoms, self.forces, self.kinetics.backend, self.kinetics.mass, dt)
+
+    def drift(self, atoms: Atoms, dt: float) -> None:
+        drift(atoms, self.forces, self.kinetics.backend, dt)
+
+    def deform(self, atoms: Atoms, by: np.ndarray) -> None:
+        """Cell and positions, h -> h by and x -> x by. by : (3, 3) float64."""
+        with self.forces.timers("integrate"):
+            atoms.x[: atoms.n_owned] = transform(atoms.x[: atoms.n_owned], by)
+            self.forces.domain.deform(by)
+
+    def normals(self, stream: int, step: int, gid: Any) -> Any:
+        """(n, 3) normal deviates of (seed, stream, step, gid): the same on any rank."""
+        z = self.kinetics.backend.xp.empty((len(gid), 3))
+        self.kinetics.backend.gaussian(self.seed, stream, step, gid, z)
+        return z
+
+    def shared_normals(self, stream: int, step: int, n: int) -> np.ndarray:
+        """(n, 3) normal deviates that belong to no atom, on the host."""
+        backend = self.kinetics.backend
+        return backend.to_host(self.normals(stream, step, backend.from_host(np.arange(n))))
+
+
+class Ensemble:
+    """Constant energy (NVE), and the base of the others.
+
+    Parameters
+    ----------
+    motion : Motion
+    tau : float, fs
+        The thermostat's time.
+    barostat : CellChange, optional
+
+    Attributes
+    ----------
+    heat : float, eV
+        What the thermostat has given to the atoms so far.
+    """
+
+    keeps_momentum = True
+    thermostatted = False
+
+    def __init__(self, motion: Motion, tau: float, barostat: CellChange | None = None) -> None:
+        self.motion, self.tau, self.barostat = motion, tau, barostat
+        self.heat = 0.0
+        self.fresh = True
+        motion.kinetics.count_freedoms(self.keeps_momentum)
+
+    def begin(self, atoms: Atoms) -> None:
+        """Before the first step. A state that a run did not leave itself loses the momentum that no thermostat sees."""
+        if self.fresh and self.thermostatted and self.keeps_momentum:
+            self.motion.kinetics.zero_momentum(atoms)
+        if self.barostat is not None:
+            self.barostat.begin(lambda: self.virial(atoms))
+
+    def virial(self, atoms: Atoms) -> np.ndarray:
+        """(3, 3) eV, of the present positions; a run that goes on from a file computes forces for it."""
+        if not self.motion.forces.known:
+            self.motion.forces.compute(atoms)
+        return self.motion.forces.virial()
+
+    def step(self, atoms: Atoms, now: Now) -> None:
+        """One step. Rows of ``atoms`` may end in a new order."""
+        dt = self.motion.dt
+        self.motion.kick(atoms, 0.5 * dt)
+        self.drift(atoms, now)
+        self.compute(atoms)
+        self.motion.kick(atoms, 0.5 * dt)
+
+    def drift(self, atoms: Atoms, now: Now) -> None:
+        if self.barostat is None:
+            self.motion.drift(atoms, self.motion.dt)
+        else:
+            self.motion.drift(atoms, 0.5 * self.motion.dt)
+            self.barostat.act(atoms, now)
+            self.motion.drift(atoms, 0.5 * self.motion.dt)
+
+    def compute(self, atoms: Atoms) -> None:
+        self.motion.forces.compute(atoms)
+        if self.barostat is not None:
+            self.barostat.account(self.motion.forces.virial())
+
+    def conserved(self, total: float, now: Now) -> float:
+        """eV: constant but for the error of the time step. total : potential + kinetic energy, eV."""
+        return total - self.heat - (self.barostat.work if self.barostat else 0.0)
+
+    # ------------------------------------------------------------------ restart
+    def state(self) -> dict[str, Any]:
+        """What a run that goes on needs besides the atoms."""
+        return {"heat": self.heat} | ({"barostat": self.barostat.state()} if self.barostat else {})
+
+    def resume(self, state: dict[str, Any]) -> None:
+        self.heat, self.fresh = state["heat"], False
+        if self.barostat is not None:
+            self.barostat.resume(state["barostat"])

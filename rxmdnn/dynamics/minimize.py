@@ -1,0 +1,177 @@
+"""Minimizers over the positions of a decomposed system: conjugate gradients and FIRE."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from rxmdnn.atoms import Atoms
+from rxmdnn.cell import transform
+from rxmdnn.dynamics.ensembles.cell_rescaling import SHAPES, exponential
+from rxmdnn.engine.domain import Domain
+from rxmdnn.engine.forces import Forces
+
+LONGEST_MOVE = 0.1  # Å, of any atom in one trial
+TRIALS = 12  # of one line search
+
+
+class _Minimizer:
+    """Iterates, saying after each iteration whether it has converged; then it ends.
+
+    Directions and the like travel with their atom (``atoms.extra``), so atoms may change owner on the way.
+    """
+
+    def __init__(self, domain: Domain, forces: Forces, atoms: Atoms, tolerance: float) -> None:
+        self.comm, self.forces, self.atoms, self.tolerance = domain.comm, forces, atoms, tolerance
+        self.xp = domain.backend.xp
+
+    def _dot(self, a: Any, b: Any) -> float:
+        return self.comm.allreduce(float(self.xp.vdot(a, b)))
+
+    def _largest(self, a: Any) -> float:
+        mine = float((a**2).sum(axis=1).max()) if len(a) else 0.0
+        return float(np.sqrt(max(self.comm.allgather(mine))))
+
+    def _f(self) -> Any:
+        return self.atoms.f[: self.atoms.n_owned]
+
+
+class ConjugateGradient(_Minimizer):
+    """Polak and Ribière (1969). Converged when an iteration gains less than ``tolerance``, eV per atom."""
+
+    def __init__(self, domain: Domain, forces: Forces, atoms: Atoms, tolerance: float) -> None:
+        super().__init__(domain, forces, atoms, tolerance * domain.comm.allreduce(atoms.n_owned))
+
+    def __iter__(self) -> Iterator[bool]:
+        atoms = self.atoms
+        atoms.v[:] = 0.0
+        self.forces.compute(atoms)
+        energy = self.forces.energy()
+        atoms.extra["direction"] = self._f().copy()
+        done = False
+        yield done
+        while not done:
+            atoms.extra["f_old"] = self._f().copy()
+            lower = self._search(energy)
+            new, old = self._f(), atoms.extra["f_old"]
+            along = self._dot(old, old)
+            beta = max(0.0, self._dot(new, new - old) / along) if along > 0 else 0.0
+            direction = new + beta * atoms.extra["direction"]
+            uphill = self._dot(direction, new) <= 0
+            atoms.extra["direction"] = new.copy() if uphill else direction
+            done, energy = energy - lower < self.tolerance, lower
+            yield done
+
+    def _search(self, start: float) -> float:
+        """Move along the direction to where the force along it nearly vanishes (secant); the energy never rises."""
+        atoms = self.atoms
+        slope = self._dot(self._f(), atoms.extra["direction"])
+        longest = self._largest(atoms.extra["direction"])
+        if slope <= 0 or longest == 0:
+            return start
+        limit = LONGEST_MOVE / longest
+        step, energy = 0.2 * limit, start
+        for _ in range(TRIALS):
+            atoms.x[: atoms.n_owned] += step * atoms.extra["direction"]
+            self.forces.compute(atoms)
+            trial = self.forces.energy()
+            if trial > energy:
+                atoms.x[: atoms.n_owned] -= step * atoms.extra["direction"]
+                step *= 0.25
+                continue
+            energy = trial
+            before, slope = slope, self._dot(self._f(), atoms.extra["direction"])
+            if slope < 0.1 * before:
+                return energy
+            step = min(limit, step * slope / (before - slope)) if before > slope else min(limit, 2.0 * step)
+        self.forces.compute(atoms)
+        return self.forces.energy()
+
+
+class Fire(_Minimizer):
+    """FIRE (Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006)) as revised by Guénolé et al. (Comput. Mater. Sci. 175,
+    109584 (2020)): atoms of unit mass slide downhill and stop where the way leads up.
+
+    Converged when no force exceeds ``tolerance``, eV/Å, and no virial per atom, less that of the pressure, exceeds it
+    in eV. Its time is in Å/sqrt(eV).
+
+    Parameters
+    ----------
+    shape : key of SHAPES, optional: what the cell may change, towards the least enthalpy
+    pressure : float, eV/Å^3
+    """
+
+    FIRST, LONGEST, SHORTEST = 0.1, 1.0, 0.002
+    PATIENCE, MIXING = 5, 0.1
+
+    def __init__(self, domain: Domain, forces: Forces, atoms: Atoms, tolerance: float, shape: str | None = None,
+                 pressure: float = 0.0) -> None:
+        super().__init__(domain, forces, atoms, tolerance)
+        self.domain, self.shape, self.pressure = domain, shape, pressure
+        self.n_global = domain.comm.allreduce(atoms.n_owned)
+        # Strains count as lengths by this factor, Å: a cell is then about as stiff as a bond, whatever its size.
+        self.lever = np.sqrt(self.n_global)
+        self.slide = np.zeros((3, 3))  # of the cell
+
+    def _pull(self) -> np.ndarray:
+        """(3, 3) eV/Å: the force on the cell's strain times ``lever``."""
+        if self.shape is None:
+            return np.zeros((3, 3))
+        outside = self.pressure * self.domain.cell.volume * np.eye(3)
+        return SHAPES[self.shape](self.forces.virial() - outside) / self.lever
+
+    def _along(self, a: Any, b: Any, of_cell: np.ndarray, and_cell: np.ndarray) -> float:
+        return self._dot(a, b) + float(np.vdot(of_cell, and_cell))
+
+    def _move(self, by: float) -> None:
+        """Everything slides for a time."""
+        atoms = self.atoms
+        atoms.x[: atoms.n_owned] += by * atoms.extra["slide"]
+        if self.shape is not None:
+            grow = exponential(by / self.lever * self.slide)
+            atoms.x[: atoms.n_owned] = transform(atoms.x[: atoms.n_owned], grow)
+            self.domain.deform(grow)
+
+    def _converged(self, pull: np.ndarray) -> bool:
+        # virial per atom = pull times lever / n
+        return (self._largest(self._f()) < self.tolerance
+                and float(np.abs(pull).max()) * self.lever / self.n_global < self.tolerance)
+
+    def __iter__(self) -> Iterator[bool]:
+        atoms = self.atoms
+        atoms.v[:] = 0.0
+        self.forces.compute(atoms)
+        atoms.extra["slide"] = self.xp.zeros((atoms.n_owned, 3))
+        dt, mixing, downhill = self.FIRST, self.MIXING, 0
+        pull = self._pull()
+        done = self._converged(pull)
+        yield done
+        while not done:
+            v, f = atoms.extra["slide"], self._f()
+            if self._along(f, v, pull, self.slide) > 0:
+                downhill += 1
+                if downhill > self.PATIENCE:
+                    dt, mixing = min(1.1 * dt, self.LONGEST), 0.99 * mixing
+            else:
+                self._move(-0.5 * dt)
+                dt, mixing, downhill = max(0.5 * dt, self.SHORTEST), self.MIXING, 0
+                v[:], self.slide = 0.0, np.zeros((3, 3))
+            v += dt * f
+            self.slide += dt * pull
+            ratio = np.sqrt(self._along(v, v, self.slide, self.slide) / self._along(f, f, pull, pull))
+            v *= 1.0 - mixing
+            v += mixing * ratio * f
+            self.slide = (1.0 - mixing) * self.slide + mixing * ratio * pull
+            # a strain moves an atom in the cell's corner the farthest
+            reach = float(np.linalg.norm(self.slide, 2) / self.lever * np.linalg.norm(self.domain.cell.h, 2))
+            longest = dt * max(self._largest(v), reach)
+            if longest > LONGEST_MOVE:
+                v *= LONGEST_MOVE / longest
+                self.slide *= LONGEST_MOVE / longest
+            self._move(dt)
+            self.forces.compute(atoms)
+            pull = self._pull()
+            done = self._converged(pull)
+            yield done

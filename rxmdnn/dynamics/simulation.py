@@ -1,0 +1,241 @@
+"""The step loop: what is done to the atoms, what is due when, and how long it took."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Protocol
+
+import numpy as np
+from mpi4py import MPI
+
+from rxmdnn.atoms import Atoms
+from rxmdnn.backend import Backend
+from rxmdnn.cell import Cell
+from rxmdnn.dynamics.ensembles import Ensemble, Motion, Now
+from rxmdnn.dynamics.kinetics import Kinetics
+from rxmdnn.dynamics.minimize import ConjugateGradient, Fire
+from rxmdnn.dynamics.thermostat import MDMODES, MINIMIZE, Act
+from rxmdnn.engine.domain import Domain
+from rxmdnn.engine.forces import Forces
+from rxmdnn.parallel import AgreedError
+from rxmdnn.units import GPA_PER_EV_A3
+
+
+@dataclass
+class Thermo:
+    """What the log prints of one step. Energies in eV, temperature in K, stress (3, 3) in GPa, tension positive."""
+
+    step: int
+    time: float  # fs
+    potential: float
+    kinetic: float
+    temperature: float
+    stress: np.ndarray
+    spread: tuple[float, float] | None  # standard deviation over a mixture: energy (eV), forces (eV/Å)
+    seconds: float  # wall time since the last print
+    volume: float  # Å^3
+    conserved: float  # eV: constant but for the error of the time step; the total energy of a run without ensemble
+
+    @property
+    def total(self) -> float:
+        return self.potential + self.kinetic
+
+    @property
+    def pressure(self) -> float:
+        """GPa."""
+        return -float(np.trace(self.stress)) / 3.0
+
+
+@dataclass
+class Schedule:
+    """When things happen, in steps; 0 is never.
+
+    ramp, pressures : targets at the first and last step, K and eV/Å^3.
+    """
+
+    dt: float  # fs
+    stop: int  # the step at which the run ends
+    mdmode: int
+    ramp: tuple[float, float]
+    vsfact: float
+    sstep: int
+    pstep: int
+    seed: int
+    start: int = 0  # where the ramp began
+    minimizer: str = "cg"  # of mdmode 10
+    tolerance: float = 1e-6  # eV per atom, when cg has converged
+    fmax: float = 1e-3  # eV/Å, when fire has
+    cell_shape: str | None = None  # what of the cell fire minimizes too
+    pressures: tuple[float, float] = (0.0, 0.0)
+
+    def target(self, step: int) -> float:
+        """K, along the ramp."""
+        return self._along(self.ramp, step)
+
+    def now(self, step: int) -> Now:
+        """What an ensemble aims at in the step that begins at ``step``."""
+        return Now(step, self.target(step), self._along(self.pressures, step))
+
+    def _along(self, ends: tuple[float, float], step: int) -> float:
+        return ends[0] + (ends[1] - ends[0]) * ((step - self.start) / max(self.stop - self.start, 1))
+
+
+class Guard(Protocol):
+    """What watches a run, and may undo steps (see rxmdnn.fidelity.guard)."""
+
+    def begin(self) -> None:
+        """Before the first step."""
+
+    def advance(self) -> bool:
+        """Take a step; False if the run is then elsewhere, or stops."""
+
+
+@dataclass
+class Simulation:
+    """A run: its parts, its step, and what is called when something is due.
+
+    on_print : called with a Thermo every ``pstep`` steps and at the end, on all ranks
+    writers  : (every, call) pairs, called with the Thermo of a step, on all ranks
+    """
+
+    comm: MPI.Comm
+    backend: Backend
+    domain: Domain
+    forces: Forces
+    atoms: Atoms
+    mass: np.ndarray
+    schedule: Schedule
+    n_global: int
+    step: int = 0
+    time_0: float = 0.0  # fs, at step 0
+    on_print: Callable[[Thermo], None] = lambda thermo: None
+    writers: list[tuple[int, Callable[[Thermo], None]]] = field(default_factory=list)
+    stopping: bool = False
+    guard: Guard | None = None  # takes the steps, where there is one
+    parts: int = 1  # shorter steps that make up one
+    everyone: MPI.Comm | None = None  # where ranks of other groups take the same steps (rxmdnn.ring_polymer.groups)
+
+    def __post_init__(self) -> None:
+        self.kinetics = Kinetics(self.comm, self.backend, self.mass, self.n_global)
+        self.ensemble = Ensemble(self.motion(), 0.0)
+        self._printed = perf_counter()
+
+    def motion(self) -> Motion:
+        """What an ensemble moves the atoms with."""
+        return Motion(self.forces, self.kinetics, self.schedule.dt, self.schedule.seed)
+
+    @property
+    def cell(self) -> Cell:
+        return self.domain.cell
+
+    # ------------------------------------------------------------------ observables
+    def thermo(self) -> Thermo:
+        """Energies and stress now. Stress σ = -(Σ m v⊗v + W)/V, so that tr σ = -3 p."""
+        motion = self.kinetics.tensors(self.atoms).sum(axis=0)
+        potential, kinetic = self.forces.energy(), 0.5 * float(np.trace(motion))
+        stress = -(motion + self.forces.virial()) / self.cell.volume * GPA_PER_EV_A3
+        now = perf_counter()
+        seconds, self._printed = now - self._printed, now
+        return Thermo(self.step, self.time_0 + self.step * self.schedule.dt, potential, kinetic,
+                      self.kinetics.temperature_of(kinetic), stress, self.forces.spread(self.atoms), seconds,
+                      self.cell.volume, self.ensemble.conserved(potential + kinetic, self.schedule.now(self.step)))
+
+    def _sound(self, thermo: Thermo) -> None:
+        """A run that has gone wrong must say so, at once and on every rank."""
+        alive = self.comm.allreduce(self.atoms.n_owned)
+        if not np.isfinite(thermo.total):
+            raise AgreedError(
+                f"step {thermo.step}: the energy is not finite: atoms came too close, the model was used far from its "
+                f"data, or dt is too long; restart from the last checkpoint with a smaller 'time' dt"
+            )
+        if alive != self.n_global:
+            raise AgreedError(f"step {thermo.step}: {self.n_global - alive} atoms were lost; use a smaller dt")
+
+    # ------------------------------------------------------------------ the loop
+    def steps(self, restarted: bool) -> Iterable[int]:
+        """Run to ``schedule.stop``; yields the number of every finished step.
+
+        A restarted run goes on with the forces of its checkpoint, so that it repeats the bits of the run it
+        continues; a new one computes them first and prints its start.
+        """
+        with signal_flag() as asked:
+            if self.schedule.mdmode == MINIMIZE:
+                yield from self._minimize()
+                return
+            if not restarted:
+                self.forces.compute(self.atoms)
+            self.ensemble.begin(self.atoms)
+            if not restarted:
+                self._due(first=True)
+            plan = self.schedule
+            if self.guard is not None:
+                self.guard.begin()
+            while self.step < plan.stop and not self.stopping:
+                if self.guard is None:
+                    self.advance()
+                elif not self.guard.advance():
+                    continue
+                if plan.pstep and self.step % plan.pstep == 0:
+                    self.stopping = (self.everyone or self.comm).allreduce(bool(asked), MPI.LOR)
+                self._due()
+                yield self.step
+
+    def advance(self) -> None:
+        """One step, made of ``parts`` shorter ones with noise of their own."""
+        plan, motion = self.schedule, self.ensemble.motion
+        if plan.sstep and self.step % plan.sstep == 0:
+            act = Act(self.kinetics, plan.target(self.step), plan.vsfact, plan.seed, self.step)
+            MDMODES[plan.mdmode](self.atoms, act)
+        for part in range(self.parts):
+            motion.dt, motion.seed = plan.dt / self.parts, plan.seed + (part << 32)
+            self.ensemble.step(self.atoms, plan.now(self.step))
+        self.step += 1
+
+    def owes(self, step: int) -> bool:
+        """Will something be printed or written at this step?"""
+        every = [self.schedule.pstep, *(n for n, _ in self.writers)]
+        return step == self.schedule.stop or any(n and step % n == 0 for n in every)
+
+    def _minimize(self) -> Iterable[int]:
+        plan = self.schedule
+        parts = self.domain, self.forces, self.atoms
+        iterations = (ConjugateGradient(*parts, plan.tolerance) if plan.minimizer == "cg" else
+                      Fire(*parts, plan.fmax, plan.cell_shape, plan.pressures[0]))
+        for step, done in enumerate(iterations, start=self.step):
+            self.step, self.stopping = step, done or step >= plan.stop
+            self._due(first=True)
+            yield self.step
+            if self.stopping:
+                break
+        self.atoms.extra.clear()
+
+    def _due(self, first: bool = False) -> None:
+        """Print and write what this step owes; at the last step everything."""
+        step, last = self.step, self.step == self.schedule.stop or self.stopping
+        prints = first or last or (self.schedule.pstep and step % self.schedule.pstep == 0)
+        calls = [call for every, call in self.writers if every and (last or step % every == 0)]
+        if not (prints or calls):
+            return
+        with self.forces.timers("output"):
+            thermo = self.thermo()
+            self._sound(thermo)
+            if prints:
+                self.on_print(thermo)
+            for call in calls:
+                call(thermo)
+
+
+class signal_flag:  # noqa: N801 - reads as a function
+    """Within it, SIGTERM and SIGUSR1 only set a list's first item: a batch system's warning becomes a clean stop."""
+
+    def __enter__(self) -> list[bool]:
+        asked: list[bool] = []
+        self._old = {s: signal.signal(s, lambda *_: asked.append(True)) for s in (signal.SIGTERM, signal.SIGUSR1)}
+        return asked
+
+    def __exit__(self, *_: object) -> None:
+        for s, handler in self._old.items():
+            signal.signal(s, handler)

@@ -1,0 +1,347 @@
+"""Who owns which atom, and the four verbs of communication: distribute, migrate, copy, give_back.
+
+The cell is cut in fractional coordinates into a grid of equal parts, one a rank. Periodicity is copying: a rank
+that is its own neighbor copies to itself, so that nothing else in the engine wraps an image. All traffic goes
+over the six faces in three stages (x, y, z); each stage forwards what the former ones received, and repeats
+(``hops``) where the halo is wider than a neighbor's part.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from rxmdnn.atoms import FIELDS, Atoms
+from rxmdnn.backend import Backend
+from rxmdnn.cell import Cell
+from rxmdnn.engine.neighbors import spatial_order
+from rxmdnn.errors import InputError
+from rxmdnn.parallel import send_rows
+
+# Rounding of fractional coordinates must not lose a copy that lies exactly at the reach.
+MARGIN = 1e-9
+ROW_BYTES = 64  # of an atom that is copied
+
+Rows = dict[str, Any]  # the same rows of several arrays, by name, wherever the backend keeps them
+
+
+def choose_grid(n_ranks: int, cell: Cell, reach: float) -> tuple[int, int, int]:
+    """The rank grid whose parts have the smallest halo, Π(w + 2 reach) - Π w."""
+    best = None
+    for gx in (g for g in range(1, n_ranks + 1) if n_ranks % g == 0):
+        for gy in (g for g in range(1, n_ranks // gx + 1) if (n_ranks // gx) % g == 0):
+            grid = (gx, gy, n_ranks // gx // gy)
+            part = cell.widths / grid
+            halo = float(np.prod(part + 2 * reach) - np.prod(part))
+            if best is None or halo < best[0] * (1 - 1e-12):
+                best = (halo, grid)
+    assert best is not None
+    return best[1]
+
+
+@dataclass
+class Flow:
+    """One message of the halo plan: rows sent to one neighbor, and where the rows from the opposite one land.
+
+    rows  (k,)  int64    rows of this rank that are sent
+    shift (3,)  float64  added to their positions, Å: the period crossed on the way
+    axis, period         that period is so many times this cell vector: -1, 0 or 1
+    start, stop          where rows land
+    out, back            buffers of the messages; none between a rank and itself
+    """
+
+    rows: Any
+    shift: np.ndarray
+    axis: int
+    period: int
+    send_to: int
+    receive_from: int
+    start: int = 0
+    stop: int = 0
+    out: Any = None
+    back: Any = None
+
+
+class Domain:
+    """The part of the cell that this rank owns.
+
+    Parameters
+    ----------
+    comm : MPI communicator
+    backend : Backend
+    cell : Cell
+    grid : three ints whose product is the number of ranks; zeros choose
+    reach : float, Å
+        Cutoff plus skin: how far copies extend beyond the owned part.
+
+    Raises
+    ------
+    InputError
+        If the grid does not fit the number of ranks.
+    """
+
+    def __init__(self, comm: MPI.Comm, backend: Backend, cell: Cell, grid: tuple[int, int, int], reach: float) -> None:
+        if not any(grid):
+            grid = choose_grid(comm.size, cell, reach)
+        if min(grid) < 1 or int(np.prod(grid)) != comm.size:
+            raise InputError(
+                f"processors: a grid of {grid[0]} x {grid[1]} x {grid[2]} needs {int(np.prod(grid))} ranks, "
+                f"and {comm.size} are running; change it, or write 'processors 0 0 0' to let rxmdnn choose"
+            )
+        self.comm, self.backend, self.reach = comm, backend, reach
+        self.grid = np.array(grid)
+        # RXMD's order of ranks: x runs fastest.
+        r = comm.rank
+        self.place = np.array([r % grid[0], r // grid[0] % grid[1], r // (grid[0] * grid[1])])
+        self.lo = self.place / self.grid
+        self.hi = (self.place + 1) / self.grid
+        self.flows: list[list[Flow]] = []
+        self._take(cell)
+
+    def _take(self, cell: Cell) -> None:
+        """The halo that the next plan needs, and the periods that the present one adds."""
+        self.cell = cell
+        self.halo = self.reach / cell.widths * (1 + MARGIN) + MARGIN
+        self.hops = np.ceil(self.halo * self.grid).astype(int)
+        self.hops[~cell.pbc] = np.minimum(self.hops, self.grid - 1)[~cell.pbc]
+        for flow in (flow for hop in self.flows for flow in hop if flow.period):
+            flow.shift = flow.period * cell.h[flow.axis]
+
+    def deform(self, by: np.ndarray) -> None:
+        """The cell becomes h by; fractional positions keep their owners and the plan stays valid.
+
+        All ranks call it with the same matrix, rank 0's to the last bit. by : (3, 3) float64.
+        """
+        self._take(self.cell.deformed(self.comm.bcast(by)))
+
+    def set_reach(self, reach: float) -> None:
+        """Let the next plan's copies extend by another reach, Å, the same on all ranks."""
+        self.reach = reach
+        self._take(self.cell)
+
+    def restore(self, cell: Cell) -> None:
+        """An earlier cell again; a plan must follow. All ranks call it with the same cell."""
+        self._take(cell)
+
+    def rank_at(self, place: Any) -> Any:
+        """(..., 3) places in the grid -> ranks."""
+        gx, gy, _ = (int(g) for g in self.grid)
+        return place[..., 0] + gx * (place[..., 1] + gy * place[..., 2])
+
+    def face_rank(self, axis: int, step: int) -> int:
+        """The rank across a face (step -1 or +1), PROC_NULL beyond the end of an axis that does not repeat."""
+        place = self.place.copy()
+        place[axis] += step
+        if not 0 <= place[axis] < self.grid[axis]:
+            if not self.cell.pbc[axis]:
+                return MPI.PROC_NULL
+            place[axis] %= self.grid[axis]
+        return int(self.rank_at(place))
+
+    # ------------------------------------------------------------------ ownership
+    def wrap(self, atoms: Atoms) -> None:
+        """Bring owned atoms into the cell along its periodic axes, counting the periods in ``image``."""
+        xp, table = self.backend.xp, self.backend.table
+        s = self.cell.fractional(atoms.x[: atoms.n_owned])
+        turns = xp.where(table(self.cell.pbc), xp.floor(s), 0.0)
+        moved = xp.flatnonzero(turns.any(axis=1))
+        atoms.x[moved] -= self.cell.cartesian(turns[moved])
+        atoms.image[moved] += turns[moved].astype(np.int32)
+
+    def owner_place(self, x: Any) -> Any:
+        """(n, 3) wrapped positions -> (n, 3) place of the owner; a pure function of the position's bits."""
+        xp, grid = self.backend.xp, self.backend.table(self.grid)
+        return xp.clip(xp.floor(self.cell.fractional(x) * grid).astype(np.int64), 0, grid - 1)
+
+    def owner(self, atoms: Atoms) -> Any:
+        """(n_owned,) ranks of the owners of wrapped atoms."""
+        return self.rank_at(self.owner_place(atoms.x[: atoms.n_owned]))
+
+    def distribute(self, atoms: Atoms) -> None:
+        """Send owned atoms, wherever they are, to their owners (all ranks to all: for the start of a run)."""
+        self.wrap(atoms)
+        to_host, from_host = self.backend.to_host, self.backend.from_host
+        rows = {name: to_host(array) for name, array in owned_rows(atoms).items()}
+        arrived = send_rows(self.comm, to_host(self.owner(atoms)), list(rows.values()))
+        become(atoms, {name: from_host(array) for name, array in zip(rows, arrived, strict=True)})
+
+    def migrate(self, atoms: Atoms) -> None:
+        """Drop copies and hand atoms that left this part to the neighbor across the face, in three stages.
+
+        Rows end in spatial order (cell, then gid), a pure function of the set of atoms: a restart meets the same
+        order as the run it continues.
+        """
+        self.wrap(atoms)
+        xp = self.backend.xp
+        for axis in range(3):
+            if self.grid[axis] == 1:
+                continue
+            n = int(self.grid[axis])
+            step = (self.owner_place(atoms.x[: atoms.n_owned])[:, axis] - int(self.place[axis])) % n
+            rows = owned_rows(atoms)
+            down = take(rows, xp.flatnonzero(step > n // 2))
+            up = take(rows, xp.flatnonzero((step > 0) & (step <= n // 2)))
+            become(atoms, join(xp, [take(rows, xp.flatnonzero(step == 0)), *self._swap(axis, down, up)]))
+        astray = bool((self.owner(atoms) != self.comm.rank).any())
+        if self.comm.allreduce(astray, MPI.LOR):
+            # An atom crossed more than one part since the last list: thin parts or a very fast atom.
+            self.distribute(atoms)
+        order = spatial_order(self.backend, atoms.x[: atoms.n_owned], atoms.gid[: atoms.n_owned], self.reach)
+        become(atoms, take(owned_rows(atoms), order))
+
+    def _swap(self, axis: int, down: Rows, up: Rows) -> tuple[Rows, Rows]:
+        """Exchange rows over both faces of an axis, counts first; gives (from above, from below)."""
+        below, above = self.face_rank(axis, -1), self.face_rank(axis, +1)
+        if below == above == self.comm.rank:
+            return down, up
+        xp = self.backend.xp
+        out, counts = [as_bytes(xp, down), as_bytes(xp, up)], np.zeros(2, np.int64)
+        self._wait(
+            [self.comm.Irecv(counts[0:1], above, 0), self.comm.Irecv(counts[1:2], below, 1)],
+            [(np.array([len(out[0])]), below, 0), (np.array([len(out[1])]), above, 1)],
+        )
+        into = [xp.empty((int(n), out[0].shape[1]), np.uint8) for n in counts]
+        self._message(into, [above, below], out, [below, above])
+        return as_rows(into[0], down), as_rows(into[1], up)
+
+    def _message(self, into: list[Any], sources: list[int], out: list[Any], targets: list[int]) -> None:
+        """Send each of ``out`` to its target and fill each of ``into`` from its source, one way after the other."""
+        sent = self.backend.outgoing(out)
+        come = self.backend.incoming(into)
+        self._wait([self.comm.Irecv(buffer, source, way) for way, (buffer, source) in enumerate(zip(come, sources))],
+                   [(buffer, target, way) for way, (buffer, target) in enumerate(zip(sent, targets))])
+        self.backend.land(come, into)
+
+    def _wait(self, receives: list[MPI.Request], sends: list[tuple[Any, int, int]]) -> None:
+        MPI.Request.Waitall(receives + [self.comm.Isend(*send) for send in sends])
+
+    # ------------------------------------------------------------------ halo
+    def plan(self, atoms: Atoms) -> None:
+        """Choose what is copied where, and append the copies (gid, species, x) to the rows of ``atoms``.
+
+        Raises InputError where they would fill the machine's memory.
+        """
+        self.flows = []
+        xp, n_all = self.backend.xp, atoms.n_owned
+        self._check_room(n_all)
+        parts = [{a.name: getattr(atoms, a.name)[:n_all] for a in FIELDS if a.copied and a.name != "f"}]
+        for axis in range(3):
+            # Rows that may travel: everything present for the first hop, then what just arrived by the same way.
+            present = join(xp, parts)
+            parts = [present]
+            travel = [(present, 0), (present, 0)]
+            for _ in range(self.hops[axis]):
+                hop, out = [], []
+                for (candidates, offset), step in zip(travel, (-1, +1), strict=True):
+                    to = self.face_rank(axis, step)
+                    s = self.cell.fractional(candidates["x"])[:, axis]
+                    near = s < self.lo[axis] + self.halo[axis] if step < 0 else s >= self.hi[axis] - self.halo[axis]
+                    rows = xp.flatnonzero(near) if to != MPI.PROC_NULL else xp.empty(0, np.int64)
+                    leaves = self.place[axis] == (0 if step < 0 else self.grid[axis] - 1)
+                    period = -step if leaves else 0
+                    shift = period * self.cell.h[axis] if leaves else np.zeros(3)
+                    sent = take(candidates, rows)
+                    sent["x"] += self.backend.table(shift)
+                    out.append(sent)
+                    hop.append(Flow(rows + offset, shift, axis, period, to, self.face_rank(axis, -step)))
+                arrived = self._swap(axis, *out)
+                travel = []
+                for flow, come in zip(hop, arrived, strict=True):
+                    n = len(come["gid"])
+                    flow.start, flow.stop = n_all, n_all + n
+                    if not self._at_home(hop):
+                        flow.out, flow.back = xp.empty((len(flow.rows), 3)), xp.empty((len(flow.rows), 3))
+                    travel.append((come, n_all))
+                    parts.append(come)
+                    n_all += n
+                self.flows.append(hop)
+        for name, array in join(xp, parts).items():
+            setattr(atoms, name, array)
+        atoms.f = xp.zeros((n_all, 3))
+
+    def _check_room(self, n_owned: int) -> None:
+        """Raises InputError where atoms and copies alone would fill the machine's memory: a reach out of all reason."""
+        around = 1 + 2 * self.halo * self.grid
+        rows = n_owned * float(np.prod(np.where(self.cell.pbc, around, np.minimum(around, self.grid))))
+        if rows * ROW_BYTES > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+            width = (self.cell.widths / self.grid).min()
+            raise InputError(f"skin: with the cutoff it reaches {self.reach:.1f} Å, over parts of the cell {width:.1f} "
+                             f"Å wide: {n_owned} atoms would have {rows:.0e} copies, more than this machine holds; "
+                             "make it or the cutoff smaller")
+
+    def copy(self, x: Any) -> None:
+        """Refresh the copies' positions along the plan, in place. x : (n_all, 3) float64, Å."""
+        for hop in self.flows:
+            into = [x[flow.start : flow.stop] for flow in hop]
+            home = self._at_home(hop)
+            for flow, rows in zip(hop, into, strict=True):
+                self.backend.pack(x, flow.rows, flow.shift, rows if home else flow.out)
+            if not home:
+                self._message(into, [flow.receive_from for flow in hop], [flow.out for flow in hop],
+                              [flow.send_to for flow in hop])
+
+    def give_back(self, f: Any) -> None:
+        """Add the copies' rows to their owners' rows, in place: the adjoint of ``copy``. f : (n_all, 3) float64."""
+        for hop in reversed(self.flows):
+            out = [f[flow.start : flow.stop] for flow in hop]
+            home = self._at_home(hop)
+            if not home:
+                self._message([flow.back for flow in hop], [flow.send_to for flow in hop], out,
+                              [flow.receive_from for flow in hop])
+            for flow, rows in zip(hop, out, strict=True):
+                self.backend.unpack_add(rows if home else flow.back, flow.rows, f)
+
+    def _at_home(self, hop: list[Flow]) -> bool:
+        """Does this rank send to itself? Then rows go where they belong at once."""
+        return hop[0].send_to == hop[0].receive_from == self.comm.rank
+
+
+def owned_rows(atoms: Atoms) -> Rows:
+    """All rows that an atom takes along."""
+    rows = {a.name: getattr(atoms, a.name) for a in FIELDS if a.migrates} | atoms.extra
+    return {name: array[: atoms.n_owned] for name, array in rows.items()}
+
+
+def become(atoms: Atoms, rows: Rows) -> None:
+    """Make the rows the owned atoms, with no copies."""
+    for name, array in rows.items():
+        if name in atoms.extra:
+            atoms.extra[name] = array
+        else:
+            setattr(atoms, name, array)
+    atoms.n_owned = len(atoms.gid)
+
+
+def take(rows: Rows, index: Any) -> Rows:
+    return {name: array[index] for name, array in rows.items()}
+
+
+def join(xp: Any, parts: list[Rows]) -> Rows:
+    return {name: xp.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def as_bytes(xp: Any, rows: Rows) -> Any:
+    """(n, width) uint8: one row after the other, as a message holds them."""
+    return xp.concatenate([array.reshape(-1).view(np.uint8).reshape(len(array), width)
+                           for array, width in zip(rows.values(), widths(rows))], axis=1)
+
+
+def as_rows(message: Any, like: Rows) -> Rows:
+    """What ``as_bytes`` was given, of types and shapes ``like``."""
+    rows, at = {}, 0
+    for (name, array), width in zip(like.items(), widths(like)):
+        part = message[:, at : at + width].copy()  # also where it is one row: it must be aligned
+        rows[name] = part.reshape(-1).view(array.dtype).reshape(len(message), *array.shape[1:])
+        at += width
+    return rows
+
+
+def widths(rows: Rows) -> list[int]:
+    """Bytes of a row of each array."""
+    return [int(np.prod(array.shape[1:], dtype=int)) * array.dtype.itemsize for array in rows.values()]
+
+

@@ -1,0 +1,205 @@
+"""Positions -> energy, forces, virial: the one path that every integrator and minimizer shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from mpi4py import MPI
+
+from rxmdnn.atoms import Atoms, Edges
+from rxmdnn.device import Device
+from rxmdnn.engine.domain import Domain
+from rxmdnn.engine.neighbors import NeighborList
+from rxmdnn.graphs import Repeated
+from rxmdnn.models.interface import Potential
+from rxmdnn.models.mixture import Mixture
+from rxmdnn.parallel import AgreedError
+from rxmdnn.timers import Timers
+
+FRESH, STALE, LOST = 0, 1, 2  # ranks agree on the worst
+FARTHEST = 1e6  # Å: no atom goes so far within the life of a list
+
+
+class Forces:
+    """Keeps the halo and the neighbor list as fresh as the positions need, and fills ``atoms.f``.
+
+    Parameters
+    ----------
+    domain : Domain
+    neighbors : NeighborList whose reach is the domain's
+    potential : Potential
+    timers : Timers, filled by part: halo, neighbors, network, assembly
+
+    Attributes
+    ----------
+    stale : bool
+        Set it to have the next call migrate atoms and rebuild everything.
+    builds, edges : int
+        Lists built so far; directed edges of the last call.
+    """
+
+    def __init__(self, domain: Domain, neighbors: NeighborList, potential: Potential, timers: Timers) -> None:
+        self.domain, self.neighbors, self.potential, self.timers = domain, neighbors, potential, timers
+        self.stale = True
+        self._listed = False
+        self.builds = 0
+        self.edges = 0
+        self._last: tuple[Edges, np.ndarray, np.ndarray] | None = None
+        self._built_in = domain.cell
+        self.repeated: Repeated[Atoms, tuple[Edges, np.ndarray, np.ndarray]] | None = None
+
+    def use_graphs(self, say: Callable[[str], None]) -> None:
+        """Have steps between two lists done as CUDA graphs, and ``say`` why where that is impossible.
+
+        The part after the halo's copies and before they give their forces back; on one rank, whose copies are its
+        own, with both.
+        """
+        device = self.domain.backend
+        if not isinstance(device, Device):
+            say("there is no device")
+        elif not self.neighbors.every_pair:
+            say("some pair of elements has no cutoff")
+        else:
+            self.repeated = Repeated(device, self._repeat, say)
+
+    @property
+    def known(self) -> bool:
+        """Has ``compute`` been called?"""
+        return self._last is not None
+
+    @property
+    def last(self) -> tuple[Edges, np.ndarray, np.ndarray]:
+        """Edges, e_i and g_ij of the last ``compute``; its next call overwrites them."""
+        assert self._last is not None
+        return self._last
+
+    def forget(self) -> None:
+        """The atoms were put elsewhere: what is known of them is void, and the next call begins anew."""
+        self.stale, self._listed, self._last = True, False, None
+
+    def _strain(self) -> np.ndarray | None:
+        """(3, 3) what the cell was multiplied by since the list was built; None if it is the same."""
+        cell = self.domain.cell
+        return None if cell is self._built_in else self._built_in.inverse @ cell.h
+
+    def _state(self, places: Sequence[np.ndarray], margin: float = 0.0) -> int:
+        """Whether this rank's list is good for the present positions, and for any that are ``margin`` Å from them."""
+        if not (self.stale or self.neighbors.is_stale(*places, strain=self._strain(), margin=margin)):
+            return FRESH
+        lost = self._listed and not self.neighbors.displacement_sq(*places) < FARTHEST**2
+        return LOST if lost else STALE
+
+    def prepare(self, atoms: Atoms) -> None:
+        """What a new list needs to be decided before it is made."""
+
+    def refresh(self, atoms: Atoms, places: Sequence[np.ndarray]) -> bool:
+        """Have a list that holds every pair inside the cutoff at each of ``places``; is it new, and the rows' order?
+
+        places : (n_owned or more, 3) float64 arrays, Å, where the owned atoms are; copies are not refreshed.
+        """
+        timers = self.timers
+        with timers("neighbors"):
+            state = self._state(places)
+        with timers("halo"):
+            state = self.domain.comm.allreduce(state, MPI.MAX)
+            if state == LOST:
+                raise AgreedError("positions: an atom moved by more than 10^6 Å since the last list, or its "
+                                  "coordinates are no numbers: the run has blown up; restart from the last checkpoint "
+                                  "with a smaller 'time' dt")
+            if state == FRESH:
+                return False
+            self.prepare(atoms)
+            self.domain.migrate(atoms)
+            self.domain.plan(atoms)
+        with timers("neighbors"):
+            self.neighbors.build(atoms.x, atoms.species, atoms.n_owned)
+            self._built_in = self.domain.cell
+            self.builds += 1
+            self._listed = True
+            self.stale = False
+            if self.repeated is not None:
+                self.repeated.forget()
+        return True
+
+    def compute(self, atoms: Atoms) -> None:
+        """Fill ``atoms.f`` (owned rows: the whole force). After a rebuild the rows of ``atoms`` are in new order."""
+        timers = self.timers
+        new = self.refresh(atoms, [atoms.x])
+        if self.repeated is not None and self.repeated.possible:
+            self._compute_by_graph(atoms)
+            return
+        if not new:
+            with timers("halo"):
+                self.domain.copy(atoms.x)
+        with timers("neighbors"):
+            edges = self.neighbors.edges(atoms.x, atoms.species)
+        with timers("network"):
+            e_i, g_ij = self.potential.compute(edges, atoms.species)
+        with timers("assembly"):
+            self.neighbors.assemble(edges, g_ij, atoms.f)
+        with timers("halo"):
+            self.domain.give_back(atoms.f)
+        self.edges = len(edges.center)
+        self._last = (edges, e_i, g_ij)
+
+    def _compute_by_graph(self, atoms: Atoms) -> None:
+        """The rest of ``compute``, all of it counted as the network's time."""
+        assert self.repeated is not None
+        alone = self.domain.comm.size == 1
+        if not alone:
+            with self.timers("halo"):
+                self.domain.copy(atoms.x)
+        with self.timers("network"):
+            self._last = self.repeated(atoms, atoms.x, atoms.f, atoms.species, self.domain.cell)
+        if not alone:
+            with self.timers("halo"):
+                self.domain.give_back(atoms.f)
+        self.edges = len(self._last[0].center)
+
+    def _repeat(self, atoms: Atoms) -> tuple[Edges, np.ndarray, np.ndarray]:
+        """What is the same in every step between two lists."""
+        alone = self.domain.comm.size == 1
+        if alone:
+            self.domain.copy(atoms.x)
+        edges = self.neighbors.edges(atoms.x, atoms.species, whole=True)
+        e_i, g_ij = self.potential.compute(edges, atoms.species)
+        self.neighbors.assemble(edges, g_ij, atoms.f)
+        if alone:
+            self.domain.give_back(atoms.f)
+        return edges, e_i, g_ij
+
+    def energy(self) -> float:
+        """Potential energy of all atoms, eV, at the last ``compute``. All ranks call it."""
+        assert self._last is not None
+        return self.domain.comm.allreduce(float(self._last[1].sum()))
+
+    def virial(self) -> np.ndarray:
+        """(3, 3) W = -Σ r_ij ⊗ g_ij, eV, at the last ``compute``. All ranks call it."""
+        assert self._last is not None
+        edges, _, g_ij = self._last
+        with self.timers("assembly"):
+            mine = self.neighbors.virial(edges, g_ij)
+        return self.domain.comm.allreduce(mine)
+
+    def spread(self, atoms: Atoms) -> tuple[float, float] | None:
+        """Standard deviation over the members of a mixture: of the energy (eV), and of the forces (eV/Å, rms over
+        components). None for a single potential. All ranks call it, after ``compute``."""
+        if not isinstance(self.potential, Mixture) or len(self.potential.answers) < 2 or self._last is None:
+            return None
+        comm = self.domain.comm
+        energies = [comm.allreduce(float(e_i.sum())) for e_i, _ in self.potential.answers]
+        total = comm.allreduce(float(np.var(self.member_forces(atoms), axis=0).sum()))
+        n_global = comm.allreduce(atoms.n_owned)
+        return float(np.std(energies)), float(np.sqrt(total / (3 * n_global)))
+
+    def member_forces(self, atoms: Atoms) -> np.ndarray:
+        """(members, n_owned, 3) forces by each member of a mixture, eV/Å. All ranks call it, after ``compute``."""
+        assert isinstance(self.potential, Mixture)
+        forces = np.empty((len(self.potential.answers), *atoms.f.shape))
+        for host, (_, g_ij) in zip(forces, self.potential.answers):
+            f = self.domain.backend.from_host(host)
+            self.neighbors.assemble(self.last[0], g_ij, f)
+            self.domain.give_back(f)
+            host[:] = self.domain.backend.to_host(f)
+        return forces[:, : atoms.n_owned]

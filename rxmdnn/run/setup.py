@@ -1,0 +1,192 @@
+"""``rxmdnn run``: from decks and a start to a trajectory. Reads as the story of a run; the parts are elsewhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numba
+import numpy as np
+from mpi4py import MPI
+
+from rxmdnn import backend as backends
+from rxmdnn.backend import Backend
+from rxmdnn.deck.language import Deck
+from rxmdnn.deck.models import ModelLine
+from rxmdnn.deck.run import Run, ensemble_words
+from rxmdnn.deck.run_faults import barostat_fault, cell_is_driven
+from rxmdnn.dynamics.ensembles import Barostat, CellChange, Ensemble, StrainSchedule
+from rxmdnn.dynamics.ensembles import make as make_ensemble
+from rxmdnn.dynamics.simulation import Schedule, Simulation
+from rxmdnn.dynamics.thermostat import MINIMIZE
+from rxmdnn.engine.domain import Domain
+from rxmdnn.engine.neighbors import NeighborList
+from rxmdnn.errors import InputError
+from rxmdnn.models.interface import Potential
+from rxmdnn.models.mixture import Mixture
+from rxmdnn.models.pair import LennardJones, Null
+from rxmdnn.models.repulsion import Repulsion
+from rxmdnn.parallel import AgreedError, together
+from rxmdnn.ring_polymer.groups import Groups
+from rxmdnn.ring_polymer.setup import choose_ring, make_forces
+from rxmdnn.run.start import Start
+from rxmdnn.run.trial import choose
+from rxmdnn.timers import Timers
+from rxmdnn.units import EV_PER_KCAL_MOL, FS_PER_PS, GPA_PER_EV_A3
+
+
+def on_each(comm: MPI.Comm, make: Any) -> Any:
+    """What every rank makes for itself; one rank's failure is everyone's."""
+    with together(comm):
+        made = make()
+    return made
+
+
+def make_backend(comm: MPI.Comm, run: Run) -> Backend:
+    """The deck's; on a GPU, the ranks of a machine take its devices in turn."""
+    machine = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    place, ranks = machine.rank, machine.size
+    machine.Free()
+    name, direct = run.deck["backend"].name, run.deck["mpi"].memory == "cuda-aware"
+    if name == "auto":
+        return choose(comm, run, lambda: backends.make("cuda", place, ranks), lambda there: make_potential(run, there))
+    return on_each(comm, lambda: backends.make(name, place, ranks, direct))
+
+
+@contextmanager
+def room_on_device(simulation: Simulation) -> Iterator[None]:
+    """A device that is too small for a run is a user's mistake."""
+    try:
+        yield
+    except Exception as error:
+        if simulation.backend.on_device:
+            from rxmdnn.device import shortage
+
+            if fault := shortage(simulation.backend, error, simulation.atoms.n_owned):
+                raise fault from None
+        raise
+
+
+def set_threads(comm: MPI.Comm, wanted: int) -> int:
+    """Threads of this rank: as the deck says, or the machine's cores shared out among its ranks."""
+    machine = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # A launcher that pins ranks has shared the cores out already.
+    shared = max(machine.allgather(cores)) < (os.cpu_count() or 1) or machine.size == 1
+    n = wanted or max(1, cores if shared else cores // machine.size)
+    machine.Free()
+    numba.set_num_threads(min(n, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    return n
+
+
+def make_potential(run: Run, backend: Backend) -> Potential:
+    """The models of rxmdnn.in over the run's elements; every line that fails is reported."""
+    members, faults = [], []
+    for line in (*run.models, *([run.repulsion] if run.repulsion else [])):
+        try:
+            members.append(_member(line, run, backend))
+        except InputError as error:
+            faults += [line.fault(text) for text in error.faults]
+    if faults:
+        raise InputError(*faults)
+    added = members.pop() if run.repulsion else None
+    alone = len(members) == 1 and run.weights == (1.0,) and added is None
+    return members[0] if alone else Mixture(members, run.weights, added)
+
+
+def _member(line: ModelLine, run: Run, backend: Backend) -> Potential:
+    if line.kind == "lj":
+        return LennardJones(backend, run.elements, **line.parameters)
+    if line.kind == "zbl":
+        return Repulsion(run.elements, **line.parameters, backend=backend)
+    if line.kind == "null":
+        return Null(run.elements, **line.parameters)
+    from rxmdnn.models.allegro import Allegro  # torch, only where a network runs
+
+    return Allegro.load(line.parameters["file"], run.elements, run.deck["precision"].network, backend)
+
+
+def make_simulation(comm: MPI.Comm, run: Run, backend: Backend, potential: Potential, start: Start,
+                    groups: Groups | None = None) -> Simulation:
+    """Decompose the start over the ranks and give it velocities where it has none."""
+    deck, mass = run.deck, np.array(run.masses)
+    neighbors = NeighborList(backend, potential.cutoff, deck["skin"].skin)
+    with together(comm):
+        if fault := barostat_fault(deck, start.cell.pbc):
+            raise InputError(fault)
+        domain = Domain(comm, backend, start.cell, tuple(deck["processors"]), neighbors.reach)
+    atoms = start.atoms().on(backend.from_host)
+    same = start.exact and start.state.get("grid") == domain.grid.tolist()
+    if not same:
+        domain.distribute(atoms)
+    n_steps, dt, treq = deck["time"].ntime_step, deck["time"].dt, deck["temperature"].treq
+    begin = start.state.get("begin", start.step)
+    if begin + n_steps <= start.step:  # that run was finished: go on from it
+        begin = start.step
+    ramp = tuple(deck["tramp"]) if deck["tramp"].t0 is not None else (treq, treq)
+    schedule = Schedule(dt, begin + n_steps, deck["mdmode"].mode, ramp, deck["temperature"].vsfact,
+                        deck["temperature"].sstep, deck["io_step"].pstep, deck["seed"].number, start=begin,
+                        minimizer=deck["minimizer"].method, fmax=deck["minimizer"].fmax,
+                        tolerance=deck["CG_tol"].ftol * EV_PER_KCAL_MOL, pressures=target_pressures(deck),
+                        cell_shape=None if deck["minimizer"].cell == "fixed" else deck["minimizer"].cell)
+    timers = Timers(backend.settle) if deck["verbose"].on else Timers()
+    forces = make_forces(deck, run.masses, domain, neighbors, potential, timers, groups)
+    if deck["graphs"].on:
+        forces.use_graphs(lambda why: print(f"graphs: the run goes on without: {why}", flush=True)
+                          if comm.rank == 0 else None)
+    simulation = Simulation(comm, backend, domain, forces, atoms, mass, schedule, start.n_global, step=start.step,
+                            time_0=start.time - start.step * dt)
+    choose_ensemble(deck, simulation, start)
+    if start.f is None and (note := without_drift(simulation)):
+        start.notes.append(note)
+    at_rest = start.step == 0 and not comm.allreduce(bool(atoms.v.any()), MPI.LOR)
+    if start.f is None and (at_rest or deck["random_velocity"].draw):
+        simulation.kinetics.draw(atoms, ramp[0], schedule.seed, start.step)
+    return simulation
+
+
+def without_drift(simulation: Simulation) -> str:
+    """Take the motion of the whole off a start's velocities, which would count as heat; says so where there was one."""
+    atoms, kinetics = simulation.atoms, simulation.kinetics
+    if simulation.n_global < 2:
+        return ""
+    v, energy = kinetics.drift(atoms)
+    if not energy > 1e-6 * kinetics.energy(atoms):
+        return ""
+    kinetics.zero_momentum(atoms)
+    return f"the start moved as a whole at {np.linalg.norm(v):.3g} A/fs ({energy:.3g} eV), which was taken off"
+
+
+def target_pressures(deck: Deck) -> tuple[float, float]:
+    """eV/Å^3, at the first and last step."""
+    steady = deck["minimizer"].pressure if deck["mdmode"].mode == MINIMIZE else deck["barostat"].pressure or 0.0
+    ends = tuple(deck["pramp"]) if deck["pramp"].p0 is not None else (steady, steady)
+    return ends[0] / GPA_PER_EV_A3, ends[1] / GPA_PER_EV_A3
+
+
+def choose_ensemble(deck: Deck, simulation: Simulation, start: Start) -> None:
+    """As the ensemble and barostat lines say; the same ensemble goes on from its state in the checkpoint."""
+    line, cell_line = deck["ensemble"], deck["barostat"]
+    barostat: Barostat | CellChange | None = None
+    if cell_is_driven(deck):
+        plan = simulation.schedule
+        stretch, shear = (np.array([*deck[name]]) for name in ("strain_ramp", "shear_ramp"))
+        barostat = StrainSchedule(simulation.motion(), stretch, shear, plan.start, plan.stop)
+        simulation.ensemble = Ensemble(simulation.motion(), 0.0, barostat)
+    if cell_line.kind is not None:
+        barostat = Barostat(cell_line.kind, cell_line.tau_p * FS_PER_PS, cell_line.shape,
+                            cell_line.compressibility * GPA_PER_EV_A3)
+    if line.kind is not None:
+        simulation.ensemble = make_ensemble(simulation.motion(), line.kind, (line.tau or 0.0) * FS_PER_PS, barostat)
+    simulation.ensemble = choose_ring(deck, simulation.ensemble, simulation.atoms)
+    saved = start.state.get("ensemble")
+    if saved and saved["words"] == ensemble_words(deck):
+        try:
+            simulation.ensemble.resume(saved)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise AgreedError(f"{start.source}: what it holds of '{line.kind}' was written by another version of "
+                              "rxmdnn, or is damaged; begin the ensemble anew with '--start rxff'") from None
+
+

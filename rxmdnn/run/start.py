@@ -1,0 +1,57 @@
+"""What a run starts from, as its deck says: a checkpoint, rxff.bin, input.xyz, or a structure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from mpi4py import MPI
+
+from rxmdnn.deck.run import Run
+from rxmdnn.errors import InputError
+from rxmdnn.io.checkpoint import find_checkpoint, read_checkpoint
+from rxmdnn.io.rxff import read_rxff
+from rxmdnn.io.structure import Start, formula, read_structure, start_from_file
+from rxmdnn.parallel import on_root
+
+__all__ = ["Start", "read_start"]
+
+
+def read_start(comm: MPI.Comm, run: Run) -> Start:
+    """The start of a run: the first there is of run_from_xyz, outDir's checkpoint or rxff.bin, and structure.
+
+    The deck's ``start`` line asks for one of them. strain and shear act on structures, not on what a run left.
+    Raises InputError, also where the checkpoint or rxff.bin is not of the deck's structure.
+    """
+    deck, elements = run.deck, run.elements
+    strain, shear = tuple(deck["strain"]), tuple(deck["shear"])
+    source = deck["start"].source
+    if deck["run_from_xyz"].file and source in ("auto", "structure"):
+        return start_from_file(comm, deck["run_from_xyz"].file, elements, strain=strain, shear=shear)
+    line = deck["structure"]
+
+    def find() -> tuple[str, Path]:
+        checkpoint, rxff = find_checkpoint(run.folder), run.folder / "rxff.bin"
+        if checkpoint and source in ("auto", "checkpoint"):
+            return "checkpoint", checkpoint
+        if rxff.is_file() and source in ("auto", "rxff"):
+            return "rxff", rxff
+        return "structure", Path(line.file)
+
+    kind, path = on_root(comm, find)
+    if kind == "structure":
+        return start_from_file(comm, path, elements, (line.nx, line.ny, line.nz), strain, shear)
+    start = (read_checkpoint if kind == "checkpoint" else read_rxff)(comm, path, elements)
+    if line.file:
+        counts = comm.allreduce(np.bincount(start.species, minlength=len(elements)))
+
+        def compare() -> None:
+            names = read_structure(line.file).names
+            wanted = np.array([(names == e).sum() for e in elements]) * line.nx * line.ny * line.nz
+            if not np.array_equal(counts, wanted):
+                raise InputError(f"{path}: of another system: it holds {formula(counts, elements)}, "
+                                 f"{line.where} makes {formula(wanted, elements)}; use another outDir")
+        on_root(comm, compare)
+    return start
+
+

@@ -1,0 +1,113 @@
+"""``rxmdnn tfail forecast``: from a fit of times to failure, the chance that a run finishes; a fit in a model file.
+
+P(survive t) = exp(-(t/life)^k), ln life = a + b ln(N/N_0) + c (1/T - 1/T_0). Its interval comes from draws of (a, b, c,
+ln k) with the fit's covariance, which counts how much models of different training seeds differ.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rxmdnn.errors import InputError
+from rxmdnn.models.model_file import read_metadata
+from rxmdnn.units import FS_PER_PS
+
+KEY = "lifetime"  # of the model file's metadata
+DRAWS = 4000
+NEEDED = ("ln_life", "b", "c", "k", "covariance", "reference", "range")
+
+
+def chance(fit: dict[str, Any], n: float, time: float, temperature: float) -> tuple[float, float, float]:
+    """Chance to finish, and its 95 % interval. fit : of an arm, as the report writes it; time : fs; temperature : K."""
+    mean = np.array([fit["ln_life"], fit["b"] or 0.0, fit["c"] or 0.0, np.log(fit["k"])])
+    rng = np.random.default_rng(1)
+    draws = np.vstack([mean, rng.multivariate_normal(mean, np.array(fit["covariance"]), DRAWS, method="eigh")])
+    term = np.array([1.0, np.log(n / fit["reference"]["n"]), 1 / temperature - fit["reference"]["inverse_temperature"]])
+    with np.errstate(over="ignore"):
+        p = np.exp(-np.exp(np.exp(draws[:, 3]) * (np.log(time) - draws[:, :3] @ term)))
+    low, high = np.percentile(p[1:], [2.5, 97.5])
+    return float(p[0]), float(low), float(high)
+
+
+def outside(fit: dict[str, Any], n: float, temperature: float) -> list[str]:
+    """What the fit never saw."""
+    out = []
+    for word, value, (low, high), slope in (("atoms", n, fit["range"]["n"], fit["b"]),
+                                            ("K", temperature, fit["range"]["temperature"], fit["c"])):
+        if not low * 0.999 <= value <= high * 1.001:
+            seen = f"{low:g} to {high:g}" if high > low else f"{low:g}"
+            how = "extrapolated" if slope is not None else "which the fit cannot know: taken as no influence"
+            out.append(f"{value:g} {word}: beyond the runs ({seen} {word}), {how}")
+    return out
+
+
+def sentence(fit: dict[str, Any], n: float, time: float, temperature: float) -> list[str]:
+    """The forecast in words. time : fs."""
+    p, low, high = chance(fit, n, time, temperature)
+    return [f"chance to finish {n:g} atoms, {time / FS_PER_PS:g} ps at {temperature:g} K without failure: {p:.3g} "
+            f"(95 %: {low:.3g} to {high:.3g})", *outside(fit, n, temperature)]
+
+
+def read_fit(path: Path, arm: str | None) -> dict[str, Any]:
+    """The fit of an arm: from the report's report.json, or from a model file that carries one. Raises InputError."""
+    if path.is_dir():  # of a report, or of a study that has one
+        path = next((p for p in (path / "report.json", path / "report" / "report.json") if p.is_file()),
+                    path / "report.json")
+    try:
+        head = path.open("rb").read(1)
+        if head != b"{":
+            stored = read_metadata(path).get(KEY)
+            if stored is None:
+                raise InputError(f"{path}: the model carries no fit of its times to failure; make one: rxmdnn tfail, "
+                                 "rxmdnn tfail report, then rxmdnn tfail forecast REPORT --store MODEL")
+            fit = json.loads(stored)
+        else:
+            fits = json.loads(path.read_text(encoding="utf-8"))["fits"]
+            if arm is None and len(fits) > 1:
+                raise InputError(f"{path}: holds several arms; name one: --arm {' or '.join(fits)}")
+            if arm is not None and arm not in fits:
+                raise InputError(f"{path}: no fit of arm {arm}; it has {', '.join(fits) or 'none'}")
+            fit = fits[arm] if arm is not None else next(iter(fits.values()))
+        if missing := [k for k in NEEDED if k not in fit]:
+            raise KeyError(missing[0])
+        return fit
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, StopIteration, TypeError) as error:
+        raise InputError(f"{path}: no fit of times to failure: {error!r}; give the folder or report.json of "
+                         "`rxmdnn tfail report`, or a model file") from None
+
+
+def store(model: Path, fit: dict[str, Any]) -> None:
+    """Put a fit into a model file's metadata; its arrays stay as they are, byte for byte."""
+    read_metadata(model)
+    data = model.read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    head = json.loads(data[8 : 8 + length])
+    head["__metadata__"][KEY] = json.dumps(fit)
+    text = json.dumps(head, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    from rxmdnn.models.model_file import write_bytes
+
+    write_bytes(model, struct.pack("<Q", len(text)) + text + data[8 + length :])
+
+
+def lines(path: Path, n: int, time: float, temperature: float) -> list[str]:
+    """What a run's log says at its start of a model that carries a fit; else nothing. time : fs; temperature : K."""
+    try:
+        stored = read_metadata(path).get(KEY)
+        if not stored or time <= 0 or temperature <= 0:
+            return []
+        fit = json.loads(stored)
+        return [f"forecast     : {row}" for row in sentence(fit, n, time, temperature)] + [
+            f"forecast     : from {fit['runs']} runs ({fit['failures']} failures by {fit['by']}) with dt "
+            f"{fit['dt_fs']:g} fs"]
+    except (ValueError, KeyError, TypeError, InputError, np.linalg.LinAlgError):
+        return ["forecast     : the model's fit of times to failure is damaged; store it again"]
+
+

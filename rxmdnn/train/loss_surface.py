@@ -1,0 +1,247 @@
+"""``rxmdnn sharpness MODEL DATA``: how steeply the loss rises around a model's weights.
+
+Measures on a surface: a loss L(w) of weights laid end to end, its gradient, and its Hessian times a vector.
+
+- noise: mean of L(w + ε z) - L(w), z ~ N(0, I): Allegro-Legato's measure (arXiv:2303.08169); of a quadratic ½ε² tr H
+- entropy: ln of the mean of exp(-(L(w + ε z) - L(w))/L(w)), z ~ N(0, I): the local entropy of Entropy-SGD
+  (Chaudhari et al., arXiv:1611.01838) in units of the loss, zero where it is flat; of a quadratic, with β = 1/L,
+  -½ Σ ln(1 + β ε² λ)
+- climb: the largest L(w + δ) - L(w) found with ‖δ‖ <= ρ, by δ <- ρ g(w + δ)/‖g(w + δ)‖; of a quadratic ½ρ² λ_max
+- spectrum: Lanczos from random signs; its Ritz values give the largest eigenvalues, with residuals, and the density by
+  Gauss quadrature (Ghorbani et al., arXiv:1901.10159); Hutchinson's zᵀHz gives the trace
+- landscape: L along random directions whose columns have the weights' own norms (Li et al., arXiv:1712.09913)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from mpi4py import MPI
+from scipy.linalg import eigh_tridiagonal
+from torch import Tensor
+
+from rxmdnn.train.dataset import Dataset, batches
+from rxmdnn.train.metrics import Huber, energy_forces, loss_parts
+
+HESSIAN_ATOMS = 256  # of a batch whose graph of second derivatives is held at once
+Tell = Callable[[], object]
+
+
+class Surface(Protocol):
+    """A loss over weights: ``origin`` (n,) float64 where it is studied, ``shapes`` of the arrays they are in."""
+
+    origin: Tensor
+    shapes: list[torch.Size]
+
+    def loss(self, w: Tensor) -> float: ...
+
+    def gradient(self, w: Tensor) -> Tensor: ...
+
+    def product(self, v: Tensor) -> Tensor:
+        """The Hessian at the origin times v."""
+        ...
+
+
+class NetworkSurface:
+    """The loss of a network over frames; ranks share the frames.
+
+    Parameters
+    ----------
+    network : of float64; its weights are the origin
+    data : Dataset, all of whose frames count
+    weights : of the mean squared errors of forces (eV/Å) and of energies per atom (eV)
+    """
+
+    def __init__(self, network: torch.nn.Module, data: Dataset, weights: tuple[float, float],
+                 comm: MPI.Intracomm = MPI.COMM_SELF) -> None:
+        self.network, self.weights, self.comm = network, weights, comm
+        self.parameters = [p for p in network.parameters() if p.requires_grad]
+        self.shapes = [p.shape for p in self.parameters]
+        self.origin = torch.cat([p.detach().reshape(-1) for p in self.parameters])
+        every = range(len(data.frames))
+        cut = batches(every, [len(f.x) for f in data.frames], HESSIAN_ATOMS, True)[comm.rank::comm.size]
+        self.batches = [replace(data.batch(some), shares=data.shares(some, every)) for some in cut]
+
+    def _sum(self, mine: Tensor) -> Tensor:
+        """Over the ranks, the same bits on each."""
+        whole = np.empty_like(mine.numpy())
+        self.comm.Reduce(mine.numpy(), whole)
+        self.comm.Bcast(whole)
+        return torch.from_numpy(whole)
+
+    @torch.no_grad()
+    def _put(self, w: Tensor) -> None:
+        for p, part in zip(self.parameters, w.split([p.numel() for p in self.parameters])):
+            p.copy_(part.view_as(p))
+
+    def _losses(self, differentiable: bool) -> Any:
+        for batch in self.batches:
+            energy, forces, _ = energy_forces(self.network, batch, differentiable)
+            of_forces, of_energy = loss_parts(energy, forces, None, batch, Huber())
+            yield self.weights[0] * of_forces + self.weights[1] * of_energy
+
+    def _flat(self, grads: Sequence[Tensor | None]) -> Tensor:
+        return torch.cat([torch.zeros_like(p).reshape(-1) if g is None else g.detach().reshape(-1)
+                          for g, p in zip(grads, self.parameters)])
+
+    def loss(self, w: Tensor) -> float:
+        self._put(w)
+        mine = sum((loss.detach() for loss in self._losses(False)), torch.zeros((), dtype=torch.float64))
+        self._put(self.origin)
+        return float(self._sum(mine.reshape(1)))
+
+    def gradient(self, w: Tensor) -> Tensor:
+        self._put(w)
+        out = torch.zeros_like(self.origin)
+        for loss in self._losses(True):
+            out += self._flat(torch.autograd.grad(loss, self.parameters, allow_unused=True))
+        self._put(self.origin)
+        return self._sum(out)
+
+    def product(self, v: Tensor) -> Tensor:
+        out = torch.zeros_like(self.origin)
+        for loss in self._losses(True):
+            grads = torch.autograd.grad(loss, self.parameters, create_graph=True, allow_unused=True)
+            slope = sum(((g * part.view_as(g)).sum() for g, part in zip(
+                grads, v.split([p.numel() for p in self.parameters])) if g is not None), loss.new_zeros(()))
+            out += self._flat(torch.autograd.grad(slope, self.parameters, allow_unused=True))
+        return self._sum(out)
+
+
+def _mean(samples: Sequence[float]) -> dict[str, Any]:
+    """Mean and its standard error; None of a single sample."""
+    x = np.array(samples)
+    return {"mean": float(x.mean()), "error": float(x.std(ddof=1) / np.sqrt(len(x))) if len(x) > 1 else None}
+
+
+def _normal(rng: np.random.Generator, n: int) -> Tensor:
+    return torch.from_numpy(rng.standard_normal(n))
+
+
+def noise(surface: Surface, epsilon: float, draws: int, rng: np.random.Generator, tell: Tell) -> dict[str, Any]:
+    """The published measure: absolute, and for a parameter."""
+    base, n, rises = surface.loss(surface.origin), len(surface.origin), []
+    for _ in range(draws):
+        rises.append(surface.loss(surface.origin + epsilon * _normal(rng, n)) - base)
+        tell()
+    found = _mean(rises)
+    return {**found, "per_parameter": found["mean"] / n,
+            "per_parameter_error": found["error"] and found["error"] / n,
+            "median": float(np.median(rises)), "loss": base, "epsilon": epsilon, "draws": draws}
+
+
+def entropy(surface: Surface, epsilon: float, draws: int, rng: np.random.Generator, tell: Tell) -> dict[str, Any]:
+    """The local entropy; ``effective``: how many draws carry its mean (few: a smaller ``epsilon`` is needed)."""
+    base, n, exponents = surface.loss(surface.origin), len(surface.origin), []
+    for _ in range(draws):
+        exponents.append(1.0 - surface.loss(surface.origin + epsilon * _normal(rng, n)) / base)
+        tell()
+    top = max(exponents)
+    terms = np.exp(np.array(exponents) - top)
+    error = float(terms.std(ddof=1) / np.sqrt(draws) / terms.mean()) if draws > 1 else None
+    return {"value": float(np.log(terms.mean())) + top, "error": error, "epsilon": epsilon, "draws": draws,
+            "effective": float(terms.sum() ** 2 / (terms**2).sum())}
+
+
+def climb(surface: Surface, rho: float, steps: int, starts: int, rng: np.random.Generator, tell: Tell
+          ) -> dict[str, Any]:
+    """Rise after SAM's own step, and the largest of ``starts`` climbs: from that step, and from random ones."""
+    base = surface.loss(surface.origin)
+    best = []
+    for start in range(starts):
+        d = surface.gradient(surface.origin) if start == 0 else _normal(rng, len(surface.origin))
+        highest = -float("inf")
+        for k in range(steps):
+            d = rho * d / (float(d.norm()) + 1e-300)
+            rise = surface.loss(surface.origin + d) - base
+            highest = max(highest, rise)
+            if start == k == 0:
+                first = rise
+            d = surface.gradient(surface.origin + d)
+            tell()
+        best.append(highest)
+    return {"rho": rho, "one_step": first, "max": max(best), **_mean(best), "starts": starts, "steps": steps}
+
+
+def lanczos(product: Callable[[Tensor], Tensor], start: Tensor, steps: int, tell: Tell = lambda: None
+            ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Eigenvalues of a symmetric operator seen from ``start``, every new vector made orthogonal to all before.
+
+    Returns
+    -------
+    values (k,) Ritz values, rising; weights (k,) of Gauss quadrature, of sum 1; residuals (k,) ‖H y - θ y‖
+    """
+    basis = torch.empty((min(steps, len(start)), len(start)), dtype=torch.float64)
+    alpha: list[float] = []
+    beta: list[float] = []
+    v = start
+    for k in range(len(basis)):
+        basis[k] = v / v.norm()
+        v = product(basis[k])
+        alpha.append(float(v @ basis[k]))
+        for _ in range(2):
+            v = v - basis[:k + 1].T @ (basis[:k + 1] @ v)
+        beta.append(float(v.norm()))
+        tell()
+        if beta[-1] <= 1e-12 * max(map(abs, alpha)):
+            break
+    values, vectors = eigh_tridiagonal(np.array(alpha), np.array(beta[:-1]))
+    return values, vectors[0] ** 2, abs(beta[-1] * vectors[-1])
+
+
+def spectrum(surface: Surface, count: int, runs: int, steps: int, probes: int, rng: np.random.Generator, tell: Tell
+             ) -> dict[str, Any]:
+    """The ``count`` largest eigenvalues and the smallest one, each with its residual; trace; nodes of the density."""
+    n = len(surface.origin)
+    signs = [torch.from_numpy(rng.choice([-1.0, 1.0], n)) for _ in range(runs + probes)]
+    found = [lanczos(surface.product, z, steps, tell) for z in signs[:runs]]
+    values, _, residuals = max(found, key=lambda run: run[0][-1])  # a Ritz value never exceeds the largest eigenvalue
+    traces = [n * float(v @ w) for v, w, _ in found]
+    for z in signs[runs:]:
+        traces.append(float(z @ surface.product(z)))
+        tell()
+    top = list(reversed(range(max(0, len(values) - count), len(values))))
+    return {"largest": [{"value": float(values[k]), "residual": float(residuals[k])} for k in top],
+            "largest_over_runs": _mean([float(v[-1]) for v, _, _ in found]),
+            "smallest": {"value": float(values[0]), "residual": float(residuals[0])},
+            "trace": {**_mean(traces), "probes": len(traces)}, "steps": len(values), "runs": runs,
+            "nodes": [v.tolist() for v, _, _ in found], "weights": [w.tolist() for _, w, _ in found]}
+
+
+def direction(surface: Surface, rng: np.random.Generator) -> Tensor:
+    """At random, each column with the norm of the weights' column; arrays of one dimension stay as they are."""
+    sizes = [int(np.prod(shape)) for shape in surface.shapes]
+    parts = []
+    for shape, w in zip(surface.shapes, surface.origin.split(sizes)):
+        d = _normal(rng, w.numel()).view(shape)
+        d = d * (w.view(shape).norm(dim=0) / d.norm(dim=0).clamp_min(1e-300)) if len(shape) > 1 else 0 * d
+        parts.append(d.reshape(-1))
+    return torch.cat(parts)
+
+
+def landscape(surface: Surface, points: int, lines: int, square: int, span: float, rng: np.random.Generator,
+              tell: Tell) -> dict[str, Any]:
+    """Losses along ``lines`` directions of ``points`` points, and over ``square`` × ``square`` points of two more."""
+    at, out = np.linspace(-span, span, points), dict[str, Any]()
+    if points:
+        rows = []
+        for _ in range(lines):
+            d = direction(surface, rng)
+            rows.append([_told(tell, surface.loss(surface.origin + float(x) * d)) for x in at])
+        out |= {"at": at.tolist(), "lines": rows}
+    if square:
+        a, b, at = direction(surface, rng), direction(surface, rng), np.linspace(-span, span, square)
+        out |= {"square_at": at.tolist(), "square": [[_told(tell, surface.loss(
+            surface.origin + float(x) * a + float(y) * b)) for x in at] for y in at]}
+    return out
+
+
+def _told(tell: Tell, value: float) -> float:
+    tell()
+    return value
+
+

@@ -1,0 +1,79 @@
+"""rxmdnn plot: its figures against exact answers; that pictures appear."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from rxmdnn.analysis.structure import radial
+from rxmdnn.atoms import Atoms
+from rxmdnn.cell import Cell
+from rxmdnn.commands.plot import main, thermodynamics
+from rxmdnn.errors import InputError
+from rxmdnn.io.frame import Frame, write_xyz
+from rxmdnn.io.h5md import H5MD
+from rxmdnn.io.log import Log
+from rxmdnn.io.trajectory import Snapshot, read_frames
+
+SELF = MPI.COMM_SELF
+
+
+def frame(x, cell, step):
+    n = len(x)
+    return Frame(SELF, Atoms.of(np.arange(n), np.arange(n) % 2, x), cell, n, ("H", "N"), (1.0, 14.0), step, 0.5 * step,
+                 -1.0, 1.0, 10.0)
+
+
+def test_g_of_r_counts_shells_of_a_crystal_and_is_one_in_a_gas():
+    side = 6
+    grid = np.stack(np.meshgrid(*[np.arange(side)] * 3), -1).reshape(-1, 3).astype(float)
+    cell = Cell(2.0 * side * np.eye(3))
+    kind = np.where(grid.sum(axis=1) % 2 == 0, "H", "N")
+    r, g = radial([Snapshot(0, kind, 2.0 * grid, cell)], 3.1)
+    edges = np.linspace(0, 3.1, len(r) + 1)
+    shell = 4 / 3 * np.pi * np.diff(edges**3)
+    near = g["H-N"] * shell * 108 / cell.volume
+    assert near[r < 2.5].sum() == pytest.approx(6) and g["H-H"][r < 2.5].sum() == 0
+    assert (g["N-N"] * shell * 107 / cell.volume).sum() == pytest.approx(12)
+    x = np.random.default_rng(0).random((3000, 3)) * 20
+    r, g = radial([Snapshot(0, np.repeat(["H", "N"], 1500), x, Cell(20 * np.eye(3)))], 6.0)
+    assert all(abs(v[r > 3].mean() - 1) < 0.01 for v in g.values())
+
+
+def test_pictures_and_figures(tmp_path):
+    cell, x = Cell(8.0 * np.eye(3)), np.random.default_rng(1).random((40, 3)) * 8
+    log, trajectory = Log(SELF, tmp_path), H5MD(SELF, tmp_path / "trajectory.h5")
+    for step in range(0, 50, 10):
+        total = -40.0 + 4e-3 * step * 0.5e-3  # 1e-4 eV/atom/ps
+        log.thermo(SimpleNamespace(step=step, time=0.5 * step, total=total, kinetic=1.0, potential=total - 1.0,
+                                   temperature=100.0 + step, pressure=0.5, stress=np.eye(3), spread=None, seconds=0.0))
+        trajectory.write(frame(x, cell, step))
+        write_xyz(frame(x, cell, step), tmp_path)
+    log.close()
+    main([str(tmp_path), "--json", str(tmp_path / "plot.json")])
+    figures = json.loads((tmp_path / "plot.json").read_text())
+    assert figures["drift_eV/atom/ps"] == pytest.approx(1e-4, rel=1e-6) and figures["atoms"] == 40
+    assert figures["temperature_mean_K"] == pytest.approx(130.0) and figures["pressure_mean_GPa"] == pytest.approx(0.5)
+    for name in ("energies.png", "temperature.png", "gr.png"):
+        assert (tmp_path / name).read_bytes()[:4] == b"\x89PNG"
+    from_h5 = list(read_frames(tmp_path, 3))
+    (tmp_path / "trajectory.h5").unlink()
+    from_xyz = list(read_frames(tmp_path, 3))
+    assert [f.step for f in from_h5] == [f.step for f in from_xyz] == [0, 20, 40]
+    assert np.allclose(from_h5[1].x, from_xyz[1].x, atol=1e-8) and (from_h5[1].names == from_xyz[1].names).all()
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"energies.csv: cannot be read"):
+        main([str(tmp_path)])
+
+
+def test_the_drift_is_that_of_what_is_conserved():
+    time = np.linspace(0, 2000, 50)
+    e = {"step": time, "time_fs": time, "etotal_eV": 3.0 * time, "kinetic_eV": np.sin(time), "potential_eV": time,
+         "temperature_K": time, "pressure_GPa": time}
+    assert thermodynamics(e, None)["drift_eV/ps"] == pytest.approx(3000.0)
+    kept = thermodynamics(e | {"conserved_eV": 1e-3 * time}, None)
+    assert kept["drift_eV/ps"] == pytest.approx(1.0) and "conserved_energy_rms_eV" in kept
