@@ -1,0 +1,83 @@
+"""Files that one rank writes: replaced at once, JSON that every reader takes, one wording of "cannot be written"."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from rxmdnn.errors import InputError
+
+
+def unwritable(path: str | Path, error: OSError) -> InputError:
+    """The message for a file, or something below a folder, that the operating system refused to write."""
+    return InputError(f"{error.filename or path}: cannot be written: {error.strerror or error}")
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """A block that writes to ``path`` or below it; a refusal of the operating system is one InputError."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """A block that writes a temporary file beside ``path``; on success it is flushed to disk and takes its name.
+
+    A reader sees the old file or the new one, never a part; after a failure the old file is unchanged.
+
+    Example
+    -------
+    >>> with atomic("report.csv") as new:        # doctest: +SKIP
+    ...     new.write_text("a,b\\n1,2\\n")
+    """
+    path = Path(path)
+    new = path.with_name(path.name + ".part")
+    try:
+        yield new
+        with open(new, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    except BaseException:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Replace a file by UTF-8 text at once; its path."""
+    with atomic(path) as new:
+        new.write_text(text, encoding="utf-8")
+    return Path(path)
+
+
+def write_json(path: str | Path, values: Any) -> Path:
+    """Replace a file by indented JSON at once; NaN and infinity, which JSON does not have, are null."""
+    return write_text(path, json.dumps(plain(values), indent=1) + "\n")
+
+
+def plain(values: Any) -> Any:
+    """Nested dicts and sequences with every NaN and infinity as None."""
+    if isinstance(values, dict):
+        return {key: plain(value) for key, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return [plain(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
+
+
+def append(path: str | Path, text: str) -> None:
+    """Add UTF-8 text to a file in one write, flushed to disk. Raises InputError if it did not fit whole."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        if os.write(handle, text.encode()) != len(text.encode()):
+            raise InputError(f"{path}: could not be written whole; is the disk full? Run again to go on")
+        os.fsync(handle)
+    finally:
+        os.close(handle)

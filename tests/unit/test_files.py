@@ -1,0 +1,42 @@
+"""Files are replaced whole or not at all, and their JSON is JSON."""
+
+import json
+
+import numpy as np
+import pytest
+
+from rxmdnn.errors import InputError
+from rxmdnn.files import append, atomic, write_json, write_text, writing
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "report.csv"
+    write_text(path, "old\n")
+
+    def fail():
+        with atomic(path) as new:
+            new.write_text("half")
+            raise ZeroDivisionError
+
+    pytest.raises(ZeroDivisionError, fail)
+    assert path.read_text() == "old\n" and [f.name for f in tmp_path.iterdir()] == ["report.csv"]
+
+
+def test_json_has_no_bare_nan(tmp_path):
+    path = write_json(tmp_path / "a.json", {"x": [1.5, float("nan"), (float("inf"), np.float64("nan"))], "n": None})
+    assert json.loads(path.read_text(), parse_constant=pytest.fail) == {"x": [1.5, None, [None, None]], "n": None}
+
+
+def test_what_cannot_be_written_names_the_file(tmp_path):
+    def fail():
+        with writing(tmp_path):
+            write_text(tmp_path / "nowhere" / "a.txt", "a")
+
+    with pytest.raises(InputError, match=r"nowhere/a.txt\.part: cannot be written: No such file"):
+        fail()
+
+
+def test_append(tmp_path):
+    append(tmp_path / "rows.csv", "Å\n")
+    append(tmp_path / "rows.csv", "b\n")
+    assert (tmp_path / "rows.csv").read_text(encoding="utf-8") == "Å\nb\n"
