@@ -15,7 +15,8 @@ from rxmdnn.errors import InputError
 
 def unwritable(path: str | Path, error: OSError) -> InputError:
     """The message for a file, or something below a folder, that the operating system refused to write."""
-    return InputError(f"{str(error.filename or path).removesuffix('.part')}: cannot be written: {error.strerror or error}")
+    name = str(error.filename or path).removesuffix(".part")
+    return InputError(f"{name}: cannot be written: {error.strerror or error}")
 
 
 @contextmanager
