@@ -71,6 +71,11 @@ class Cell:
         cosines = [self.h[i] @ self.h[j] / (lengths[i] * lengths[j]) for i, j in ((1, 2), (0, 2), (0, 1))]
         return (*map(float, lengths), *(float(np.degrees(np.arccos(t))) for t in cosines))  # type: ignore[return-value]
 
+    @property
+    def axes(self) -> str:
+        """The names of the periodic axes: "a b c", or "no axis"."""
+        return " ".join(name for name, repeats in zip("abc", self.pbc) if repeats) or "no axis"
+
     def fractional(self, x: np.ndarray) -> np.ndarray:
         """(n, 3) Cartesian, Å -> (n, 3) fractional.
 

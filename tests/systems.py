@@ -6,11 +6,9 @@ from mpi4py import MPI
 from rxmdnn import backend as backends
 from rxmdnn.atoms import Atoms
 from rxmdnn.cell import Cell
-from rxmdnn.engine.domain import Domain
 from rxmdnn.engine.forces import Forces
-from rxmdnn.engine.neighbors import NeighborList
+from rxmdnn.engine.system import System
 from rxmdnn.models.pair import LennardJones
-from rxmdnn.timers import Timers
 
 TRICLINIC = Cell(np.array([[14.0, 0.0, 0.0], [3.0, 13.0, 0.0], [-2.0, 2.5, 12.0]]))
 
@@ -29,9 +27,8 @@ def spread_atoms(cell: Cell, n: int, closest: float, seed: int = 0) -> np.ndarra
 
 
 def engine(comm: MPI.Comm, cell: Cell, potential, grid=(0, 0, 0), skin=0.5, backend=None) -> Forces:
-    backend = backend or backends.make("cpu")
-    neighbors = NeighborList(backend, potential.cutoff, skin)
-    return Forces(Domain(comm, backend, cell, grid, neighbors.reach), neighbors, potential, Timers())
+    """Forces of a system whose atoms a test gives."""
+    return System(potential, cell, comm=comm, backend=backend, skin=skin, grid=grid).forces
 
 
 def share(comm: MPI.Comm, x: np.ndarray, species: np.ndarray, v: np.ndarray | None = None) -> Atoms:

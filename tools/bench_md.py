@@ -30,13 +30,10 @@ from ase.io import iread
 from mpi4py import MPI
 
 from rxmdnn import backend as backends
-from rxmdnn.atoms import Atoms
 from rxmdnn.cell import Cell
 from rxmdnn.dynamics.integrate import velocity_verlet
 from rxmdnn.dynamics.kinetics import Kinetics
-from rxmdnn.engine.domain import Domain
-from rxmdnn.engine.forces import Forces
-from rxmdnn.engine.neighbors import NeighborList
+from rxmdnn.engine.system import System
 from rxmdnn.errors import InputError
 from rxmdnn.models.pair import LennardJones, Null
 from rxmdnn.timers import Timers
@@ -78,13 +75,11 @@ def case(name: str, size: int, steps: int, graphs: bool, where: str, precision: 
     cell, x, species = simple_cubic(size) if name == "lj" else ammonia(size)
     n, mass = len(x), np.array([39.95]) if name == "lj" else np.array([1.008, 14.007])
     model = potential(name, backend, precision)
-    neighbors = NeighborList(backend, model.cutoff, SKIN)
-    forces = Forces(Domain(comm, backend, cell, (1, 1, 1), neighbors.reach), neighbors, model, timers)
+    system = System.of(model, cell, species, x, comm=comm, backend=backend, skin=SKIN, timers=timers)
+    forces, atoms = system.forces, system.atoms
     if graphs:
         forces.use_graphs(lambda why: sys.exit(f"graphs: {why}"))
-    atoms = Atoms.of(np.arange(n), species, x).on(backend.from_host)
     Kinetics(comm, backend, mass, n).draw(atoms, 150.0, seed=1, step=0)
-    forces.domain.distribute(atoms)
     dt = 2.0 if name == "lj" else 0.5
     forces.compute(atoms)  # compiles
     velocity_verlet(atoms, forces, backend, mass, dt)

@@ -24,13 +24,11 @@ from rxmdnn import backend as backends
 from rxmdnn.atoms import Atoms
 from rxmdnn.dynamics.ensembles import Ensemble, Motion, Now, make
 from rxmdnn.dynamics.kinetics import Kinetics
-from rxmdnn.engine.domain import Domain
 from rxmdnn.engine.forces import Forces
-from rxmdnn.engine.neighbors import NeighborList
+from rxmdnn.engine.system import System
 from rxmdnn.ring_polymer.ensemble import RingPolymer
 from rxmdnn.ring_polymer.forces import RingForces
 from rxmdnn.ring_polymer.modes import Modes
-from rxmdnn.timers import Timers
 
 HERE = Path(__file__).parent
 MASS, T, DT = np.array([1.008, 14.007]), 160.0, 0.5
@@ -41,11 +39,9 @@ def system(cells: int, beads: int) -> tuple[Atoms, Ensemble]:
     """Ready for steps; beads 0: a classical system."""
     backend, (cell, x, species) = backends.make("cpu"), ammonia(cells)
     model = potential("allegro", backend, "float32")
-    neighbors = NeighborList(backend, model.cutoff, SKIN)
-    domain = Domain(MPI.COMM_SELF, backend, cell, (1, 1, 1), neighbors.reach)
-    forces = RingForces(domain, neighbors, model, Timers(), beads, 3.0) if beads else Forces(domain, neighbors, model,
-                                                                                            Timers())
-    atoms, kinetics = Atoms.of(np.arange(len(x)), species, x), Kinetics(MPI.COMM_SELF, backend, MASS, len(x))
+    made = System.of(model, cell, species, x, backend=backend, skin=SKIN,
+                     make_forces=(lambda *parts: RingForces(*parts, beads, 3.0)) if beads else Forces)
+    forces, atoms, kinetics = made.forces, made.atoms, Kinetics(MPI.COMM_SELF, backend, MASS, len(x))
     kinetics.draw(atoms, T, 1, 0)
     forces.compute(atoms)
     ensemble = make(Motion(forces, kinetics, DT, 1), "langevin", 100.0)

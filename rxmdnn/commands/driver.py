@@ -9,14 +9,11 @@ from mpi4py import MPI
 
 from rxmdnn.commands.arguments import parse_known
 from rxmdnn.deck.run import read_run
-from rxmdnn.engine.domain import Domain
-from rxmdnn.engine.forces import Forces
-from rxmdnn.engine.neighbors import NeighborList
-from rxmdnn.parallel import AgreedError, together
-from rxmdnn.run.ipi import Engine, serve
+from rxmdnn.engine.system import System
+from rxmdnn.parallel import AgreedError
+from rxmdnn.run.ipi import Line, serve
 from rxmdnn.run.setup import make_backend, make_potential, on_each, set_threads
 from rxmdnn.run.start import read_start
-from rxmdnn.timers import Timers
 
 
 def main(argv: Sequence[str], comm: MPI.Comm) -> None:
@@ -37,12 +34,8 @@ def main(argv: Sequence[str], comm: MPI.Comm) -> None:
     set_threads(comm, run.deck["threads"].n)
     potential = on_each(comm, lambda: make_potential(run, backend))
     start = read_start(comm, run)
-    neighbors = NeighborList(backend, potential.cutoff, run.deck["skin"].skin)
-    with together(comm):
-        domain = Domain(comm, backend, start.cell, tuple(run.deck["processors"]), neighbors.reach)
-    atoms = start.atoms().on(backend.from_host)
-    domain.distribute(atoms)
-    engine = Engine(Forces(domain, neighbors, potential, Timers()), atoms, start.n_global)
-    served = serve(comm, engine, a)
+    system = System(potential, start.cell, start.atoms(), comm=comm, backend=backend, skin=run.deck["skin"].skin,
+                    grid=tuple(run.deck["processors"]))
+    served = serve(system, lambda: Line(a.unix, a.host, a.port, a.wait))
     if comm.rank == 0:
-        print(f"driver: {served} force calls served, {engine.forces.builds} neighbor lists", flush=True)
+        print(f"driver: {served} force calls served, {system.forces.builds} neighbor lists", flush=True)

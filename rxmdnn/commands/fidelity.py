@@ -9,15 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from mpi4py import MPI
 from tqdm import tqdm
 
 from rxmdnn import backend as backends
-from rxmdnn.atoms import Atoms
 from rxmdnn.deck.run import read_run
-from rxmdnn.engine.domain import Domain
-from rxmdnn.engine.forces import Forces
-from rxmdnn.engine.neighbors import NeighborList
+from rxmdnn.engine.system import System
 from rxmdnn.errors import InputError
 from rxmdnn.fidelity import calibration, reference
 from rxmdnn.fidelity.calibration import Samples
@@ -27,7 +23,6 @@ from rxmdnn.fidelity.reference import Reference
 from rxmdnn.fidelity.setup import references
 from rxmdnn.io.trajectory import read_frames
 from rxmdnn.run.setup import make_potential
-from rxmdnn.timers import Timers
 
 
 def main(argv: Sequence[str]) -> None:
@@ -89,7 +84,7 @@ def text(found: Reference) -> str:
 def calibrate(a: argparse.Namespace) -> None:
     """Tails of what the frames of a run show, by the models of its deck."""
     run = read_run(["--rxmdin", a.rxmdin, *(["--outDir", a.outDir] if a.outDir else [])])
-    backend, comm = backends.make("cpu"), MPI.COMM_SELF
+    backend = backends.make("cpu")
     potential, known = make_potential(run, backend), references(run)
     limits = Limits.of(run.elements)
     for one in known:
@@ -98,14 +93,12 @@ def calibrate(a: argparse.Namespace) -> None:
     frames = read_frames(run.folder, a.frames)
     for frame in tqdm(frames, desc="frames", leave=False, disable=not sys.stderr.isatty()):
         n = len(frame.x)
-        neighbors = NeighborList(backend, potential.cutoff, 0.0)
-        forces = Forces(Domain(comm, backend, frame.cell, (1, 1, 1), neighbors.reach), neighbors, potential, Timers())
         species = np.array([run.elements.index(name) for name in frame.names], np.int32)
-        atoms = Atoms.of(np.arange(n), species, frame.x)
-        watch = Watch(forces, known)
+        system = System.of(potential, frame.cell, species, frame.x, backend=backend, skin=0.0)
+        atoms, watch = system.atoms, Watch(system.forces, known)
         with watch.open():
-            forces.compute(atoms)
-        edges = forces.last[0]
+            system.forces.compute(atoms)
+        edges = system.forces.last[0]
         close = close_edges(edges.center, edges.neighbor, edges.r_ij, float(potential.cutoff.max()))
         samples.add(close, atoms.species, limits.bonded, atoms.f[:n], watch.latent(atoms.species[:n]),
                     watch.spread(atoms))

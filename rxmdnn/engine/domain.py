@@ -123,8 +123,11 @@ class Domain:
         self.reach = reach
         self._take(self.cell)
 
-    def restore(self, cell: Cell) -> None:
-        """An earlier cell again; a plan must follow. All ranks call it with the same cell."""
+    def set_cell(self, cell: Cell) -> None:
+        """Another cell with the same periodic axes; the plan stays valid as far as the neighbor list does.
+
+        All ranks call it with the same cell.
+        """
         self._take(cell)
 
     def rank_at(self, place: Any) -> Any:

@@ -57,7 +57,7 @@ class Snapshot:
             setattr(s.atoms, name, array.copy())
         s.atoms.extra = {k: v.copy() for k, v in self.extra.items()}
         s.atoms.n_owned = len(self.arrays["gid"])
-        s.domain.restore(self.cell)
+        s.domain.set_cell(self.cell)
         s.ensemble.resume(copy.deepcopy(self.ensemble))
         s.forces.forget()
         s.step = self.step

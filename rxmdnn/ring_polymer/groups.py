@@ -68,7 +68,7 @@ class Groups:
                 array[:] = backend.from_host(host)
         h = self.across.bcast(domain.cell.h)
         if not np.array_equal(h, domain.cell.h):
-            domain.restore(Cell(h, domain.cell.pbc))
+            domain.set_cell(Cell(h, domain.cell.pbc))
 
     # ------------------------------------------------------------------ output
     def agreed(self) -> AbstractContextManager[None]:

@@ -12,16 +12,14 @@ field, as LAMMPS's ``fix ipi`` is. Messages are words of twelve bytes; numbers f
 
 from __future__ import annotations
 
-import argparse
 import socket
 import time
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
-from mpi4py import MPI
 
-from rxmdnn.atoms import Atoms
-from rxmdnn.engine.forces import Forces
+from rxmdnn.cell import Cell
+from rxmdnn.engine.system import System
 from rxmdnn.errors import InputError
 from rxmdnn.parallel import AgreedError, on_root
 
@@ -29,42 +27,6 @@ BOHR, HARTREE = 0.529177210903, 27.211386245988  # Å, eV (CODATA 2018)
 HEADER = 12
 PATIENCE = 0.2  # s between tries to connect
 UNIX_PREFIX = "/tmp/ipi_"  # where i-PI puts its sockets
-
-
-class Engine:
-    """The atoms of a server, decomposed over the ranks.
-
-    Parameters
-    ----------
-    forces : Forces; atoms : Atoms at their owners; n_global : int
-    """
-
-    def __init__(self, forces: Forces, atoms: Atoms, n_global: int) -> None:
-        self.forces, self.atoms, self.n_global = forces, atoms, n_global
-
-    def compute(self, h: np.ndarray, x: np.ndarray) -> tuple[float, np.ndarray | None, np.ndarray]:
-        """Energy (eV), forces (n, 3) eV/Å in order of gid on rank 0 (None elsewhere), virial (3, 3) eV. Collective.
-
-        The neighbor list of the call before is kept while no atom has moved too far: atoms are found where they were
-        plus the periods that were taken off them since.
-
-        h : (3, 3) cell vectors in rows, Å; x : (n, 3) Å, all atoms, the same on every rank
-        """
-        domain, atoms = self.forces.domain, self.atoms
-        to_host, from_host = domain.backend.to_host, domain.backend.from_host
-        if not np.array_equal(h, domain.cell.h):
-            domain.deform(domain.cell.inverse @ h)
-        n = atoms.n_owned
-        atoms.x[:n] = from_host(x[to_host(atoms.gid[:n])]) - domain.cell.cartesian(atoms.image.astype(float))
-        self.forces.compute(atoms)
-        energy, virial, n = self.forces.energy(), self.forces.virial(), atoms.n_owned
-        parts = domain.comm.gather((to_host(atoms.gid[:n]).copy(), to_host(atoms.f[:n]).copy()))
-        f = None
-        if parts is not None:
-            f = np.empty((self.n_global, 3))
-            for gid, rows in parts:
-                f[gid] = rows
-        return energy, f, virial
 
 
 class Line:
@@ -150,26 +112,30 @@ class Line:
                                  "server?")
 
 
-def serve(comm: MPI.Comm, engine: Engine, a: argparse.Namespace) -> int:
-    """Answer a server until it ends; the number of force calls. Collective."""
-    line: Any = None
+def serve(system: System, connect: Callable[[], Line]) -> int:
+    """Answer a server until it ends; the number of force calls. All ranks of the system call it.
 
-    def connect() -> None:
+    connect : makes the connection, on rank 0
+    """
+    line: Line | None = None
+
+    def open_line() -> None:
         nonlocal line
-        line = Line(a.unix, a.host, a.port, a.wait)
+        line = connect()
 
-    on_root(comm, connect)
+    on_root(system.comm, open_line)
     served, ready = 0, None
     try:
         while True:
-            asked = on_root(comm, lambda ready=ready: line.request(ready, engine.n_global))  # type: ignore[misc]
+            asked = on_root(system.comm, lambda ready=ready: line.request(ready, system.n_global))  # type: ignore
             if asked is None:
                 return served
-            energy, f, virial = engine.compute(*asked)
+            h, x = asked
+            energy, forces, virial, _ = system.compute(Cell(h, system.cell.pbc), x)
             if not np.isfinite(energy):
                 raise AgreedError(f"driver: call {served + 1}: the energy is not finite: atoms too close, or far from "
                                   "the model's data; use a smaller time step in the server")
-            ready = (energy, f, virial)
+            ready = (energy, forces, virial)
             served += 1
     finally:
         if line is not None:

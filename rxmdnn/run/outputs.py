@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numba
@@ -24,6 +21,7 @@ from rxmdnn.dynamics.simulation import Simulation, Thermo
 from rxmdnn.fidelity.guard import Guard
 from rxmdnn.fidelity.monitor import Monitor
 from rxmdnn.fidelity.setup import care, repelled
+from rxmdnn.files import write_json
 from rxmdnn.io.checkpoint import write_checkpoint
 from rxmdnn.io.folder import set_aside
 from rxmdnn.io.frame import FRAME_WRITERS, Frame, write_xyz
@@ -31,18 +29,17 @@ from rxmdnn.io.h5md import H5MD
 from rxmdnn.io.log import Log
 from rxmdnn.io.ordered import writable
 from rxmdnn.io.rxff import write_rxff
+from rxmdnn.io.structure import Start
 from rxmdnn.parallel import on_root
 from rxmdnn.ring_polymer.ensemble import RingPolymer
 from rxmdnn.ring_polymer.output import BeadTrajectories, RingLog
 from rxmdnn.ring_polymer.setup import notes as ring_notes
-from rxmdnn.run.start import Start
+from rxmdnn.run.ending import Ending
+from rxmdnn.run.performance import Performance, performance_line
 
-ABSURD = 2e4  # K: molecules are long gone
+UNSTABLE = 2e4  # K: no molecule exists at it
 
-
-def periodic_along(pbc: Iterable[bool]) -> str:
-    axes = " ".join(name for name, repeats in zip("abc", pbc) if repeats)
-    return f"repeats along {axes}" if axes else "repeats nowhere"
+Write = Callable[[Thermo], None]
 
 
 class AboveBar(io.TextIOBase):
@@ -53,68 +50,81 @@ class AboveBar(io.TextIOBase):
         return len(text)
 
 
-@dataclass
 class Outputs:
-    """What a run writes, and when: log, frames, trajectory, checkpoints."""
+    """The writers of a run, opened in order here and closed in ``end``. All ranks of the group call everything.
 
-    comm: MPI.Comm
-    run: Run
-    start: Start
-    simulation: Simulation
-    monitor: Monitor | None = None
-    guard: Guard | None = None
-    aside: str = ""  # what became of a former run's files
+    Parameters
+    ----------
+    comm : MPI communicator, of the ranks that hold the atoms
+    run : the run's deck
+    start : Start, what the run begins from
+    simulation : Simulation, whose ``writers``, ``on_print`` and ``guard`` are set
+    monitor : Monitor, where the deck asks for one
+    """
 
-    def __post_init__(self) -> None:
-        deck, simulation, folder = self.run.deck, self.simulation, self.run.folder
-        continued = self.start.step if self.start.continued else None
-        if continued is None:
-            self.aside = on_root(self.comm, lambda: set_aside(folder, self.start.source))
-        self.log = Log(self.comm, folder, deck["units"].energy, continued, AboveBar() if sys.stderr.isatty() else None,
+    def __init__(self, comm: MPI.Comm, run: Run, start: Start, simulation: Simulation,
+                 monitor: Monitor | None = None) -> None:
+        self.comm, self.run, self.simulation, self.monitor = comm, run, simulation, monitor
+        deck, folder = run.deck, run.folder
+        goes_on_from = start.step if start.continued else None
+        self.aside = "" if start.continued else on_root(comm, lambda: set_aside(folder, start.source))
+        self.log = Log(comm, folder, deck["units"].energy, goes_on_from, AboveBar() if sys.stderr.isatty() else None,
                        ensemble=keeps_books(deck))
-        simulation.on_print = self.log.thermo
+        self.trajectory = H5MD(comm, folder / "trajectory.h5", goes_on_from)
+        self.observers = self._make_observers(goes_on_from)
+        ring = simulation.ensemble if isinstance(simulation.ensemble, RingPolymer) else None
+        self.ring = None if ring is None else RingLog(comm, folder, ring, run.elements, self.log.write, goes_on_from)
+        self.beads = (BeadTrajectories(comm, folder, ring, goes_on_from)
+                      if ring is not None and deck["pimd_dump"].nstep else None)
+        self.guard = None if monitor is None else self._make_guard(monitor, start.state.get("fidelity"))
+        self.performance = Performance(simulation, comm.size * deck["pimd_groups"].number)
+        simulation.on_print, simulation.writers, simulation.guard = self.log.thermo, self._writers(), self.guard
+
+    def _make_observers(self, goes_on_from: int | None) -> Any:
+        if not self.run.deck["observe"]:
+            return None
+        from rxmdnn.analysis.observe import Observers  # SciPy, only where it is used
+
+        return Observers(self.comm, self.run, self.simulation, goes_on_from)
+
+    def _make_guard(self, monitor: Monitor, saved: Any) -> Guard:
+        deck, simulation = self.run.deck, self.simulation
+        guard = Guard(simulation, monitor, care(deck), self.run.folder, self.incident, self.log.write, self.rewind,
+                      repelled(self.run, simulation))
+        if self.observers is not None:
+            guard.remember = self.observers.remember
+        if saved is not None:
+            guard.resume(saved)
+        return guard
+
+    def _writers(self) -> list[tuple[int, Write]]:
+        """(every so many steps, what is called), in the order of the calls."""
+        deck, stop = self.run.deck, self.simulation.schedule.stop
         kinds = [write for name, write in FRAME_WRITERS.items() if getattr(deck["io_type"], name)]
-        trajectory = H5MD(self.comm, folder / "trajectory.h5", continued)
-        self.observers: Any = None
-        if deck["observe"]:
-            from rxmdnn.analysis.observe import Observers  # SciPy, only where it is used
+        out: list[tuple[int, Write]] = []
+        if self.beads is not None:
+            beads = self.beads
+            out.append(only_every(deck["pimd_dump"].nstep, lambda thermo: beads.write(self.frame(thermo))))
+        if self.ring is not None:
+            out.append((deck["io_step"].pstep, self.ring.write))
+        out += [(deck["io_step"].fstep, lambda thermo: self.frames(thermo, kinds)),
+                only_every(deck["h5md"].nstep, lambda thermo: self.trajectory.write(self.frame(thermo)))]
+        if self.observers is not None:
+            out += self.observers.writers
+        return [*out, (deck["checkpoint"].nstep or stop, self.checkpoint)]
 
-            self.observers = Observers(self.comm, self.run, simulation, continued)
-        simulation.writers = [
-            (deck["io_step"].fstep, lambda thermo: self.frames(thermo, kinds)),
-            even(deck["h5md"].nstep, lambda thermo: trajectory.write(self.frame(thermo))),
-            *(self.observers.writers if self.observers else []),
-            (deck["checkpoint"].nstep or simulation.schedule.stop, self.checkpoint),
-        ]
-        self.ring: RingLog | None = None
-        if isinstance(simulation.ensemble, RingPolymer):
-            self.ring = RingLog(self.comm, folder, simulation.ensemble, self.run.elements, self.log.write, continued)
-            simulation.writers[:0] = [(deck["io_step"].pstep, self.ring.write)]
-            if deck["pimd_dump"].nstep:
-                beads = BeadTrajectories(self.comm, folder, simulation.ensemble, continued)
-                simulation.writers[:0] = [even(deck["pimd_dump"].nstep, lambda thermo: beads.write(self.frame(thermo)))]
-        if self.monitor is not None:
-            self.guard = simulation.guard = Guard(
-                simulation, self.monitor, care(deck), folder, self.incident, self.log.write,
-                lambda step: self.rewind(step, trajectory), repelled(self.run, simulation))
-            if self.observers:
-                self.guard.remember = self.observers.remember
-            if "fidelity" in self.start.state:
-                self.guard.resume(self.start.state["fidelity"])
-            guard = self.guard
-            self.on_end = lambda: trajectory.rewind(simulation.step, guard.healed)
-
-    def rewind(self, step: int, trajectory: H5MD) -> None:
-        """What was written after a step belongs to a failed attempt."""
+    # ------------------------------------------------------------------ what is written
+    def rewind(self, step: int) -> None:
+        """Drop what was written after a step: it belongs to a failed attempt."""
         self.log.rewind(step)
-        trajectory.rewind(step, self.guard.healed if self.guard else [])
-        if self.observers:
+        self.trajectory.rewind(step, self.guard.healed if self.guard is not None else [])
+        if self.observers is not None:
             self.observers.rewind(step)
 
     def incident(self, name: str, note: str, scores: np.ndarray) -> None:
         """Append the present frame, with its scores, to incidents.xyz."""
-        path, folder = write_xyz(self.frame(self.simulation.thermo()), self.run.folder, name, note, scores), \
-            self.run.folder
+        folder = self.run.folder
+        path = write_xyz(self.frame(self.simulation.thermo()), folder, name, note, scores)
 
         def append() -> None:
             with open(path, "rb") as new, open(folder / "incidents.xyz", "ab") as every:
@@ -146,12 +156,13 @@ class Outputs:
             state["ensemble"] = {"words": ensemble_words(self.run.deck), **s.ensemble.state()}
         if self.guard is not None:
             state["fidelity"] = self.guard.state()
-        if self.observers:
+        if self.observers is not None:
             self.observers.save(thermo.step)
         write_rxff(self.comm, self.run.folder / "rxff.bin", frame.atoms, s.cell, thermo.step, frame.grid)
         write_checkpoint(frame, self.run.folder, state, self.run.deck.echo())
         s.forces.stale = True
 
+    # ------------------------------------------------------------------ the log's head and foot
     def begin(self, start: Start) -> None:
         """The header of the log: what will be done, by what, with which settings."""
         s, run = self.simulation, self.run
@@ -160,26 +171,26 @@ class Outputs:
         names = [os.path.relpath(m.parameters["file"]) if "file" in m.parameters else m.kind for m in run.models]
         names += ["zbl"] if run.repulsion else []
         a, b, c, *angles = s.cell.parameters
+        notes = (*filter(None, [self.aside]), *run.notes, *s.backend.notes, *start.notes,
+                 *ring_notes(run.deck, run.elements, run.masses, start.extra))
         self.log.write(
             f"rxmdnn {rxmdnn.__version__}: {self.comm.size} rank(s) on a grid of {' x '.join(map(str, s.domain.grid))}",
-            f"kernels      : {s.backend.name}, {numba.get_num_threads()} thread(s) a rank",
+            f"kernels      : {s.backend.name}, {numba.get_num_threads()} thread(s) per rank",
             f"start        : {start.source}, step {s.step}" + (", continued" if start.continued else ""),
             f"atoms        : {s.n_global}: " + " ".join(f"{n} {e}" for n, e in zip(counts, run.elements, strict=True)),
             f"cell         : {a:.5f} {b:.5f} {c:.5f} A  " + " ".join(f"{t:.3f}" for t in angles) + " degrees, "
-            + periodic_along(s.cell.pbc),
+            + (f"periodic along {s.cell.axes}" if s.cell.pbc.any() else "non-periodic"),
             f"model        : {', '.join(names)}  cutoff {s.forces.potential.cutoff.max():.3f} A, "
             f"skin {s.forces.neighbors.skin:.2f} A, {run.deck['precision'].network}",
             f"degrees of freedom: {s.kinetics.freedoms}; steps {s.step} to {s.schedule.stop}",
             *(self.monitor.describe() if self.monitor is not None else ()),
             *self.forecast(),
-            *(f"note         : {note}" for note in (
-                *filter(None, [self.aside]), *run.notes, *s.backend.notes, *start.notes,
-                *ring_notes(run.deck, run.elements, run.masses, start.extra))),
+            *(f"note         : {note}" for note in notes),
             "deck         :", *("    " + line for line in run.deck.echo().splitlines()),
         )
 
     def forecast(self) -> list[str]:
-        """The chance to finish, where a single model carries a fit of its times to failure."""
+        """The probability of completing, where a single model carries a fit of its times to failure."""
         files = [m.parameters["file"] for m in self.run.models if "file" in m.parameters]
         if len(files) != 1 or len(self.run.models) != 1 or self.comm.rank:
             return []
@@ -189,50 +200,27 @@ class Outputs:
         time = (s.schedule.stop - s.step) * s.schedule.dt
         return lines(files[0], s.n_global, time, max(s.schedule.ramp) if s.schedule.ramp else 0.0)
 
-    def start_clock(self) -> None:
-        """Measure from now on."""
-        self.simulation.forces.timers.seconds.clear()
-        self._timed_from = self.simulation.step, perf_counter()
-
-    def end(self) -> None:
-        """The PERFORMANCE line: rates, and where the time went (mean over ranks; least and most)."""
-        s = self.simulation
-        if self.ring:
+    def end(self, ending: Ending) -> None:
+        """Averages, the PERFORMANCE line and how the run ended; closes the log."""
+        s, path = self.simulation, self.run.deck["json"].file
+        if self.ring is not None:
             self.ring.averages(s.schedule.start)
-        n_steps, seconds = s.step - self._timed_from[0], perf_counter() - self._timed_from[1]
-        parts = ("network", "neighbors", "halo", "assembly", "integrate", *(["ring"] if self.ring else []), "output")
-        mine = np.array([s.forces.timers.seconds[part] for part in parts])
-        shares = np.array(self.comm.allgather(100.0 * mine / max(seconds, 1e-9)))
-        rate = n_steps / max(seconds, 1e-9)
-        figures = {
-            "steps": n_steps, "seconds": seconds, "steps_per_s": rate, "atom_steps_per_s": rate * s.n_global,
-            "ns_per_day": rate * s.schedule.dt * 86400e-6,
-            "ranks": self.comm.size * self.run.deck["pimd_groups"].number, "list_builds": s.forces.builds,
-            "share_percent": {part: {"mean": float(m), "min": float(lo), "max": float(hi)} for part, m, lo, hi in zip(
-                parts, shares.mean(axis=0), shares.min(axis=0), shares.max(axis=0), strict=True)},
-        }
+        figures = self.performance.figures()
         if self.guard is not None:
             self.log.write(self.guard.summary())
-            self.on_end()
+            self.trajectory.rewind(s.step, self.guard.healed)
+        temperature = s.kinetics.temperature(s.atoms)
         self.log.write(
-            f"PERFORMANCE {rate:.3f} steps/s  {rate * s.n_global:.0f} atom-steps/s  "
-            f"{figures['ns_per_day']:.4f} ns/day  "
-            + "  ".join(f"{part} {p['mean']:.1f}% ({p['min']:.1f}-{p['max']:.1f})"
-                        for part, p in figures["share_percent"].items()),  # type: ignore[attr-defined]
-            *([f"note: the run ended at {hot:.3g} K: it has most likely blown up; see rxmdnn help fidelity"]
-              if (hot := s.kinetics.temperature(s.atoms)) > ABSURD else []),
-            f"timed: {n_steps} steps in {seconds:.2f} s, {s.forces.builds} neighbor lists; "
-            + ("stopped by its guard" if self.guard is not None and self.guard.failed else
-               "stopped on a signal; run again to go on" if s.step < s.schedule.stop and s.schedule.mdmode != 10
-               else f"finished at step {s.step}" if s.schedule.mdmode != 10
-               else f"{'converged' if s.step < s.schedule.stop else 'NOT converged: out of steps'} at step {s.step}"),
-        )
+            performance_line(figures),
+            *([f"note: the run ended at {temperature:.3g} K: the simulation has probably become unstable; see rxmdnn "
+               "help fidelity"] if temperature > UNSTABLE else []),
+            f"timed: {figures['steps']} steps in {figures['seconds']:.2f} s, {s.forces.builds} neighbor lists; "
+            + ending.text(s.step))
         self.log.close()
-        path = self.run.deck["json"].file
         if path and self.comm.rank == 0:
-            Path(path).write_text(json.dumps(figures, indent=1) + "\n")
+            write_json(path, figures)
 
 
-def even(n: int, write: Callable[[Thermo], None]) -> tuple[int, Callable[[Thermo], None]]:
+def only_every(n: int, write: Write) -> tuple[int, Write]:
     """A writer of every n-th step and no other: a run's last step, which calls all writers, may lie between two."""
     return n, lambda thermo: write(thermo) if thermo.step % n == 0 else None

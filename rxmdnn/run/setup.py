@@ -1,11 +1,11 @@
-"""``rxmdnn run``: from decks and a start to a trajectory. Reads as the story of a run; the parts are elsewhere."""
+"""The parts of a run, each made from its lines of the deck."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TypeVar
 
 import numba
 import numpy as np
@@ -21,9 +21,9 @@ from rxmdnn.dynamics.ensembles import Barostat, CellChange, Ensemble, StrainSche
 from rxmdnn.dynamics.ensembles import make as make_ensemble
 from rxmdnn.dynamics.simulation import Schedule, Simulation
 from rxmdnn.dynamics.thermostat import MINIMIZE
-from rxmdnn.engine.domain import Domain
-from rxmdnn.engine.neighbors import NeighborList
+from rxmdnn.engine.system import System
 from rxmdnn.errors import InputError
+from rxmdnn.io.structure import Start
 from rxmdnn.models.interface import Potential
 from rxmdnn.models.mixture import Mixture
 from rxmdnn.models.pair import LennardJones, Null
@@ -31,33 +31,44 @@ from rxmdnn.models.repulsion import Repulsion
 from rxmdnn.parallel import AgreedError, together
 from rxmdnn.ring_polymer.groups import Groups
 from rxmdnn.ring_polymer.setup import choose_ring, make_forces
-from rxmdnn.run.start import Start
-from rxmdnn.run.trial import choose
+from rxmdnn.run.trial import Case, choose
 from rxmdnn.timers import Timers
 from rxmdnn.units import EV_PER_KCAL_MOL, FS_PER_PS, GPA_PER_EV_A3
 
+T = TypeVar("T")
 
-def on_each(comm: MPI.Comm, make: Any) -> Any:
-    """What every rank makes for itself; one rank's failure is everyone's."""
+
+def on_each(comm: MPI.Comm, make: Callable[[], T]) -> T:
+    """What every rank makes for itself; the InputError of one rank is raised on all."""
     with together(comm):
         made = make()
     return made
 
 
 def make_backend(comm: MPI.Comm, run: Run) -> Backend:
-    """The deck's; on a GPU, the ranks of a machine take its devices in turn."""
+    """The backend of the deck."""
+    deck = run.deck
+    return backend_of(comm, deck["backend"].name, Case(np.array(run.masses), deck["precision"].network,
+                                                       lambda there: make_potential(run, there)),
+                      deck["mpi"].memory == "cuda-aware")
+
+
+def backend_of(comm: MPI.Comm, name: str, case: Case, direct: bool = False) -> Backend:
+    """The backend called ``name``; on a GPU, the ranks of a machine take its devices in turn.
+
+    case : what "auto" tries on a GPU; direct : MPI takes the memory of a device itself
+    """
     machine = comm.Split_type(MPI.COMM_TYPE_SHARED)
     place, ranks = machine.rank, machine.size
     machine.Free()
-    name, direct = run.deck["backend"].name, run.deck["mpi"].memory == "cuda-aware"
     if name == "auto":
-        return choose(comm, run, lambda: backends.make("cuda", place, ranks), lambda there: make_potential(run, there))
+        return choose(comm, case, lambda: backends.make("cuda", place, ranks))
     return on_each(comm, lambda: backends.make(name, place, ranks, direct))
 
 
 @contextmanager
-def room_on_device(simulation: Simulation) -> Iterator[None]:
-    """A device that is too small for a run is a user's mistake."""
+def fits_on_device(simulation: Simulation) -> Iterator[None]:
+    """A block in which a device that is too small for the run is an InputError."""
     try:
         yield
     except Exception as error:
@@ -97,6 +108,7 @@ def make_potential(run: Run, backend: Backend) -> Potential:
 
 
 def _member(line: ModelLine, run: Run, backend: Backend) -> Potential:
+    """The potential of one line of the model deck."""
     if line.kind == "lj":
         return LennardJones(backend, run.elements, **line.parameters)
     if line.kind == "zbl":
@@ -112,15 +124,16 @@ def make_simulation(comm: MPI.Comm, run: Run, backend: Backend, potential: Poten
                     groups: Groups | None = None) -> Simulation:
     """Decompose the start over the ranks and give it velocities where it has none."""
     deck, mass = run.deck, np.array(run.masses)
-    neighbors = NeighborList(backend, potential.cutoff, deck["skin"].skin)
     with together(comm):
         if fault := barostat_fault(deck, start.cell.pbc):
             raise InputError(fault)
-        domain = Domain(comm, backend, start.cell, tuple(deck["processors"]), neighbors.reach)
-    atoms = start.atoms().on(backend.from_host)
-    same = start.exact and start.state.get("grid") == domain.grid.tolist()
-    if not same:
-        domain.distribute(atoms)
+    system = System(
+        potential, start.cell, start.atoms(), comm=comm, backend=backend, skin=deck["skin"].skin,
+        grid=tuple(deck["processors"]), timers=Timers(backend.settle) if deck["verbose"].on else Timers(),
+        make_forces=lambda domain, neighbors, potential, timers: make_forces(
+            deck, run.masses, domain, neighbors, potential, timers, groups),
+        at_owners=lambda domain: start.exact and start.state.get("grid") == domain.grid.tolist())
+    atoms = system.atoms
     n_steps, dt, treq = deck["time"].ntime_step, deck["time"].dt, deck["temperature"].treq
     begin = start.state.get("begin", start.step)
     if begin + n_steps <= start.step:  # that run was finished: go on from it
@@ -131,13 +144,10 @@ def make_simulation(comm: MPI.Comm, run: Run, backend: Backend, potential: Poten
                         minimizer=deck["minimizer"].method, fmax=deck["minimizer"].fmax,
                         tolerance=deck["CG_tol"].ftol * EV_PER_KCAL_MOL, pressures=target_pressures(deck),
                         cell_shape=None if deck["minimizer"].cell == "fixed" else deck["minimizer"].cell)
-    timers = Timers(backend.settle) if deck["verbose"].on else Timers()
-    forces = make_forces(deck, run.masses, domain, neighbors, potential, timers, groups)
     if deck["graphs"].on:
-        forces.use_graphs(lambda why: print(f"graphs: the run goes on without: {why}", flush=True)
-                          if comm.rank == 0 else None)
-    simulation = Simulation(comm, backend, domain, forces, atoms, mass, schedule, start.n_global, step=start.step,
-                            time_0=start.time - start.step * dt)
+        system.forces.use_graphs(lambda why: print(f"graphs: disabled: {why}", flush=True) if comm.rank == 0 else None)
+    simulation = Simulation(comm, backend, system.domain, system.forces, atoms, mass, schedule, system.n_global,
+                            step=start.step, time_0=start.time - start.step * dt)
     choose_ensemble(deck, simulation, start)
     if start.f is None and (note := without_drift(simulation)):
         start.notes.append(note)
@@ -148,7 +158,7 @@ def make_simulation(comm: MPI.Comm, run: Run, backend: Backend, potential: Poten
 
 
 def without_drift(simulation: Simulation) -> str:
-    """Take the motion of the whole off a start's velocities, which would count as heat; says so where there was one."""
+    """Remove the velocity of the center of mass, which would count as heat; a note for the log where there was one."""
     atoms, kinetics = simulation.atoms, simulation.kinetics
     if simulation.n_global < 2:
         return ""
@@ -156,7 +166,7 @@ def without_drift(simulation: Simulation) -> str:
     if not energy > 1e-6 * kinetics.energy(atoms):
         return ""
     kinetics.zero_momentum(atoms)
-    return f"the start moved as a whole at {np.linalg.norm(v):.3g} A/fs ({energy:.3g} eV), which was taken off"
+    return f"the initial center-of-mass velocity ({np.linalg.norm(v):.3g} A/fs, {energy:.3g} eV) was removed"
 
 
 def target_pressures(deck: Deck) -> tuple[float, float]:

@@ -23,6 +23,7 @@ from rxmdnn.models.mixture import Mixture
 from rxmdnn.models.pair import LennardJones
 from rxmdnn.models.repulsion import Repulsion
 from rxmdnn.ring_polymer.forces import RingForces
+from rxmdnn.run import job
 from rxmdnn.run.ipi import Engine
 from rxmdnn.timers import Timers
 from tests import device
@@ -201,7 +202,7 @@ def go(folder, out: str, there, monkeypatch, *flags: str, mdmode: int = 1, steps
     COMM.Barrier()
     with monkeypatch.context() as patch:
         if there:
-            patch.setattr(run_command, "make_backend", lambda comm, run: there)
+            patch.setattr(job, "make_backend", lambda comm, run: there)
         run_command.main(["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / out), *flags], COMM)
     COMM.Barrier()
     return folder / out
@@ -264,7 +265,7 @@ def test_a_killed_run_on_a_device_goes_on_to_the_same_bits(folder, name, more, m
     assert a.step == b.step == 40
     for name in ("gid", "x", "v", "f", "image"):
         assert getattr(a, name).tobytes() == getattr(b, name).tobytes(), name
-    assert "goes on without" not in capfd.readouterr().out
+    assert "graphs: disabled" not in capfd.readouterr().out
 
 
 @DEVICES
@@ -304,7 +305,7 @@ def test_a_watched_run_sees_and_heals_the_same_as_on_the_cpu(folder, lines, monk
         with monkeypatch.context() as patch:
             patch.setattr(Simulation, "advance", struck)
             if there:
-                patch.setattr(run_command, "make_backend", lambda comm, run, there=there: there)
+                patch.setattr(job, "make_backend", lambda comm, run, there=there: there)
             assert run_command.main(["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / out)], COMM) == 0
         COMM.Barrier()
         rows = [json.loads(line) for line in (folder / out / "incidents.jsonl").read_text().splitlines()]

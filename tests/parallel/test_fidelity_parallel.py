@@ -257,7 +257,7 @@ def test_a_failure_that_comes_again_ends_the_run_with_its_exit_code(folder, monk
     rows = incidents(out)
     assert [r["action"] for r in rows] == ["rolled back", "rolled back", "gave up after 2 retries"]
     assert [r.get("to_step") for r in rows] == [30, 20, None]  # each from an older state
-    assert "stopped by its guard" in (out / "run.log").read_text()
+    assert "stopped by fidelity monitoring" in (out / "run.log").read_text()
     assert read_energies(out)["step"][-1] <= 30
 
 

@@ -125,7 +125,7 @@ def test_a_start_that_moves_as_a_whole_is_not_hotter_for_it(folder):
     COMM.Barrier()
     out = go(folder, "fly", 1, 0)
     assert read_energies(out)["temperature_K"][0] == pytest.approx(still, rel=1e-5)
-    assert "the start moved as a whole at 0.0224 A/fs" in (out / "run.log").read_text()
+    assert "the initial center-of-mass velocity (0.0224 A/fs" in (out / "run.log").read_text()
 
 
 def test_a_finished_run_goes_on_when_run_again_and_a_new_start_loses_nothing(folder):

@@ -23,8 +23,8 @@ from rxmdnn.models.allegro import Allegro
 from rxmdnn.models.interface import Potential
 from rxmdnn.models.repulsion import Repulsion
 from rxmdnn.parallel import run_to_exit_code
+from rxmdnn.run import job, trial
 from rxmdnn.run import setup as runs
-from rxmdnn.run import trial
 from tests import device
 from tests.device import DEVICES, XP, Array
 from tests.runs import MODELS, write_start
@@ -262,10 +262,10 @@ def test_a_run_that_finds_no_device_ends_with_code_2(tmp_path, monkeypatch, caps
 
 
 @pytest.mark.parametrize("case, kernels, note", [
-    ("good", "cuda-host", r"backend auto: cuda; some steps of a trial are the CPU's to 1 part in 10\^1"),
-    ("wrong assemble", "cpu", r"backend auto: cpu; a trial of the GPU differs from the CPU by .* of the largest value"),
-    ("wrong gaussian", "cpu", r"backend auto: cpu; a trial of the GPU differs from the CPU by .* of the largest value"),
-    ("wrong kick", "cpu", r"backend auto: cpu; a trial of the GPU differs from the CPU by .* of the largest value"),
+    ("good", "cuda-host", r"backend auto: cuda; a short trial agrees with the CPU to 1 part in 10\^1"),
+    ("wrong assemble", "cpu", "a short trial of the GPU differs from the CPU by .* of the largest value"),
+    ("wrong gaussian", "cpu", "a short trial of the GPU differs from the CPU by .* of the largest value"),
+    ("wrong kick", "cpu", "a short trial of the GPU differs from the CPU by .* of the largest value"),
     ("broken", "cpu", "backend auto: cpu; an illegal memory access was encountered"),
     ("none", "cpu", "backend auto: cpu; backend cuda: no device that CuPy can use"),
     ("no CuPy", "cpu", None)])
@@ -309,7 +309,7 @@ def test_memory_that_runs_out_in_a_run_ends_with_code_2(tmp_path, monkeypatch, c
     def fail(self, edges, species):
         raise full
 
-    monkeypatch.setattr(run_command, "make_backend", lambda comm, run: device.make())
+    monkeypatch.setattr(job, "make_backend", lambda comm, run: device.make())
     monkeypatch.setattr(type(argon()), "compute", fail)
     words = ["--rxmdin", str(tmp_path / "rxmd.in"), "--outDir", str(tmp_path / "out")]
     assert run_to_exit_code(MPI.COMM_SELF, lambda: run_command.main(words, MPI.COMM_SELF)) == 2

@@ -1,0 +1,92 @@
+"""A run from its deck to its end: the order in which the parts are made, and the loop over its steps."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+from mpi4py import MPI
+from tqdm import tqdm
+
+from rxmdnn.deck.run import Run
+from rxmdnn.dynamics.simulation import Simulation, Thermo
+from rxmdnn.fidelity.setup import make_monitor
+from rxmdnn.io.folder import locked
+from rxmdnn.io.structure import Start
+from rxmdnn.models.interface import Potential
+from rxmdnn.ring_polymer.groups import Groups
+from rxmdnn.run.ending import Ending
+from rxmdnn.run.outputs import Outputs
+from rxmdnn.run.setup import fits_on_device, make_backend, make_potential, make_simulation, on_each, set_threads
+from rxmdnn.run.start import read_start
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A simulation after its last step, and how it ended."""
+
+    simulation: Simulation
+    ending: Ending
+
+
+def run_job(comm: MPI.Comm, run: Run, *, start: Callable[[MPI.Comm], Start] | None = None,
+            potential: Potential | None = None, watch: Callable[[Thermo], None] | None = None,
+            write: bool = True) -> Finished:
+    """Do what a run's deck says. All ranks of ``comm`` call it.
+
+    Parameters
+    ----------
+    run : what is to be done (rxmdnn.deck.run)
+    start : gives each rank its share of the atoms; default: what the deck names
+    potential : instead of the deck's models, over their elements, on the backend of the deck
+    watch : called with every Thermo that is printed, on all ranks
+    write : to the deck's outDir; otherwise nothing is written anywhere
+    """
+    backend = make_backend(comm, run)
+    set_threads(comm, run.deck["threads"].n)
+    if potential is None:
+        potential = on_each(comm, lambda: make_potential(run, backend))
+    groups = Groups(comm, run.deck["pimd_groups"].number)
+    with groups.agreed():
+        begun = (start or (lambda inside: read_start(inside, run)))(groups.inside)
+        simulation = make_simulation(groups.inside, run, backend, potential, begun, groups)
+    monitor = make_monitor(comm, run, simulation) if run.deck["fidelity"].action != "off" else None
+    with locked(groups.everyone, run.folder) if write else nullcontext():
+        outputs = groups.first(lambda: Outputs(groups.inside, run, begun, simulation, monitor)) if write else None
+        if watch is not None:
+            simulation.on_print = both(simulation.on_print, watch)
+        groups.lead(simulation)
+
+        def tell(what: Callable[[Outputs], None]) -> None:
+            """The outputs, which the first group has, do something; its InputError is everyone's."""
+            if write:
+                groups.first(lambda: what(outputs) if outputs is not None else None)
+
+        tell(lambda out: out.begin(begun))
+        move(simulation, begun, lambda: tell(lambda out: out.performance.start()), comm.rank > 0 or not write)
+        guard = outputs.guard if outputs is not None else None
+        ending = Ending.of(simulation, guard is not None and guard.failed)
+        tell(lambda out: out.end(ending))
+    return Finished(simulation, ending)
+
+
+def move(simulation: Simulation, start: Start, start_clock: Callable[[], None], quiet: bool) -> None:
+    """All steps, with a progress bar on a terminal; the clock starts after the first step, which compiles kernels."""
+    stop = simulation.schedule.stop
+    start_clock()
+    with tqdm(total=stop, initial=simulation.step, unit="step", disable=quiet or not sys.stderr.isatty()) as bar, \
+            fits_on_device(simulation):
+        for step in simulation.steps(restarted=start.f is not None):
+            bar.update(step - bar.n)
+            if step == start.step + 1 < stop:
+                start_clock()
+
+
+def both(first: Callable[[Thermo], None], second: Callable[[Thermo], None]) -> Callable[[Thermo], None]:
+    def call(thermo: Thermo) -> None:
+        first(thermo)
+        second(thermo)
+
+    return call

@@ -1,0 +1,56 @@
+"""The PERFORMANCE line of a run: rates, and where the time went."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from rxmdnn.dynamics.simulation import Simulation
+from rxmdnn.ring_polymer.ensemble import RingPolymer
+
+PARTS = ("network", "neighbors", "halo", "assembly", "integrate", "output")
+
+
+class Performance:
+    """Rates of a simulation since ``start``.
+
+    Parameters
+    ----------
+    simulation : Simulation
+    n_ranks : int, of all groups
+    """
+
+    def __init__(self, simulation: Simulation, n_ranks: int) -> None:
+        self.simulation, self.n_ranks = simulation, n_ranks
+        ring = ("ring",) if isinstance(simulation.ensemble, RingPolymer) else ()
+        self.parts = (*PARTS[:-1], *ring, PARTS[-1])
+        self.start()
+
+    def start(self) -> None:
+        """Measure from now on."""
+        self.simulation.forces.timers.seconds.clear()
+        self._first_step, self._began = self.simulation.step, perf_counter()
+
+    def figures(self) -> dict[str, Any]:
+        """Rates, and the share of each part (mean, least and most over the ranks). All ranks call it."""
+        s = self.simulation
+        n_steps, seconds = s.step - self._first_step, perf_counter() - self._began
+        mine = np.array([s.forces.timers.seconds[part] for part in self.parts])
+        shares = np.array(s.comm.allgather(100.0 * mine / max(seconds, 1e-9)))
+        rate = n_steps / max(seconds, 1e-9)
+        return {
+            "steps": n_steps, "seconds": seconds, "steps_per_s": rate, "atom_steps_per_s": rate * s.n_global,
+            "ns_per_day": rate * s.schedule.dt * 86400e-6, "ranks": self.n_ranks, "list_builds": s.forces.builds,
+            "share_percent": {part: {"mean": float(m), "min": float(lo), "max": float(hi)} for part, m, lo, hi in zip(
+                self.parts, shares.mean(axis=0), shares.min(axis=0), shares.max(axis=0), strict=True)},
+        }
+
+
+def performance_line(figures: dict[str, Any]) -> str:
+    """The line of the log."""
+    shares = "  ".join(f"{part} {p['mean']:.1f}% ({p['min']:.1f}-{p['max']:.1f})"
+                       for part, p in figures["share_percent"].items())
+    return (f"PERFORMANCE {figures['steps_per_s']:.3f} steps/s  {figures['atom_steps_per_s']:.0f} atom-steps/s  "
+            f"{figures['ns_per_day']:.4f} ns/day  {shares}")
