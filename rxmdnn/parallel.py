@@ -59,6 +59,21 @@ def send_rows(comm: MPI.Comm, to: np.ndarray, arrays: Sequence[np.ndarray]) -> l
     return [np.ascontiguousarray(into[f"c{k}"]) for k in range(len(arrays))]
 
 
+def rows_of_all(comm: MPI.Comm, n_global: int, gid: np.ndarray, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The rows of all ranks in the order of gid, on every rank: small systems only.
+
+    gid : (n,) int64, of the rows of this rank; arrays : (n, ...) float64 each
+    """
+    out = []
+    for rows in arrays:
+        whole = np.zeros((n_global, *rows.shape[1:]))
+        whole[gid] = rows
+        if comm.size > 1:
+            comm.Allreduce(MPI.IN_PLACE, whole)  # a row of one rank plus zeros: exact
+        out.append(whole)
+    return out
+
+
 def run_to_exit_code(comm: MPI.Comm, function: Callable[[], int | None]) -> int:
     """Call ``function``; 0 or its result, 2 after a user's mistake, and the end of the whole job on anything else.
 

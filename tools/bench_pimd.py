@@ -40,7 +40,7 @@ def system(cells: int, beads: int) -> tuple[Atoms, Ensemble]:
     backend, (cell, x, species) = backends.make("cpu"), ammonia(cells)
     model = potential("allegro", backend, "float32")
     made = System.of(model, cell, species, x, backend=backend, skin=SKIN,
-                     make_forces=(lambda *parts: RingForces(*parts, beads, 3.0)) if beads else Forces)
+                     make_forces=(lambda a, b, c, d: RingForces(a, b, c, d, beads, 3.0)) if beads else Forces)
     forces, atoms, kinetics = made.forces, made.atoms, Kinetics(MPI.COMM_SELF, backend, MASS, len(x))
     kinetics.draw(atoms, T, 1, 0)
     forces.compute(atoms)

@@ -287,6 +287,16 @@ def read_run(argv: Sequence[str], n_ranks: int | None = None, default: str = "rx
             models = read_models(file)
         except InputError as error:
             faults += error.faults
+    return checked(deck, models, n_ranks, [*faults, *_no_start(deck)], file)
+
+
+def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, faults: Sequence[str] = (),
+            file: str | Path = "the models") -> Run:
+    """The run of a deck and its models, once their lines agree with each other. Raises InputError with all faults.
+
+    faults : found before; file : where the models are named
+    """
+    faults = list(faults)
     models, repulsion = _apart(models, faults)
     weights = deck["model_weights"].weight
     if models and weights and len(weights) != len(models):
@@ -304,7 +314,6 @@ def read_run(argv: Sequence[str], n_ranks: int | None = None, default: str = "rx
     faults += _device_faults(deck)
     faults += [e.fault(f"{e.quantity} is given before; keep one") for k, e in enumerate(deck["observe"])
                if e.quantity in [other.quantity for other in deck["observe"][:k]]]
-    faults += _no_start(deck)
     if faults:
         raise InputError(*faults)
     notes = list(deck.notes)

@@ -21,7 +21,7 @@ from rxmdnn.engine.domain import Domain
 from rxmdnn.engine.forces import Forces
 from rxmdnn.engine.neighbors import NeighborList
 from rxmdnn.models.interface import Potential
-from rxmdnn.parallel import AgreedError, together
+from rxmdnn.parallel import AgreedError, rows_of_all, together
 from rxmdnn.timers import Timers
 
 SKIN = 0.5  # Å
@@ -161,14 +161,10 @@ class System:
 
     def _gathered(self) -> Computed:
         """What the ranks have computed, in the order of the atoms' numbers; every row has one owner."""
-        atoms, to_host, comm = self.atoms, self.backend.to_host, self.domain.comm
-        n, mine = atoms.n_owned, np.zeros((self.n_global, 4))
-        gid = to_host(atoms.gid[:n])
-        mine[gid, :3], mine[gid, 3] = to_host(atoms.f[:n]), to_host(self.forces.last[1])
-        if comm.size > 1:
-            comm.Allreduce(MPI.IN_PLACE, mine)  # each row plus zeros: exact
-        return Computed(self.forces.energy(), np.ascontiguousarray(mine[:, :3]), self.forces.virial(),
-                        mine[:, 3].copy())
+        atoms, to_host, n = self.atoms, self.backend.to_host, self.atoms.n_owned
+        forces, energies = rows_of_all(self.comm, self.n_global, to_host(atoms.gid[:n]),
+                                       (to_host(atoms.f[:n]), to_host(self.forces.last[1])))
+        return Computed(self.forces.energy(), forces, self.forces.virial(), energies)
 
     def edges(self) -> Edges:
         """Directed pairs within the cutoff at the present positions of ``atoms``. All ranks call it."""

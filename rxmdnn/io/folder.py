@@ -54,6 +54,11 @@ def locked(comm: MPI.Comm, folder: Path) -> Iterator[None]:
             file.close()
 
 
+def holds_a_run(folder: Path) -> bool:
+    """Has a run or an analysis written files there?"""
+    return folder.is_dir() and any(OURS.fullmatch(file.name) for file in folder.iterdir())
+
+
 def set_aside(folder: Path, source: str) -> str:
     """A new run in a folder that holds another: its files go to <folder>/old.N, so that nothing is lost or mixed.
 

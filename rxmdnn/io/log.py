@@ -30,6 +30,15 @@ class SupportsWrite(Protocol):
     def flush(self) -> Any: ...
 
 
+def row_of(thermo: Any) -> dict[str, float]:
+    """All columns of energies.csv of one step. thermo : as of Log.thermo"""
+    t = thermo
+    stress = [t.stress[i, j] for i, j in VOIGT]
+    row = [t.step, t.time, t.total, t.kinetic, t.potential, t.temperature, t.pressure, *stress,
+           *(t.spread or (float("nan"), float("nan"))), t.seconds, t.volume, t.conserved]
+    return dict(zip(COLUMNS + ENSEMBLE_COLUMNS, row, strict=True))
+
+
 class Log:
     """Rank 0 writes; every rank calls.
 
@@ -108,11 +117,7 @@ class Log:
         if self.ensemble:
             lines.append(f"conserved({u}): {t.conserved * self.factor:18.6f}  pressure(GPa): {t.pressure:12.5f}  "
                          f"volume(A^3): {t.volume:16.5f}")
-        spread = t.spread or (float("nan"), float("nan"))
-        row = [t.step, t.time, t.total, t.kinetic, t.potential, t.temperature, t.pressure, *stress, *spread, t.seconds]
-        if self.ensemble:
-            row += [t.volume, t.conserved]
-        known = dict(zip(COLUMNS + ENSEMBLE_COLUMNS, row))
+        known = row_of(t)
         values = [known.get(name, float("nan")) for name in self.columns]
 
         self._on_root(lambda: self._put(lines, ",".join(str(x) if isinstance(x, int) else f"{x:.17g}" for x in values)))

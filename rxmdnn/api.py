@@ -1,0 +1,284 @@
+"""The engine for Python programs: simulate ASE atoms, run a deck, load, train and evaluate models, read trajectories.
+
+All functions take and return plain objects (ASE atoms, NumPy arrays, paths). Under ``mpirun`` every rank calls them
+alike and gets the same answer. Mistakes in what is given raise InputError with the message that a deck would get.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from mpi4py import MPI
+
+from rxmdnn.deck import language as decks
+from rxmdnn.deck.language import near
+from rxmdnn.deck.models import ModelLine
+from rxmdnn.deck.run import RUN, Run, checked, read_run
+from rxmdnn.dynamics.simulation import Simulation, Thermo
+from rxmdnn.errors import InputError
+from rxmdnn.io.ase_atoms import masses_of, start_of, with_results
+from rxmdnn.io.folder import holds_a_run
+from rxmdnn.io.log import row_of
+from rxmdnn.io.series import open_series
+from rxmdnn.models.interface import Potential
+from rxmdnn.parallel import rows_of_all, together
+from rxmdnn.run.ending import Ending
+from rxmdnn.run.job import run_job
+from rxmdnn.run.models import elements_of, load_potential, paths_of
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+Model = str | Path | Sequence[str | Path] | Potential
+Table = dict[str, np.ndarray]
+
+
+class Simulated(NamedTuple):
+    """Atoms after the last step, with energy, forces and stress, and the thermodynamic quantities of the run.
+
+    table : {column: (rows,) array}: step, time_fs, etotal_eV, kinetic_eV, potential_eV, temperature_K, pressure_GPa,
+        stress_xx_GPa ... (tension positive), volume_A3, conserved_eV, ...
+    """
+
+    atoms: Atoms
+    table: Table
+
+
+class RunResult(NamedTuple):
+    """How a deck's run ended, its folder, and its thermodynamic quantities (as of Simulated) since this call."""
+
+    ending: Ending
+    step: int
+    folder: Path
+    table: Table
+
+
+def load_model(model: str | Path | Sequence[str | Path], *, precision: str = "float32", backend: str = "auto",
+               comm: MPI.Comm | None = None) -> Potential:
+    """The potential of a model file, or a committee of several with equal weights.
+
+    Parameters
+    ----------
+    model : path, or several
+    precision : "float32", "float64" or "tf32" (on a GPU), of the network
+    backend : "auto", "cpu", "cuda" or "reference"
+    comm : MPI communicator, default: all ranks
+
+    Returns
+    -------
+    Potential, with ``elements`` and ``cutoff`` (Å, by pair of elements)
+
+    Raises
+    ------
+    InputError
+        No such file, not a model, unknown precision or backend.
+
+    Example
+    -------
+    >>> import rxmdnn
+    >>> rxmdnn.load_model("input/ammonia/ammonia_legato.safetensors").elements
+    ('H', 'N')
+    """
+    return load_potential(MPI.COMM_WORLD if comm is None else comm, model, precision, backend)[0]
+
+
+def simulate(atoms: Atoms, model: Model, steps: int, *, dt: float = 0.5,
+             ensemble: str | tuple[str, float] = "nve", temperature: float = 300.0,
+             barostat: tuple[Any, ...] | None = None, beads: int | None = None, every: int = 10,
+             report: bool | Callable[[dict[str, float]], None] = False, out: str | Path | None = None,
+             comm: MPI.Comm | None = None, **lines: Any) -> Simulated:
+    """Molecular dynamics of ASE atoms; the same bits as the deck that says the same.
+
+    Parameters
+    ----------
+    atoms : ASE Atoms; its velocities are used, or drawn at ``temperature`` where it has none
+    model : path of a model file, several (a committee), or a Potential
+    steps : int
+    dt : float, fs
+    ensemble : "nve", "langevin", "svr" or "nose-hoover", or (name, relaxation time in ps); default 0.1 ps
+    temperature : float, K
+    barostat : ("scr" or "mtk", pressure in GPa, relaxation time in ps[, shape[, compressibility in 1/GPa]])
+    beads : int, of path integrals; ``pimd=(32, "trpmd")`` chooses a method
+    every : int, steps between rows of the table, and between frames of out/trajectory.h5
+    report : True prints each row; a function is called with it as {column: number}, on rank 0
+    out : folder for the log, trajectory and checkpoints of the run; None: nothing is written
+    comm : MPI communicator, default: all ranks
+    **lines : further keywords of a run deck with their values, such as skin=1.0, seed=7, precision="float64",
+        fidelity=("stop", 10); ``rxmdnn help`` lists them
+
+    Returns
+    -------
+    (atoms, table), the same on every rank; positions are continuous in time, the given atoms are left unchanged
+
+    Raises
+    ------
+    InputError
+        Whatever a deck would refuse, an unknown argument, a folder that holds another run.
+
+    Example
+    -------
+    >>> from ase.build import bulk
+    >>> import rxmdnn
+    >>> from rxmdnn.backend import make
+    >>> from rxmdnn.models.pair import LennardJones
+    >>> argon = LennardJones(make("cpu"), ("Ar",), epsilon=0.0104, sigma=3.4, cutoff=6.0)
+    >>> atoms, table = rxmdnn.simulate(bulk("Ar", cubic=True) * (2, 2, 2), argon, 20, dt=2.0, ensemble=("svr", 0.1),
+    ...                                temperature=40.0)
+    >>> table["step"].tolist()
+    [0, 10, 20]
+    """
+    comm = MPI.COMM_WORLD if comm is None else comm
+    given: dict[str, Any] = {
+        "time": (dt, steps), "temperature": (temperature, 1.0, 1), "io_step": (0, every), "h5md": every,
+        "ensemble": (ensemble, 0.1) if isinstance(ensemble, str) and ensemble != "nve" else ensemble,
+        "barostat": barostat, "pimd": beads, "outDir": out}
+    made = isinstance(model, (str, Path, Sequence))
+    if not made:
+        lines = {"backend": "cpu", **lines}
+    with together(comm):
+        run, source = _run_of(given, lines, model, atoms, comm.size), "simulate: atoms"
+        if out is not None and holds_a_run(Path(out)):
+            raise InputError(f"out: {out}: holds another run; name another folder")
+    potential = None if made else load_potential(comm, model, backend=run.deck["backend"].name)[0]
+    table, watch = _recorder(report if comm.rank == 0 else False)
+    done = run_job(comm, run, start=lambda inside: start_of(inside, atoms, run.elements, source), potential=potential,
+                   watch=watch, write=out is not None)
+    return Simulated(_final_atoms(atoms, done.simulation), comm.bcast(_columns(table)))
+
+
+def _run_of(given: dict[str, Any], more: dict[str, Any], model: Model, atoms: Atoms, n_ranks: int) -> Run:
+    """The checked run of the arguments. Raises InputError with all faults."""
+    keywords = {k.name for k in RUN} - {"structure", "run_from_xyz", "start", "model"}
+    names = [*keywords, "dt", "steps", "beads", "every", "report", "out", "comm"]
+    faults = [f"simulate: {name}: unknown argument{near(name, names)}" for name in more if name not in keywords]
+    if faults:
+        raise InputError(*faults)
+    text = "".join(f"{name} {' '.join(_words(value))}\n" for name, value in (given | more).items() if value is not None)
+    deck = decks.parse(text, "simulate", RUN)
+    if isinstance(model, (str, Path, Sequence)):
+        paths = paths_of(model)
+        elements = elements_of(paths)
+        kinds: list[tuple[str, dict[str, Any]]] = [("allegro", {"file": path}) for path in paths]
+    else:
+        elements, kinds = model.elements, [(type(model).__name__, {})]
+    masses = masses_of(atoms, elements)
+    return checked(deck, [ModelLine(kind, words, elements, masses, "simulate: model") for kind, words in kinds],
+                   n_ranks=n_ranks)
+
+
+def _words(value: Any) -> list[str]:
+    """A value of a deck's line as its words."""
+    if isinstance(value, (tuple, list)):
+        return [word for item in value for word in _words(item)]
+    return [(".true." if value else ".false.") if isinstance(value, bool) else
+            repr(float(value)) if isinstance(value, (float, np.floating)) else str(value)]
+
+
+def run_deck(deck: str | Path = "rxmd.in", *, out: str | Path | None = None, comm: MPI.Comm | None = None,
+             **overrides: Any) -> RunResult:
+    """Run a deck, as ``rxmdnn run --rxmdin DECK --outDir OUT`` does; it goes on where a run in that folder ended.
+
+    Parameters
+    ----------
+    deck : path of the run deck
+    out : folder of the run, default: that of the deck
+    comm : MPI communicator, default: all ranks
+    **overrides : keywords of the deck with other values, such as time=(0.5, 200), seed=2
+
+    Raises
+    ------
+    InputError
+        All faults of the deck at once, with file and line.
+
+    Example
+    -------
+    >>> import rxmdnn
+    >>> done = rxmdnn.run_deck("input/ammonia/rxmd.in", out="OUT", ntime_step=100)  # doctest: +SKIP
+    >>> done.table["temperature_K"][-1]                                            # doctest: +SKIP
+    """
+    comm = MPI.COMM_WORLD if comm is None else comm
+    argv = ["--rxmdin", str(deck)] + ([] if out is None else ["--outDir", str(out)])
+    for name, value in overrides.items():
+        argv += [f"--{name}", *_words(value)]
+    with together(comm):
+        run = read_run(argv, comm.size)
+    table, watch = _recorder(False)
+    done = run_job(comm, run, watch=watch)
+    return RunResult(done.ending, done.simulation.step, run.folder, comm.bcast(_columns(table)))
+
+
+def _recorder(report: bool | Callable[[dict[str, float]], None]) -> tuple[list[dict[str, float]],
+                                                                         Callable[[Thermo], None]]:
+    """Rows that a run will fill, and what fills them."""
+    rows: list[dict[str, float]] = []
+
+    def watch(thermo: Thermo) -> None:
+        rows.append(row_of(thermo))
+        if report:
+            (report if callable(report) else _print_row)(rows[-1])
+
+    return rows, watch
+
+
+def _print_row(row: dict[str, float]) -> None:
+    print(f"step {row['step']:9d}  {row['time_fs'] / 1000:10.4f} ps  E {row['etotal_eV']:18.6f} eV  "
+          f"T {row['temperature_K']:9.3f} K  p {row['pressure_GPa']:10.5f} GPa", flush=True)
+
+
+def _columns(rows: Sequence[dict[str, float]]) -> Table:
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]} if rows else {}
+
+
+def _final_atoms(like: Atoms, s: Simulation) -> Atoms:
+    atoms, to_host, n = s.atoms, s.backend.to_host, s.atoms.n_owned
+    x = to_host(atoms.x[:n]) + s.cell.cartesian(to_host(atoms.image[:n]).astype(float))
+    x, v, f = rows_of_all(s.comm, s.n_global, to_host(atoms.gid[:n]), (x, to_host(atoms.v), to_host(atoms.f[:n])))
+    return with_results(like, x, v, s.cell, s.forces.energy(), f, -s.forces.virial() / s.cell.volume)
+
+
+class Trajectory(NamedTuple):
+    """Frames of a trajectory as arrays; velocities is None where the file has none.
+
+    names (n,) of str; masses (n,) amu; step (frames,); time (frames,) fs; positions (frames, n, 3) Å, continuous in
+    time; velocities (frames, n, 3) Å/fs; cells (frames, 3, 3) Å, vectors in rows
+    """
+
+    names: np.ndarray
+    masses: np.ndarray
+    step: np.ndarray
+    time: np.ndarray
+    positions: np.ndarray
+    velocities: np.ndarray | None
+    cells: np.ndarray
+
+
+def read_trajectory(path: str | Path, *, start: float | None = None, stop: float | None = None,
+                    step: int = 1) -> Trajectory:
+    """The frames of a run's folder (trajectory.h5, or numbered extended XYZ files) or of one such file.
+
+    Parameters
+    ----------
+    path : folder or file
+    start, stop : ps, of the frames that are read; default: all
+    step : every so many frames
+
+    Raises
+    ------
+    InputError
+        No trajectory there, or no frame between these times.
+
+    Example
+    -------
+    >>> import rxmdnn
+    >>> frames = rxmdnn.read_trajectory("DAT", start=1.0)  # doctest: +SKIP
+    >>> frames.positions.mean(axis=0)                      # doctest: +SKIP
+    """
+    series = open_series(path)
+    series.select(start, stop)
+    rows = np.arange(0, len(series.time), step)
+    return Trajectory(series.names, series.mass, series.step[rows], series.time[rows], series.unwrapped(rows),
+                      series.read("v", rows) if "v" in series.has else None,
+                      np.array([series.cell(int(k)).h for k in rows]))

@@ -1,0 +1,112 @@
+"""This engine as a calculator of ASE: optimizers, molecular dynamics, phonons, NEB and equations of state run on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator as AseCalculator
+from ase.calculators.calculator import all_changes
+from mpi4py import MPI
+
+from rxmdnn.backend import Backend
+from rxmdnn.cell import Cell
+from rxmdnn.deck.language import near
+from rxmdnn.engine.system import SKIN, System
+from rxmdnn.errors import InputError
+from rxmdnn.io.ase_atoms import cell_of, species_of_atoms, voigt
+from rxmdnn.models.interface import Potential
+from rxmdnn.parallel import AgreedError, together
+from rxmdnn.run.models import load_potential
+from rxmdnn.run.setup import set_threads
+
+SETTINGS = ("skin", "precision", "backend", "threads", "comm")
+
+
+class Calculator(AseCalculator):
+    """Energy, forces, stress and per-atom energies of ASE atoms by a model.
+
+    The neighbor list is kept between calls while the atoms move less than half the skin. Under ``mpirun`` every rank
+    calls the calculator with the same atoms; all ranks compute, and every rank gets the same answer.
+
+    Parameters
+    ----------
+    model : path of a model file, several paths (a committee with equal weights), or a Potential
+    skin : float, Å
+        Reach of the neighbor list beyond the cutoff.
+    precision : "float32", "float64" or "tf32", of a network that is loaded here
+    backend : "auto", "cpu", "cuda" or "reference", or the Backend on which a given Potential was made
+    threads : int, of each rank; 0 shares the cores of the machine among its ranks
+    comm : MPI communicator, default: all ranks
+
+    Units are ASE's: eV, Å, eV/Å, eV/Å^3. Forces equal the gradient of the energy to 1e-6 eV/Å in float64. The stress
+    is that of a cell with three vectors.
+
+    Raises
+    ------
+    InputError
+        An element that the model does not know, a periodic axis without a cell vector, NaN positions, an unknown
+        argument, a file that is not a model.
+
+    Example
+    -------
+    >>> from ase.build import bulk
+    >>> from rxmdnn import Calculator
+    >>> from rxmdnn.models.pair import LennardJones
+    >>> from rxmdnn.backend import make
+    >>> atoms = bulk("Ar", "fcc", a=5.3, cubic=True)
+    >>> atoms.calc = Calculator(LennardJones(make("cpu"), ("Ar",), epsilon=0.0104, sigma=3.4, cutoff=8.5))
+    >>> round(atoms.get_potential_energy(), 4)
+    -0.3269
+    """
+
+    implemented_properties = [  # noqa: RUF012 - as ASE declares it
+        "energy", "free_energy", "forces", "stress", "energies"]
+
+    def __init__(self, model: str | Path | Sequence[str | Path] | Potential, *, skin: float = SKIN,
+                 precision: str = "float32", backend: str | Backend = "auto", threads: int = 1,
+                 comm: MPI.Comm | None = None, **unknown: Any) -> None:
+        for name in unknown:
+            raise InputError(f"Calculator: {name}: unknown argument{near(name, SETTINGS)}")
+        super().__init__()
+        self.comm = MPI.COMM_WORLD if comm is None else comm
+        self.potential, self.backend = load_potential(self.comm, model, precision, backend)
+        self.skin, self.threads = skin, threads
+        self.system: System | None = None
+        self._made_for: tuple[bytes, bytes] = b"", b""
+
+    def calculate(self, atoms: Atoms | None = None, properties: Sequence[str] = ("energy",),
+                  system_changes: Sequence[str] = tuple(all_changes)) -> None:
+        """Fill ``results``; ASE calls it when something has changed since the last call."""
+        super().calculate(atoms, list(properties), list(system_changes))
+        assert self.atoms is not None
+        set_threads(self.comm, self.threads)
+        cell, x = self._agreed(self.atoms)
+        system = self._system(self.atoms, cell, x)
+        energy, forces, virial, energies = system.compute(cell, x)
+        self.results = {"energy": energy, "free_energy": energy, "forces": forces, "energies": energies}
+        if self.atoms.cell.rank == 3:
+            self.results["stress"] = voigt(-virial / cell.volume)
+
+    def _agreed(self, atoms: Atoms) -> tuple[Cell, np.ndarray]:
+        """Cell and positions, those of rank 0 to the last bit. Raises InputError where ranks have other atoms."""
+        made_for = atoms.numbers.tobytes(), np.array(atoms.pbc).tobytes()
+        if self.comm.size > 1 and len(set(self.comm.allgather(made_for))) > 1:
+            raise AgreedError("Calculator: the ranks have different atoms; every rank must give the same")
+        with together(self.comm):
+            cell, x = cell_of(atoms), np.array(atoms.positions, np.float64)
+        return self.comm.bcast((cell, x)) if self.comm.size > 1 else (cell, x)
+
+    def _system(self, atoms: Atoms, cell: Cell, x: np.ndarray) -> System:
+        """The system of the call before, or a new one for other atoms."""
+        made_for = atoms.numbers.tobytes(), cell.pbc.tobytes()
+        if self.system is None or made_for != self._made_for:
+            with together(self.comm):
+                species = species_of_atoms(atoms, self.potential.elements)
+            self.system = System.of(self.potential, cell, species, x, comm=self.comm, backend=self.backend,
+                                    skin=self.skin)
+            self._made_for = made_for
+        return self.system

@@ -1,0 +1,104 @@
+"""ASE's Atoms as this engine's cell, species and start, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import ase.units
+import numpy as np
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.data import atomic_masses, atomic_numbers
+from ase.geometry import complete_cell
+from mpi4py import MPI
+
+from rxmdnn.cell import Cell
+from rxmdnn.errors import InputError
+from rxmdnn.io.ordered import block
+from rxmdnn.io.structure import Start
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+MARGIN = 1.0  # Å, around the atoms along an axis without a vector
+
+
+def cell_of(atoms: Atoms, source: str = "atoms") -> Cell:
+    """The cell of ASE atoms, periodic as ``atoms.pbc`` says; an open axis needs no vector.
+
+    Raises InputError for NaN or infinite coordinates, a periodic axis without a vector, and vectors in a plane.
+    """
+    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
+    if len(bad):
+        raise InputError(f"{source}: NaN or infinite coordinates of {len(bad)} atom(s), the first of atom {bad[0]} "
+                         f"({atoms.symbols[bad[0]]}): {atoms.positions[bad[0]]}")
+    given, pbc = np.array(atoms.cell), np.array(atoms.pbc)
+    empty = ~given.any(axis=1)
+    if (empty & pbc).any():
+        axes = " ".join(name for name, missing in zip("abc", empty & pbc) if missing)
+        raise InputError(f"{source}: periodic along {axes}, but the cell has no vector there; give the cell three "
+                         "vectors, or set pbc to False")
+    h = complete_cell(given)
+    if empty.any() and len(atoms):
+        along = atoms.positions @ h.T  # the added vectors are unit vectors, at right angles to the others
+        h[empty] *= np.maximum(np.ptp(along, axis=0)[empty], 0.0)[:, None] + 2 * MARGIN
+    return Cell(h, pbc)
+
+
+def species_of_atoms(atoms: Atoms, elements: Sequence[str], source: str = "atoms") -> np.ndarray:
+    """(n,) int32 index into ``elements``. Raises InputError for an element that is not among them."""
+    index = {name: k for k, name in enumerate(elements)}
+    names = atoms.get_chemical_symbols()
+    for row, name in enumerate(names):
+        if name not in index:
+            raise InputError(f"{source}: atom {row}: element {name} is not in the model ({' '.join(elements)})")
+    return np.array([index[name] for name in names], np.int32)
+
+
+def masses_of(atoms: Atoms, elements: Sequence[str], source: str = "atoms") -> tuple[float, ...]:
+    """The mass of each element, amu: that of its atoms, or the standard one where there are none.
+
+    Raises InputError for atoms of one element with different masses.
+    """
+    names, masses, out = np.array(atoms.get_chemical_symbols()), atoms.get_masses(), []
+    for element in elements:
+        own = np.unique(masses[names == element])
+        if len(own) > 1:
+            raise InputError(f"{source}: atoms of {element} have masses from {own[0]:g} to {own[-1]:g} amu; a run "
+                             "has one mass per element")
+        out.append(float(own[0]) if len(own) else float(atomic_masses[atomic_numbers.get(element, 0)]))
+    return tuple(out)
+
+
+def start_of(comm: MPI.Comm, atoms: Atoms, elements: Sequence[str], source: str = "atoms") -> Start:
+    """The start of a run: this rank's share of atoms that every rank gives alike, with their velocities.
+
+    Raises InputError as the functions above.
+    """
+    cell, species = cell_of(atoms, source), species_of_atoms(atoms, elements, source)
+    x = np.array(atoms.positions, np.float64)
+    v = atoms.get_velocities() * ase.units.fs if atoms.has("momenta") else None
+    first, last = block(len(atoms), comm.size, comm.rank)
+    return Start(np.arange(first, last, dtype=np.int64), species[first:last], x[first:last], cell, len(atoms),
+                 tuple(elements), v=None if v is None else v[first:last], source=source)
+
+
+def with_results(like: Atoms, x: np.ndarray, v: np.ndarray, cell: Cell, energy: float, forces: np.ndarray,
+                 stress: np.ndarray) -> Atoms:
+    """A copy of ASE atoms at other positions, with results that ``get_potential_energy()`` and the like return.
+
+    x : (n, 3) Å; v : (n, 3) Å/fs; energy : eV; forces : (n, 3) eV/Å; stress : (3, 3) eV/Å^3, tension positive
+    """
+    atoms = like.copy()
+    if np.array(like.cell).any(axis=1).all():
+        atoms.set_cell(cell.h, scale_atoms=False)
+    atoms.positions = x
+    atoms.set_velocities(v / ase.units.fs)
+    atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces, stress=voigt(stress))
+    return atoms
+
+
+def voigt(stress: np.ndarray) -> np.ndarray:
+    """(3, 3) -> (6,) in ASE's order xx yy zz yz xz xy, of the symmetric part."""
+    symmetric = 0.5 * (stress + stress.T)
+    return symmetric[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
