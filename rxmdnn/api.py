@@ -133,7 +133,7 @@ def simulate(atoms: Atoms, model: Model, steps: int, *, dt: float = 0.5,
     comm = MPI.COMM_WORLD if comm is None else comm
     given: dict[str, Any] = {
         "time": (dt, steps), "temperature": (temperature, 1.0, 1), "io_step": (0, every), "h5md": every,
-        "ensemble": (ensemble, 0.1) if isinstance(ensemble, str) and ensemble != "nve" else ensemble,
+        "ensemble": None if ensemble == "nve" else (ensemble, 0.1) if isinstance(ensemble, str) else ensemble,
         "barostat": barostat, "pimd": beads, "outDir": out}
     made = isinstance(model, (str, Path, Sequence))
     if not made:

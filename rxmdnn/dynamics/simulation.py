@@ -194,6 +194,10 @@ class Simulation:
             self.ensemble.step(self.atoms, plan.now(self.step))
         self.step += 1
 
+    def rebuild(self, thermo: Thermo) -> None:
+        """Have the next step make a new list, as a run that starts from here does."""
+        self.forces.stale = True
+
     def owes(self, step: int) -> bool:
         """Will something be printed or written at this step?"""
         every = [self.schedule.pstep, *(n for n, _ in self.writers)]

@@ -55,6 +55,8 @@ def run_job(comm: MPI.Comm, run: Run, *, start: Callable[[MPI.Comm], Start] | No
     monitor = make_monitor(comm, run, simulation) if run.deck["fidelity"].action != "off" else None
     with locked(groups.everyone, run.folder) if write else nullcontext():
         outputs = groups.first(lambda: Outputs(groups.inside, run, begun, simulation, monitor)) if write else None
+        if not write:  # the bits of a run with checkpoints, each of which has the next list rebuilt
+            simulation.writers = [(run.deck["checkpoint"].nstep or simulation.schedule.stop, simulation.rebuild)]
         if watch is not None:
             simulation.on_print = both(simulation.on_print, watch)
         groups.lead(simulation)

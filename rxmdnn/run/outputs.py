@@ -160,7 +160,7 @@ class Outputs:
             self.observers.save(thermo.step)
         write_rxff(self.comm, self.run.folder / "rxff.bin", frame.atoms, s.cell, thermo.step, frame.grid)
         write_checkpoint(frame, self.run.folder, state, self.run.deck.echo())
-        s.forces.stale = True
+        s.rebuild(thermo)
 
     # ------------------------------------------------------------------ the log's head and foot
     def begin(self, start: Start) -> None:

@@ -1,0 +1,150 @@
+"""The Python API: what it computes is what a deck that says the same computes, on any number of ranks."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from mpi4py import MPI
+
+import rxmdnn
+from rxmdnn import InputError
+from rxmdnn.io.log import read_energies
+from rxmdnn.run.ending import Ending
+from tests.runs import shared_folder
+from tests.systems import TRICLINIC, argon, spread_atoms
+
+COMM = MPI.COMM_WORLD
+CASES = {
+    "constant energy": ({}, ""),
+    "Langevin": ({"ensemble": "langevin"}, "ensemble langevin 0.1\n"),
+    "pressure": ({"ensemble": ("svr", 0.05), "barostat": ("scr", 0.1, 0.5, "full")},
+                 "ensemble svr 0.05\nbarostat scr 0.1 0.5 full\n"),
+    "rings": ({"ensemble": "langevin", "beads": 4, "seed": 7}, "ensemble langevin 0.1\npimd 4\nseed 7\n"),
+    "further keywords": ({"skin": 1.0, "precision": "float64", "seed": 3, "tramp": (60, 90), "ensemble": "svr"},
+                         "skin 1.0\nprecision float64\nseed 3\ntramp 60 90\nensemble svr 0.1\n"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    with shared_folder(COMM, tmp_path_factory) as place:
+        yield place
+
+
+def start():
+    """What tests.runs.write_start writes."""
+    x = [[float(f"{a:.9f}") for a in row] for row in spread_atoms(TRICLINIC, 40, 2.9)]
+    return Atoms([("Ne", "Ar")[i % 2] for i in range(40)], x, cell=TRICLINIC.h, pbc=True)
+
+
+def mixed():
+    """The potential of tests.runs.MODELS."""
+    return argon(elements=("Ar", "Ne"))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_simulate_gives_the_bits_of_the_deck(folder, name):
+    arguments, lines = CASES[name]
+    atoms = start()
+    atoms.set_masses([{"Ar": 39.95, "Ne": 20.18}[s] for s in atoms.symbols])
+    given = atoms.positions.copy()
+    end, table = rxmdnn.simulate(atoms, mixed(), 20, dt=2.0, temperature=60.0, every=5, checkpoint=0, threads=1,
+                                 comm=COMM, **arguments)
+    deck = folder / f"{name.replace(' ', '_')}.in"
+    if COMM.rank == 0:
+        deck.write_text(f"time 2.0 20\ntemperature 60.0 1.0 1\nio_step 0 5\nh5md 5\ncheckpoint 0\nstructure start.xyz\n"
+                        f"threads 1\n{lines}")
+    COMM.Barrier()
+    done = rxmdnn.run_deck(deck, out=folder / name, comm=COMM)
+    assert done.ending is Ending.FINISHED and done.step == 20
+    for column in ("step", "potential_eV", "kinetic_eV", "stress_xy_GPa", "conserved_eV", "volume_A3"):
+        np.testing.assert_array_equal(table[column], done.table[column])
+    assert table["step"].tolist() == [0, 5, 10, 15, 20]
+    np.testing.assert_array_equal(read_energies(folder / name)["potential_eV"], table["potential_eV"])
+    frames = rxmdnn.read_trajectory(folder / name)
+    np.testing.assert_allclose(frames.positions[-1], end.positions, atol=1e-9)
+    np.testing.assert_array_equal(frames.step, table["step"])
+    np.testing.assert_allclose(frames.cells[-1], np.array(end.cell), atol=1e-12)
+    assert (atoms.positions == given).all() and not atoms.has("momenta")
+    assert end.get_potential_energy() == pytest.approx(table["potential_eV"][-1], abs=1e-9)
+    assert (COMM.bcast(end.positions) == end.positions).all()
+
+
+def test_velocities_go_in_and_out():
+    atoms = start()
+    first, _ = rxmdnn.simulate(atoms, mixed(), 10, dt=2.0, temperature=60.0, comm=COMM)
+    second, table = rxmdnn.simulate(first, mixed(), 10, dt=2.0, comm=COMM)
+    whole, both = rxmdnn.simulate(atoms, mixed(), 20, dt=2.0, temperature=60.0, comm=COMM)
+    np.testing.assert_allclose(second.positions, whole.positions, atol=1e-9)
+    np.testing.assert_allclose(table["etotal_eV"][-1], both["etotal_eV"][-1], atol=1e-9)
+    assert second.get_kinetic_energy() == pytest.approx(table["kinetic_eV"][-1], rel=1e-7)  # older constants in ASE
+    again, _ = rxmdnn.simulate(second, mixed(), 0, comm=COMM)
+    np.testing.assert_allclose(again.get_forces(), second.get_forces(), atol=1e-9)
+    np.testing.assert_allclose(again.get_stress(), second.get_stress(), atol=1e-9)
+
+
+def test_an_open_molecule_and_a_minimization():
+    cluster = Atoms("Ar4", 3.9 * np.array([[0, 0, 0], [1, 0, 0], [0.5, 0.9, 0], [0.5, 0.3, 0.8]]))
+    end, table = rxmdnn.simulate(cluster, argon(cutoff=12.0), 300, mdmode=10, minimizer=("fire", 1e-3), comm=COMM)
+    pair = lambda r: 4 * 0.0104 * ((3.4 / r) ** 12 - (3.4 / r) ** 6)  # noqa: E731
+    assert abs(end.get_forces()).max() < 1e-3
+    assert end.get_potential_energy() == pytest.approx(-6 * 0.0104 - 6 * pair(12.0), abs=1e-4)
+    assert not end.pbc.any() and table["step"][-1] < 300
+
+
+def test_reports_and_outputs(folder, capsys):
+    rows = []
+    out = folder / "reported"
+    rxmdnn.simulate(start(), mixed(), 20, dt=2.0, temperature=60.0, every=10, report=rows.append, out=out, comm=COMM)
+    assert [row["step"] for row in rows] == ([0, 10, 20] if COMM.rank == 0 else [])
+    assert (out / "checkpoint.h5").is_file() and "finished at step 20" in (out / "run.log").read_text()
+    with pytest.raises(InputError, match="holds another run; name another folder"):
+        rxmdnn.simulate(start(), mixed(), 20, out=out, comm=COMM)
+    capsys.readouterr()
+    rxmdnn.simulate(start(), mixed(), 10, report=True, comm=COMM)
+    assert capsys.readouterr().out.count("step") == (2 if COMM.rank == 0 else 0)
+
+
+def test_run_deck_goes_on(folder):
+    deck = folder / "goes_on.in"
+    if COMM.rank == 0:
+        deck.write_text("time 2.0 10\ntemperature 60.0 1.0 1\nio_step 0 5\nstructure start.xyz\n")
+    COMM.Barrier()
+    assert rxmdnn.run_deck(deck, out=folder / "on", comm=COMM).step == 10
+    more = rxmdnn.run_deck(deck, out=folder / "on", time=(2.0, 20), comm=COMM)
+    assert more.step == 20 and more.table["step"].tolist() == [15, 20]
+
+
+BAD = {
+    "simulate: temprature: unknown argument; did you mean 'temperature'?": {"temprature": 300},
+    "simulate: stps: unknown argument; did you mean 'steps'?": {"stps": 1.0},
+    "must be one of nve, nose-hoover, langevin, svr; did you mean 'langevin'?": {"ensemble": "langewin"},
+    "needs a thermostat": {"barostat": ("scr", 0.1, 0.5)},
+    "time: dt = -1.0: must be above zero": {"dt": -1.0},
+    "suzuki-chin needs an even number of beads": {"pimd": (3, "suzuki-chin"), "ensemble": "svr"},
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_bad_arguments_are_messages_of_a_deck(words):
+    with pytest.raises(InputError) as error:
+        rxmdnn.simulate(start(), mixed(), 5, comm=COMM, **BAD[words])
+    assert words in str(error.value)
+
+
+def test_bad_atoms_and_models(folder):
+    atoms = start()
+    atoms.symbols[3] = "Xe"
+    with pytest.raises(InputError, match=r"simulate: atoms: atom 3: element Xe is not in the model \(Ar Ne\)"):
+        rxmdnn.simulate(atoms, mixed(), 5, comm=COMM)
+    atoms = start()
+    atoms.set_masses(np.arange(40) + 1.0)
+    with pytest.raises(InputError, match="atoms of Ar have masses from"):
+        rxmdnn.simulate(atoms, mixed(), 5, comm=COMM)
+    for call in (lambda: rxmdnn.simulate(start(), "no.safetensors", 5, comm=COMM),
+                 lambda: rxmdnn.load_model("no.safetensors", comm=COMM)):
+        with pytest.raises(InputError, match=r"no.safetensors: no such model file"):
+            call()
+    with pytest.raises(InputError, match=r"start.xyz: not an rxmdnn model file"):
+        rxmdnn.load_model(folder / "start.xyz", comm=COMM)
+    with pytest.raises(InputError, match="no such deck"):
+        rxmdnn.run_deck(folder / "nowhere.in", comm=COMM)
