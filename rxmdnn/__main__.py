@@ -1,4 +1,4 @@
-"""The command ``rxmdnn``: one table of subcommands. This is the only place that names the world communicator."""
+"""The command ``rxmdnn``: one table of subcommands."""
 
 from __future__ import annotations
 
@@ -41,30 +41,38 @@ def usage() -> str:
                       "rxmdnn COMMAND --help says more; --version prints the version."])
 
 
+# What launchers call the number of a rank; before MPI is loaded, which takes half a second.
+RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
+
+
+def answer_at_once(name: str) -> bool:
+    """Print the usage or the version where it is asked for, on the first rank; was it?"""
+    if name not in ("-h", "--help", "--version"):
+        return False
+    if all(os.environ.get(variable, "0") == "0" for variable in RANK_VARIABLES):
+        from rxmdnn import __version__
+
+        print(f"rxmdnn {__version__}" if name == "--version" else usage())
+    return True
+
+
 def main() -> int:
     """Run the command named in sys.argv; every rank returns its exit code."""
+    name, *argv = sys.argv[1:] or ["--help"]
+    if answer_at_once(name):
+        return 0
     from mpi4py import MPI
 
-    from rxmdnn import __version__
     from rxmdnn.deck.language import near
     from rxmdnn.errors import InputError
     from rxmdnn.io.ordered import Hdf5Failure
     from rxmdnn.parallel import AgreedError, run_to_exit_code
 
     comm = MPI.COMM_WORLD
-    name, *argv = sys.argv[1:] or ["--help"]
     if argv and f"{name} {argv[0]}" in COMMANDS:
         name, argv = f"{name} {argv[0]}", argv[1:]
 
     def act() -> int | None:
-        if name in ("-h", "--help"):
-            if comm.rank == 0:
-                print(usage())
-            return 0
-        if name == "--version":
-            if comm.rank == 0:
-                print(f"rxmdnn {__version__}")
-            return 0
         if name not in COMMANDS:
             raise AgreedError(f"{name}: unknown command{near(name, list(COMMANDS))}; rxmdnn --help lists them")
         parallel, _ = COMMANDS[name]

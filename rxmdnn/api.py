@@ -80,7 +80,7 @@ def load_model(model: str | Path | Sequence[str | Path], *, precision: str = "fl
     -------
     >>> import rxmdnn
     >>> rxmdnn.load_model("input/ammonia/ammonia_legato.safetensors").elements
-    ('H', 'N')
+    ('N', 'H')
     """
     return load_potential(MPI.COMM_WORLD if comm is None else comm, model, precision, backend)[0]
 
