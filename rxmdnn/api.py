@@ -19,7 +19,7 @@ from rxmdnn.deck.models import ModelLine
 from rxmdnn.deck.run import RUN, Run, checked, read_run
 from rxmdnn.dynamics.simulation import Simulation, Thermo
 from rxmdnn.errors import InputError
-from rxmdnn.io.ase_atoms import masses_of, start_of, with_results
+from rxmdnn.io.ase_atoms import agree_on_atoms, masses_of, start_of, with_results
 from rxmdnn.io.folder import holds_a_run
 from rxmdnn.io.log import row_of
 from rxmdnn.io.series import open_series
@@ -138,6 +138,7 @@ def simulate(atoms: Atoms, model: Model, steps: int, *, dt: float = 0.5,
     made = isinstance(model, (str, Path, Sequence))
     if not made:
         lines = {"backend": "cpu", **lines}
+    agree_on_atoms(comm, atoms, "simulate")
     with together(comm):
         run, source = _run_of(given, lines, model, atoms, comm.size), "simulate: atoms"
         if out is not None and holds_a_run(Path(out)):

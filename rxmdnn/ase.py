@@ -17,9 +17,9 @@ from rxmdnn.cell import Cell
 from rxmdnn.deck.language import near
 from rxmdnn.engine.system import SKIN, System
 from rxmdnn.errors import InputError
-from rxmdnn.io.ase_atoms import cell_of, species_of_atoms, voigt
+from rxmdnn.io.ase_atoms import agree_on_atoms, cell_of, species_of_atoms, voigt
 from rxmdnn.models.interface import Potential
-from rxmdnn.parallel import AgreedError, together
+from rxmdnn.parallel import together
 from rxmdnn.run.models import load_potential
 from rxmdnn.run.setup import set_threads
 
@@ -30,7 +30,8 @@ class Calculator(AseCalculator):
     """Energy, forces, stress and per-atom energies of ASE atoms by a model.
 
     The neighbor list is kept between calls while the atoms move less than half the skin. Under ``mpirun`` every rank
-    calls the calculator with the same atoms; all ranks compute, and every rank gets the same answer.
+    calls the calculator with the same atoms; all ranks compute, and every rank gets the same answer. Ranks that work on
+    atoms of their own, such as the images of a band, give ``comm=MPI.COMM_SELF``.
 
     Parameters
     ----------
@@ -92,13 +93,11 @@ class Calculator(AseCalculator):
             self.results["stress"] = voigt(-virial / cell.volume)
 
     def _agreed(self, atoms: Atoms) -> tuple[Cell, np.ndarray]:
-        """Cell and positions, those of rank 0 to the last bit. Raises InputError where ranks have other atoms."""
-        made_for = atoms.numbers.tobytes(), np.array(atoms.pbc).tobytes()
-        if self.comm.size > 1 and len(set(self.comm.allgather(made_for))) > 1:
-            raise AgreedError("Calculator: the ranks have different atoms; every rank must give the same")
+        """Cell and positions. Raises InputError where the ranks have different atoms."""
         with together(self.comm):
-            cell, x = cell_of(atoms), np.array(atoms.positions, np.float64)
-        return self.comm.bcast((cell, x)) if self.comm.size > 1 else (cell, x)
+            cell = cell_of(atoms)
+        agree_on_atoms(self.comm, atoms, "Calculator")
+        return cell, np.array(atoms.positions, np.float64)
 
     def _system(self, atoms: Atoms, cell: Cell, x: np.ndarray) -> System:
         """The system of the call before, or a new one for other atoms."""

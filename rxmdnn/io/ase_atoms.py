@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
 from rxmdnn.io.ordered import block
 from rxmdnn.io.structure import Start
+from rxmdnn.parallel import AgreedError
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -43,6 +45,19 @@ def cell_of(atoms: Atoms, source: str = "atoms") -> Cell:
         along = atoms.positions @ h.T  # the added vectors are unit vectors, at right angles to the others
         h[empty] *= np.maximum(np.ptp(along, axis=0)[empty], 0.0)[:, None] + 2 * MARGIN
     return Cell(h, pbc)
+
+
+def agree_on_atoms(comm: MPI.Comm, atoms: Atoms, source: str) -> None:
+    """Raises InputError on all ranks unless every rank has the same atoms, to the last bit."""
+    if comm.size == 1:
+        return
+    arrays = atoms.numbers, np.array(atoms.pbc), np.array(atoms.cell), atoms.positions, atoms.arrays.get("momenta")
+    own = [None if a is None else hashlib.sha256(np.ascontiguousarray(a).tobytes()).digest() for a in arrays]
+    every = comm.allgather(own)
+    for what, digests in zip(("elements", "periodicity", "cells", "positions", "velocities"), zip(*every, strict=True)):
+        if len(set(digests)) > 1:
+            raise AgreedError(f"{source}: the ranks have atoms of different {what}; every rank must give the same "
+                              "atoms: draw random numbers from one seed, or on one rank and broadcast them")
 
 
 def species_of_atoms(atoms: Atoms, elements: Sequence[str], source: str = "atoms") -> np.ndarray:

@@ -12,7 +12,7 @@ from ase.phonons import Phonons
 from ase.units import fs
 from mpi4py import MPI
 
-from rxmdnn import Calculator, InputError
+from rxmdnn import Calculator, InputError, simulate
 from rxmdnn.models.mixture import Mixture
 from tests.systems import TRICLINIC, allegro, argon, spread_atoms
 
@@ -232,3 +232,24 @@ def test_unknown_arguments_and_models():
         Calculator("nowhere.safetensors", precision="half")
     with pytest.raises(InputError, match="backend cuda: a Potential runs where it was made"):
         Calculator(network(), backend="cuda")
+
+
+@pytest.mark.skipif(COMM.size == 1, reason="ranks differ where there are several")
+@pytest.mark.parametrize("what", ["positions", "elements", "velocities", "number"])
+def test_ranks_with_different_atoms_are_told(what):
+    atoms = SYSTEMS["triclinic"]()
+    if COMM.rank == 1:
+        if what == "positions":
+            atoms.positions[3, 1] += 1e-9
+        elif what == "elements":
+            atoms.symbols[0] = "Ne"
+        elif what == "velocities":
+            atoms.set_momenta(np.ones((len(atoms), 3)))
+        else:
+            del atoms[5]
+    atoms.calc = Calculator(network())
+    words = rf"the ranks have atoms of different {'elements' if what == 'number' else what}"
+    with pytest.raises(InputError, match=words):
+        simulate(atoms, network(), 2, comm=COMM)
+    with pytest.raises(InputError, match=words):
+        atoms.get_forces()
