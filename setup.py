@@ -12,7 +12,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["rxmdnn", "rxmdnn.*"]) + KERNELS,
     package_dir={"rxmdnn.kernels": "kernels"},
-    package_data={"rxmdnn.kernels.cuda": ["*.cu", "*.cuh"]},
+    package_data={"rxmdnn": ["py.typed"], "rxmdnn.kernels.cuda": ["*.cu", "*.cuh"]},
     include_package_data=True,
     install_requires=[
         "numpy>=1.26",
@@ -37,7 +37,7 @@ setup(
         "fidelity": ["lifelines>=0.29"],
         "analysis": ["dynasor>=2.3"],
         "test": ["pytest>=8", "tensorboardX>=2.6", "MDAnalysis>=2.8", "vesin>=0.3", "dynasor>=2.3", "ipi>=3.0",
-                 "physical_validation>=1.0.5", "ruff", "mypy"],
+                 "physical_validation>=1.0.5", "ruff", "mypy", "codespell>=2.3"],
     },
     entry_points={"console_scripts": ["rxmdnn = rxmdnn.__main__:main"]},
 )

@@ -5,4 +5,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash tools/setup.sh
 .venv/bin/ruff check .
 .venv/bin/mypy
+.venv/bin/codespell
 exec .venv/bin/python -m pytest "$@"
