@@ -26,7 +26,7 @@ from rxmdnn.units import GPA_PER_EV_A3
 
 @dataclass
 class Thermo:
-    """What the log prints of one step. Energies in eV, temperature in K, stress (3, 3) in GPa, tension positive."""
+    """Thermodynamic quantities of a step: energies in eV, temperature in K, stress (3, 3) in GPa, tension positive."""
 
     step: int
     time: float  # fs
@@ -124,7 +124,7 @@ class Simulation:
         self._printed = perf_counter()
 
     def motion(self) -> Motion:
-        """What an ensemble moves the atoms with."""
+        """The moves that an ensemble is made of."""
         return Motion(self.forces, self.kinetics, self.schedule.dt, self.schedule.seed)
 
     @property
@@ -143,8 +143,8 @@ class Simulation:
                       self.kinetics.temperature_of(kinetic), stress, self.forces.spread(self.atoms), seconds,
                       self.cell.volume, self.ensemble.conserved(potential + kinetic, self.schedule.now(self.step)))
 
-    def _sound(self, thermo: Thermo) -> None:
-        """A run that has gone wrong must say so, at once and on every rank."""
+    def _check(self, thermo: Thermo) -> None:
+        """Raise AgreedError where energies are not finite or atoms were lost."""
         alive = self.comm.allreduce(self.atoms.n_owned)
         if not np.isfinite(thermo.total):
             raise AgreedError(
@@ -184,7 +184,7 @@ class Simulation:
                 yield self.step
 
     def advance(self) -> None:
-        """One step, made of ``parts`` shorter ones with noise of their own."""
+        """Take one step, made of ``parts`` shorter ones with different noise."""
         plan, motion = self.schedule, self.ensemble.motion
         if plan.sstep and self.step % plan.sstep == 0:
             act = Act(self.kinetics, plan.target(self.step), plan.vsfact, plan.seed, self.step)
@@ -199,7 +199,7 @@ class Simulation:
         self.forces.stale = True
 
     def owes(self, step: int) -> bool:
-        """Will something be printed or written at this step?"""
+        """Whether something will be printed or written at this step."""
         every = [self.schedule.pstep, *(n for n, _ in self.writers)]
         return step == self.schedule.stop or any(n and step % n == 0 for n in every)
 
@@ -225,7 +225,7 @@ class Simulation:
             return
         with self.forces.timers("output"):
             thermo = self.thermo()
-            self._sound(thermo)
+            self._check(thermo)
             if prints:
                 self.on_print(thermo)
             for call in calls:

@@ -18,7 +18,7 @@ from rxmdnn.parallel import AgreedError
 from rxmdnn.timers import Timers
 
 FRESH, STALE, LOST = 0, 1, 2  # ranks agree on the worst
-FARTHEST = 1e6  # Å: no atom goes so far within the life of a list
+FARTHEST = 1e6  # Å: no atom moves so far between two lists
 
 
 class Forces:
@@ -50,7 +50,7 @@ class Forces:
         self.repeated: Repeated[Atoms, tuple[Edges, np.ndarray, np.ndarray]] | None = None
 
     def use_graphs(self, say: Callable[[str], None]) -> None:
-        """Have steps between two lists done as CUDA graphs, and ``say`` why where that is impossible.
+        """Replay the steps between two lists as CUDA graphs; ``say`` why where that is impossible.
 
         The part after the halo's copies and before they give their forces back; on one rank, whose copies are its
         own, with both.
@@ -75,7 +75,7 @@ class Forces:
         return self._last
 
     def forget(self) -> None:
-        """The atoms were put elsewhere: what is known of them is void, and the next call begins anew."""
+        """Discard the list and the last answer, because the atoms were moved from outside."""
         self.stale, self._listed, self._last = True, False, None
 
     def _strain(self) -> np.ndarray | None:
@@ -91,10 +91,12 @@ class Forces:
         return LOST if lost else STALE
 
     def prepare(self, atoms: Atoms) -> None:
-        """What a new list needs to be decided before it is made."""
+        """Decide what a new list depends on, before it is made."""
 
     def refresh(self, atoms: Atoms, places: Sequence[np.ndarray]) -> bool:
-        """Have a list that holds every pair inside the cutoff at each of ``places``; is it new, and the rows' order?
+        """Make a list that holds every pair inside the cutoff at each of ``places``, if the present one does not.
+
+        Returns whether it is new; the rows of ``atoms`` are then in a new order.
 
         places : (n_owned or more, 3) float64 arrays, Å, where the owned atoms are; copies are not refreshed.
         """
@@ -105,8 +107,8 @@ class Forces:
             state = self.domain.comm.allreduce(state, MPI.MAX)
             if state == LOST:
                 raise AgreedError("positions: an atom moved by more than 10^6 Å since the last list, or its "
-                                  "coordinates are no numbers: the run has blown up; restart from the last checkpoint "
-                                  "with a smaller 'time' dt")
+                                  "coordinates are NaN or infinite: the simulation has become unstable; restart from "
+                                  "the last checkpoint with a smaller 'time' dt")
             if state == FRESH:
                 return False
             self.prepare(atoms)
@@ -144,7 +146,7 @@ class Forces:
         self._last = (edges, e_i, g_ij)
 
     def _compute_by_graph(self, atoms: Atoms) -> None:
-        """The rest of ``compute``, all of it counted as the network's time."""
+        """The rest of ``compute``, timed as a whole as the network."""
         assert self.repeated is not None
         alone = self.domain.comm.size == 1
         if not alone:
@@ -158,7 +160,7 @@ class Forces:
         self.edges = len(self._last[0].center)
 
     def _repeat(self, atoms: Atoms) -> tuple[Edges, np.ndarray, np.ndarray]:
-        """What is the same in every step between two lists."""
+        """The part of ``compute`` that is the same in every step between two lists."""
         alone = self.domain.comm.size == 1
         if alone:
             self.domain.copy(atoms.x)

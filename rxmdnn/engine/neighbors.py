@@ -63,8 +63,8 @@ class _Grid:
         if not np.isfinite(span).all():
             x = backend.to_host(x)
             bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
-            raise InputError(f"positions: {len(bad)} atoms have coordinates that are no numbers, "
-                             f"the first in row {bad[0]}: {x[bad[0]]}; look for a time step too long or a broken file")
+            raise InputError(f"positions: NaN or infinite coordinates of {len(bad)} atom(s), the first in "
+                             f"row {bad[0]}: {x[bad[0]]}; look for a time step too long or a broken file")
         size = width * (1 + MARGIN) + 8 * np.finfo(float).eps * float(max(abs(low).max(), abs(high).max()) if n else 0)
         cut = np.maximum(size / np.array(fine), span / (MAX_SLABS - 1))
         counts = (span / cut).astype(np.int64) + 2
@@ -181,7 +181,7 @@ class NeighborList:
         return len(self._neighbor)
 
     def set_skin(self, skin: float) -> None:
-        """The skin, Å, of the next ``build``."""
+        """Set the skin, Å, of the next ``build``."""
         self.skin = float(skin)
         self.reach = self._longest + self.skin
 
@@ -215,7 +215,7 @@ class NeighborList:
         self.n_owned = n_owned
 
     def displacement_sq(self, *places: np.ndarray, strain: np.ndarray | None = None) -> float:
-        """Largest squared displacement of an owned atom since ``build``, Å^2, over one or several places of the atoms.
+        """Largest squared displacement of an owned atom since ``build``, Å^2, over one or several sets of positions.
 
         places : (n_owned or more, 3) float64, Å
         strain : (3, 3) float64, optional: count from where it took the atoms, x_ref strain.
@@ -263,7 +263,7 @@ class NeighborList:
         return self._fill(x, first, slot, int(first[-1]), 0)
 
     def edges_at(self, places: Sequence[np.ndarray], species: np.ndarray) -> list[Edges]:
-        """``edges`` of the atoms at each of several places, all to be used together; a device is asked once."""
+        """``edges`` at each of several sets of positions, all to be used together; a device is asked once."""
         counted = [self._count(x, species, self._cutoff_sq, k) for k, x in enumerate(places)]
         firsts = [self._starts(self._buffers.take(f"first {k}", (self.n_owned + 1,), np.int64), count)
                   for k, (_, count) in enumerate(counted)]
@@ -272,7 +272,7 @@ class NeighborList:
                 for k, (x, first, (slot, _), end) in enumerate(zip(places, firsts, counted, ends, strict=True))]
 
     def _count(self, x: Any, species: Any, limit: np.ndarray, k: int) -> tuple[Any, Any]:
-        """Slots of the pairs within the root of ``limit``, in the k-th array for them; how many each atom has."""
+        """Slots of the pairs within the root of ``limit``, in the k-th array for them; edges of each atom."""
         count, slot = (self._buffers.take(f"{name} {k}", (size,), np.int64)
                        for name, size in (("count", self.n_owned), ("slot", self.n_pairs)))
         self.backend.count_edges(x, species, limit, self._first, self._neighbor, slot, count)
@@ -330,7 +330,7 @@ def pairs(
     Parameters
     ----------
     x : (n, 3) float64, Å
-    cell : Cell, or None for a system that repeats nowhere
+    cell : Cell, or None for a non-periodic system
     cutoff : float, Å
 
     Returns

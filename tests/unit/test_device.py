@@ -68,7 +68,7 @@ def test_pairs_are_those_of_the_cpu(name):
 def test_coordinates_that_are_no_numbers_are_told_by_row():
     x = np.zeros((4, 3))
     x[2, 1] = np.nan
-    with pytest.raises(InputError, match=r"1 atoms have coordinates that are no numbers, the first in row 2: \[ 0"):
+    with pytest.raises(InputError, match=r"NaN or infinite coordinates of 1 atom\(s\), the first in row 2: \[ 0"):
         pairs(device.make(), x, None, 1.0)
 
 
