@@ -24,8 +24,8 @@ from rxmdnn.deck.run_faults import (
 from rxmdnn.deck.words import (
     ACTIONS,
     BAROSTATS,
+    CRITERIA,
     ENSEMBLES,
-    KINDS,
     LIMITS,
     MDMODES,
     RING_INTEGRATORS,
@@ -190,9 +190,10 @@ RUN = (
                                help="false alarms in the whole run, in expectation, with fidelity_calibration")),
             "what is done when atoms leave what is physical or what the model knows: "
             + "; ".join(f"{k}: {v}" for k, v in ACTIONS.items())),
-    Keyword("fidelity_watch", (Value("kind", tuple(KINDS), ()),),
+    Keyword("fidelity_watch", (Value("kind", tuple(CRITERIA), ()),),
             "what is looked at; absent: all that the run has limits for, but 'published'; "
-            + "; ".join(f"{k}: {text}" + (f", {unit}" if unit else "") for k, (text, unit) in KINDS.items()), rest=1),
+            + "; ".join(f"{k}: {text}" + (f", {unit}" if unit else "") for k, (text, unit) in CRITERIA.items()),
+            rest=1),
     Keyword("fidelity_limit", (Value("kind", tuple(LIMITS), None), Value("value", "float", None, check=positive)),
             "a limit of one's own: " + "; ".join(f"{k}: {v}" for k, v in LIMITS.items()), repeats=True),
     Keyword("fidelity_calibration", (Value("file", "file", None),),
@@ -232,7 +233,7 @@ RUN = (
 
 
 @dataclass(frozen=True)
-class Run:
+class RunDeck:
     """What a run was asked to do.
 
     Attributes
@@ -264,7 +265,7 @@ class Run:
         return Path(self.deck["outDir"].folder)
 
 
-def read_run(argv: Sequence[str], n_ranks: int | None = None, default: str = "rxmd.in") -> Run:
+def read_run(argv: Sequence[str], n_ranks: int | None = None, default: str = "rxmd.in") -> RunDeck:
     """Read the decks that `argv` names (``--rxmdin|-in F``) with the rest of `argv` over them; check everything.
 
     Parameters
@@ -312,7 +313,7 @@ def read_run(argv: Sequence[str], n_ranks: int | None = None, default: str = "rx
         notes.append(deck["temperature"].fault("vmag: accepted, not used: velocities are drawn at treq"))
     if deck["io_type"].isBondFile:
         notes.append(deck["io_type"].fault("isBondFile: not written: a neural network has no bond orders"))
-    return Run(deck, models, weights or (1.0 / len(models),) * len(models), notes, repulsion)
+    return RunDeck(deck, models, weights or (1.0 / len(models),) * len(models), notes, repulsion)
 
 
 def _apart(models: list[ModelLine], faults: list[str]) -> tuple[list[ModelLine], ModelLine | None]:
@@ -342,7 +343,7 @@ def ensemble_words(deck: Deck) -> list[str]:
     return [line.kind] + ([cell_line.kind, cell_line.shape] if cell_line.kind else []) + ring + driven
 
 
-def keeps_books(deck: Deck) -> bool:
+def has_extended_energy(deck: Deck) -> bool:
     """Is the conserved quantity not simply the total energy?"""
     return deck["ensemble"].kind is not None or has_ring(deck) or cell_is_driven(deck)
 

@@ -20,7 +20,7 @@ def _ensemble_faults(deck: Deck) -> list[str]:
         given = deck["tramp" if ramped else "temperature"]
         if min((given.t0, given.t1) if ramped else (given.treq,)) <= 0:
             faults.append(given.fault(f"an ensemble {line.kind} needs a temperature above zero"))
-    if cell_is_driven(deck) and mode == 10:
+    if cell_is_driven(deck) and mode == MINIMIZATION:
         faults.append(deck["mdmode"].fault("a minimization does not follow strain_ramp or shear_ramp; use 'strain', or "
                                            "another mdmode"))
     if cell_line.kind is not None:
@@ -122,7 +122,7 @@ def _device_faults(deck: Deck) -> list[str]:
 
 def barostat_fault(deck: Deck, pbc: Iterable[bool]) -> str | None:
     """What is wrong with a barostat, or a minimized cell, in the start's cell, which repeats along ``pbc``."""
-    minimized = deck["mdmode"].mode == 10 and deck["minimizer"].cell != "fixed"
+    minimized = deck["mdmode"].mode == MINIMIZATION and deck["minimizer"].cell != "fixed"
     line = deck["minimizer" if minimized else "barostat"]
     if not (minimized or line.kind is not None) or all(pbc):
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-KINDS = {  # name: what is seen, its unit
+CRITERIA = {  # name: what is seen, its unit
     "finite": ("atoms whose position, velocity or force is no number, or that were lost", ""),
     "pair": ("a pair closer than any of its species should be", "Å"),
     "bond": ("a bond of the reference topology outside its range", "Å"),

@@ -31,7 +31,7 @@ MANY = 100  # events of an incident that are written out; all are counted
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class SavedState:
     """A whole state of one rank, to the bit: rows in their order, cell, thermostat and barostat.
 
     Random numbers are counters of (seed, step, gid), so seed and step are their state.
@@ -44,7 +44,7 @@ class Snapshot:
     ensemble: dict[str, Any]
 
     @classmethod
-    def of(cls, s: Simulation) -> Snapshot:
+    def of(cls, s: Simulation) -> SavedState:
         """A copy; what follows begins with a new neighbor list, as it will after ``restore``."""
         n = s.atoms.n_owned
         arrays = {a.name: getattr(s.atoms, a.name)[:n].copy() for a in FIELDS}
@@ -64,7 +64,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Care:
+class GuardSettings:
     """What the deck asks for.
 
     action : flag, stop or heal; every : steps between checks
@@ -86,7 +86,7 @@ class Guard:
 
     Parameters
     ----------
-    simulation, monitor, care
+    simulation, monitor, settings
     folder : of incidents.jsonl and incidents.xyz
     write_frame : called with a name, a note for the frame's header and the atoms' scores in order of gid
     say : writes a line of the log
@@ -104,7 +104,7 @@ class Guard:
 
     simulation: Simulation
     monitor: Monitor
-    care: Care
+    settings: GuardSettings
     folder: Path
     write_frame: Callable[[str, str, np.ndarray], None]
     say: Callable[[str], None]
@@ -121,7 +121,7 @@ class Guard:
     active: set[tuple[str, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.ring: deque[Snapshot] = deque(maxlen=self.care.keep)
+        self.ring: deque[SavedState] = deque(maxlen=self.settings.keep)
         self.seed = self.simulation.schedule.seed
         self.bare = self.simulation.forces.potential
 
@@ -133,31 +133,31 @@ class Guard:
     def begin(self) -> None:
         """Before the first step: the reference topology, and the first snapshot."""
         self.monitor.begin()
-        if self.care.action == "heal":
-            self.ring.append(Snapshot.of(self.simulation))
+        if self.settings.action == "heal":
+            self.ring.append(SavedState.of(self.simulation))
 
     def advance(self) -> bool:
         """Take a step and look at it; False where the run is then elsewhere, or ends."""
-        s, care = self.simulation, self.care
+        s, settings = self.simulation, self.settings
         if self.ring and self.ring[-1].step == s.step:
             self.remember([state.step for state in self.ring])
         step = s.step + 1
-        watch = step % care.every == 0 or s.owes(step)
+        watch = step % settings.every == 0 or s.owes(step)
         try:
             with self.monitor.watch.open(watch), np.errstate(over="ignore", invalid="ignore"):
                 s.advance()
             events = self.monitor.check() if watch else []
         except AgreedError as error:
             events = self._lost(step, error)
-            if care.action == "flag":
+            if settings.action == "flag":
                 self._record(events, "flagged", {})
                 raise
         if events:
             return self._act(events)
         if watch:
             self.active.clear()
-            if care.action == "heal" and step % care.interval == 0:
-                self.ring.append(Snapshot.of(s))
+            if settings.action == "heal" and step % settings.interval == 0:
+                self.ring.append(SavedState.of(s))
             if self.healing and step >= self.until:
                 self._whole_again()
         return True
@@ -173,24 +173,24 @@ class Guard:
 
     # ------------------------------------------------------------------ incidents
     def _act(self, events: list[Event]) -> bool:
-        care = self.care
-        if care.action == "flag":
+        settings = self.settings
+        if settings.action == "flag":
             new = [e for e in events if (e.kind, e.gid) not in self.active]
             self.active = {(e.kind, e.gid) for e in events}
             if new:
                 self._record(new, "flagged", {})
             return True
-        if care.action == "heal" and self.attempts < care.retries:
+        if settings.action == "heal" and self.attempts < settings.retries:
             self._heal(events)
             return False
-        what = f"gave up after {self.attempts} retries" if care.action == "heal" else "stopped"
+        what = f"gave up after {self.attempts} retries" if settings.action == "heal" else "stopped"
         self._record(events, what, {"attempt": self.attempts})
         self.failed = self.simulation.stopping = True
         return False
 
     def _heal(self, events: list[Event]) -> None:
         """Back to a verified state (an older one at each retry), with shorter steps and other noise."""
-        s, care, failed_at = self.simulation, self.care, events[0].step
+        s, settings, failed_at = self.simulation, self.settings, events[0].step
         attempt = self.attempts + 1
         while attempt > 1 and len(self.ring) > 1 and self.ring[-1].step >= self.went_to:
             self.ring.pop()  # that one, and what came after it, led to a failure again
@@ -201,7 +201,7 @@ class Guard:
         self.attempts = attempt  # from here on frames are of a healed stretch; that of the incident was not
         back.restore(s)
         self.rollbacks += 1
-        self.until = max(self.until, failed_at + care.calm)
+        self.until = max(self.until, failed_at + settings.calm)
         if self.healed and self.healed[-1][1] >= back.step:
             self.healed[-1] = [min(self.healed[-1][0], back.step), self.until]
         else:

@@ -8,12 +8,12 @@ import numpy as np
 from mpi4py import MPI
 
 from rxmdnn.deck.language import Deck
-from rxmdnn.deck.run import Run
+from rxmdnn.deck.run import RunDeck
 from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.errors import InputError
 from rxmdnn.fidelity import calibration
 from rxmdnn.fidelity.criteria import Limits, covalent_sums
-from rxmdnn.fidelity.guard import Care
+from rxmdnn.fidelity.guard import GuardSettings
 from rxmdnn.fidelity.monitor import Monitor, Watch, default_kinds, whole_kinds
 from rxmdnn.fidelity.reference import Reference, read
 from rxmdnn.fidelity.rings import UNWATCHED, RingMonitor
@@ -23,19 +23,19 @@ from rxmdnn.models.repulsion import Repulsion
 from rxmdnn.parallel import together
 
 
-def care(deck: Deck) -> Care:
+def guard_settings(deck: Deck) -> GuardSettings:
     """What is done about an event."""
     line, heal = deck["fidelity"], deck["fidelity_heal"]
-    return Care(line.action, line.every, heal.keep, heal.interval, heal.retries, heal.calm)
+    return GuardSettings(line.action, line.every, heal.keep, heal.interval, heal.retries, heal.calm)
 
 
-def references(run: Run) -> list[Reference | None]:
+def references(run: RunDeck) -> list[Reference | None]:
     """What the files of the networks hold of their training, one a network. Raises InputError."""
     found = [read(line.parameters["file"]) for line in run.models if line.kind == "allegro"]
     return [None if r is None else r.of(run.elements) for r in found]
 
 
-def make_monitor(comm: MPI.Comm, run: Run, simulation: Simulation) -> Monitor:
+def make_monitor(comm: MPI.Comm, run: RunDeck, simulation: Simulation) -> Monitor:
     """All ranks call it; raises AgreedError where a criterion is asked that has nothing to go by."""
     deck, plan = run.deck, simulation.schedule
     species = simulation.backend.to_host(simulation.atoms.species[: simulation.atoms.n_owned])
@@ -85,7 +85,7 @@ def given(deck: Deck, limits: Limits) -> tuple[Limits, dict[str, float]]:
     return limits, floors
 
 
-def _missing(kind: str, run: Run, simulation: Simulation, limits: Limits, watch: Watch) -> str | None:
+def _missing(kind: str, run: RunDeck, simulation: Simulation, limits: Limits, watch: Watch) -> str | None:
     """Why a criterion cannot be watched in this run, and what to do."""
     if run.deck["pimd"].beads is not None and kind in UNWATCHED:
         return f"not of a ring polymer: {UNWATCHED[kind]}; leave it out"
@@ -110,7 +110,7 @@ def _missing(kind: str, run: Run, simulation: Simulation, limits: Limits, watch:
     return None
 
 
-def repelled(run: Run, simulation: Simulation) -> Potential | None:
+def repelled(run: RunDeck, simulation: Simulation) -> Potential | None:
     """The run's potential with a repulsion, where healing is to use one and there is none yet."""
     potential, deck = simulation.forces.potential, run.deck
     if deck["fidelity"].action != "heal" or not deck["fidelity_heal"].repulsion or run.repulsion is not None:

@@ -16,15 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from rxmdnn import streams
 from rxmdnn.atoms import Atoms
-from rxmdnn.dynamics.ensembles import Ensemble, Now
+from rxmdnn.dynamics.ensembles import Ensemble, StepTargets
 from rxmdnn.dynamics.ensembles.langevin import Langevin
 from rxmdnn.ring_polymer.forces import F, U, V
 from rxmdnn.ring_polymer.modes import Modes
 from rxmdnn.ring_polymer.splitting import Splitting
 from rxmdnn.units import ACCELERATION, HBAR, KB
-
-DRAW, BEFORE, AFTER, CENTROID = 8, 9, 10, 11  # streams of random numbers
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Method:
     adiabatic: bool = False
 
 
-METHODS = {
+METHOD_SETTINGS = {
     "pimd": Method(1.0),
     "suzuki-chin": Method(1.0),
     "rpmd": Method(0.0),
@@ -47,7 +46,7 @@ METHODS = {
 def split(modes: Modes, temperature: float, dt: float, method: str, friction: float | None = None,
           integrator: str = "bcocb", table: Callable[[np.ndarray], Any] = lambda values: values) -> Splitting:
     """The step of the internal modes. friction : λ, if not the method's own."""
-    kind, p = METHODS[method], modes.beads
+    kind, p = METHOD_SETTINGS[method], modes.beads
     omega, inertia = modes.frequencies(temperature)[1:], None
     if kind.adiabatic and p > 1:
         one = p ** (p / (p - 1.0)) * KB * temperature / HBAR
@@ -59,10 +58,10 @@ def split(modes: Modes, temperature: float, dt: float, method: str, friction: fl
 class OutsideLangevin(Langevin):
     """Langevin dynamics by OBABO."""
 
-    def step(self, atoms: Atoms, now: Now) -> None:
-        self.fluctuate(atoms, now, 0.5)
-        Ensemble.step(self, atoms, now)
-        self.fluctuate(atoms, now, 0.5, CENTROID)
+    def step(self, atoms: Atoms, targets: StepTargets) -> None:
+        self.fluctuate(atoms, targets, 0.5)
+        Ensemble.step(self, atoms, targets)
+        self.fluctuate(atoms, targets, 0.5, streams.CENTROIDS)
 
 
 class RingPolymer(Ensemble):
@@ -73,9 +72,9 @@ class RingPolymer(Ensemble):
     centroid : Ensemble, whose forces are RingForces of as many beads
     modes : Modes
     temperature : float, K, of the springs
-    method : key of METHODS
+    method : key of METHOD_SETTINGS
     friction : float, optional: λ
-    integrator : key of INTEGRATORS
+    integrator : key of OPERATOR_SEQUENCES
 
     Attributes
     ----------
@@ -103,22 +102,23 @@ class RingPolymer(Ensemble):
         if V not in atoms.extra or atoms.extra[V].shape[1] != n_modes:
             inertia = self.backend.table(np.sqrt(self.splitting.inertia)[:, None])
             width = self._thermal(atoms, self.temperature) / inertia
-            atoms.extra[V] = width * self._normals(atoms, DRAW, 0)
+            atoms.extra[V] = width * self._normals(atoms, streams.RING_VELOCITIES, 0)
 
-    def step(self, atoms: Atoms, now: Now) -> None:
-        self._play(self.splitting.word.before, atoms, now, BEFORE)
-        self.centroid.step(atoms, now)
-        self._play(self.splitting.word.after, atoms, now, AFTER)
+    def step(self, atoms: Atoms, targets: StepTargets) -> None:
+        self._apply(self.splitting.sequence.before, atoms, targets, streams.RING_BEFORE)
+        self.centroid.step(atoms, targets)
+        self._apply(self.splitting.sequence.after, atoms, targets, streams.RING_AFTER)
 
-    def _play(self, word: str, atoms: Atoms, now: Now, stream: int) -> None:
+    def _apply(self, operators: str, atoms: Atoms, targets: StepTargets, stream: int) -> None:
         """Letters of the step for the internal modes; each has one O at most."""
         kinetics = self.motion.kinetics
         with self.motion.forces.timers("ring"):
             a = atoms.extra[F] * kinetics.of_atoms(ACCELERATION / kinetics.mass, atoms)[:, None, None]
             a /= self.backend.table(self.splitting.inertia[:, None])
-            gain = self.splitting.play(word, atoms.extra[U], atoms.extra[V], a, self._thermal(atoms, now.temperature),
-                                       lambda _: self._normals(atoms, stream, now.step))
-            if "O" in word and self.splitting.noisy:
+            thermal = self._thermal(atoms, targets.temperature)
+            gain = self.splitting.apply(operators, atoms.extra[U], atoms.extra[V], a, thermal,
+                                        lambda _: self._normals(atoms, stream, targets.step))
+            if "O" in operators and self.splitting.noisy:
                 mine = 0.5 / ACCELERATION * float(kinetics.of_atoms(kinetics.mass, atoms) @ gain)
                 self.heat += kinetics.comm.allreduce(mine)
 
@@ -148,10 +148,10 @@ class RingPolymer(Ensemble):
         mine = np.bincount(to_host(atoms.species[: atoms.n_owned]), to_host(of_atom), minlength=len(kinetics.mass))
         return kinetics.comm.allreduce(mine)
 
-    def conserved(self, total: float, now: Now) -> float:
+    def conserved(self, total: float, targets: StepTargets) -> float:
         assert self.atoms is not None
         internal = sum(float(e.sum()) for e in self.mode_energies(self.atoms))
-        return self.centroid.conserved(total, now) + internal - self.heat
+        return self.centroid.conserved(total, targets) + internal - self.heat
 
     # ------------------------------------------------------------------ restart
     def state(self) -> dict[str, Any]:

@@ -38,7 +38,10 @@ DEVICE_TOGETHER = 1 << 20  # on a device, which wants many at once and is asked 
 
 @dataclass
 class _Part:
-    """One potential on its own, perhaps smoother, ring: its share of the energy, and the beads' places and forces."""
+    """One potential on a ring of its own, of as many or fewer beads.
+
+    weight : its factor in the energy; q, f (P, n_all, 3) float64: positions, Å, and forces, eV/Å, of the beads
+    """
 
     compute: Callable[[Edges, np.ndarray], tuple[np.ndarray, np.ndarray]]
     weight: float
@@ -132,13 +135,13 @@ class RingForces(Forces):
                 around = self.xp.matmul(to_beads, atoms.extra[U][:, : p - 1])
                 self.xp.add(atoms.x[:n], around.transpose(1, 0, 2), out=part.q[:, :n])
 
-    def _state(self, places: Sequence[np.ndarray], margin: float = 0.0) -> int:
+    def _state(self, positions: Sequence[np.ndarray], margin: float = 0.0) -> int:
         """As of Forces, for all groups; with room for displacements along the forces."""
         margin += 0.0 if self.fourth is None else DISPLACEMENT
-        return self.groups.across.allreduce(super()._state(places, margin), MPI.MAX)
+        return self.groups.across.allreduce(super()._state(positions, margin), MPI.MAX)
 
     def prepare(self, atoms: Atoms) -> None:
-        """Give the coming list a skin with room for the beads: a function of the present places alone."""
+        """Give the coming list a skin with room for the beads: a function of the present positions alone."""
         n = atoms.n_owned
         widest = max(_largest(part.q[:, :n] - atoms.x[:n]) for part in self.parts)
         widest = float(np.sqrt(self.groups.everyone.allreduce(widest, MPI.MAX)))

@@ -8,8 +8,8 @@ import numpy as np
 
 from rxmdnn.atoms import Atoms
 from rxmdnn.deck.language import Deck
+from rxmdnn.deck.words import MINIMIZATION
 from rxmdnn.dynamics.ensembles import Ensemble
-from rxmdnn.dynamics.thermostat import MINIMIZE
 from rxmdnn.engine.domain import Domain
 from rxmdnn.engine.forces import Forces
 from rxmdnn.engine.neighbors import NeighborList
@@ -59,7 +59,7 @@ def notes(deck: Deck, elements: Sequence[str], masses: Sequence[float], start: M
     bond = float(np.sqrt(BOND * ACCELERATION / masses[k]))
     if line.beads is not None and line.method == "suzuki-chin":
         bond *= stiffening(bond, t, line.beads)
-    if bond * dt > 1.0 and deck["mdmode"].mode != MINIMIZE:
+    if bond * dt > 1.0 and deck["mdmode"].mode != MINIMIZATION:
         found.append(deck["time"].fault(f"dt = {dt:g} fs is long for bonds of {elements[k]}, up to some "
                                         f"{bond * PER_CM:.0f} cm^-1; up to {0.6 / bond:.2g} fs is safe, above "
                                         f"{2.0 / bond:.2g} they are unstable"))

@@ -19,11 +19,11 @@ from mpi4py import MPI
 from tqdm import tqdm
 
 import rxmdnn
-from rxmdnn.deck.run import Run, ensemble_words, keeps_books
+from rxmdnn.deck.run import RunDeck, ensemble_words, has_extended_energy
 from rxmdnn.dynamics.simulation import Simulation, Thermo
 from rxmdnn.fidelity.guard import Guard
 from rxmdnn.fidelity.monitor import Monitor
-from rxmdnn.fidelity.setup import care, repelled
+from rxmdnn.fidelity.setup import guard_settings, repelled
 from rxmdnn.io.checkpoint import write_checkpoint
 from rxmdnn.io.folder import set_aside
 from rxmdnn.io.frame import FRAME_WRITERS, Frame, write_xyz
@@ -58,7 +58,7 @@ class Outputs:
     """What a run writes, and when: log, frames, trajectory, checkpoints."""
 
     comm: MPI.Comm
-    run: Run
+    run: RunDeck
     start: Start
     simulation: Simulation
     monitor: Monitor | None = None
@@ -71,7 +71,7 @@ class Outputs:
         if continued is None:
             self.aside = on_root(self.comm, lambda: set_aside(folder, self.start.source))
         self.log = Log(self.comm, folder, deck["units"].energy, continued, AboveBar() if sys.stderr.isatty() else None,
-                       ensemble=keeps_books(deck))
+                       ensemble=has_extended_energy(deck))
         simulation.on_print = self.log.thermo
         kinds = [write for name, write in FRAME_WRITERS.items() if getattr(deck["io_type"], name)]
         trajectory = H5MD(self.comm, folder / "trajectory.h5", continued)
@@ -95,7 +95,7 @@ class Outputs:
                 simulation.writers[:0] = [even(deck["pimd_dump"].nstep, lambda thermo: beads.write(self.frame(thermo)))]
         if self.monitor is not None:
             self.guard = simulation.guard = Guard(
-                simulation, self.monitor, care(deck), folder, self.incident, self.log.write,
+                simulation, self.monitor, guard_settings(deck), folder, self.incident, self.log.write,
                 lambda step: self.rewind(step, trajectory), repelled(self.run, simulation))
             if self.observers:
                 self.guard.remember = self.observers.remember
@@ -142,7 +142,7 @@ class Outputs:
         """Write it, and rebuild the list next: the restarted run will, and both must go on with the same bits."""
         s, frame = self.simulation, self.frame(thermo)
         state: dict[str, Any] = {"begin": s.schedule.start, "grid": s.domain.grid.tolist()}
-        if keeps_books(self.run.deck):
+        if has_extended_energy(self.run.deck):
             state["ensemble"] = {"words": ensemble_words(self.run.deck), **s.ensemble.state()}
         if self.guard is not None:
             state["fidelity"] = self.guard.state()
@@ -169,7 +169,7 @@ class Outputs:
             + periodic_along(s.cell.pbc),
             f"model        : {', '.join(names)}  cutoff {s.forces.potential.cutoff.max():.3f} A, "
             f"skin {s.forces.neighbors.skin:.2f} A, {run.deck['precision'].network}",
-            f"degrees of freedom: {s.kinetics.freedoms}; steps {s.step} to {s.schedule.stop}",
+            f"degrees of freedom: {s.kinetics.degrees_of_freedom}; steps {s.step} to {s.schedule.stop}",
             *(self.monitor.describe() if self.monitor is not None else ()),
             *self.forecast(),
             *(f"note         : {note}" for note in (

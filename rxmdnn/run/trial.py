@@ -11,7 +11,7 @@ from mpi4py import MPI
 from rxmdnn.atoms import Atoms
 from rxmdnn.backend import Backend, make
 from rxmdnn.cell import Cell
-from rxmdnn.deck.run import Run
+from rxmdnn.deck.run import RunDeck
 from rxmdnn.dynamics.integrate import velocity_verlet
 from rxmdnn.dynamics.kinetics import Kinetics
 from rxmdnn.engine.domain import Domain
@@ -51,7 +51,7 @@ def answers(backend: Backend, potential: Potential, masses: np.ndarray) -> dict[
     return moved | {"energies": np.append(forces.virial(), [forces.energy(), kinetics.energy(atoms)])}
 
 
-def tried(run: Run, load: Callable[[], Backend], potential_on: Callable[[Backend], Potential]) -> Backend | str:
+def tried(run: RunDeck, load: Callable[[], Backend], potential_on: Callable[[Backend], Potential]) -> Backend | str:
     """A device that passes its trial, or why there is none.
 
     Parameters
@@ -72,7 +72,7 @@ def tried(run: Run, load: Callable[[], Backend], potential_on: Callable[[Backend
     return device
 
 
-def choose(comm: MPI.Comm, run: Run, load: Callable[[], Backend],
+def choose(comm: MPI.Comm, run: RunDeck, load: Callable[[], Backend],
            potential_on: Callable[[Backend], Potential]) -> Backend:
     """What ``backend auto`` is: a device where every rank has one that passes, otherwise the CPU, which says why."""
     cpu = make("cpu")

@@ -17,7 +17,7 @@ from rxmdnn.commands.structure import accumulate, parser, prepare
 from rxmdnn.deck.run import read_run
 from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.errors import InputError
-from rxmdnn.fidelity.guard import EXIT_CODE, Snapshot
+from rxmdnn.fidelity.guard import EXIT_CODE, SavedState
 from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
 from rxmdnn.io.series import open_series
@@ -129,7 +129,7 @@ def test_a_rollback_restores_the_state_to_the_bit(folder, ensemble):
 
     for _ in range(5):
         s.advance()
-    kept, before = Snapshot.of(s), state()
+    kept, before = SavedState.of(s), state()
     for _ in range(12):
         s.advance()
     after = state()
