@@ -94,7 +94,7 @@ class Forces:
         """What a new list needs to be decided before it is made."""
 
     def refresh(self, atoms: Atoms, positions: Sequence[np.ndarray]) -> bool:
-        """Let the list hold every pair inside the cutoff at each of ``positions``; True if it and the row order are new.
+        """Let the list hold every pair inside the cutoff at each of ``positions``; True if list and row order are new.
 
         positions : (n_owned or more, 3) float64 arrays, Å, where the owned atoms are; copies are not refreshed.
         """

@@ -1,11 +1,12 @@
-"""Path-integral dynamics: the centroids move as any ensemble moves atoms, the internal modes beside them.
+"""Path-integral dynamics of ring polymers: an ensemble moves the centroids, a splitting the internal modes.
 
-Between two kicks centroids and internal modes do not see each other, so a step is the internal modes' first letters,
-a whole step of the centroids' ensemble (which has the forces computed), and the internal modes' last letters. With
-``ensemble langevin`` this is PILE-L, with ``svr`` PILE-G; without a thermostat of the centroid it is ring-polymer
-molecular dynamics (RPMD), thermostatted (TRPMD; Rossi, Ceriotti and Manolopoulos, J. Chem. Phys. 140, 234116 (2014)),
-or partially adiabatic centroid dynamics (PACMD; Hone, Rossky and Voth, J. Chem. Phys. 124, 154103 (2006)): there the
-internal modes all have the frequency Ω = P^(P/(P-1)) k_B T/ħ, by dynamic masses m (ω_k/Ω)^2.
+Between two kicks, centroids and internal modes are independent. A step is therefore: the first operators on the
+internal modes, a whole step of the ensemble of the centroids (which computes the forces), the last operators on the
+internal modes. With ``ensemble langevin`` this is PILE-L, with ``svr`` PILE-G. Without a thermostat of the centroids it
+is ring-polymer molecular dynamics (RPMD), thermostatted RPMD (TRPMD; Rossi, Ceriotti and Manolopoulos, J. Chem. Phys.
+140, 234116 (2014)), or partially adiabatic centroid molecular dynamics (PACMD; Hone, Rossky and Voth, J. Chem. Phys.
+124, 154103 (2006)). In PACMD all internal modes have the frequency Ω = P^(P/(P-1)) k_B T/ħ, by dynamic masses
+m (ω_k/Ω)^2.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from rxmdnn.units import ACCELERATION, HBAR, KB
 
 @dataclass(frozen=True)
 class Method:
-    """friction : λ of the internal modes, by default; adiabatic : are they all of one frequency."""
+    """friction : default λ of the internal modes; adiabatic : whether all of them have one frequency."""
 
     friction: float
     adiabatic: bool = False
@@ -45,7 +46,7 @@ METHOD_SETTINGS = {
 
 def split(modes: Modes, temperature: float, dt: float, method: str, friction: float | None = None,
           integrator: str = "bcocb", table: Callable[[np.ndarray], Any] = lambda values: values) -> Splitting:
-    """The step of the internal modes. friction : λ, if not the method's own."""
+    """The splitting of the internal modes. temperature : K; dt : fs; friction : λ, by default that of the method."""
     kind, p = METHOD_SETTINGS[method], modes.beads
     omega, inertia = modes.frequencies(temperature)[1:], None
     if kind.adiabatic and p > 1:
@@ -65,11 +66,11 @@ class OutsideLangevin(Langevin):
 
 
 class RingPolymer(Ensemble):
-    """Atoms as rings of beads, their centroids in an ensemble.
+    """Ring polymers of beads, with their centroids in an ensemble.
 
     Parameters
     ----------
-    centroid : Ensemble, whose forces are RingForces of as many beads
+    centroid : Ensemble, with RingForces of as many beads as forces
     modes : Modes
     temperature : float, K, of the springs
     method : key of METHOD_SETTINGS
@@ -94,7 +95,7 @@ class RingPolymer(Ensemble):
         self.atoms: Atoms | None = None
 
     def begin(self, atoms: Atoms) -> None:
-        """A ring that is new, or of another number of beads, gets forces and thermal velocities of its modes."""
+        """Prepare for the first step; rings that are new, or of other beads, get forces and thermal velocities."""
         self.atoms, n_modes = atoms, self.modes.beads - 1
         self.centroid.begin(atoms)
         if F not in atoms.extra or atoms.extra[F].shape[1] != n_modes:
@@ -110,7 +111,7 @@ class RingPolymer(Ensemble):
         self._apply(self.splitting.sequence.after, atoms, targets, streams.RING_AFTER)
 
     def _apply(self, operators: str, atoms: Atoms, targets: StepTargets, stream: int) -> None:
-        """Letters of the step for the internal modes; each has one O at most."""
+        """Apply operators, with one O at most, to the internal modes."""
         kinetics = self.motion.kinetics
         with self.motion.forces.timers("ring"):
             a = atoms.extra[F] * kinetics.of_atoms(ACCELERATION / kinetics.mass, atoms)[:, None, None]
@@ -128,7 +129,7 @@ class RingPolymer(Ensemble):
         return self.motion.kinetics.of_atoms(width, atoms)[:, None, None]
 
     def _normals(self, atoms: Atoms, stream: int, step: int) -> Any:
-        """(n_owned, P - 1, 3), of (seed, stream, step, gid, mode) alone."""
+        """(n_owned, P - 1, 3) normal deviates of (seed, stream, step, gid, mode) alone."""
         n, p = atoms.n_owned, self.modes.beads
         counter = (atoms.gid[:n, None] * p + self.backend.table(np.arange(1, p))).reshape(-1)
         return self.motion.normals(stream, step, counter).reshape(n, p - 1, 3)

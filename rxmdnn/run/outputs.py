@@ -23,7 +23,7 @@ from rxmdnn.deck.run import RunDeck, ensemble_words, has_extended_energy
 from rxmdnn.dynamics.simulation import Simulation, Thermo
 from rxmdnn.fidelity.guard import Guard
 from rxmdnn.fidelity.monitor import Monitor
-from rxmdnn.fidelity.setup import guard_settings, repelled
+from rxmdnn.fidelity.setup import guard_settings, with_repulsion
 from rxmdnn.io.checkpoint import write_checkpoint
 from rxmdnn.io.folder import set_aside
 from rxmdnn.io.frame import FRAME_WRITERS, Frame, write_xyz
@@ -96,7 +96,7 @@ class Outputs:
         if self.monitor is not None:
             self.guard = simulation.guard = Guard(
                 simulation, self.monitor, guard_settings(deck), folder, self.incident, self.log.write,
-                lambda step: self.rewind(step, trajectory), repelled(self.run, simulation))
+                lambda step: self.rewind(step, trajectory), with_repulsion(self.run, simulation))
             if self.observers:
                 self.guard.remember = self.observers.remember
             if "fidelity" in self.start.state:

@@ -143,7 +143,7 @@ def test_a_barostat_needs_a_cell_that_repeats(folder):
     if COMM.rank == 0:
         write_start(folder, "T F T")
     COMM.Barrier()
-    with pytest.raises(InputError, match=r"out\.in:\d+: barostat: the start's cell does not repeat along b"):
+    with pytest.raises(InputError, match=r"out\.in:\d+: barostat: the cell of the start is not periodic along b"):
         go(folder, "out", LINES["scr"])
     assert not (folder / "out").exists()
 

@@ -189,7 +189,8 @@ def test_healing_survives_an_incident_and_says_so(folder, monkeypatch):
     np.testing.assert_array_equal(e["step"], np.arange(0, 61, 10))  # each once, none of the failed attempt
     assert e["temperature_K"][3:].max() < 300
     log = (out / "run.log").read_text()
-    assert "healed; whole steps again" in log and "1 incident(s), 1 rollback(s); steps in parts from 20 to 50" in log
+    assert "healed; full time step restored" in log
+    assert "1 incident(s), 1 rollback(s); steps in parts from 20 to 50" in log
     with h5py.File(out / "trajectory.h5", locking=False) as file:
         assert list(file["particles/all/position/step"]) == list(range(0, 61, 10))
         assert file["parameters/healed_steps"][:].tolist() == [[20, 50]]
@@ -288,15 +289,15 @@ def test_a_run_killed_while_it_heals_goes_on_to_the_same_bits(folder, monkeypatc
 
 @pytest.mark.parametrize(("lines", "said"), [
     ("fidelity flag\nfidelity_watch latent", "fidelity_watch: latent: no model of rxmdnn.in is a network"),
-    ("fidelity flag\nfidelity_watch spread", "spread: one model has no spread; name several"),
+    ("fidelity flag\nfidelity_watch spread", "spread: a single model has no spread; name several"),
     ("fidelity flag\nfidelity_watch force", "force: no limit is known; write 'fidelity_limit force"),
-    ("fidelity flag\nfidelity_watch temperature", "temperature: nothing keeps a temperature in this run; use energy"),
-    ("fidelity flag\nfidelity_watch coordination", "coordination: no model of rxmdnn.in knows its training"),
-    ("fidelity_watch pair", "fidelity_watch: without effect; write also 'fidelity flag'"),
-    ("pimd 4\nfidelity heal", "a ring polymer is watched, but not healed"),
-    ("pimd 4 rpmd\nfidelity flag\nfidelity_watch energy", "energy: not of a ring polymer: the springs of the beads"),
-    ("fidelity heal 30", "a state is kept every 100 steps and checks are made every 30"),
-    ("fidelity flag\nfidelity_calibration start.xyz", "no calibration of 'rxmdnn fidelity calibrate'"),
+    ("fidelity flag\nfidelity_watch temperature", "temperature: the temperature is not controlled in this run"),
+    ("fidelity flag\nfidelity_watch coordination", "coordination: no model of rxmdnn.in has training statistics"),
+    ("fidelity_watch pair", "fidelity_watch: without effect; also write 'fidelity flag'"),
+    ("pimd 4\nfidelity heal", "a ring polymer can be monitored, but not healed"),
+    ("pimd 4 rpmd\nfidelity flag\nfidelity_watch energy", "energy: not available for a ring polymer: the springs"),
+    ("fidelity heal 30", "states are saved every 100 steps and checks are made every 30"),
+    ("fidelity flag\nfidelity_calibration start.xyz", "not a calibration file of 'rxmdnn fidelity calibrate'"),
     ("fidelity hael", "action must be one of off, flag, stop, heal, not 'hael'; did you mean 'heal'"),
 ])
 def test_faults_are_one_message_and_nothing_is_written(folder, lines, said):

@@ -164,5 +164,5 @@ def test_a_ring_that_blows_up_says_so(folder):
         go(folder, "out", "pimd 4 rpmd", 40, COMM, "--dt", "40")
     said = (folder / "out/run.log").read_text() if COMM.rank == 0 else ""
     if COMM.rank == 0:
-        assert "pimd: the start has no rings of 4 beads: those that are missing begin at their centroids" in said
+        assert "pimd: the start has no rings of 4 beads: missing beads begin at their centroids" in said
         assert "time: dt = 40 fs is long for bonds of Ne" in said

@@ -125,7 +125,7 @@ class Ensemble:
             self.barostat.account(self.motion.forces.virial())
 
     def conserved(self, total: float, targets: StepTargets) -> float:
-        """Conserved quantity, eV: constant but for the error of the time step. total : potential + kinetic energy, eV."""
+        """Conserved quantity, eV, constant but for the error of the time step. total : potential plus kinetic, eV."""
         return total - self.heat - (self.barostat.work if self.barostat else 0.0)
 
     # ------------------------------------------------------------------ restart

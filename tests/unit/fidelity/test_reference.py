@@ -158,10 +158,10 @@ def run(folder, out, lines, steps=20):
 
 
 def test_latent_distance_in_a_run(folder, capsys):
-    with pytest.raises(InputError, match=r"latent: .*m.safetensors holds no statistics of its training; add them with "
+    with pytest.raises(InputError, match=r"latent: .*m.safetensors has no training statistics; add them with "
                                          "'rxmdnn fidelity fit .*m.safetensors FRAMES'"):
         run(folder, "none", "fidelity flag 5\nfidelity_watch latent")
-    with pytest.raises(InputError, match="holds no statistics of its training"):
+    with pytest.raises(InputError, match="has no training statistics"):
         check.main([str(folder / "rxmd.in")])  # says so before a run does
     fit(folder)
     check.main([str(folder / "rxmd.in"), "--ranks", "8"])
@@ -173,7 +173,7 @@ def test_latent_distance_in_a_run(folder, capsys):
     assert row["step"] == 1 and row["kinds"] == {"latent": 32}
     path = folder / "m.safetensors"
     path.write_bytes(path.read_bytes().replace(b"fidelity.latent", b"fidelity.latenx"))
-    with pytest.raises(InputError, match="its statistics of the training are damaged"):
+    with pytest.raises(InputError, match="its training statistics are damaged"):
         run(folder, "damaged", "fidelity flag 5\nfidelity_watch latent")
 
 

@@ -48,5 +48,5 @@ def test_the_formula_at_its_limits():
 def test_too_few_samples_and_no_tail():
     with pytest.raises(InputError, match="force H: 100 samples; a tail needs 200"):
         Tail.fit(np.zeros(100), "force H")
-    with pytest.raises(InputError, match="all 1: they have no tail"):
+    with pytest.raises(InputError, match="all 1, so no tail"):
         Tail.fit(np.ones(1000))
