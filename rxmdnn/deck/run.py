@@ -371,7 +371,7 @@ def split(argv: Sequence[str], flags: tuple[str, ...], default: str) -> tuple[st
     return value, rest
 
 
-def ensemble_words(deck: Deck) -> list[str]:
+def ensemble_settings(deck: Deck) -> list[str]:
     """Settings that must be the same for an ensemble to continue from its state in a checkpoint."""
     line, cell_line = deck["ensemble"], deck["barostat"]
     ring = [deck["pimd"].beads, deck["pimd"].method] if has_ring(deck) else []

@@ -100,7 +100,7 @@ class Guard:
     saved : the latest SavedStates, oldest first
     failed : whether an incident has stopped the run
     attempts : at the present failure; rollbacks : in total; until : step at which the full time step is restored
-    went_to : step of the state of the last rollback
+    rolled_back_to : step of the state of the last rollback
     healed : list of [first, last] steps that were taken in parts
     active : {(kind, gid)} of a run that only flags: recorded events that persist
     """
@@ -119,7 +119,7 @@ class Guard:
     rollbacks: int = 0
     incidents: int = 0
     until: int = 0
-    went_to: int = 0
+    rolled_back_to: int = 0
     healed: list[list[int]] = field(default_factory=list)
     active: set[tuple[str, int]] = field(default_factory=set)
 
@@ -195,10 +195,10 @@ class Guard:
         """Restore a verified state (an older one at each retry), and continue with shorter steps and other noise."""
         s, settings, failed_at = self.simulation, self.settings, events[0].step
         attempt = self.attempts + 1
-        while attempt > 1 and len(self.saved) > 1 and self.saved[-1].step >= self.went_to:
+        while attempt > 1 and len(self.saved) > 1 and self.saved[-1].step >= self.rolled_back_to:
             self.saved.pop()  # this state, and all later ones, led to a failure again
         back = self.saved[-1]
-        self.went_to = back.step
+        self.rolled_back_to = back.step
         parts = min(2**attempt, MOST_PARTS)
         self._record(events, "rolled back", {"attempt": attempt, "to_step": back.step, "parts": parts})
         self.attempts = attempt  # from here on frames are of a healed interval; the frame of the incident is not

@@ -19,7 +19,7 @@ from mpi4py import MPI
 from tqdm import tqdm
 
 import rxmdnn
-from rxmdnn.deck.run import RunDeck, ensemble_words, has_extended_energy
+from rxmdnn.deck.run import RunDeck, ensemble_settings, has_extended_energy
 from rxmdnn.dynamics.simulation import Simulation, Thermo
 from rxmdnn.fidelity.guard import Guard
 from rxmdnn.fidelity.monitor import Monitor
@@ -143,7 +143,7 @@ class Outputs:
         s, frame = self.simulation, self.frame(thermo)
         state: dict[str, Any] = {"begin": s.schedule.start, "grid": s.domain.grid.tolist()}
         if has_extended_energy(self.run.deck):
-            state["ensemble"] = {"words": ensemble_words(self.run.deck), **s.ensemble.state()}
+            state["ensemble"] = {"words": ensemble_settings(self.run.deck), **s.ensemble.state()}
         if self.guard is not None:
             state["fidelity"] = self.guard.state()
         if self.observers:

@@ -15,7 +15,7 @@ from rxmdnn import backend as backends
 from rxmdnn.backend import Backend
 from rxmdnn.deck.language import Deck
 from rxmdnn.deck.models import ModelLine
-from rxmdnn.deck.run import RunDeck, ensemble_words
+from rxmdnn.deck.run import RunDeck, ensemble_settings
 from rxmdnn.deck.run_faults import barostat_fault, cell_is_driven
 from rxmdnn.deck.words import MINIMIZATION
 from rxmdnn.dynamics.ensembles import Barostat, CellChange, Ensemble, StrainSchedule
@@ -182,7 +182,7 @@ def choose_ensemble(deck: Deck, simulation: Simulation, start: Start) -> None:
         simulation.ensemble = make_ensemble(simulation.motion(), line.kind, (line.tau or 0.0) * FS_PER_PS, barostat)
     simulation.ensemble = choose_ring(deck, simulation.ensemble, simulation.atoms)
     saved = start.state.get("ensemble")
-    if saved and saved["words"] == ensemble_words(deck):
+    if saved and saved["words"] == ensemble_settings(deck):
         try:
             simulation.ensemble.resume(saved)
         except (KeyError, TypeError, ValueError, AttributeError):

@@ -71,7 +71,7 @@ def begin(forces, atoms, temperature, seed):
 
 
 def go(forces, kinetics, atoms, kind, tau, temperature, dt, steps, barostat=None, pressure=0.0, seed=7, every=1):
-    """Rows of (kinetic energy, conserved, volume, instant pressure), every so many steps."""
+    """Rows of (kinetic energy, conserved energy, volume, instantaneous pressure), one per interval."""
     ensemble = make(Motion(forces, kinetics, dt, seed), kind, tau, barostat)
     ensemble.begin(atoms)
     rows = []
@@ -96,7 +96,7 @@ def standard_error(x, blocks=20):
     ("nose-hoover", Barostat("mtk", 500.0, "full")), ("svr", Barostat("scr", 1000.0, "full", 100.0)),
     ("langevin", Barostat("scr", 1000.0, "isotropic", 100.0)),
 ])
-def test_the_conserved_quantity_strays_as_dt_squared(kind, barostat):
+def test_the_error_of_the_conserved_quantity_is_of_second_order_in_dt(kind, barostat):
     cell, n, errors = Cell(np.diag([22.0] * 3)), 100, []
     for dt in (8.0, 4.0, 2.0):
         # a long cutoff: the force of a cut pair jumps there, which is an error of its own
@@ -120,7 +120,7 @@ def test_nve_is_velocity_verlet_to_the_bit():
 
 @pytest.mark.parametrize(("kind", "degrees_of_freedom"), [("svr", 3 * 20 - 3), ("langevin", 3 * 20)])
 def test_kinetic_energy_of_an_ideal_gas_is_canonical(kind, degrees_of_freedom):
-    """Mean f kT/2, variance f (kT)^2/2, of f degrees of freedom; and the thermometer counts the same f."""
+    """Mean f kT/2 and variance f (kT)^2/2 for the f degrees of freedom of the temperature."""
     t, samples = 100.0, 4000
     forces, kinetics, atoms = gas(20, 30.0, t)
     energy = go(forces, kinetics, atoms, kind, 2.0, t, 10.0, samples)[0] / (KB * t)  # 5 tau apart: independent
@@ -132,7 +132,7 @@ def test_kinetic_energy_of_an_ideal_gas_is_canonical(kind, degrees_of_freedom):
 
 
 def test_langevin_positions_in_a_harmonic_well_are_exact_at_any_time_step():
-    """<u^2> = k_B T/k per component, here at ω dt = 1, where velocity Verlet's would be 4/3 of that."""
+    """<u^2> = k_B T/k per component, here at ω dt = 1, where velocity Verlet gives 4/3 of that."""
     n, t, k = 400, 150.0, 0.05
     cell = Cell(np.diag([40.0] * 3))
     atoms = share(SELF, spread_atoms(cell, n, 0.1), np.zeros(n, np.int32))
@@ -193,7 +193,7 @@ def test_targets_on_a_ramp_are_followed():
 
 
 def test_a_schedule_of_strain_compresses_a_gas_adiabatically():
-    """Without forces v A^-T: along each axis the kinetic energy goes as the inverse square of the length."""
+    """Without forces, v A^-T: the kinetic energy along each axis is proportional to length^-2."""
     forces, kinetics, atoms = gas(50, 30.0, 100.0)
     before = kinetics.tensors(atoms)[0]
     stretch = np.array([-0.3, 0.2, 0.0])
@@ -209,7 +209,7 @@ def test_a_schedule_of_strain_compresses_a_gas_adiabatically():
 
 
 @pytest.mark.parametrize("kind", ["nve", "svr"])
-def test_the_work_of_strain_and_shear_is_in_the_books(kind):
+def test_the_work_of_strain_and_shear_is_accounted_for(kind):
     n, errors = 40, []
     for dt in (8.0, 4.0, 2.0):
         forces, kinetics, atoms = begin(engine(SELF, TRICLINIC, argon(cutoff=9.0)),
@@ -232,7 +232,7 @@ def test_the_work_of_strain_and_shear_is_in_the_books(kind):
 
 @pytest.mark.parametrize("pressure", [0.0, 1.0])
 def test_fire_finds_the_cell_of_least_enthalpy(pressure):
-    """A strained and sheared crystal becomes cubic again, of the size that a search over sizes finds."""
+    """A strained and sheared crystal becomes cubic again, with the size found by a search over sizes."""
     p, wrong = pressure / GPA_PER_EV_A3, np.array([[1.03, 0.02, 0.0], [0.0, 0.98, 0.03], [0.0, 0.0, 1.01]])
     # no shell of neighbors near the cutoff
     forces, _, atoms = crystal(0.0, cells=3, a=5.4, cutoff=7.1)

@@ -137,7 +137,7 @@ def test_anharmonic_wells_at_p_beads(force, potential, p, v_mean, q_sq):
 
 @pytest.mark.parametrize("name", OPERATOR_SEQUENCES)
 def test_rpmd_of_a_harmonic_oscillator_keeps_its_frequency(name):
-    """The centroid moves as a classical particle does, by velocity Verlet, whatever the rest of the ring does."""
+    """The centroid moves as a classical particle does, by velocity Verlet, independently of the internal modes."""
     p, omega, dt, rng = 16, 0.1, 1.0, np.random.default_rng(2)
     frequency = Modes(p).frequencies(300.0)
     s = Splitting(name, frequency, np.zeros(p), dt)
@@ -174,7 +174,7 @@ class Wells(RingForces):
 
 
 def rings(forces, atoms, beads, dt, kind, method="pimd", tau=100.0, barostat=None, integrator="bcocb", mass=MASS, t=T):
-    """A RingPolymer that has begun."""
+    """A RingPolymer prepared for its first step."""
     kinetics = Kinetics(SELF, BACKEND, mass, atoms.n_owned)
     kinetics.draw(atoms, t, 3, 0)
     forces.compute(atoms)
@@ -254,9 +254,9 @@ def test_free_rings_have_their_radius_of_gyration():
             primitive.append(e.primitive.sum())
     exact = 3 * HBAR**2 * ACCELERATION / (12 * MASS * KB * T) * (1 - 1 / p**2)
     np.testing.assert_allclose(np.mean(gyration, axis=0), exact, rtol=0.05)
-    freedoms = 3 * n * (p - 1) * len(primitive)  # of the springs, all but independent
+    degrees_of_freedom = 3 * n * (p - 1) * len(primitive)  # of the springs, nearly independent
     assert np.mean(primitive) == pytest.approx(1.5 * n * KB * T,
-                                               abs=5 * 0.5 * KB * T * np.sqrt(2 / freedoms) * 3 * n * (p - 1))
+                                               abs=5 * 0.5 * KB * T * np.sqrt(2 / degrees_of_freedom) * 3 * n * (p - 1))
 
 
 def beads_of(atoms, modes):
@@ -340,7 +340,7 @@ def test_the_virial_is_the_strain_of_cell_and_centroids():
     ("nve", "pacmd", None), ("svr", "pimd", Barostat("scr", 1000.0, "full", 100.0)),
     ("svr", "suzuki-chin", Barostat("scr", 1000.0, "full", 100.0)),
     ("nose-hoover", "pimd", Barostat("mtk", 500.0))])
-def test_the_conserved_quantity_strays_as_dt_squared(kind, method, barostat):
+def test_the_error_of_the_conserved_quantity_is_of_second_order_in_dt(kind, method, barostat):
     cell, n, p, errors, kinetic = Cell(np.diag([14.5] * 3)), 30, 4, [], 0.0
     for dt in (8.0, 4.0, 2.0):
         # a long cutoff: the force of a cut pair jumps there, which is an error of its own
@@ -465,7 +465,7 @@ def test_suzuki_chin_estimators_of_bound_pairs():
 
 
 def test_suzuki_chin_forces_and_virial_are_the_energys_derivatives(monkeypatch):
-    """But for the square of the displacement, here shorter than a network of single precision allows."""
+    """Up to the square of the displacement, here shorter than single precision would allow."""
     monkeypatch.setattr(ring_forces, "DISPLACEMENT", 1e-3)
     p, n, rng, h = 4, 16, np.random.default_rng(7), 1e-4
     potential, species = allegro(("H", "Ne"), "float64", 4.0), (np.arange(16) % 2).astype(np.int32)
