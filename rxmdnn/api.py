@@ -16,7 +16,7 @@ from mpi4py import MPI
 from rxmdnn.deck import language as decks
 from rxmdnn.deck.language import near
 from rxmdnn.deck.models import ModelLine
-from rxmdnn.deck.run import RUN, Run, checked, read_run
+from rxmdnn.deck.run import RUN, RunDeck, checked, read_run
 from rxmdnn.dynamics.simulation import Simulation, Thermo
 from rxmdnn.errors import InputError
 from rxmdnn.io.ase_atoms import agree_on_atoms, masses_of, start_of, with_results
@@ -150,7 +150,7 @@ def simulate(atoms: Atoms, model: Model, steps: int, *, dt: float = 0.5,
     return Simulated(_final_atoms(atoms, done.simulation), comm.bcast(_columns(table)))
 
 
-def _run_of(given: dict[str, Any], more: dict[str, Any], model: Model, atoms: Atoms, n_ranks: int) -> Run:
+def _run_of(given: dict[str, Any], more: dict[str, Any], model: Model, atoms: Atoms, n_ranks: int) -> RunDeck:
     """The checked run of the arguments. Raises InputError with all faults."""
     keywords = {k.name for k in RUN} - {"structure", "run_from_xyz", "start", "model"}
     names = [*keywords, "dt", "steps", "beads", "every", "report", "out", "comm"]

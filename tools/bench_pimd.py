@@ -22,7 +22,7 @@ from mpi4py import MPI
 
 from rxmdnn import backend as backends
 from rxmdnn.atoms import Atoms
-from rxmdnn.dynamics.ensembles import Ensemble, Motion, Now, make
+from rxmdnn.dynamics.ensembles import Ensemble, Motion, StepTargets, make
 from rxmdnn.dynamics.kinetics import Kinetics
 from rxmdnn.engine.forces import Forces
 from rxmdnn.engine.system import System
@@ -54,7 +54,7 @@ def system(cells: int, beads: int) -> tuple[Atoms, Ensemble]:
 def seconds(atoms: Atoms, ensemble: Ensemble, start: int, steps: int) -> float:
     begin = process_time()
     for step in range(start, start + steps):
-        ensemble.step(atoms, Now(step, T))
+        ensemble.step(atoms, StepTargets(step, T))
     return (process_time() - begin) / steps
 
 

@@ -22,7 +22,7 @@ from rxmdnn.analysis.structure import Radial, half_width
 from rxmdnn.atoms import Atoms
 from rxmdnn.backend import load
 from rxmdnn.deck.language import Entry
-from rxmdnn.deck.run import Run
+from rxmdnn.deck.run import RunDeck
 from rxmdnn.dynamics.simulation import Simulation, Thermo
 from rxmdnn.engine.domain import Domain
 from rxmdnn.engine.neighbors import NeighborList
@@ -60,7 +60,7 @@ class Vdos:
     Memory: a segment of at most MOST_ATOMS atoms, shared out among the ranks.
     """
 
-    def __init__(self, simulation: Simulation, run: Run, nstep: int, resolution: float | None) -> None:
+    def __init__(self, simulation: Simulation, run: RunDeck, nstep: int, resolution: float | None) -> None:
         self.s, self.dt = simulation, nstep * simulation.schedule.dt
         self.length = max(8, 2 * round(sp.HANN_WIDTH / ((resolution or 10.0) * sp.C_CM * self.dt) / 2))
         n = simulation.n_global
@@ -103,7 +103,8 @@ class Vdos:
                 "correlation": np.array(self.correlation) if self.correlation else np.zeros(shape),
                 "filled": np.array(self.filled), "length": np.array(self.length), "dt": np.array(self.dt),
                 "count": count, "mass": self.mass, "step_fs": np.array(self.s.schedule.dt),
-                "fixed": np.array(self.s.kinetics.freedoms < 3 * self.s.n_global), "kinds": np.array(self.kinds, "S8")}
+                "fixed": np.array(self.s.kinetics.degrees_of_freedom < 3 * self.s.n_global),
+                "kinds": np.array(self.kinds, "S8")}
 
     def rows(self) -> tuple[int, int, np.ndarray] | None:
         return self.n, self.lo, self.buffer
@@ -130,7 +131,7 @@ class Vdos:
 class Gr:
     """g(r) of all pairs within r_max, on copies of the atoms decomposed with a halo of that width."""
 
-    def __init__(self, simulation: Simulation, run: Run, nstep: int, r_max: float | None) -> None:
+    def __init__(self, simulation: Simulation, run: RunDeck, nstep: int, r_max: float | None) -> None:
         self.s = simulation
         self.backend = load("cpu") if simulation.backend.on_device else simulation.backend
         r_max = min(r_max or 10.0, half_width(simulation.cell))
@@ -175,7 +176,7 @@ class Gr:
         self.radial.sums, self.radial.frames, self.radial.density = kept[0].copy(), kept[1], kept[2].copy()
 
 
-KINDS: dict[str, Callable[[Simulation, Run, int, float | None], Observer]] = {"vdos": Vdos, "gr": Gr}
+KINDS: dict[str, Callable[[Simulation, RunDeck, int, float | None], Observer]] = {"vdos": Vdos, "gr": Gr}
 
 
 class Observers:
@@ -188,7 +189,7 @@ class Observers:
     Raises AgreedError where the file is of another step or another line.
     """
 
-    def __init__(self, comm: MPI.Comm, run: Run, simulation: Simulation, continued: int | None) -> None:
+    def __init__(self, comm: MPI.Comm, run: RunDeck, simulation: Simulation, continued: int | None) -> None:
         self.comm, self.folder = comm, run.folder
         lines: list[Entry] = run.deck["observe"]
         self.members = {e.quantity: KINDS[e.quantity](simulation, run, e.nstep, e.detail) for e in lines}

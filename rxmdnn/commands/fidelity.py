@@ -1,4 +1,4 @@
-"""``rxmdnn fidelity``: what a monitor goes by, added to a model file (fit) or taken from a clean run (calibrate)."""
+"""``rxmdnn fidelity``: limits for monitoring, from the training set of a model (fit) or a clean run (calibrate)."""
 
 from __future__ import annotations
 
@@ -29,22 +29,23 @@ def main(argv: Sequence[str]) -> None:
     """``fit MODEL DATA ...`` or ``calibrate [--rxmdin F] [--outDir DIR]``."""
     p = argparse.ArgumentParser("rxmdnn fidelity", description=__doc__.replace("``", ""))
     commands = p.add_subparsers(dest="command", required=True)
-    f = commands.add_parser("fit", help="keep in a model file what its training has shown it")
+    f = commands.add_parser("fit", help="add the range of environments in its training set to a model file")
     f.add_argument("model", metavar="MODEL", type=Path, help="a native model file")
-    f.add_argument("data", metavar="DATA", type=Path, nargs="+", help="labelled frames it was trained on")
-    f.add_argument("-o", "--out", metavar="F", type=Path, help="write there instead of into MODEL")
-    f.add_argument("--kinds", metavar="K,K", help="only frames of these kinds, without collisions for example")
-    c = commands.add_parser("calibrate", help="limits of a run from the frames of a clean one")
-    c.add_argument("--rxmdin", metavar="F", default="rxmd.in", help="the clean run's deck")
-    c.add_argument("--outDir", metavar="DIR", help="the clean run's folder, if not the deck's")
-    c.add_argument("-o", "--out", metavar="F", type=Path, help="default: calibration.json of that folder")
-    c.add_argument("--frames", metavar="N", type=int, default=1000, help="at most so many, evenly spread")
+    f.add_argument("data", metavar="DATA", type=Path, nargs="+", help="labelled frames of its training set")
+    f.add_argument("-o", "--out", metavar="F", type=Path, help="write this file instead of MODEL")
+    f.add_argument("--kinds", metavar="K,K", help="only frames of these kinds, for example without collisions")
+    c = commands.add_parser("calibrate", help="limits of a run from the frames of a clean run")
+    c.add_argument("--rxmdin", metavar="F", default="rxmd.in", help="deck of the clean run")
+    c.add_argument("--outDir", metavar="DIR", help="folder of the clean run (default: of the deck)")
+    c.add_argument("-o", "--out", metavar="F", type=Path, help="output file (default: calibration.json in that folder)")
+    c.add_argument("--frames", metavar="N", type=int, default=1000,
+                   help="largest number of frames, evenly spaced (default: %(default)s)")
     a = p.parse_args(argv)
     COMMANDS[a.command](a)
 
 
 def fit(a: argparse.Namespace) -> None:
-    """Statistics of the frames, as the model sees them, into its file."""
+    """Add statistics of the frames, with the features of the network, to the model file."""
     from rxmdnn.models.model_file import load_model
     from rxmdnn.train import dataset
     from rxmdnn.train.evaluate import chosen_frames
@@ -65,11 +66,11 @@ def fit(a: argparse.Namespace) -> None:
     reference.write(found, a.model, out, {
         "frames": str(len(frames)), "kinds": a.kinds or "all",
         "data_sha256": " ".join(hashlib.sha256(p.read_bytes()).hexdigest() for p in a.data)})
-    print(f"{out}: what {len(frames)} frames show, kept in the model file\n" + text(found))
+    print(f"{out}: statistics of {len(frames)} frames, added to the model file\n" + text(found))
 
 
 def text(found: Reference) -> str:
-    """The statistics as a table."""
+    """A reference as a table of text."""
     e, lines = found.elements, ["pair    closest, Å   longest bond, Å   neighbors"]
     for a in range(len(e)):
         for b in range(len(e)):

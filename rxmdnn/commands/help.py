@@ -8,17 +8,19 @@ from rxmdnn.deck import language as decks
 from rxmdnn.deck.tables import DECKS
 from rxmdnn.errors import InputError
 
+USAGE = "usage: rxmdnn help [KEYWORD]\n\nIt prints all keywords, or one with values, units, defaults, flags.\n"
+
 
 def main(argv: Sequence[str]) -> None:
-    """All keywords of all decks, or one keyword in full."""
-    if not argv:
-        for name, table in DECKS.items():
-            print(f"{name}\n\n{decks.help_page(table)}\n")
+    """Print help on all keywords of all decks, or on one keyword and those whose names begin with it."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE)
+        print("\n\n".join(f"{name}\n{'-' * len(name)}\n{decks.help_page(table)}" for name, table in DECKS.items()))
         return
-    word = argv[0]
+    wanted = argv[0]
     pages = [(name, decks.help_page(table, k.name)) for name, table in DECKS.items() for k in table
-             if k.name == word or (k.name.startswith(f"{word}_") and word in {other.name for other in table})]
+             if k.name == wanted or (k.name.startswith(f"{wanted}_") and wanted in {other.name for other in table})]
     if not pages:
         every = [k.name for table in DECKS.values() for k in table]
-        raise InputError(f"help: {argv[0]}: unknown keyword{decks.near(argv[0], every)}")
+        raise InputError(f"help: {wanted}: unknown keyword{decks.near(wanted, every)}")
     print("\n\n".join(f"{name}: {page}" for name, page in pages))

@@ -1,7 +1,7 @@
 """Decks: text files of ``keyword values <labels>`` lines, described by one table.
 
-A table is a sequence of `Keyword`. It alone gives the parser, the defaults, the messages, the command-line flags, the
-echo (the effective deck, readable again) and the help page. Example::
+A table is a sequence of `Keyword`. The parser, the defaults, the messages, the command-line flags, the echo (the
+effective deck, which can be read again) and the help page all follow from it. Example::
 
     TABLE = (
         Keyword("time", (Value("dt", "float", unit="fs", check=positive), Value("ntime_step", "int", check=positive)),
@@ -13,8 +13,8 @@ echo (the effective deck, readable again) and the help page. Example::
 
 Lines are ``keyword v1 v2 ...``; ``#`` starts a comment; Fortran spellings (``1.d-6``, ``.true.``, ``T``) are valid;
 text after the last value (``<dt> <ntime_step>``) is ignored, but a number or logical there is a fault. Every keyword
-is also a flag (``--time 0.5 1000``), besides the flags its row names; flags override the deck. All faults of a deck
-are raised together as one `InputError`, each as ``file:line: keyword: what is wrong``.
+is also a flag (``--time 0.5 1000``), in addition to the flags that its row names; flags override the deck. All faults
+of a deck are raised together as one `InputError`, each as ``file:line: keyword: what is wrong``.
 """
 
 from __future__ import annotations
@@ -22,20 +22,23 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rxmdnn.deck.words import GROUPS
 from rxmdnn.errors import InputError
 
 REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "REQUIRED"})()
-FAULTY: Any = object()  # a value already reported
+FAULTY: Any = object()  # a value whose fault is already reported
+WIDTH, INDENT = 100, 30  # columns of a help page, and where its texts begin
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([edED][+-]?\d+)?$")
 LOGICAL = {"t": True, ".t.": True, "true": True, ".true.": True,
            "f": False, ".f.": False, "false": False, ".false.": False}
-KINDS = {"int": "an integer", "float": "a number", "bool": "a logical (.true. or .false.)", "str": "a word",
-         "path": "a path", "file": "a file"}
+VALUE_KINDS = {"int": "an integer", "float": "a number", "bool": "a logical (.true. or .false.)", "str": "a name",
+               "path": "a path", "file": "a file"}
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,14 @@ class Value:
     name : str
         Attribute of the parsed line: ``deck["time"].dt``.
     kind : "int", "float", "bool", "str", "path", "file" (a path that must exist), or a tuple of allowed words
-        Relative paths of a deck are beside the deck, those of the command line in the working directory.
-    default : what holds where the keyword (or an optional value) is absent; REQUIRED if it must be given
+        Relative paths in a deck start at the folder of the deck, those of the command line at the working directory.
+    default : value where the keyword (or an optional value) is absent; REQUIRED if it must be given
     unit : str
     check : value -> what is wrong with it, or None
     optional : bool
-        May be left out at the end of a line.
+        May be omitted at the end of a line.
     help : str
+    words : {allowed value: description}, for the help page
     """
 
     name: str
@@ -63,13 +67,14 @@ class Value:
     check: Callable[[Any], str | None] | None = None
     optional: bool = False
     help: str = ""
+    words: Mapping[Any, str] = field(default_factory=dict)
 
     @property
     def expects(self) -> str:
-        return KINDS[self.kind] if isinstance(self.kind, str) else "one of " + ", ".join(self.kind)
+        return VALUE_KINDS[self.kind] if isinstance(self.kind, str) else "one of " + ", ".join(self.kind)
 
     def parse(self, token: str, folder: Path) -> Any:
-        """The token's value; ValueError says what is wrong with it."""
+        """The value of a token. Raises ValueError with what is wrong with it."""
         value: Any = token
         if self.kind in ("int", "float"):
             if not NUMBER.match(token):
@@ -107,16 +112,18 @@ class Keyword:
     values : tuple of Value
     help : str
     flags : {"--long|-short": names of the values it sets}
-        ``--name`` with all values always exists. A flag of one logical needs no argument: it sets it true.
+        ``--name`` with all values always exists. A flag of one logical without argument sets it true.
     repeats : bool
         The line may be given several times; ``deck[name]`` is then a list.
     rest : int
-        The last `rest` values repeat as a group to the end of the line; each is then a tuple.
+        The last `rest` values are repeated together to the end of the line; each is then a tuple.
     count : str
-        Name of an earlier integer value that says how many groups there are.
+        Name of an earlier integer value, the number of repetitions.
     unused : str
-        Why the keyword is accepted and does nothing; its values are not read.
+        Why the keyword is accepted and ignored; its values are not read.
     check : Entry -> what is wrong with the line as a whole, or None
+    group : str, one of words.GROUPS
+        Heading of the help page under which the keyword stands; empty in tables without headings.
     """
 
     name: str
@@ -128,23 +135,24 @@ class Keyword:
     count: str = ""
     unused: str = ""
     check: Callable[[Entry], str | None] | None = None
+    group: str = ""
 
     @property
     def head(self) -> tuple[Value, ...]:
         return self.values[:len(self.values) - self.rest]
 
     @property
-    def group(self) -> tuple[Value, ...]:
+    def repeated(self) -> tuple[Value, ...]:
         return self.values[len(self.values) - self.rest:]
 
     @property
     def usage(self) -> str:
-        words = [f"[<{v.name}>]" if v.optional else f"<{v.name}>" for v in self.values]
-        return " ".join([self.name, *words] + (["..."] if self.rest else []))
+        names = [f"[<{v.name}>]" if v.optional else f"<{v.name}>" for v in self.values]
+        return " ".join([self.name, *names] + (["..."] if self.rest else []))
 
 
 class Entry:
-    """One line: its values as attributes, and where it stands.
+    """One line: its values as attributes, and its place in the deck.
 
     Attributes
     ----------
@@ -153,7 +161,7 @@ class Entry:
     where : str
         ``file:line`` or ``command line`` or ``default``.
     given : bool
-        False where every value is a default.
+        False if all values are defaults.
     """
 
     def __init__(self, keyword: Keyword, values: dict[str, Any], where: str, given: bool) -> None:
@@ -169,7 +177,7 @@ class Entry:
         return iter(self.values.values())
 
     def fault(self, text: str) -> str:
-        """The message for a fault of this line that only other lines or files reveal."""
+        """The message for a fault of this line."""
         return f"{self.where}: {self.keyword.name}: {text}"
 
 
@@ -181,7 +189,7 @@ class Deck(Mapping[str, Any]):
     file : Path
     entries : dict of keyword name to Entry or list of Entry
     notes : list of str
-        What the user should be told: keywords accepted but unused.
+        Notes for the user: keywords that are accepted and ignored.
     """
 
     def __init__(self, file: Path, entries: dict[str, Any], notes: list[str]) -> None:
@@ -197,25 +205,25 @@ class Deck(Mapping[str, Any]):
         return len(self.entries)
 
     def path(self, name: str | Path) -> Path:
-        """A file beside the deck."""
+        """The path of a file in the folder of the deck."""
         return self.file.parent / name
 
     def echo(self) -> str:
-        """The effective deck as text that can be read again in the place of the deck."""
+        """The effective deck as text, which can be read again as a deck."""
         lines = []
         for entry in (e for item in self.entries.values() for e in (item if isinstance(item, list) else [item])):
             keyword, values = entry.keyword, entry.values
             if keyword.unused or any(values[v.name] is None for v in keyword.values if not v.optional):
                 continue
-            words = [self._word(v, values[v.name]) for v in keyword.head if values[v.name] is not None]
-            for row in zip(*(values[v.name] for v in keyword.group)):
-                words += [self._word(v, x) for v, x in zip(keyword.group, row)]
-            if words:
+            tokens = [self._token(v, values[v.name]) for v in keyword.head if values[v.name] is not None]
+            for row in zip(*(values[v.name] for v in keyword.repeated)):
+                tokens += [self._token(v, x) for v, x in zip(keyword.repeated, row)]
+            if tokens:
                 labels = " ".join(f"<{v.name}{', ' + v.unit if v.unit else ''}>" for v in keyword.values)
-                lines.append(f"{keyword.name:<13s} {' '.join(words):<30s}  {labels}".rstrip())
+                lines.append(f"{keyword.name:<13s} {' '.join(tokens):<30s}  {labels}".rstrip())
         return "\n".join(lines) + "\n"
 
-    def _word(self, value: Value, x: Any) -> str:
+    def _token(self, value: Value, x: Any) -> str:
         if isinstance(x, bool):
             return ".true." if x else ".false."
         if value.kind in ("path", "file"):
@@ -223,10 +231,10 @@ class Deck(Mapping[str, Any]):
         return repr(x) if isinstance(x, float) else str(x)
 
 
-def near(word: str, words: Sequence[str]) -> str:
-    """'; did you mean ...?' where one of `words` is close to `word`."""
-    lower = {w.lower(): w for w in words}
-    found = difflib.get_close_matches(word.lower(), lower, 1, 0.6)
+def near(name: str, known: Sequence[str]) -> str:
+    """'; did you mean ...?' if one of the known names is close to `name`, else an empty string."""
+    lower = {k.lower(): k for k in known}
+    found = difflib.get_close_matches(name.lower(), lower, 1, 0.6)
     return f"; did you mean '{lower[found[0]]}'?" if found else ""
 
 
@@ -248,7 +256,7 @@ def read(path: str | Path, table: Sequence[Keyword], argv: Sequence[str] = ()) -
 
 
 def parse(text: str, path: str | Path, table: Sequence[Keyword], argv: Sequence[str] = ()) -> Deck:
-    """As `read`, from text that stands for the file `path`."""
+    """As `read`, from the text of the file `path`."""
     path, rows, faults, notes = Path(path), {k.name: k for k in table}, [], []
     entries: dict[str, Any] = {}
     meant: set[str] = set()  # keywords that a misspelled line stands for
@@ -264,7 +272,7 @@ def parse(text: str, path: str | Path, table: Sequence[Keyword], argv: Sequence[
             continue
         keyword = rows[name]
         if keyword.unused:
-            notes.append(f"{where}: {name}: accepted, not used: {keyword.unused}")
+            notes.append(f"{where}: {name}: ignored (accepted for compatibility): {keyword.unused}")
         if name in entries and not keyword.repeats:
             faults.append(f"{where}: {name}: given before, on line {entries[name].where.rpartition(':')[2]}; keep one")
             continue
@@ -291,13 +299,13 @@ def parse(text: str, path: str | Path, table: Sequence[Keyword], argv: Sequence[
 
 
 def _line(fault: str, path: Path) -> float:
-    """Where a fault stands in the deck; faults of no line come last."""
+    """Line number of a fault; infinity for faults without a line, which come last."""
     number = fault.removeprefix(f"{path}:").split(":")[0]
     return int(number) if number.isdigit() else float("inf")
 
 
 def _values(keyword: Keyword, tokens: list[str], folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """Values of a line and its faults; a faulty value is FAULTY, so that it is not reported twice."""
+    """Values and faults of a line; a faulty value is FAULTY, so that it is reported once."""
     if keyword.unused:
         return {}, []
     values: dict[str, Any] = {}
@@ -316,7 +324,7 @@ def _values(keyword: Keyword, tokens: list[str], folder: Path) -> tuple[dict[str
         except ValueError as error:
             numeric = value.kind in ("int", "float", "bool") and tokens[position][0].isalpha()
             if value.optional and numeric:
-                return value.default  # a label's words
+                return value.default  # text of a label
             wrong.append(str(error))
             return FAULTY
 
@@ -325,17 +333,17 @@ def _values(keyword: Keyword, tokens: list[str], folder: Path) -> tuple[dict[str
         if wrong and label(position):
             return {v.name: values.get(v.name, FAULTY) for v in keyword.values}, wrong
     position = len(keyword.head)
-    if keyword.group:
+    if keyword.repeated:
         wanted = values[keyword.count] if keyword.count else None
         table: list[list[Any]] = []
         while (not label(position) or not table) if wanted in (None, FAULTY) else len(table) < wanted:
-            missing = [v for k, v in enumerate(keyword.group) if label(position + k)]
+            missing = [v for k, v in enumerate(keyword.repeated) if label(position + k)]
             if missing:
                 wrong.append(f"{missing[0].name} {len(table) + 1} is missing; write '{keyword.usage}'")
-                return {**values, **{v.name: FAULTY for v in keyword.group}}, wrong
-            table.append([take(value, position + k) for k, value in enumerate(keyword.group)])
+                return {**values, **{v.name: FAULTY for v in keyword.repeated}}, wrong
+            table.append([take(value, position + k) for k, value in enumerate(keyword.repeated)])
             position += keyword.rest
-        for k, value in enumerate(keyword.group):
+        for k, value in enumerate(keyword.repeated):
             values[value.name] = tuple(row[k] for row in table)
     if position < len(tokens) and (NUMBER.match(tokens[position]) or tokens[position].lower() in LOGICAL):
         wrong.append(f"one value too many: '{tokens[position]}'; write '{keyword.usage}'")
@@ -343,7 +351,7 @@ def _values(keyword: Keyword, tokens: list[str], folder: Path) -> tuple[dict[str
 
 
 def _override(entries: dict[str, Any], table: Sequence[Keyword], argv: list[str], faults: list[str]) -> None:
-    """Put the command line's flags over the deck's entries."""
+    """Override entries of the deck by the flags of the command line."""
     flags: dict[str, tuple[Keyword, tuple[str, ...]]] = {}
     for keyword in table:
         flags[f"--{keyword.name}"] = keyword, tuple(v.name for v in keyword.values)
@@ -384,7 +392,7 @@ def _override(entries: dict[str, Any], table: Sequence[Keyword], argv: list[str]
 
 
 def _complete(entry: Entry, faults: list[str]) -> None:
-    """Fill in defaults, in the table's order, and judge the line as a whole."""
+    """Fill in defaults, in the order of the table, and check the line as a whole."""
     keyword, values = entry.keyword, entry.values
     missing = [v.name for v in keyword.values if v.name not in values and v.default is REQUIRED]
     if missing and not keyword.unused:
@@ -398,25 +406,47 @@ def _complete(entry: Entry, faults: list[str]) -> None:
 
 
 def help_page(table: Sequence[Keyword], keyword: str | None = None) -> str:
-    """All keywords in a line each, or one keyword with its values, units, defaults and flags."""
+    """Help on all keywords, under the headings of their groups, or on one keyword in full; at most WIDTH columns."""
     rows = {k.name: k for k in table}
     if keyword is None:
-        width = max(len(k.usage) for k in table if len(k.usage) < 50)
-        return "\n".join(f"{k.usage:<{width}s}  {k.help}" for k in table)
+        groups = sorted({k.group for k in table}, key=lambda group: GROUPS.index(group) if group else -1)
+        return "\n\n".join("\n".join([group] * bool(group) + [_summary(k) for k in table if k.group == group])
+                           for group in groups)
     if keyword not in rows:
         raise InputError(f"help: {keyword}: unknown keyword{near(keyword, list(rows))}")
     k = rows[keyword]
-    lines = [k.usage, f"    {k.help}"]
+    lines = [k.usage, _wrapped(k.help, 4)]
     for v in k.values:
-        text = [v.expects + (f", {v.unit}" if v.unit else ""), _default(v.default)] + ([v.help] if v.help else [])
-        lines.append(f"    {v.name:<14s}{'; '.join(text)}")
+        expects = "one of the values below" if v.words else v.expects
+        parts = [expects + (f", {v.unit}" if v.unit else ""), _default(v.default), *([v.help] if v.help else [])]
+        lines.append(_beside(f"    {v.name}", "; ".join(parts), 18))
+        lines += [_beside(f"{'':18s}{word}", text, INDENT + 2) for word, text in v.words.items()]
     if k.repeats:
         lines.append("    may be given several times")
     if k.unused:
-        lines.append(f"    accepted, not used: {k.unused}")
+        lines.append(_wrapped(f"ignored (accepted for compatibility): {k.unused}", 4))
     flags = [f"--{k.name}", *(f.replace("|", ", ") for f in k.flags)]
-    lines.append(f"    flags: {', '.join(dict.fromkeys(flags))}")
+    lines.append(_wrapped(f"flags: {', '.join(dict.fromkeys(flags))}", 4))
     return "\n".join(lines)
+
+
+def _summary(k: Keyword) -> str:
+    """A keyword's line of the page of all keywords: usage, help, and the allowed words."""
+    words = [f"{v.name}: {', '.join(map(str, v.words or v.kind))}" for v in k.values
+             if v.words or isinstance(v.kind, tuple)]
+    text = "; ".join([k.help, *words, *([f"ignored: {k.unused}"] if k.unused else [])])
+    return _beside(f"  {k.usage}", text, INDENT)
+
+
+def _beside(left: str, text: str, indent: int) -> str:
+    """Wrapped text to the right of ``left``, from column ``indent`` on; below it where ``left`` is too long."""
+    text = _wrapped(text, indent)
+    return f"{left:<{indent}s}{text[indent:]}" if len(left) < indent - 1 else f"{left}\n{text}"
+
+
+def _wrapped(text: str, indent: int) -> str:
+    margin = " " * indent
+    return textwrap.fill(text, WIDTH, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False)
 
 
 def _default(x: Any) -> str:

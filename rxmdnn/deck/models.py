@@ -12,7 +12,7 @@ from rxmdnn.errors import InputError
 
 
 def _fraction(x: float) -> str | None:
-    return None if 0 < x <= 2 else "must be above 0 and at most 2, in units of the sum of the covalent radii"
+    return None if 0 < x <= 2 else "must be above 0 and at most 2, in sums of covalent radii"
 
 
 _ELEMENTS = (Value("n", "int", check=positive), Value("element", "str"),
@@ -28,10 +28,10 @@ MODEL_KINDS = (
     _model("allegro", "an Allegro network", Value("file", "file")),
     _model("lj", "Lennard-Jones, cut and shifted", Value("epsilon", "float", unit="eV", check=not_negative),
            Value("sigma", "float", unit="Å", check=positive), Value("cutoff", "float", unit="Å", check=positive)),
-    _model("zbl", "repulsion of nuclei at short range, added under the other models; it has no weight",
+    _model("zbl", "short-range nuclear repulsion, added to the other models; without a weight of its own",
            Value("fraction", "float", check=_fraction,
-                 help="it ends at this fraction of the sum of the covalent radii; 0.8 is below every bond")),
-    _model("null", "no forces: the engine alone, for timing", Value("cutoff", "float", unit="Å", check=positive)),
+                 help="cutoff, in sums of covalent radii; 0.8 is below every bond")),
+    _model("null", "no forces, for timing the engine alone", Value("cutoff", "float", unit="Å", check=positive)),
 )
 
 
@@ -60,7 +60,7 @@ class ModelLine:
 
 
 def read_models(path: str | Path) -> list[ModelLine]:
-    """The lines of a model deck, in order; elements and masses agree among them. Raises InputError."""
+    """The lines of a model deck, in order, with the same elements and masses. Raises InputError."""
     models = decks.read(path, MODEL_KINDS)
     entries = sorted((e for kind in models.values() for e in kind), key=lambda e: int(e.where.rpartition(":")[2]))
     if not entries:

@@ -1,7 +1,7 @@
-"""The tables of a run: rxmd.in (`RUN`) and rxmdnn.in (`MODEL_KINDS`), and what must hold between their lines.
+"""The run deck, rxmd.in: its table `RUN`, and `read_run`, which reads it together with the model deck.
 
-`read_run` is the whole of it: it reads both decks with the command line over them, checks them against each other and
-against the rank count, and gives the deck, the model lines, and notes for the user. It needs neither MPI nor torch.
+`read_run` reads both decks, with the flags of the command line over them, and checks them against each other and
+against the number of ranks. It needs neither MPI nor torch.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from rxmdnn.deck.run_faults import (
 from rxmdnn.deck.words import (
     ACTIONS,
     BAROSTATS,
+    COMPATIBILITY,
+    CRITERIA,
     ENSEMBLES,
-    KINDS,
     LIMITS,
     MDMODES,
     RING_INTEGRATORS,
@@ -38,11 +39,11 @@ WIDEST_SKIN = 20.0  # Å
 
 
 def _skin(x: float) -> str | None:
-    return None if 0 <= x <= WIDEST_SKIN else f"must be from 0 to {WIDEST_SKIN:g}; 0.3 to 2 serve"
+    return None if 0 <= x <= WIDEST_SKIN else f"must be from 0 to {WIDEST_SKIN:g}; typical values are 0.3 to 2"
 
 
 def _beads(n: int) -> str | None:
-    return None if n >= 1 else "must be at least 1, which is classical; 16 to 32 for hydrogen at room temperature"
+    return None if n >= 1 else "must be at least 1, which is classical; use 16 to 32 for hydrogen at room temperature"
 
 
 def _ensemble(kind: str) -> str | None:
@@ -54,16 +55,20 @@ def _ensemble(kind: str) -> str | None:
 
 def _tau(entry: Entry) -> str | None:
     if entry.kind == "nve":
-        return None if entry.tau is None else "nve has no tau; leave it out"
+        return None if entry.tau is None else "nve has no tau; omit it"
     return None if entry.tau is not None else f"tau is missing; write for example 'ensemble {entry.kind} 0.1'"
 
 
 def _minimized(entry: Entry) -> str | None:
-    return "cg keeps the cell; use fire" if entry.method == "cg" and entry.cell != "fixed" else None
+    return "cg does not change the cell; use fire" if entry.method == "cg" and entry.cell != "fixed" else None
 
 
 def _mdmode(x: int) -> str | None:
     return None if x in MDMODES else f"must be one of {', '.join(map(str, MDMODES))}"
+
+
+def _strain(x: float) -> str | None:
+    return None if x > -1 else "must be above -1"
 
 
 def _refused(text: str) -> Callable[[Entry], str]:
@@ -71,7 +76,7 @@ def _refused(text: str) -> Callable[[Entry], str]:
 
 
 def _strength(entry: Entry) -> str | None:
-    return None if entry.strength == 0 else "this run's atoms carry no charges: only strength 0 is possible"
+    return None if entry.strength == 0 else "the atoms have no charges: only strength 0 is possible"
 
 
 def _grid(entry: Entry) -> str | None:
@@ -86,162 +91,193 @@ def _logicals(*names: str) -> dict[str, tuple[str, ...]]:
 CHARGES = "neural-network runs have no ReaxFF charges"
 
 RUN = (
-    Keyword("mdmode", (Value("mode", "int", 1, check=_mdmode),),
-            "what happens every sstep steps: " + "; ".join(f"{k}: {v}" for k, v in MDMODES.items())),
+    Keyword("mdmode", (Value("mode", "int", 1, check=_mdmode, words=MDMODES),),
+            "control of velocities every sstep steps, or a minimization", group="dynamics"),
     Keyword("time", (Value("dt", "float", unit="fs", check=positive), Value("ntime_step", "int", check=not_negative)),
-            "time step and number of steps", _logicals("dt", "ntime_step")),
+            "time step and number of steps", _logicals("dt", "ntime_step"), group="dynamics"),
     Keyword("temperature",
             (Value("treq", "float", 300.0, "K", not_negative), Value("vsfact", "float", 1.0, check=positive),
              Value("sstep", "int", 1, "steps", positive),
-             Value("vmag", "float", None, optional=True, help="factor of old decks, not used")),
-            "target temperature, velocity factor and how often mdmode acts", _logicals("treq", "vsfact", "sstep")),
+             Value("vmag", "float", None, optional=True, help="ignored (accepted for compatibility)")),
+            "target temperature, velocity factor, and interval of mdmode", _logicals("treq", "vsfact", "sstep"),
+            group="dynamics"),
     Keyword("tramp", (Value("t0", "float", None, "K", not_negative), Value("t1", "float", None, "K", not_negative)),
-            "the target temperature goes from t0 to t1 linearly over the run"),
-    Keyword("ensemble", (Value("kind", "str", None, check=_ensemble),
-                         Value("tau", "float", None, "ps", positive, optional=True, help="time of the thermostat")),
-            "how velocities are thermostatted in every step, at treq or along tramp, instead of an mdmode: "
-            + "; ".join(f"{k}: {v}" for k, v in ENSEMBLES.items()), check=_tau),
-    Keyword("barostat", (Value("kind", tuple(BAROSTATS), None), Value("pressure", "float", None, "GPa"),
-                         Value("tau_p", "float", None, "ps", positive, help="time in which the volume relaxes"),
-                         Value("shape", tuple(SHAPES), "isotropic", optional=True,
-                               help="what may change; " + "; ".join(f"{k}: {v}" for k, v in SHAPES.items())),
+            "the target temperature changes from t0 to t1, linearly over the run", group="dynamics"),
+    Keyword("ensemble", (Value("kind", "str", None, check=_ensemble, words=ENSEMBLES),
+                         Value("tau", "float", None, "ps", positive, optional=True,
+                               help="relaxation time of the thermostat")),
+            "thermostat acting in every step, at treq or along tramp, instead of an mdmode", check=_tau,
+            group="ensembles"),
+    Keyword("barostat", (Value("kind", tuple(BAROSTATS), None, words=BAROSTATS),
+                         Value("pressure", "float", None, "GPa"),
+                         Value("tau_p", "float", None, "ps", positive, help="relaxation time of the volume"),
+                         Value("shape", tuple(SHAPES), "isotropic", optional=True, help="what may change",
+                               words=SHAPES),
                          Value("compressibility", "float", 0.5, "1/GPa", positive, optional=True,
-                               help="scr: an estimate; it sets the rate, not the result")),
-            "keeps the pressure, together with an ensemble line: "
-            + "; ".join(f"{k}: {v}" for k, v in BAROSTATS.items())),
+                               help="scr: an estimate; it sets the rate of relaxation, not the distribution")),
+            "constant pressure, together with an ensemble line", group="ensembles"),
     Keyword("pramp", (Value("p0", "float", None, "GPa"), Value("p1", "float", None, "GPa")),
-            "the barostat's pressure goes from p0 to p1 linearly over the run"),
+            "the pressure of the barostat changes from p0 to p1, linearly over the run", group="ensembles"),
     Keyword("pimd", (Value("beads", "int", None, check=_beads),
-                     Value("method", tuple(RING_METHODS), "pimd", optional=True,
-                           help="; ".join(f"{k}: {v}" for k, v in RING_METHODS.items())),
+                     Value("method", tuple(RING_METHODS), "pimd", optional=True, words=RING_METHODS),
                      Value("friction", "float", None, check=positive, optional=True,
-                           help="lambda of the internal modes, 2 lambda omega_k; pimd and pacmd 1, trpmd 0.5")),
-            "path integrals: every atom a ring of so many beads at treq"),
-    Keyword("pimd_integrator", (Value("name", tuple(RING_INTEGRATORS), "bcocb"),),
-            "how a ring takes a step; " + "; ".join(f"{k}: {v}" for k, v in RING_INTEGRATORS.items())),
+                           help="lambda of the internal modes, friction 2 lambda omega_k; by default 1 for pimd and "
+                                "pacmd, 0.5 for trpmd")),
+            "path integrals: every atom is a ring polymer of so many beads at treq", group="path integrals"),
+    Keyword("pimd_integrator", (Value("name", tuple(RING_INTEGRATORS), "bcocb", words=RING_INTEGRATORS),),
+            "ring-polymer integrator", group="path integrals"),
     Keyword("pimd_dump", (Value("nstep", "int", 0, "steps", not_negative, help="0: never"),),
-            "interval of frames in <outDir>/bead_%d.h5, a trajectory for each bead"),
+            "interval of frames in <outDir>/bead_%d.h5, one trajectory per bead", group="path integrals"),
     Keyword("pimd_contraction", (Value("beads", "int", (), check=positive),),
-            "beads that each model of a mixture is evaluated on, odd or all: fewer for what varies slowly", rest=1),
+            "number of beads for each model of a mixture, odd or all: fewer for slowly varying models", rest=1,
+            group="path integrals"),
     Keyword("pimd_groups", (Value("number", "int", 1, check=positive),),
-            "groups of ranks that share out the beads: each has all atoms, on a grid of its own ranks"),
+            "number of groups of ranks among which the beads are distributed; each group holds all atoms, on a grid of "
+            "its own ranks", group="path integrals"),
     Keyword("io_step", (Value("fstep", "int", 100, "steps", not_negative, help="0: never"),
                         Value("pstep", "int", 10, "steps", positive)),
-            "interval of frames and of log lines", _logicals("fstep", "pstep")),
+            "interval of frames, and of log lines", _logicals("fstep", "pstep"), group="output"),
     Keyword("io_type", (Value("isBinary", "bool", False, help="<outDir>/%09d.bin"),
                         Value("isBondFile", "bool", False, help="not written: a neural network has no bond orders"),
                         Value("isPDB", "bool", False, help="<outDir>/%09d.pdb"),
                         Value("isXYZ", "bool", True, help="<outDir>/%09d.xyz")),
-            "which frames are written every fstep steps", _logicals("isBinary", "isBondFile", "isPDB", "isXYZ")),
+            "formats of the frames written every fstep steps",
+            _logicals("isBinary", "isBondFile", "isPDB", "isXYZ"), group="output"),
     Keyword("h5md", (Value("nstep", "int", 0, "steps", not_negative, help="0: never"),),
-            "interval of frames in <outDir>/trajectory.h5"),
-    Keyword("observe", (Value("quantity", ("vdos", "gr"), None), Value("nstep", "int", None, "steps", positive),
+            "interval of frames in <outDir>/trajectory.h5", group="output"),
+    Keyword("observe", (Value("quantity", ("vdos", "gr"), None,
+                              words={"vdos": "for rxmdnn spectra", "gr": "in <outDir>/gr_observed.csv"}),
+                        Value("nstep", "int", None, "steps", positive),
                         Value("detail", "float", None, optional=True, check=positive,
                               help="vdos: resolution, 1/cm (10); gr: r_max, Å (10)")),
-            "sums up, every nstep steps, what then needs no trajectory: vdos, for rxmdnn spectra; gr, in "
-            "<outDir>/gr_observed.csv; kept in <outDir>/observe.h5 with every checkpoint", repeats=True),
+            "on-the-fly averages every nstep steps, which need no trajectory; kept in <outDir>/observe.h5 with every "
+            "checkpoint", repeats=True, group="output"),
     Keyword("checkpoint", (Value("nstep", "int", 1000, "steps", not_negative, help="0: at the end only"),),
-            "interval of <outDir>/checkpoint.h5"),
+            "interval of <outDir>/checkpoint.h5", group="output"),
     Keyword("processors", (Value("vx", "int", 0, check=not_negative), Value("vy", "int", 0, check=not_negative),
                            Value("vz", "int", 0, check=not_negative)),
-            "rank grid; 0 0 0 lets rxmdnn choose", {"--vprocs": ("vx", "vy", "vz")}, check=_grid),
+            "grid of ranks; 0 0 0 lets rxmdnn choose", {"--vprocs": ("vx", "vy", "vz")}, check=_grid, group="device"),
     Keyword("structure", (Value("file", "file", None), Value("nx", "int", 1, check=positive, optional=True),
                           Value("ny", "int", 1, check=positive, optional=True),
                           Value("nz", "int", 1, check=positive, optional=True)),
-            "start from any file ASE reads, or an input.xyz, replicated"),
+            "start from any file that ASE reads, or an input.xyz, replicated nx x ny x nz times", group="system"),
     Keyword("run_from_xyz", (Value("file", "file", None),), "start from this input.xyz, whatever outDir holds",
-            {"--run_from_xyz|-runxyz": ("file",)}),
-    Keyword("start", (Value("source", ("auto", "checkpoint", "rxff", "structure"), "auto"),),
-            "what to start from; auto: the first of run_from_xyz, checkpoint.h5 or rxff.bin of outDir, structure"),
-    Keyword("outDir", (Value("folder", "str", "DAT"),), "where outputs go, from the working directory",
-            {"--outDir|-o": ("folder",)}),
-    Keyword("model", (Value("file", "file", None),), "the model deck (default rxmdnn.in beside this deck)"),
-    Keyword("model_weights", (Value("weight", "float", ()),), "one weight a model (default: equal, sum 1)", rest=1),
-    Keyword("seed", (Value("number", "int", 1, check=not_negative),), "seed of every random number of the run"),
+            {"--run_from_xyz|-runxyz": ("file",)}, group="system"),
+    Keyword("start", (Value("source", ("auto", "checkpoint", "rxff", "structure"), "auto",
+                            words={"auto": "the first that exists of run_from_xyz, checkpoint, rxff, structure",
+                                   "checkpoint": "<outDir>/checkpoint.h5", "rxff": "<outDir>/rxff.bin",
+                                   "structure": "the line run_from_xyz or structure"}),),
+            "source of the start", group="system"),
+    Keyword("outDir", (Value("folder", "str", "DAT"),), "folder of all outputs, from the working directory",
+            {"--outDir|-o": ("folder",)}, group="output"),
+    Keyword("model", (Value("file", "file", None),), "the model deck (default: rxmdnn.in beside this deck)",
+            group="system"),
+    Keyword("model_weights", (Value("weight", "float", ()),), "one weight per model (default: equal, sum 1)", rest=1,
+            group="system"),
+    Keyword("seed", (Value("number", "int", 1, check=not_negative),), "seed of all random numbers of the run",
+            group="dynamics"),
     Keyword("random_velocity", (Value("draw", "bool", False),),
-            "draw new velocities at the start even where the start has some"),
-    Keyword("skin", (Value("skin", "float", 0.5, "Å", _skin),), "the neighbor list's reach beyond the cutoff"),
-    Keyword("precision", (Value("network", ("float32", "float64", "tf32"), "float32"),),
-            "numbers inside the network; tf32: float32 whose matrix products round their factors to 10 bits, on a GPU"),
-    Keyword("backend", (Value("name", ("auto", "cpu", "cuda", "reference"), "auto"),),
-            "which kernels run; cuda: on a GPU, one rank each, ranks of a machine take turns at its GPUs; auto: cuda "
-            "where CuPy has a GPU that moves a small system as the CPU does, otherwise cpu"),
-    Keyword("mpi", (Value("memory", ("host", "cuda-aware"), "host"),),
-            "backend cuda: messages go through the host's memory, or an MPI that knows CUDA takes the device's own"),
+            "draw new velocities at the start even if the start has velocities", group="dynamics"),
+    Keyword("skin", (Value("skin", "float", 0.5, "Å", _skin),),
+            "distance by which the neighbor list exceeds the cutoff", group="dynamics"),
+    Keyword("precision", (Value("network", ("float32", "float64", "tf32"), "float32",
+                                words={"float32": "single precision", "float64": "double precision",
+                                       "tf32": "float32, factors of matrix products rounded to 10 bits, on a GPU"}),),
+            "precision of the network", group="device"),
+    Keyword("backend", (Value("name", ("auto", "cpu", "cuda", "reference"), "auto",
+                              words={"auto": "cuda if CuPy finds a GPU on which a short trial agrees with the CPU, "
+                                             "otherwise cpu",
+                                     "cpu": "Numba kernels", "reference": "NumPy kernels, slow, for tests",
+                                     "cuda": "on a GPU; the ranks of a machine use its GPUs in turn"}),),
+            "kernels of the run", group="device"),
+    Keyword("mpi", (Value("memory", ("host", "cuda-aware"), "host",
+                          words={"host": "through the memory of the host",
+                                 "cuda-aware": "from the memory of the device, by an MPI that supports CUDA"}),),
+            "path of messages with backend cuda", group="device"),
     Keyword("graphs", (Value("on", "bool", False),),
-            "backend cuda: what repeats between two neighbor lists is recorded and replayed as a CUDA graph, for small "
-            "systems"),
-    Keyword("threads", (Value("n", "int", 0, check=not_negative, help="0: shared out among the ranks of a machine"),),
-            "threads of a rank"),
-    Keyword("units", (Value("energy", ("ev", "kcal"), "ev"),), "energies of the log: eV, or RXMD's kcal/mol"),
-    Keyword("strain", tuple(Value(f"e{a}", "float", 0.0, check=lambda x: None if x > -1 else "must be above -1")
-                            for a in "xyz"), "the start is stretched by 1 + e along its cell vectors a, b, c"),
+            "backend cuda: record what repeats between two neighbor lists as a CUDA graph and replay it, for small "
+            "systems", group="device"),
+    Keyword("threads", (Value("n", "int", 0, check=not_negative,
+                              help="0: the cores of a machine divided by its ranks"),),
+            "threads per rank", group="device"),
+    Keyword("units", (Value("energy", ("ev", "kcal"), "ev"),), "unit of energies in the log: eV, or kcal/mol as RXMD",
+            group="output"),
+    Keyword("strain", tuple(Value(f"e{a}", "float", 0.0, check=_strain) for a in "xyz"),
+            "the start is stretched by 1 + e along its cell vectors a, b, c", group="system"),
     Keyword("shear", tuple(Value(f"d_{a}", "float", 0.0, "degrees") for a in ("alpha", "beta", "gamma")),
-            "added to the angles of the start's cell"),
-    Keyword("strain_ramp", tuple(Value(f"e{a}", "float", 0.0, check=lambda x: None if x > -1 else "must be above -1")
-                                 for a in "xyz"),
-            "cell vectors a, b, c are stretched by 1 + e, linearly from the start of the run to its end"),
+            "added to the cell angles of the start", group="system"),
+    Keyword("strain_ramp", tuple(Value(f"e{a}", "float", 0.0, check=_strain) for a in "xyz"),
+            "cell vectors a, b, c are stretched by 1 + e, linearly over the run", group="ensembles"),
     Keyword("shear_ramp", tuple(Value(f"d_{a}", "float", 0.0, "degrees") for a in ("alpha", "beta", "gamma")),
-            "the cell's angles change by so much, linearly from the start of the run to its end"),
-    Keyword("json", (Value("file", "path", None),), "also write the PERFORMANCE figures to this file"),
-    Keyword("fidelity", (Value("action", tuple(ACTIONS), "off"),
+            "change of the cell angles, linearly over the run", group="ensembles"),
+    Keyword("json", (Value("file", "path", None),), "also write the PERFORMANCE figures to this file", group="output"),
+    Keyword("fidelity", (Value("action", tuple(ACTIONS), "off", words=ACTIONS),
                          Value("every", "int", 10, "steps", positive, optional=True, help="between checks"),
                          Value("alarms", "float", 0.01, "", positive, optional=True,
-                               help="false alarms in the whole run, in expectation, with fidelity_calibration")),
-            "what is done when atoms leave what is physical or what the model knows: "
-            + "; ".join(f"{k}: {v}" for k, v in ACTIONS.items())),
-    Keyword("fidelity_watch", (Value("kind", tuple(KINDS), ()),),
-            "what is looked at; absent: all that the run has limits for, but 'published'; "
-            + "; ".join(f"{k}: {text}" + (f", {unit}" if unit else "") for k, (text, unit) in KINDS.items()), rest=1),
-    Keyword("fidelity_limit", (Value("kind", tuple(LIMITS), None), Value("value", "float", None, check=positive)),
-            "a limit of one's own: " + "; ".join(f"{k}: {v}" for k, v in LIMITS.items()), repeats=True),
+                               help="expected number of false alarms in the whole run, with fidelity_calibration")),
+            "action on unphysical geometries or extrapolation of the model", group="fidelity"),
+    Keyword("fidelity_watch", (Value("kind", tuple(CRITERIA), (),
+                                     words={k: text + (f", {unit}" if unit else "")
+                                            for k, (text, unit) in CRITERIA.items()}),),
+            "criteria to monitor; absent: all for which the run has limits, except 'published'", rest=1,
+            group="fidelity"),
+    Keyword("fidelity_limit", (Value("kind", tuple(LIMITS), None, words=LIMITS),
+                               Value("value", "float", None, check=positive)),
+            "user-defined limit", repeats=True, group="fidelity"),
     Keyword("fidelity_calibration", (Value("file", "file", None),),
-            "limits that keep false alarms at their rate, of 'rxmdnn fidelity calibrate' on a clean run"),
-    Keyword("fidelity_heal", (Value("keep", "int", 4, check=positive, help="whole states in memory to go back to"),
-                              Value("interval", "int", 100, "steps", positive, help="between them"),
+            "limits with a fixed rate of false alarms, from 'rxmdnn fidelity calibrate' on a clean run",
+            group="fidelity"),
+    Keyword("fidelity_heal", (Value("keep", "int", 4, check=positive, help="number of saved states, in memory"),
+                              Value("interval", "int", 100, "steps", positive, help="between saved states"),
                               Value("retries", "int", 4, check=positive,
-                                    help="of one failure, each from an older state and with steps half as long"),
+                                    help="per failure, each from an older state and with half the time step"),
                               Value("calm", "int", 500, "steps", positive,
-                                    help="without an event until steps are whole again"),
+                                    help="without an event, until the full time step is restored"),
                               Value("repulsion", "bool", False, optional=True,
-                                    help="with a short-range repulsion (zbl 0.8) until then")),
-            "how 'fidelity heal' goes about it"),
-    Keyword("CG_tol", (Value("ftol", "float", 1e-6, "kcal/mol per atom", positive),), "when mdmode 10 has converged"),
-    Keyword("minimizer", (Value("method", ("cg", "fire"), "cg"),
+                                    help="add a short-range repulsion (zbl 0.8) until then")),
+            "parameters of 'fidelity heal'", group="fidelity"),
+    Keyword("CG_tol", (Value("ftol", "float", 1e-6, "kcal/mol per atom", positive),),
+            "convergence of conjugate gradients: energy change per iteration", group="dynamics"),
+    Keyword("minimizer", (Value("method", ("cg", "fire"), "cg",
+                                words={"cg": "conjugate gradients of Polak and Ribière",
+                                       "fire": "fast inertial relaxation engine"}),
                           Value("fmax", "float", 1e-3, "eV/Å", positive, optional=True,
-                                help="fire: ends when no force is larger, nor a virial per atom in eV"),
+                                help="fire: converged when no force, nor a virial per atom in eV, is larger"),
                           Value("cell", ("fixed", *SHAPES), "fixed", optional=True,
-                                help="fire: what of the cell is minimized too; as of a barostat"),
-                          Value("pressure", "float", 0.0, "GPa", optional=True, help="fire: outside such a cell")),
-            "method of mdmode 10", check=_minimized),
+                                help="fire: what of the cell is minimized too; words of the barostat"),
+                          Value("pressure", "float", 0.0, "GPa", optional=True,
+                                help="fire: external pressure on such a cell")),
+            "method of minimization (mdmode 10)", check=_minimized, group="dynamics"),
     Keyword("verbose", (Value("on", "bool", False),),
-            "say more in the log; on a GPU, wait for it after each part of a step, to time them"),
-    Keyword("efield", (Value("direction", "int", 1), Value("strength", "float", 0.0, "V/Å")), "electric field",
-            check=_strength),
-    Keyword("QEq", (), "charge equilibration", unused=CHARGES),
-    Keyword("exL", (), "extended-Lagrangian charges", unused=CHARGES),
-    Keyword("PQEqParm", (), "polarizable charges", unused=CHARGES),
-    Keyword("msd", (), "mean square displacement", unused="compute it from the trajectory's positions and images"),
-    Keyword("remove_atoms", (Value("rc", "float", None, "Å"),), "remove close atoms",
-            check=_refused("not available; repair the structure before the run")),
-    Keyword("ceparams", (Value("file", "path", None),), "clamped displacements",
-            check=_refused("not available; use a smaller dt, or mdmode 10 first")),
-    Keyword("shparams", (Value("file", "path", None),), "short-range repulsion",
-            check=_refused("not available; write a line 'zbl 0.8 ...' in rxmdnn.in (rxmdnn help zbl)")),
+            "GPU: synchronize after each part of a step, for timing", group="device"),
+    Keyword("efield", (Value("direction", "int", 1), Value("strength", "float", 0.0, "V/Å")),
+            "electric field; only strength 0", check=_strength, group=COMPATIBILITY),
+    Keyword("QEq", (), "charge equilibration", unused=CHARGES, group=COMPATIBILITY),
+    Keyword("exL", (), "extended-Lagrangian charges", unused=CHARGES, group=COMPATIBILITY),
+    Keyword("PQEqParm", (), "polarizable charges", unused=CHARGES, group=COMPATIBILITY),
+    Keyword("msd", (), "mean square displacement",
+            unused="compute it from the positions and images of the trajectory", group=COMPATIBILITY),
+    Keyword("remove_atoms", (Value("rc", "float", None, "Å"),), "remove close atoms: not available",
+            check=_refused("not available; repair the structure before the run"), group=COMPATIBILITY),
+    Keyword("ceparams", (Value("file", "path", None),), "clamped displacements: not available",
+            check=_refused("not available; use a smaller dt, or mdmode 10 first"), group=COMPATIBILITY),
+    Keyword("shparams", (Value("file", "path", None),), "short-range repulsion: not available",
+            check=_refused("not available; write a line 'zbl 0.8 ...' in rxmdnn.in (rxmdnn help zbl)"),
+            group=COMPATIBILITY),
 )
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a run was asked to do.
+class RunDeck:
+    """The decks of a run, read and checked.
 
     Attributes
     ----------
     deck : Deck
     models : list of ModelLine; the first one's elements are the run's species
-    weights : tuple of float, one a model
-    notes : list of str
-    repulsion : ModelLine, optional: the zbl line that is added to the models
+    weights : tuple of float, one per model
+    notes : list of str, for the user
+    repulsion : ModelLine, optional: the zbl line, whose repulsion is added to the models
     """
 
     deck: Deck
@@ -260,12 +296,12 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """outDir."""
+        """The folder outDir."""
         return Path(self.deck["outDir"].folder)
 
 
-def read_run(argv: Sequence[str], n_ranks: int | None = None, default: str = "rxmd.in") -> Run:
-    """Read the decks that `argv` names (``--rxmdin|-in F``) with the rest of `argv` over them; check everything.
+def read_run(argv: Sequence[str], n_ranks: int | None = None, default: str = "rxmd.in") -> RunDeck:
+    """Read and check the decks that `argv` names (``--rxmdin|-in F``), with the other flags of `argv` over them.
 
     Parameters
     ----------
@@ -291,7 +327,7 @@ def read_run(argv: Sequence[str], n_ranks: int | None = None, default: str = "rx
 
 
 def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, faults: Sequence[str] = (),
-            file: str | Path = "the models") -> Run:
+            file: str | Path = "the models") -> RunDeck:
     """The run of a deck and its models, once their lines agree with each other. Raises InputError with all faults.
 
     faults : found before; file : where the models are named
@@ -318,14 +354,15 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
         raise InputError(*faults)
     notes = list(deck.notes)
     if deck["temperature"].vmag is not None:
-        notes.append(deck["temperature"].fault("vmag: accepted, not used: velocities are drawn at treq"))
+        notes.append(deck["temperature"].fault("vmag: ignored (accepted for compatibility): velocities are drawn at "
+                                               "treq"))
     if deck["io_type"].isBondFile:
         notes.append(deck["io_type"].fault("isBondFile: not written: a neural network has no bond orders"))
-    return Run(deck, models, weights or (1.0 / len(models),) * len(models), notes, repulsion)
+    return RunDeck(deck, models, weights or (1.0 / len(models),) * len(models), notes, repulsion)
 
 
 def _apart(models: list[ModelLine], faults: list[str]) -> tuple[list[ModelLine], ModelLine | None]:
-    """The models that have weights, and the repulsion that is added to them; alone it is the model."""
+    """The models with weights, and the repulsion added to them; a repulsion alone is the model."""
     others, added = [m for m in models if m.kind != "zbl"], [m for m in models if m.kind == "zbl"]
     faults += [line.fault("given before; keep one") for line in added[1:]]
     return (others, added[0]) if others and added else (models[:1] if added else models, None)
@@ -334,25 +371,25 @@ def _apart(models: list[ModelLine], faults: list[str]) -> tuple[list[ModelLine],
 def split(argv: Sequence[str], flags: tuple[str, ...], default: str) -> tuple[str, list[str]]:
     """The value of one flag, and the other arguments."""
     rest, value = list(argv), default
-    for k, word in enumerate(rest):
-        if word in flags:
+    for k, argument in enumerate(rest):
+        if argument in flags:
             if k + 1 == len(rest):
-                raise InputError(f"command line: {word}: a file name is missing")
+                raise InputError(f"command line: {argument}: a file name is missing")
             value = rest[k + 1]
             return value, rest[:k] + rest[k + 2:]
     return value, rest
 
 
-def ensemble_words(deck: Deck) -> list[str]:
-    """What must be the same for an ensemble to go on from a checkpoint's state."""
+def ensemble_settings(deck: Deck) -> list[str]:
+    """Settings that must be the same for an ensemble to continue from its state in a checkpoint."""
     line, cell_line = deck["ensemble"], deck["barostat"]
     ring = [deck["pimd"].beads, deck["pimd"].method] if has_ring(deck) else []
     driven = [*deck["strain_ramp"], *deck["shear_ramp"]] if cell_is_driven(deck) else []
     return [line.kind] + ([cell_line.kind, cell_line.shape] if cell_line.kind else []) + ring + driven
 
 
-def keeps_books(deck: Deck) -> bool:
-    """Is the conserved quantity not simply the total energy?"""
+def has_extended_energy(deck: Deck) -> bool:
+    """Whether the conserved quantity differs from the total energy."""
     return deck["ensemble"].kind is not None or has_ring(deck) or cell_is_driven(deck)
 
 

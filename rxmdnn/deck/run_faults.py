@@ -1,4 +1,4 @@
-"""What must hold between the lines of a run deck."""
+"""Consistency checks between the lines of a run deck; each function returns the faults that it finds."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from rxmdnn.deck.words import MINIMIZATION, SAMPLING
 
 
 def _ensemble_faults(deck: Deck) -> list[str]:
-    """Faults between the ensemble's lines and others."""
+    """Faults of the lines of the ensemble: ensemble, barostat, pramp, strain_ramp, shear_ramp."""
     line, cell_line, faults = deck["ensemble"], deck["barostat"], []
     mode = deck["mdmode"].mode
     if line.kind is not None and mode != 1:
-        faults.append(line.fault(f"mdmode {mode} acts on the velocities too; write mdmode 1, or leave this line out"))
+        faults.append(line.fault(f"mdmode {mode} acts on the velocities too; write mdmode 1, or omit this line"))
     if line.kind not in (None, "nve"):
         ramped = deck["tramp"].t0 is not None
         given = deck["tramp" if ramped else "temperature"]
         if min((given.t0, given.t1) if ramped else (given.treq,)) <= 0:
             faults.append(given.fault(f"an ensemble {line.kind} needs a temperature above zero"))
-    if cell_is_driven(deck) and mode == 10:
+    if cell_is_driven(deck) and mode == MINIMIZATION:
         faults.append(deck["mdmode"].fault("a minimization does not follow strain_ramp or shear_ramp; use 'strain', or "
                                            "another mdmode"))
     if cell_line.kind is not None:
         if line.kind in (None, "nve"):
             faults.append(cell_line.fault("needs a thermostat; write for example 'ensemble svr 0.1'"))
         elif cell_line.kind == "mtk" and line.kind != "nose-hoover":
-            faults.append(cell_line.fault(f"mtk goes with 'ensemble nose-hoover', not {line.kind}; use scr"))
+            faults.append(cell_line.fault(f"mtk needs 'ensemble nose-hoover', not {line.kind}; use scr"))
         if cell_is_driven(deck):
-            faults.append(cell_line.fault("strain_ramp and shear_ramp say how the cell changes; leave one of them out"))
+            faults.append(cell_line.fault("strain_ramp and shear_ramp prescribe the cell; omit one of them"))
     elif deck["pramp"].p0 is not None:
         faults.append(deck["pramp"].fault("needs a line 'barostat <kind> <pressure> <tau_p>'"))
     return faults
 
 
 def _ring_faults(deck: Deck, n_models: int, n_ranks: int | None) -> list[str]:
-    """Faults between the pimd lines and others."""
+    """Faults of the pimd lines."""
     line, of_centroid, contraction, groups = (deck[k] for k in ("pimd", "ensemble", "pimd_contraction", "pimd_groups"))
     if line.beads is None:
         asked = {"pimd_integrator": deck["pimd_integrator"].name != "bcocb", "pimd_dump": deck["pimd_dump"].nstep > 0,
@@ -44,95 +44,96 @@ def _ring_faults(deck: Deck, n_models: int, n_ranks: int | None) -> list[str]:
         return [deck[name].fault("needs a line 'pimd <beads> <method>'") for name, given in asked.items() if given]
     faults = []
     if deck["mdmode"].mode != 1:
-        faults.append(line.fault(f"goes with mdmode 1, not {deck['mdmode'].mode}"))
+        faults.append(line.fault(f"needs mdmode 1, not {deck['mdmode'].mode}"))
     if deck["temperature"].treq <= 0:
         faults.append(deck["temperature"].fault("treq must be above zero for a ring polymer"))
     if deck["tramp"].t0 is not None:
-        faults.append(deck["tramp"].fault("the springs of a ring polymer belong to one temperature; leave this line "
-                                          "out and make a run at each temperature"))
+        faults.append(deck["tramp"].fault("the springs of a ring polymer are those of one temperature; omit this "
+                                          "line, and make one run per temperature"))
     if line.method in SAMPLING and of_centroid.kind in (None, "nve"):
         faults.append(line.fault("the centroids need a thermostat; write 'ensemble langevin 0.1' (PILE-L) or "
                                  "'ensemble svr 0.1' (PILE-G), or use a method for dynamics: rpmd, trpmd, pacmd"))
     if line.method not in SAMPLING and of_centroid.kind not in (None, "nve"):
-        faults.append(of_centroid.fault(f"{line.method} leaves the centroids alone; leave this line out, or use "
+        faults.append(of_centroid.fault(f"{line.method} has no thermostat of the centroids; omit this line, or use "
                                         "'pimd <beads> pimd' for averages"))
     if line.method == "rpmd" and line.friction is not None:
-        faults.append(line.fault("rpmd has no friction; leave it out, or use trpmd"))
+        faults.append(line.fault("rpmd has no friction; omit it, or use trpmd"))
     if line.method == "suzuki-chin":
         if line.beads % 2:
             faults.append(line.fault(f"suzuki-chin needs an even number of beads, not {line.beads}"))
         if contraction.beads:
-            faults.append(contraction.fault("suzuki-chin takes all models on all beads; leave this line out, or use "
+            faults.append(contraction.fault("suzuki-chin evaluates all models on all beads; omit this line, or use "
                                             f"'pimd {line.beads} pimd'"))
     if line.beads % groups.number or (n_ranks or 0) % groups.number:
         ranks = "" if n_ranks is None else f" and {n_ranks} rank{'s are' if n_ranks > 1 else ' is'} running"
-        faults.append(groups.fault(f"{groups.number} groups share out {line.beads} beads{ranks}: the number of groups "
-                                   "must divide both"))
+        faults.append(groups.fault(f"{groups.number} groups for {line.beads} beads{ranks}: the number of groups must "
+                                   "divide both"))
     if contraction.beads:
         if len(contraction.beads) != n_models or n_models < 2:
             faults.append(contraction.fault(f"{len(contraction.beads)} numbers of beads for {n_models} model(s); it "
-                                            "takes a mixture of at least two, and a number for each"))
+                                            "needs a mixture of at least two models, and one number per model"))
         faults += [contraction.fault(f"{p} beads: must be odd, or all {line.beads}") for p in contraction.beads
                    if p > line.beads or (p % 2 == 0 and p != line.beads)]
     return faults
 
 
 def cell_is_driven(deck: Deck) -> bool:
+    """Whether the deck prescribes how the cell changes."""
     return any(deck["strain_ramp"]) or any(deck["shear_ramp"])
 
 
 def _fidelity_faults(deck: Deck) -> list[str]:
-    """Faults between the lines of fidelity and others."""
+    """Faults of the fidelity lines."""
     line, heal, faults = deck["fidelity"], deck["fidelity_heal"], []
     if line.action == "off":
         more = [e for name in ("fidelity_watch", "fidelity_calibration") if (e := deck[name]).given]
-        return [e.fault("without effect; write also 'fidelity flag', stop or heal") for e in
+        return [e.fault("without effect; also write 'fidelity flag', stop or heal") for e in
                 (*more, *deck["fidelity_limit"])]
     if deck["mdmode"].mode == MINIMIZATION:
-        faults.append(line.fault("a minimization has no steps in time to guard; leave this line out"))
+        faults.append(line.fault("a minimization has no time steps to monitor; omit this line"))
     if line.action == "heal" and deck["pimd"].beads is not None:
-        faults.append(line.fault("a ring polymer is watched, but not healed: the splitting of its modes is made for "
-                                 "whole steps; use fidelity stop or flag"))
+        faults.append(line.fault("a ring polymer can be monitored, but not healed: the splitting of its modes is made "
+                                 "for whole steps; use fidelity stop or flag"))
     if deck["pimd"].method == "suzuki-chin" or deck["pimd_groups"].number > 1:
-        faults.append(line.fault("rings of method suzuki-chin, or of several pimd_groups, are not watched; leave this "
-                                 "line out"))
+        faults.append(line.fault("rings of method suzuki-chin, or of several pimd_groups, cannot be monitored; omit "
+                                 "this line"))
     if line.action == "heal" and heal.interval % line.every:
         faults.append((heal if heal.given else line).fault(
-            f"a state is kept every {heal.interval} steps and checks are made every {line.every}: the first must be a "
-            "multiple of the second, so that only sound states are kept"))
+            f"states are saved every {heal.interval} steps and checks are made every {line.every}: the first must be a "
+            "multiple of the second, so that only valid states are saved"))
     return faults
 
 
 def _device_faults(deck: Deck) -> list[str]:
-    """What only a run on a GPU can do, and what a graph cannot."""
+    """Faults of the lines for GPUs, and of lines that CUDA graphs do not support."""
     if deck["backend"].name != "cuda":
         alone = {"precision": deck["precision"].network == "tf32", "mpi": deck["mpi"].memory == "cuda-aware",
                  "graphs": deck["graphs"].on}
-        return [deck[name].fault("goes with 'backend cuda'") for name, given in alone.items() if given]
+        return [deck[name].fault("needs 'backend cuda'") for name, given in alone.items() if given]
     if not deck["graphs"].on:
         return []
-    waits = {"pimd": (deck["pimd"].beads is not None, "makes several beads of an atom"),
-             "fidelity": (deck["fidelity"].action != "off", "reads what a step has left behind"),
-             "verbose": (deck["verbose"].on, "waits after each part of a step"),
+    waits = {"pimd": (deck["pimd"].beads is not None, "moves several beads per atom"),
+             "fidelity": (deck["fidelity"].action != "off", "reads the results of each step"),
+             "verbose": (deck["verbose"].on, "synchronizes after each part of a step"),
              "barostat": (deck["barostat"].kind is not None, "changes the cell in each step"),
              "strain_ramp": (cell_is_driven(deck), "or 'shear_ramp' changes the cell in each step")}
-    return [deck["graphs"].fault(f"'{name}' {does}, which a graph cannot; choose one of them")
+    return [deck["graphs"].fault(f"'{name}' {does}, which a graph does not support; choose one of them")
             for name, (given, does) in waits.items() if given]
 
 
 def barostat_fault(deck: Deck, pbc: Iterable[bool]) -> str | None:
-    """What is wrong with a barostat, or a minimized cell, in the start's cell, which repeats along ``pbc``."""
-    minimized = deck["mdmode"].mode == 10 and deck["minimizer"].cell != "fixed"
+    """The fault of a barostat, or a minimized cell, where the start is not periodic along all axes (``pbc``)."""
+    minimized = deck["mdmode"].mode == MINIMIZATION and deck["minimizer"].cell != "fixed"
     line = deck["minimizer" if minimized else "barostat"]
     if not (minimized or line.kind is not None) or all(pbc):
         return None
     axes = " and ".join(name for name, repeats in zip("abc", pbc) if not repeats)
-    return line.fault(f"the start's cell does not repeat along {axes}: there is no pressure to keep; leave this line "
-                      "out, or start from a structure that repeats along all three")
+    return line.fault(f"the cell of the start is not periodic along {axes}, so pressure is undefined; omit this line, "
+                      "or start from a structure that is periodic along all three")
 
 
 def _no_start(deck: Deck) -> list[str]:
-    """Faults of what the run starts from."""
+    """Faults of the source of the start."""
     folder, source = Path(deck["outDir"].folder), deck["start"].source
     files = {"checkpoint": [folder / "checkpoint.h5", folder / "checkpoint.prev.h5"], "rxff": [folder / "rxff.bin"]}
     found = {name: any(f.is_file() for f in group) for name, group in files.items()}

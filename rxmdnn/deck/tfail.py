@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from rxmdnn.deck.language import Keyword, Value, not_negative, positive
-from rxmdnn.deck.words import KINDS
+from rxmdnn.deck.words import CRITERIA
 
 THERMOSTATS = ("svr", "nose-hoover", "langevin", "nve")
-CRITERIA = tuple(KINDS)
 DRAWS = ("study", "training")
 WATCHED = ("finite", "pair", "bond", "temperature", "energy", "published")  # those with limits for any model
 
@@ -46,7 +45,7 @@ TABLE: tuple[Keyword, ...] = (
     Keyword("skin", (Value("skin", "float", 0.6, unit="Å", check=not_negative),), "of the neighbor list"),
     Keyword("precision", (Value("network", ("float32", "float64"), "float32"),), "numbers of the network"),
 
-    Keyword("criteria", (Value("kind", CRITERIA, ("finite", "pair", "bond", "temperature")),),
+    Keyword("criteria", (Value("kind", tuple(CRITERIA), ("finite", "pair", "bond", "temperature")),),
             "the first of these is the run's failure; all that are watched are recorded", rest=1),
     Keyword("check", (Value("steps", "int", 10, check=positive),), "criteria are asked so often"),
     Keyword("published", (Value("band", "float", 100.0, unit="K", check=positive),),

@@ -1,4 +1,4 @@
-"""Sums over the velocities of all atoms: kinetic energy, temperature, momentum; and drawing them."""
+"""Sums over the velocities of all atoms (kinetic energy, temperature, momentum), and drawing of velocities."""
 
 from __future__ import annotations
 
@@ -7,32 +7,31 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from rxmdnn import streams
 from rxmdnn.atoms import Atoms
 from rxmdnn.backend import Backend
 from rxmdnn.kernels import n_chunks
 from rxmdnn.units import ACCELERATION, KB
 
-VELOCITY_STREAM = 1  # of the counter-based random numbers
-
 
 class Kinetics:
-    """What the velocities of a decomposed system add up to. Every method is called by all ranks.
+    """Kinetic quantities of a decomposed system. All ranks call every method.
 
     Parameters
     ----------
     mass : (n_elements,) float64, amu
     n_global : int
-        The total momentum is zero, so 3N - 3 degrees of freedom share the kinetic energy (3 for one atom); see
-        ``count_freedoms``.
+        Number of atoms N. With zero total momentum there are 3N - 3 degrees of freedom (3 for one atom); see
+        ``count_degrees_of_freedom``.
     """
 
     def __init__(self, comm: MPI.Comm, backend: Backend, mass: np.ndarray, n_global: int) -> None:
         self.comm, self.backend, self.mass, self.n_global = comm, backend, mass, n_global
-        self.count_freedoms()
+        self.count_degrees_of_freedom()
 
-    def count_freedoms(self, momentum_kept: bool = True) -> None:
-        """3N, less the three of a total momentum that the dynamics keeps at zero."""
-        self.freedoms = 3 * self.n_global - (3 if momentum_kept and self.n_global > 1 else 0)
+    def count_degrees_of_freedom(self, momentum_kept: bool = True) -> None:
+        """Set ``degrees_of_freedom`` to 3N, less three where the dynamics conserves the total momentum."""
+        self.degrees_of_freedom = 3 * self.n_global - (3 if momentum_kept and self.n_global > 1 else 0)
 
     def tensors(self, atoms: Atoms) -> np.ndarray:
         """(n_elements, 3, 3) Σ m v ⊗ v over the atoms of each element, eV."""
@@ -41,7 +40,7 @@ class Kinetics:
         return self.comm.allreduce(self.backend.to_host(partial).sum(axis=0))
 
     def of_atoms(self, values: np.ndarray, atoms: Atoms) -> Any:
-        """What each owned atom has of its element. values : (n_elements,) -> (n_owned,)."""
+        """(n_owned,) value of each owned atom's element. values : (n_elements,)."""
         return self.backend.table(values)[atoms.species[: atoms.n_owned]]
 
     def by_element(self, atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
@@ -54,19 +53,19 @@ class Kinetics:
         return 0.5 * float(np.trace(self.tensors(atoms).sum(axis=0)))
 
     def temperature_of(self, energy: float) -> float:
-        """K, from a kinetic energy in eV."""
-        return 2.0 * energy / (self.freedoms * KB)
+        """Temperature, K, of a kinetic energy in eV."""
+        return 2.0 * energy / (self.degrees_of_freedom * KB)
 
     def temperature(self, atoms: Atoms) -> float:
         return self.temperature_of(self.energy(atoms))
 
     def zero_momentum(self, atoms: Atoms) -> None:
-        """Take the velocity of the center of mass off every atom."""
+        """Subtract the center-of-mass velocity from every atom."""
         if self.n_global > 1:
             atoms.v -= self.backend.table(self.drift(atoms)[0])
 
     def drift(self, atoms: Atoms) -> tuple[np.ndarray, float]:
-        """Velocity of the center of mass, (3,) Å/fs, and its kinetic energy, eV."""
+        """Center-of-mass velocity, (3,) Å/fs, and kinetic energy of that motion, eV."""
         m = self.of_atoms(self.mass, atoms)
         total = self.comm.allreduce(np.array([*self.backend.to_host(m @ atoms.v), float(m.sum())]))
         v = total[:3] / total[3]
@@ -79,13 +78,13 @@ class Kinetics:
             atoms.v *= np.sqrt(target / now)
 
     def draw(self, atoms: Atoms, target: float, seed: int, step: int) -> None:
-        """Maxwell-Boltzmann velocities at exactly ``target`` K with no total momentum.
+        """Draw Maxwell-Boltzmann velocities at exactly ``target`` K with zero total momentum.
 
-        Each component has variance k_B T/m of its own atom's mass. The numbers depend on (seed, step, gid) alone,
-        so they are the same for every rank count.
+        Each component has variance k_B T/m before the rescaling. The deviates depend on (seed, step, gid) alone, so
+        they are the same for every rank count.
         """
         z = self.backend.xp.empty((atoms.n_owned, 3))
-        self.backend.gaussian(seed, VELOCITY_STREAM, step, atoms.gid[: atoms.n_owned], z)
+        self.backend.gaussian(seed, streams.VELOCITIES, step, atoms.gid[: atoms.n_owned], z)
         width = np.sqrt(KB * target * ACCELERATION / self.mass)
         atoms.v = z * self.of_atoms(width, atoms)[:, None]
         self.zero_momentum(atoms)

@@ -1,4 +1,4 @@
-"""Minimizers over the positions of a decomposed system: conjugate gradients and FIRE."""
+"""Minimizers of a decomposed system: conjugate gradients over positions, FIRE over positions and cell."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import numpy as np
 
 from rxmdnn.atoms import Atoms
 from rxmdnn.cell import transform
-from rxmdnn.dynamics.ensembles.cell_rescaling import SHAPES, exponential
+from rxmdnn.dynamics.ensembles.cell_rescaling import STRAIN_PROJECTIONS, exponential
 from rxmdnn.engine.domain import Domain
 from rxmdnn.engine.forces import Forces
 
 LONGEST_MOVE = 0.1  # Å, of any atom in one trial
-TRIALS = 12  # of one line search
+TRIALS = 12  # force evaluations of one line search
+VELOCITY = "slide"  # rows of Atoms.extra: FIRE's velocities of the atoms; the name stands in checkpoints
 
 
 class _Minimizer:
-    """Iterates, saying after each iteration whether it has converged; then it ends.
+    """Base of the minimizers: iterating yields after each iteration whether it has converged, and ends when it has.
 
-    Directions and the like travel with their atom (``atoms.extra``), so atoms may change owner on the way.
+    Directions and velocities are rows of ``atoms.extra``: they migrate with their atoms.
     """
 
     def __init__(self, domain: Domain, forces: Forces, atoms: Atoms, tolerance: float) -> None:
@@ -39,7 +40,10 @@ class _Minimizer:
 
 
 class ConjugateGradient(_Minimizer):
-    """Polak and Ribière (1969). Converged when an iteration gains less than ``tolerance``, eV per atom."""
+    """Conjugate gradients of Polak and Ribière (Rev. Fr. Inform. Rech. Oper. 3, 35 (1969)).
+
+    Converged when an iteration lowers the energy by less than ``tolerance``, eV per atom.
+    """
 
     def __init__(self, domain: Domain, forces: Forces, atoms: Atoms, tolerance: float) -> None:
         super().__init__(domain, forces, atoms, tolerance * domain.comm.allreduce(atoms.n_owned))
@@ -59,13 +63,13 @@ class ConjugateGradient(_Minimizer):
             along = self._dot(old, old)
             beta = max(0.0, self._dot(new, new - old) / along) if along > 0 else 0.0
             direction = new + beta * atoms.extra["direction"]
-            uphill = self._dot(direction, new) <= 0
-            atoms.extra["direction"] = new.copy() if uphill else direction
+            ascending = self._dot(direction, new) <= 0
+            atoms.extra["direction"] = new.copy() if ascending else direction
             done, energy = energy - lower < self.tolerance, lower
             yield done
 
     def _search(self, start: float) -> float:
-        """Move along the direction to where the force along it nearly vanishes (secant); the energy never rises."""
+        """Line search by secants until the force along the direction nearly vanishes; the energy, eV, never rises."""
         atoms = self.atoms
         slope = self._dot(self._f(), atoms.extra["direction"])
         longest = self._largest(atoms.extra["direction"])
@@ -92,14 +96,14 @@ class ConjugateGradient(_Minimizer):
 
 class Fire(_Minimizer):
     """FIRE (Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006)) as revised by Guénolé et al. (Comput. Mater. Sci. 175,
-    109584 (2020)): atoms of unit mass slide downhill and stop where the way leads up.
+    109584 (2020)): atoms of unit mass move downhill; velocities are zeroed when the power P = F·v is not positive.
 
-    Converged when no force exceeds ``tolerance``, eV/Å, and no virial per atom, less that of the pressure, exceeds it
-    in eV. Its time is in Å/sqrt(eV).
+    Converged when no force exceeds ``tolerance``, eV/Å, and no component of the virial per atom, less that of the
+    pressure, exceeds it in eV. Time is in Å/sqrt(eV).
 
     Parameters
     ----------
-    shape : key of SHAPES, optional: what the cell may change, towards the least enthalpy
+    shape : key of STRAIN_PROJECTIONS, optional: strains over which the enthalpy is minimized; None: a fixed cell
     pressure : float, eV/Å^3
     """
 
@@ -111,67 +115,69 @@ class Fire(_Minimizer):
         super().__init__(domain, forces, atoms, tolerance)
         self.domain, self.shape, self.pressure = domain, shape, pressure
         self.n_global = domain.comm.allreduce(atoms.n_owned)
-        # Strains count as lengths by this factor, Å: a cell is then about as stiff as a bond, whatever its size.
-        self.lever = np.sqrt(self.n_global)
-        self.slide = np.zeros((3, 3))  # of the cell
+        # Å: converts strains to lengths, so that a cell of any size is about as stiff as a bond.
+        self.strain_scale = np.sqrt(self.n_global)
+        self.cell_velocity = np.zeros((3, 3))  # of the scaled strain
 
-    def _pull(self) -> np.ndarray:
-        """(3, 3) eV/Å: the force on the cell's strain times ``lever``."""
+    def _cell_force(self) -> np.ndarray:
+        """(3, 3) eV/Å: the generalized force on the strain times ``strain_scale``."""
         if self.shape is None:
             return np.zeros((3, 3))
         outside = self.pressure * self.domain.cell.volume * np.eye(3)
-        return SHAPES[self.shape](self.forces.virial() - outside) / self.lever
+        return STRAIN_PROJECTIONS[self.shape](self.forces.virial() - outside) / self.strain_scale
 
     def _along(self, a: Any, b: Any, of_cell: np.ndarray, and_cell: np.ndarray) -> float:
         return self._dot(a, b) + float(np.vdot(of_cell, and_cell))
 
     def _move(self, by: float) -> None:
-        """Everything slides for a time."""
+        """Move atoms and cell by their velocities times a time."""
         atoms = self.atoms
-        atoms.x[: atoms.n_owned] += by * atoms.extra["slide"]
+        atoms.x[: atoms.n_owned] += by * atoms.extra[VELOCITY]
         if self.shape is not None:
-            grow = exponential(by / self.lever * self.slide)
+            grow = exponential(by / self.strain_scale * self.cell_velocity)
             atoms.x[: atoms.n_owned] = transform(atoms.x[: atoms.n_owned], grow)
             self.domain.deform(grow)
 
-    def _converged(self, pull: np.ndarray) -> bool:
-        # virial per atom = pull times lever / n
+    def _converged(self, cell_force: np.ndarray) -> bool:
+        # virial per atom = cell_force times strain_scale / n
         return (self._largest(self._f()) < self.tolerance
-                and float(np.abs(pull).max()) * self.lever / self.n_global < self.tolerance)
+                and float(np.abs(cell_force).max()) * self.strain_scale / self.n_global < self.tolerance)
 
     def __iter__(self) -> Iterator[bool]:
         atoms = self.atoms
         atoms.v[:] = 0.0
         self.forces.compute(atoms)
-        atoms.extra["slide"] = self.xp.zeros((atoms.n_owned, 3))
+        atoms.extra[VELOCITY] = self.xp.zeros((atoms.n_owned, 3))
         dt, mixing, downhill = self.FIRST, self.MIXING, 0
-        pull = self._pull()
-        done = self._converged(pull)
+        cell_force = self._cell_force()
+        done = self._converged(cell_force)
         yield done
         while not done:
-            v, f = atoms.extra["slide"], self._f()
-            if self._along(f, v, pull, self.slide) > 0:
+            v, f = atoms.extra[VELOCITY], self._f()
+            if self._along(f, v, cell_force, self.cell_velocity) > 0:
                 downhill += 1
                 if downhill > self.PATIENCE:
                     dt, mixing = min(1.1 * dt, self.LONGEST), 0.99 * mixing
             else:
                 self._move(-0.5 * dt)
                 dt, mixing, downhill = max(0.5 * dt, self.SHORTEST), self.MIXING, 0
-                v[:], self.slide = 0.0, np.zeros((3, 3))
+                v[:], self.cell_velocity = 0.0, np.zeros((3, 3))
             v += dt * f
-            self.slide += dt * pull
-            ratio = np.sqrt(self._along(v, v, self.slide, self.slide) / self._along(f, f, pull, pull))
+            self.cell_velocity += dt * cell_force
+            speed_sq = self._along(v, v, self.cell_velocity, self.cell_velocity)
+            ratio = np.sqrt(speed_sq / self._along(f, f, cell_force, cell_force))
             v *= 1.0 - mixing
             v += mixing * ratio * f
-            self.slide = (1.0 - mixing) * self.slide + mixing * ratio * pull
-            # a strain moves an atom in the cell's corner the farthest
-            reach = float(np.linalg.norm(self.slide, 2) / self.lever * np.linalg.norm(self.domain.cell.h, 2))
+            self.cell_velocity = (1.0 - mixing) * self.cell_velocity + mixing * ratio * cell_force
+            # a strain moves an atom in a corner of the cell farthest
+            strain_rate = np.linalg.norm(self.cell_velocity, 2) / self.strain_scale
+            reach = float(strain_rate * np.linalg.norm(self.domain.cell.h, 2))
             longest = dt * max(self._largest(v), reach)
             if longest > LONGEST_MOVE:
                 v *= LONGEST_MOVE / longest
-                self.slide *= LONGEST_MOVE / longest
+                self.cell_velocity *= LONGEST_MOVE / longest
             self._move(dt)
             self.forces.compute(atoms)
-            pull = self._pull()
-            done = self._converged(pull)
+            cell_force = self._cell_force()
+            done = self._converged(cell_force)
             yield done

@@ -14,10 +14,11 @@ from mpi4py import MPI
 from rxmdnn.atoms import Atoms
 from rxmdnn.backend import Backend
 from rxmdnn.cell import Cell
-from rxmdnn.dynamics.ensembles import Ensemble, Motion, Now
+from rxmdnn.deck.words import MINIMIZATION
+from rxmdnn.dynamics.ensembles import Ensemble, Motion, StepTargets
 from rxmdnn.dynamics.kinetics import Kinetics
 from rxmdnn.dynamics.minimize import ConjugateGradient, Fire
-from rxmdnn.dynamics.thermostat import MDMODES, MINIMIZE, Act
+from rxmdnn.dynamics.thermostat import MDMODE_FUNCTIONS, VelocityControl
 from rxmdnn.engine.domain import Domain
 from rxmdnn.engine.forces import Forces
 from rxmdnn.parallel import AgreedError
@@ -75,15 +76,15 @@ class Schedule:
         """K, along the ramp."""
         return self._along(self.ramp, step)
 
-    def now(self, step: int) -> Now:
+    def now(self, step: int) -> StepTargets:
         """What an ensemble aims at in the step that begins at ``step``."""
-        return Now(step, self.target(step), self._along(self.pressures, step))
+        return StepTargets(step, self.target(step), self._along(self.pressures, step))
 
     def _along(self, ends: tuple[float, float], step: int) -> float:
         return ends[0] + (ends[1] - ends[0]) * ((step - self.start) / max(self.stop - self.start, 1))
 
 
-class Guard(Protocol):
+class StepGuard(Protocol):
     """What watches a run, and may undo steps (see rxmdnn.fidelity.guard)."""
 
     def begin(self) -> None:
@@ -114,7 +115,7 @@ class Simulation:
     on_print: Callable[[Thermo], None] = lambda thermo: None
     writers: list[tuple[int, Callable[[Thermo], None]]] = field(default_factory=list)
     stopping: bool = False
-    guard: Guard | None = None  # takes the steps, where there is one
+    guard: StepGuard | None = None  # takes the steps, where there is one
     parts: int = 1  # shorter steps that make up one
     everyone: MPI.Comm | None = None  # where ranks of other groups take the same steps (rxmdnn.ring_polymer.groups)
 
@@ -162,7 +163,7 @@ class Simulation:
         continues; a new one computes them first and prints its start.
         """
         with signal_flag() as asked:
-            if self.schedule.mdmode == MINIMIZE:
+            if self.schedule.mdmode == MINIMIZATION:
                 yield from self._minimize()
                 return
             if not restarted:
@@ -187,8 +188,8 @@ class Simulation:
         """Take one step, made of ``parts`` shorter ones with different noise."""
         plan, motion = self.schedule, self.ensemble.motion
         if plan.sstep and self.step % plan.sstep == 0:
-            act = Act(self.kinetics, plan.target(self.step), plan.vsfact, plan.seed, self.step)
-            MDMODES[plan.mdmode](self.atoms, act)
+            control = VelocityControl(self.kinetics, plan.target(self.step), plan.vsfact, plan.seed, self.step)
+            MDMODE_FUNCTIONS[plan.mdmode](self.atoms, control)
         for part in range(self.parts):
             motion.dt, motion.seed = plan.dt / self.parts, plan.seed + (part << 32)
             self.ensemble.step(self.atoms, plan.now(self.step))

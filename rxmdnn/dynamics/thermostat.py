@@ -1,4 +1,4 @@
-"""RXMD's mdmodes: what is done to the velocities every ``sstep`` steps, at the top of the step."""
+"""The mdmodes of RXMD: changes of the velocities every ``sstep`` steps, at the beginning of the step."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rxmdnn.units import ACCELERATION, KB
 
 
 @dataclass(frozen=True)
-class Act:
-    """What an mdmode may use. treq : K. vsfact : factor."""
+class VelocityControl:
+    """Parameters of an mdmode. treq : K, target temperature; vsfact : velocity factor."""
 
     kinetics: Kinetics
     treq: float
@@ -23,50 +23,48 @@ class Act:
     step: int
 
 
-def draw(atoms: Atoms, act: Act) -> None:
-    act.kinetics.draw(atoms, act.treq, act.seed, act.step)
+def draw(atoms: Atoms, control: VelocityControl) -> None:
+    control.kinetics.draw(atoms, control.treq, control.seed, control.step)
 
 
-def keep(atoms: Atoms, act: Act) -> None:
-    """NVE."""
+def keep(atoms: Atoms, control: VelocityControl) -> None:
+    """Leave the velocities unchanged (NVE)."""
 
 
-def scale(atoms: Atoms, act: Act) -> None:
-    atoms.v *= act.vsfact
+def scale(atoms: Atoms, control: VelocityControl) -> None:
+    atoms.v *= control.vsfact
 
 
-def rescale(atoms: Atoms, act: Act) -> None:
-    act.kinetics.rescale(atoms, act.treq)
+def rescale(atoms: Atoms, control: VelocityControl) -> None:
+    control.kinetics.rescale(atoms, control.treq)
 
 
-def rescale_each_element(atoms: Atoms, act: Act) -> None:
-    energy, count = act.kinetics.by_element(atoms)
+def rescale_each_element(atoms: Atoms, control: VelocityControl) -> None:
+    energy, count = control.kinetics.by_element(atoms)
     now = 2.0 * energy / (3.0 * np.maximum(count, 1) * KB)
-    factor = np.sqrt(act.treq / np.where(now > 0, now, act.treq)) if act.treq > 0 else np.zeros_like(now)
-    atoms.v *= act.kinetics.of_atoms(factor, atoms)[:, None]
-    act.kinetics.zero_momentum(atoms)
+    factor = np.sqrt(control.treq / np.where(now > 0, now, control.treq)) if control.treq > 0 else np.zeros_like(now)
+    atoms.v *= control.kinetics.of_atoms(factor, atoms)[:, None]
+    control.kinetics.zero_momentum(atoms)
 
 
-def rescale_when_off(atoms: Atoms, act: Act) -> None:
-    now = act.kinetics.temperature(atoms)
-    if now > 0 and abs(np.sqrt(act.treq / now) - 1.0) > 0.05:
-        act.kinetics.rescale(atoms, act.treq)
-        act.kinetics.zero_momentum(atoms)
+def rescale_when_off(atoms: Atoms, control: VelocityControl) -> None:
+    now = control.kinetics.temperature(atoms)
+    if now > 0 and abs(np.sqrt(control.treq / now) - 1.0) > 0.05:
+        control.kinetics.rescale(atoms, control.treq)
+        control.kinetics.zero_momentum(atoms)
 
 
-def tame_hot_atoms(atoms: Atoms, act: Act) -> None:
-    """MPMB, "maximally preserving Boltzmann": only atoms far above treq are slowed."""
-    m, xp = act.kinetics.of_atoms(act.kinetics.mass, atoms), act.kinetics.backend.xp
-    ratio = xp.sqrt(m * (atoms.v**2).sum(axis=1) / ACCELERATION / (3.0 * KB * act.treq))
-    hot = ratio > act.vsfact
-    atoms.v[hot] *= (np.sqrt(0.5 * (act.vsfact + 1.0)) / ratio[hot])[:, None]
-    act.kinetics.zero_momentum(atoms)
-    act.kinetics.rescale(atoms, act.treq)
+def tame_hot_atoms(atoms: Atoms, control: VelocityControl) -> None:
+    """MPMB, "maximally preserving Boltzmann": slow only atoms far above treq, then rescale to treq."""
+    m, xp = control.kinetics.of_atoms(control.kinetics.mass, atoms), control.kinetics.backend.xp
+    ratio = xp.sqrt(m * (atoms.v**2).sum(axis=1) / ACCELERATION / (3.0 * KB * control.treq))
+    hot = ratio > control.vsfact
+    atoms.v[hot] *= (np.sqrt(0.5 * (control.vsfact + 1.0)) / ratio[hot])[:, None]
+    control.kinetics.zero_momentum(atoms)
+    control.kinetics.rescale(atoms, control.treq)
 
 
-MINIMIZE = 10
-
-MDMODES: dict[int, Callable[[Atoms, Act], None]] = {
+MDMODE_FUNCTIONS: dict[int, Callable[[Atoms, VelocityControl], None]] = {
     0: draw,
     1: keep,
     4: scale,

@@ -170,7 +170,7 @@ class Domain:
         to_host, from_host = self.backend.to_host, self.backend.from_host
         rows = {name: to_host(array) for name, array in owned_rows(atoms).items()}
         arrived = send_rows(self.comm, to_host(self.owner(atoms)), list(rows.values()))
-        become(atoms, {name: from_host(array) for name, array in zip(rows, arrived, strict=True)})
+        replace_owned(atoms, {name: from_host(array) for name, array in zip(rows, arrived, strict=True)})
 
     def migrate(self, atoms: Atoms) -> None:
         """Drop copies and hand atoms that left this part to the neighbor across the face, in three stages.
@@ -188,13 +188,13 @@ class Domain:
             rows = owned_rows(atoms)
             down = take(rows, xp.flatnonzero(step > n // 2))
             up = take(rows, xp.flatnonzero((step > 0) & (step <= n // 2)))
-            become(atoms, join(xp, [take(rows, xp.flatnonzero(step == 0)), *self._swap(axis, down, up)]))
-        astray = bool((self.owner(atoms) != self.comm.rank).any())
-        if self.comm.allreduce(astray, MPI.LOR):
+            replace_owned(atoms, join(xp, [take(rows, xp.flatnonzero(step == 0)), *self._swap(axis, down, up)]))
+        misplaced = bool((self.owner(atoms) != self.comm.rank).any())
+        if self.comm.allreduce(misplaced, MPI.LOR):
             # An atom crossed more than one part since the last list: thin parts or a very fast atom.
             self.distribute(atoms)
         order = spatial_order(self.backend, atoms.x[: atoms.n_owned], atoms.gid[: atoms.n_owned], self.reach)
-        become(atoms, take(owned_rows(atoms), order))
+        replace_owned(atoms, take(owned_rows(atoms), order))
 
     def _swap(self, axis: int, down: Rows, up: Rows) -> tuple[Rows, Rows]:
         """Exchange rows over both faces of an axis, counts first; gives (from above, from below)."""
@@ -309,8 +309,8 @@ def owned_rows(atoms: Atoms) -> Rows:
     return {name: array[: atoms.n_owned] for name, array in rows.items()}
 
 
-def become(atoms: Atoms, rows: Rows) -> None:
-    """Make the rows the owned atoms, with no copies."""
+def replace_owned(atoms: Atoms, rows: Rows) -> None:
+    """Make ``rows`` the owned rows of ``atoms``, without copies."""
     for name, array in rows.items():
         if name in atoms.extra:
             atoms.extra[name] = array

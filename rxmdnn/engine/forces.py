@@ -83,26 +83,24 @@ class Forces:
         cell = self.domain.cell
         return None if cell is self._built_in else self._built_in.inverse @ cell.h
 
-    def _state(self, places: Sequence[np.ndarray], margin: float = 0.0) -> int:
+    def _state(self, positions: Sequence[np.ndarray], margin: float = 0.0) -> int:
         """Whether this rank's list is good for the present positions, and for any that are ``margin`` Å from them."""
-        if not (self.stale or self.neighbors.is_stale(*places, strain=self._strain(), margin=margin)):
+        if not (self.stale or self.neighbors.is_stale(*positions, strain=self._strain(), margin=margin)):
             return FRESH
-        lost = self._listed and not self.neighbors.displacement_sq(*places) < FARTHEST**2
+        lost = self._listed and not self.neighbors.displacement_sq(*positions) < FARTHEST**2
         return LOST if lost else STALE
 
     def prepare(self, atoms: Atoms) -> None:
         """Decide what a new list depends on, before it is made."""
 
-    def refresh(self, atoms: Atoms, places: Sequence[np.ndarray]) -> bool:
-        """Make a list that holds every pair inside the cutoff at each of ``places``, if the present one does not.
+    def refresh(self, atoms: Atoms, positions: Sequence[np.ndarray]) -> bool:
+        """Let the list hold every pair inside the cutoff at each of ``positions``; True if list and row order are new.
 
-        Returns whether it is new; the rows of ``atoms`` are then in a new order.
-
-        places : (n_owned or more, 3) float64 arrays, Å, where the owned atoms are; copies are not refreshed.
+        positions : (n_owned or more, 3) float64 arrays, Å, where the owned atoms are; copies are not refreshed.
         """
         timers = self.timers
         with timers("neighbors"):
-            state = self._state(places)
+            state = self._state(positions)
         with timers("halo"):
             state = self.domain.comm.allreduce(state, MPI.MAX)
             if state == LOST:

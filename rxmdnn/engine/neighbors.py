@@ -214,24 +214,24 @@ class NeighborList:
         backend.fill_neighbors(*near, self._first, self._neighbor)
         self.n_owned = n_owned
 
-    def displacement_sq(self, *places: np.ndarray, strain: np.ndarray | None = None) -> float:
-        """Largest squared displacement of an owned atom since ``build``, Å^2, over one or several sets of positions.
+    def displacement_sq(self, *positions: np.ndarray, strain: np.ndarray | None = None) -> float:
+        """Largest squared displacement of an owned atom since ``build``, Å^2, over one or several arrays of positions.
 
-        places : (n_owned or more, 3) float64, Å
+        positions : (n_owned or more, 3) float64, Å
         strain : (3, 3) float64, optional: count from where it took the atoms, x_ref strain.
         """
         x_ref = self._x_ref if strain is None else transform(self._x_ref, strain)
-        partial = self._buffers.take("displacement", (len(places), n_chunks(self.n_owned)), np.float64)
-        for k, x in enumerate(places):
+        partial = self._buffers.take("displacement", (len(positions), n_chunks(self.n_owned)), np.float64)
+        for k, x in enumerate(positions):
             self.backend.displacement(x, x_ref, partial[k])
         return float(self.backend.to_host(partial).max(initial=0.0))
 
-    def is_stale(self, *places: np.ndarray, strain: np.ndarray | None = None, margin: float = 0.0) -> bool:
+    def is_stale(self, *positions: np.ndarray, strain: np.ndarray | None = None, margin: float = 0.0) -> bool:
         """Could a pair be inside the cutoff that ``build`` did not find (or has an atom lost its coordinates)?
 
         In a cell that keeps its shape: has an owned atom moved more than skin/2?
 
-        places : as of displacement_sq
+        positions : as of displacement_sq
         strain : (3, 3) float64, optional
             S, if the cell's vectors were h then and are h S now. With u the largest displacement besides, a pair now
             at r was at r_0 = (r - u_j + u_i) S^-1: the largest possible |r_0|, (cutoff + 2 u) |S^-1|, must be in reach.
@@ -239,8 +239,8 @@ class NeighborList:
             Every atom may be so far from its x.
         """
         if strain is None and margin == 0.0:
-            return not 4 * self.displacement_sq(*places) <= self.skin**2
-        moved = 2 * (float(np.sqrt(self.displacement_sq(*places, strain=strain))) + margin)
+            return not 4 * self.displacement_sq(*positions) <= self.skin**2
+        moved = 2 * (float(np.sqrt(self.displacement_sq(*positions, strain=strain))) + margin)
         if strain is None:
             return not moved <= self.skin
         return not (self.reach - self.skin + moved) * np.linalg.norm(np.linalg.inv(strain), 2) <= self.reach
@@ -262,14 +262,14 @@ class NeighborList:
         first = self._starts(self._buffers.take("first", (self.n_owned + 1,), np.int64), count)
         return self._fill(x, first, slot, int(first[-1]), 0)
 
-    def edges_at(self, places: Sequence[np.ndarray], species: np.ndarray) -> list[Edges]:
-        """``edges`` at each of several sets of positions, all to be used together; a device is asked once."""
-        counted = [self._count(x, species, self._cutoff_sq, k) for k, x in enumerate(places)]
+    def edges_at(self, positions: Sequence[np.ndarray], species: np.ndarray) -> list[Edges]:
+        """``edges`` at each of several arrays of positions, to be used together; one query of a device."""
+        counted = [self._count(x, species, self._cutoff_sq, k) for k, x in enumerate(positions)]
         firsts = [self._starts(self._buffers.take(f"first {k}", (self.n_owned + 1,), np.int64), count)
                   for k, (_, count) in enumerate(counted)]
         ends = self.backend.to_host(self.backend.xp.concatenate([first[-1:] for first in firsts]))
         return [self._fill(x, first, slot, int(end), k)
-                for k, (x, first, (slot, _), end) in enumerate(zip(places, firsts, counted, ends, strict=True))]
+                for k, (x, first, (slot, _), end) in enumerate(zip(positions, firsts, counted, ends, strict=True))]
 
     def _count(self, x: Any, species: Any, limit: np.ndarray, k: int) -> tuple[Any, Any]:
         """Slots of the pairs within the root of ``limit``, in the k-th array for them; edges of each atom."""

@@ -1,4 +1,4 @@
-"""Limits that a sound run of N atoms and S checks exceeds at a stated rate: tails of a clean run, kept as JSON."""
+"""Limits with a given rate of false alarms for N atoms and S checks, from the tails of a clean run, as a JSON file."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import numpy as np
 from rxmdnn.errors import InputError
 from rxmdnn.fidelity.criteria import Close, Limits
 from rxmdnn.fidelity.tail import Tail
+from rxmdnn.files import write_json, writing
 
 OF_PAIRS, OF_ATOMS = ("pair", "bond"), ("force", "latent", "spread")
 
 
 @dataclass
 class Samples:
-    """What a clean run shows, one number an atom and frame: of each kind and species, or pair of species.
+    """Samples from a clean run, one number per atom and frame, for each kind and species, or pair of species.
 
-    values : {(kind, "N" or "N-H"): list of arrays}; of pairs -ln r of the nearest (a tail to small r), of bonds the
-    longest, else the value itself
+    values : {(kind, "N" or "N-H"): list of arrays}; for pairs -ln r of the nearest neighbor (a tail to small r), for
+    bonds the longest length, otherwise the value itself
     """
 
     elements: tuple[str, ...]
@@ -28,7 +29,7 @@ class Samples:
 
     def add(self, close: Close, species: np.ndarray, bonded: np.ndarray, f: np.ndarray,
             latent: np.ndarray | None, spread: np.ndarray | None) -> None:
-        """One frame. close : edges; species (n_all,); f (n, 3) eV/Å; latent, spread (n,) or None"""
+        """Add one frame. close : edges; species (n_all,); f (n, 3) eV/Å; latent, spread (n,) or None"""
         n, t = len(f), len(self.elements)
         own = species[:n]
         slot = close.center.astype(np.int64) * t + species[close.neighbor]
@@ -51,7 +52,7 @@ class Samples:
         self.values.setdefault((kind, name), []).append(values)
 
     def tails(self) -> dict[str, dict[str, Tail]]:
-        """Of every kind and species with enough samples; a bond or pair too rare for a tail has none."""
+        """{kind: {species: Tail}}; bonds and pairs with too few samples are left out. Raises InputError for atoms."""
         out: dict[str, dict[str, Tail]] = {}
         faults: list[str] = []
         for (kind, name), parts in self.values.items():
@@ -68,18 +69,15 @@ class Samples:
 
 
 def write(path: Path, tails: dict[str, dict[str, Tail]], about: dict[str, object]) -> None:
-    """Raises InputError."""
-    text = json.dumps({"format": "rxmdnn-calibration", "version": 1, **about,
-                       "tails": {k: {n: t.to_dict() for n, t in of.items()} for k, of in tails.items()}}, indent=1)
-    try:
+    """Write a calibration file. about : further metadata. Raises InputError."""
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+        write_json(path, {"format": "rxmdnn-calibration", "version": 1, **about,
+                          "tails": {k: {n: t.to_dict() for n, t in of.items()} for k, of in tails.items()}})
 
 
 def read(path: Path) -> dict[str, dict[str, Tail]]:
-    """Raises InputError."""
+    """The tails in a calibration file. Raises InputError."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["format"] != "rxmdnn-calibration" or data["version"] != 1:
@@ -88,19 +86,19 @@ def read(path: Path) -> dict[str, dict[str, Tail]]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: no calibration of 'rxmdnn fidelity calibrate': {error}") from None
+        raise InputError(f"{path}: not a calibration file of 'rxmdnn fidelity calibrate': {error}") from None
 
 
 def calibrated(limits: Limits, tails: dict[str, dict[str, Tail]], counts: np.ndarray, checks: float,
                alarms: float) -> Limits:
-    """The limits with those that sound atoms exceed ``alarms`` times in the whole run, in expectation.
+    """``limits`` with levels that normal atoms exceed ``alarms`` times in the whole run, in expectation.
 
-    The rate is shared out equally among the tails. A collision or a broken bond by covalent radii stays one, however
-    far a tail may reach.
+    The rate is divided equally among the tails. The limits of collisions and broken bonds from covalent radii are never
+    widened.
 
     Parameters
     ----------
-    counts : (T,) atoms of each element; checks : how often they are looked at
+    counts : (T,) number of atoms of each element; checks : number of checks in the run
     """
     e = limits.elements
     used = [(kind, name) for kind, names in tails.items() for name in names if set(name.split("-")) <= set(e)]
@@ -108,7 +106,7 @@ def calibrated(limits: Limits, tails: dict[str, dict[str, Tail]], counts: np.nda
            **{kind: getattr(limits, kind).copy() for kind in OF_ATOMS}}
     bare = Limits.of(e)
     for kind, name in used:
-        a, *b = (e.index(word) for word in name.split("-"))
+        a, *b = (e.index(element) for element in name.split("-"))
         if counts[a] == 0:
             continue
         level = tails[kind][name].level(alarms / (len(used) * float(counts[a]) * max(checks, 1.0)))

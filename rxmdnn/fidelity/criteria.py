@@ -1,8 +1,8 @@
-"""When a run has failed: criteria on plain arrays, for one system or a batch of replicas, after forces are known.
+"""Criteria of failure on plain arrays, for one system or a batch of replicas, after a force evaluation.
 
-Each criterion gives `Found`: rows of atoms, what was seen there, and the limit. Rows may be of one domain, of a whole
-system, or of many replicas side by side (row = replica n + atom); nothing here knows a simulation, a rank or a file.
-`Limits` holds the limits by species; `examine` runs all that are about atoms; `Band` follows temperatures and energies.
+Each criterion returns `Found`: rows of atoms, the values there, and their limits. Rows may belong to one domain, to a
+whole system, or to many replicas (row = replica n + atom); this module depends on no simulation, rank or file. `Limits`
+holds the limits by species, `examine` applies all criteria on atoms, `Band` follows temperatures and energies.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from rxmdnn.units import KB
 
 WHOLE = -1  # gid of an event of the whole system
 FLOOR, SIGMAS, WINDOW = 100.0, 6.0, 100.0  # K, 1, fs
-# In units of the sum of covalent radii: closer is a collision, within is a bond, beyond is a broken bond.
+# In sums of covalent radii: pairs below CLOSEST collide, within BONDED are bonded, beyond BROKEN are broken bonds.
 CLOSEST, BONDED, BROKEN = 0.55, 1.3, 1.6
 
 
 class Event(NamedTuple):
-    """One failure of one atom (gid -1: of the whole system). time in fs; value and threshold in the kind's unit."""
+    """One failure of one atom (gid -1: of the whole system). time : fs; value, threshold : in the unit of the kind."""
 
     kind: str
     step: int
@@ -34,7 +34,10 @@ class Event(NamedTuple):
 
 
 class Found(NamedTuple):
-    """kind : key of KINDS; row (k,) int64, ascending, each atom once; value, threshold (k,) float64"""
+    """Atoms that violate one criterion.
+
+    kind : key of words.CRITERIA; row (k,) int64, ascending, each atom once; value, threshold (k,) float64
+    """
 
     kind: str
     row: np.ndarray
@@ -42,30 +45,30 @@ class Found(NamedTuple):
     threshold: np.ndarray
 
     def events(self, step: int, time: float, gid: np.ndarray) -> list[Event]:
-        """gid : of all rows"""
+        """One event per row. gid : of all rows"""
         return [Event(self.kind, step, time, int(g), float(v), float(t))
                 for g, v, t in zip(gid[self.row], self.value, self.threshold)]
 
 
 def covalent_sums(elements: tuple[str, ...]) -> np.ndarray:
-    """(T, T) sums of covalent radii, Å; 2 Å for what is no chemical element."""
+    """(T, T) sums of covalent radii, Å, with a radius of 1 Å for names that are not elements."""
     radius = np.array([covalent_radii[atomic_numbers[e]] if e in atomic_numbers else 1.0 for e in elements])
     return radius[:, None] + radius
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What is still sound, by species (center first); an infinite limit is no limit.
+    """Limits of normal configurations, by species (center first); an infinite limit never applies.
 
     Attributes
     ----------
     elements : tuple of str
-    closest           (T, T) float64, Å: no pair of these species is closer
-    bonded            (T, T) float64, Å: pairs within are the bonds of a reference topology, and what is counted
-    shortest, longest (T, T) float64, Å: range of such a bond later
-    fewest, most      (T, T) float64: numbers of neighbors of the second species within ``bonded`` of the first
+    closest           (T, T) float64, Å: shortest distance of a pair
+    bonded            (T, T) float64, Å: pairs within are bonded, in the reference topology and for coordination
+    shortest, longest (T, T) float64, Å: range of the length of a bond of the reference topology
+    fewest, most      (T, T) float64: range of the number of neighbors of the second species bonded to the first
     force             (T,) float64, eV/Å: largest force on an atom
-    latent            (T,) float64: largest distance of an atom's features
+    latent            (T,) float64: largest distance of the features of an atom
     spread            (T,) float64, eV/Å: largest disagreement of a committee
     """
 
@@ -82,7 +85,7 @@ class Limits:
 
     @classmethod
     def of(cls, elements: tuple[str, ...]) -> Limits:
-        """From covalent radii alone: collisions and broken bonds, nothing else."""
+        """Limits from covalent radii alone: collisions and broken bonds."""
         sums, t = covalent_sums(elements), len(elements)
         never, pairs = np.full(t, np.inf), np.full((t, t), np.inf)
         return cls(elements, CLOSEST * sums, BONDED * sums, CLOSEST * sums, BROKEN * sums, -pairs, pairs,
@@ -90,12 +93,12 @@ class Limits:
 
     @property
     def reach(self) -> float:
-        """Å: pairs beyond matter to no criterion."""
+        """Å: no criterion depends on pairs beyond this distance."""
         finite = [a[np.isfinite(a)] for a in (self.closest, self.bonded, self.longest)]
         return float(np.concatenate(finite).max(initial=0.0))
 
     def only(self, kinds: frozenset[str] | set[str]) -> Limits:
-        """Without the limits of the other kinds (bonds: see ``examine``)."""
+        """These limits for some kinds, infinite ones for all others (bonds: see ``examine``)."""
         wide = {"pair": {"closest": np.zeros_like(self.closest)},
                 "bond": {"shortest": np.zeros_like(self.closest), "longest": np.full_like(self.closest, np.inf)},
                 "coordination": {"fewest": np.full_like(self.closest, -np.inf),
@@ -107,7 +110,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Close:
-    """The edges near enough to matter.
+    """Edges within the reach of the criteria.
 
     center, neighbor (k,) int; r (k,) float64, Å; grouped by center
     """
@@ -125,7 +128,7 @@ def close_edges(center: np.ndarray, neighbor: np.ndarray, r_ij: np.ndarray, reac
 
 
 def worst(kind: str, row: np.ndarray, value: np.ndarray, threshold: np.ndarray) -> Found:
-    """Of each row's findings the one farthest beyond its limit, relative to it; of equals the first."""
+    """For each row the value farthest beyond its limit, relative to the limit; the first of equal values."""
     if not len(row):
         return Found(kind, row.astype(np.int64), value, threshold)
     beyond = np.abs(value - threshold) / np.maximum(np.abs(threshold), 1e-12)
@@ -135,7 +138,7 @@ def worst(kind: str, row: np.ndarray, value: np.ndarray, threshold: np.ndarray) 
 
 
 def close_pairs(close: Close, species: np.ndarray, closest: np.ndarray) -> Found:
-    """Centers with a neighbor nearer than closest[species, species]; value is the smallest such r, Å."""
+    """Centers with a neighbor nearer than closest[species, species]; value : distance of the worst such pair, Å."""
     limit = closest[species[close.center], species[close.neighbor]]
     bad = np.flatnonzero(close.r < limit)
     return worst("pair", close.center[bad], close.r[bad], limit[bad])
@@ -143,9 +146,9 @@ def close_pairs(close: Close, species: np.ndarray, closest: np.ndarray) -> Found
 
 def topology(close: Close, species: np.ndarray, gid: np.ndarray, n: int, bonded: np.ndarray,
              width: int | None = None) -> np.ndarray:
-    """(n, B) int64: gids of the atoms bonded to each center, ascending, -1 where there are fewer.
+    """(n, B) int64 gids of the atoms bonded to each center, ascending, padded with -1.
 
-    width : B; the largest number of bonds by default. Ranks must agree on it.
+    width : B, the same on all ranks; by default the largest number of bonds of a center
     """
     bond = np.flatnonzero(close.r < bonded[species[close.center], species[close.neighbor]])
     pairs = np.unique(np.stack([close.center[bond].astype(np.int64), gid[close.neighbor[bond]]]), axis=1)
@@ -158,12 +161,12 @@ def topology(close: Close, species: np.ndarray, gid: np.ndarray, n: int, bonded:
 
 def bad_bonds(close: Close, species: np.ndarray, gid: np.ndarray, bonds: np.ndarray, kind_of: np.ndarray,
               shortest: np.ndarray, longest: np.ndarray, reach: float) -> Found:
-    """Centers with a bond outside its range; value is its length, or ``reach`` where it is at least that long.
+    """Centers with a bond outside its range; value : its length, at most ``reach``, Å.
 
     Parameters
     ----------
     bonds   (n, B) int64: `topology` of the reference
-    kind_of (n, B) int: species of those atoms; any where there is none
+    kind_of (n, B) int: species of those atoms; arbitrary where bonds is -1
     """
     length = np.full(bonds.shape, np.inf)
     edge, slot = np.nonzero(bonds[close.center] == gid[close.neighbor][:, None])
@@ -177,7 +180,7 @@ def bad_bonds(close: Close, species: np.ndarray, gid: np.ndarray, bonds: np.ndar
 
 def odd_coordination(close: Close, species: np.ndarray, n: int, bonded: np.ndarray, fewest: np.ndarray,
                      most: np.ndarray) -> Found:
-    """Centers with a number of bonded neighbors of some species outside [fewest, most]; value is that number."""
+    """Centers with a number of bonded neighbors of a species outside [fewest, most]; value : that number."""
     t = len(bonded)
     kind = species[close.neighbor].astype(np.int64)
     bond = close.r < bonded[species[close.center], kind]
@@ -190,14 +193,14 @@ def odd_coordination(close: Close, species: np.ndarray, n: int, bonded: np.ndarr
 
 
 def outliers(kind: str, value: np.ndarray, species: np.ndarray, limit: np.ndarray) -> Found:
-    """Atoms whose value is above limit[species]. value : (n,) float64"""
+    """Atoms whose value exceeds limit[species]. value : (n,) float64"""
     threshold = limit[species[: len(value)]]
     row = np.flatnonzero(value > threshold)
     return Found(kind, row, value[row].astype(float), threshold[row])
 
 
 def not_finite(*arrays: np.ndarray) -> Found:
-    """Atoms one of whose numbers is NaN or infinite; value is 1 for each. arrays : (n, 3) each"""
+    """Atoms with a NaN or infinite number in any array; value : 1. arrays : (n, 3) each"""
     row = np.flatnonzero(~np.logical_and.reduce([np.isfinite(a).all(axis=1) for a in arrays]))
     return Found("finite", row, np.ones(len(row)), np.zeros(len(row)))
 
@@ -206,7 +209,7 @@ def examine(limits: Limits, center: np.ndarray, neighbor: np.ndarray, r_ij: np.n
             gid: np.ndarray, x: np.ndarray, v: np.ndarray, f: np.ndarray, bonds: np.ndarray | None = None,
             bond_species: np.ndarray | None = None, latent: np.ndarray | None = None,
             spread: np.ndarray | None = None) -> list[Found]:
-    """All criteria on atoms; those with nothing found are left out.
+    """Results of all criteria on atoms, without those that found nothing.
 
     Parameters
     ----------
@@ -214,8 +217,8 @@ def examine(limits: Limits, center: np.ndarray, neighbor: np.ndarray, r_ij: np.n
     center, neighbor (m,) int, r_ij (m, 3) float64, Å: the directed edges of the last force call
     species, gid (n_all,): of owned atoms and copies
     x, v, f (n, 3) float64: of the owned atoms
-    bonds, bond_species (n, B): `topology` of the reference and the species of those atoms; None: bonds are not watched
-    latent, spread (n,) float64: None where there are none
+    bonds, bond_species (n, B): `topology` of the reference and the species of those atoms; None: bonds are not checked
+    latent, spread (n,) float64, or None
     """
     n = len(f)
     close = close_edges(center, neighbor, r_ij, limits.reach)
@@ -230,29 +233,29 @@ def examine(limits: Limits, center: np.ndarray, neighbor: np.ndarray, r_ij: np.n
     return [a for a in found if len(a.row)]
 
 
-# ---------------------------------------------------------------------- of the whole system
+# ---------------------------------------------------------------------- criteria on the whole system
 def sigma_t(temperature: float | np.ndarray, n: int) -> float | np.ndarray:
-    """Standard deviation of the temperature of n atoms in the canonical ensemble, T √(2/3n), K."""
+    """Standard deviation of the temperature of n atoms in the canonical ensemble, T √(2/(3n)), K."""
     return temperature * np.sqrt(2.0 / (3.0 * n))
 
 
 def allowed(temperature: float | np.ndarray, n: int, floor: float = FLOOR, sigmas: float = SIGMAS) -> np.ndarray:
-    """K: max(floor, sigmas σ_T(n))."""
+    """Allowed deviation of the temperature, K: max(floor, sigmas σ_T(n))."""
     return np.maximum(floor, sigmas * sigma_t(temperature, n))
 
 
 def energy_as_temperature(energy: float | np.ndarray, n: int) -> float | np.ndarray:
-    """eV of n atoms -> K, 2 E/(3 n k_B)."""
+    """An energy of n atoms, eV, as a temperature, K: 2 E/(3 n k_B)."""
     return 2.0 * energy / (3.0 * n * KB)
 
 
 def published(temperature: float | np.ndarray, target: float = 200.0, band: float = 100.0) -> np.ndarray:
-    """The criterion of the published times to failure, abs(T - target) > band; to be asked every 10 steps."""
+    """The criterion of the published times to failure, abs(T - target) > band, meant for every 10th step."""
     return ~(np.abs(np.asarray(temperature) - target) <= band)
 
 
 class Band:
-    """Mean of a quantity over a window, and whether it has left a band. Replicas are elements of the arrays.
+    """Running mean of a quantity over a time window, compared with a band. Replicas are elements of the arrays.
 
     Parameters
     ----------
@@ -264,12 +267,12 @@ class Band:
         self.values: deque[np.ndarray] = deque(maxlen=max(1, round(window / interval)))
 
     def push(self, value: float | np.ndarray) -> np.ndarray:
-        """The mean over the window (over what there is of it at the beginning), this value among it."""
+        """Add a value; the mean over the window, or over all values so far at the beginning."""
         self.values.append(np.asarray(value, float))
         return np.mean(self.values, axis=0)
 
     def outside(self, value: float | np.ndarray, target: float | np.ndarray, width: float | np.ndarray
                 ) -> tuple[np.ndarray, np.ndarray]:
-        """Whether abs(mean - target) > width (or it is no number), and the mean."""
+        """Add a value; whether abs(mean - target) > width or the mean is NaN, and the mean."""
         mean = self.push(value)
         return ~(np.abs(mean - target) <= width), mean

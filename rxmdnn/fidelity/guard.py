@@ -1,13 +1,12 @@
-"""What a run does about its failures: flag them, stop, or heal, which is to go back and try again with shorter steps.
+"""Reaction of a run to failures: flag them, stop, or heal, i.e. return to a saved state and retry with shorter steps.
 
-Forces are never altered or clamped, and every incident is written down before anything is done about it.
+Forces are never altered or clamped, and every incident is recorded before any action.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,20 +20,21 @@ from rxmdnn.cell import Cell
 from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.fidelity.criteria import WHOLE, Event, not_finite
 from rxmdnn.fidelity.monitor import Monitor
+from rxmdnn.files import append, plain
 from rxmdnn.io.ordered import in_gid_order, writable
 from rxmdnn.models.interface import Potential
 from rxmdnn.parallel import AgreedError
 
-EXIT_CODE = 3  # of a run that its guard has stopped
-SHORTEST = 16  # parts of a step, at most
-MANY = 100  # events of an incident that are written out; all are counted
+EXIT_CODE = 3  # of a run that the guard has stopped
+MOST_PARTS = 16  # of a step
+MOST_EVENTS = 100  # of an incident in the file; all are counted
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """A whole state of one rank, to the bit: rows in their order, cell, thermostat and barostat.
+class SavedState:
+    """Complete state of one rank, bit for bit: rows in their order, cell, thermostat and barostat.
 
-    Random numbers are counters of (seed, step, gid), so seed and step are their state.
+    Random numbers are functions of (seed, stream, step, id), so the step is their state.
     """
 
     step: int
@@ -44,8 +44,8 @@ class Snapshot:
     ensemble: dict[str, Any]
 
     @classmethod
-    def of(cls, s: Simulation) -> Snapshot:
-        """A copy; what follows begins with a new neighbor list, as it will after ``restore``."""
+    def of(cls, s: Simulation) -> SavedState:
+        """Copy the state; the next step begins with a new neighbor list, as after ``restore``."""
         n = s.atoms.n_owned
         arrays = {a.name: getattr(s.atoms, a.name)[:n].copy() for a in FIELDS}
         s.forces.stale = True
@@ -64,12 +64,13 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Care:
-    """What the deck asks for.
+class GuardSettings:
+    """Settings of the deck.
 
     action : flag, stop or heal; every : steps between checks
-    keep, interval : snapshots of the ring, steps between them; retries : of one failure, each with steps half as long
-    as the one before; calm : steps after a failure until the step is whole again
+    keep, interval : number of saved states, steps between them
+    retries : per failure, each with half the time step of the one before
+    calm : steps after a failure until the full time step is restored
     """
 
     action: str
@@ -82,29 +83,31 @@ class Care:
 
 @dataclass
 class Guard:
-    """Takes the steps of a simulation (see Simulation.guard). All ranks call everything.
+    """Advances a simulation and reacts to failures (see Simulation.guard). All ranks call every method.
 
     Parameters
     ----------
-    simulation, monitor, care
+    simulation, monitor, settings
     folder : of incidents.jsonl and incidents.xyz
-    write_frame : called with a name, a note for the frame's header and the atoms' scores in order of gid
-    say : writes a line of the log
-    rewind : called with a step: what was written after it belongs to a failed attempt; also when ``healed`` changes
-    remember : called with the steps of the ring, when all that is due at the last of them, the present one, is done
-    repulsion : the potential with a short-range repulsion, for the time of healing; None: as it is
+    write_frame : called with a name, a note for the header of the frame, and the scores of the atoms in order of gid
+    say : writes a line to the log
+    rewind : called with a step when later output belongs to a failed attempt, and when ``healed`` changes
+    remember : called with the steps of the saved states after all output of the last of them, the present step
+    repulsion : the potential with a short-range repulsion, used while healing; None: the same potential
 
     Attributes
     ----------
-    failed : stopped by an incident
-    attempts : at the present failure; rollbacks : in all; until : the step at which steps are whole again
+    saved : the latest SavedStates, oldest first
+    failed : whether an incident has stopped the run
+    attempts : at the present failure; rollbacks : in total; until : step at which the full time step is restored
+    rolled_back_to : step of the state of the last rollback
     healed : list of [first, last] steps that were taken in parts
-    active : {(kind, gid)} of a run that only flags: what it has recorded and what still holds
+    active : {(kind, gid)} of a run that only flags: recorded events that persist
     """
 
     simulation: Simulation
     monitor: Monitor
-    care: Care
+    settings: GuardSettings
     folder: Path
     write_frame: Callable[[str, str, np.ndarray], None]
     say: Callable[[str], None]
@@ -116,12 +119,12 @@ class Guard:
     rollbacks: int = 0
     incidents: int = 0
     until: int = 0
-    went_to: int = 0
+    rolled_back_to: int = 0
     healed: list[list[int]] = field(default_factory=list)
     active: set[tuple[str, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.ring: deque[Snapshot] = deque(maxlen=self.care.keep)
+        self.saved: deque[SavedState] = deque(maxlen=self.settings.keep)
         self.seed = self.simulation.schedule.seed
         self.bare = self.simulation.forces.potential
 
@@ -131,39 +134,39 @@ class Guard:
 
     # ------------------------------------------------------------------ the run
     def begin(self) -> None:
-        """Before the first step: the reference topology, and the first snapshot."""
+        """Prepare for the first step: set the reference topology, save the first state."""
         self.monitor.begin()
-        if self.care.action == "heal":
-            self.ring.append(Snapshot.of(self.simulation))
+        if self.settings.action == "heal":
+            self.saved.append(SavedState.of(self.simulation))
 
     def advance(self) -> bool:
-        """Take a step and look at it; False where the run is then elsewhere, or ends."""
-        s, care = self.simulation, self.care
-        if self.ring and self.ring[-1].step == s.step:
-            self.remember([state.step for state in self.ring])
+        """Take a step and check it; False if the run was rolled back, or stops."""
+        s, settings = self.simulation, self.settings
+        if self.saved and self.saved[-1].step == s.step:
+            self.remember([state.step for state in self.saved])
         step = s.step + 1
-        watch = step % care.every == 0 or s.owes(step)
+        watch = step % settings.every == 0 or s.owes(step)
         try:
             with self.monitor.watch.open(watch), np.errstate(over="ignore", invalid="ignore"):
                 s.advance()
             events = self.monitor.check() if watch else []
         except AgreedError as error:
             events = self._lost(step, error)
-            if care.action == "flag":
+            if settings.action == "flag":
                 self._record(events, "flagged", {})
                 raise
         if events:
             return self._act(events)
         if watch:
             self.active.clear()
-            if care.action == "heal" and step % care.interval == 0:
-                self.ring.append(Snapshot.of(s))
+            if settings.action == "heal" and step % settings.interval == 0:
+                self.saved.append(SavedState.of(s))
             if self.healing and step >= self.until:
-                self._whole_again()
+                self._restore_step()
         return True
 
     def _lost(self, step: int, error: AgreedError) -> list[Event]:
-        """Events of a step that could not be finished: the atoms whose numbers are none, or the whole."""
+        """Events of a step that could not be completed: atoms with NaN or infinite numbers, or the whole system."""
         s, n = self.simulation, self.simulation.atoms.n_owned
         atoms, time = s.atoms.on(s.backend.to_host), s.time_0 + step * s.schedule.dt
         mine = not_finite(atoms.x[:n], atoms.v, atoms.f[:n]).events(step, time, atoms.gid)
@@ -173,35 +176,35 @@ class Guard:
 
     # ------------------------------------------------------------------ incidents
     def _act(self, events: list[Event]) -> bool:
-        care = self.care
-        if care.action == "flag":
+        settings = self.settings
+        if settings.action == "flag":
             new = [e for e in events if (e.kind, e.gid) not in self.active]
             self.active = {(e.kind, e.gid) for e in events}
             if new:
                 self._record(new, "flagged", {})
             return True
-        if care.action == "heal" and self.attempts < care.retries:
+        if settings.action == "heal" and self.attempts < settings.retries:
             self._heal(events)
             return False
-        what = f"gave up after {self.attempts} retries" if care.action == "heal" else "stopped"
+        what = f"gave up after {self.attempts} retries" if settings.action == "heal" else "stopped"
         self._record(events, what, {"attempt": self.attempts})
         self.failed = self.simulation.stopping = True
         return False
 
     def _heal(self, events: list[Event]) -> None:
-        """Back to a verified state (an older one at each retry), with shorter steps and other noise."""
-        s, care, failed_at = self.simulation, self.care, events[0].step
+        """Restore a verified state (an older one at each retry), and continue with shorter steps and other noise."""
+        s, settings, failed_at = self.simulation, self.settings, events[0].step
         attempt = self.attempts + 1
-        while attempt > 1 and len(self.ring) > 1 and self.ring[-1].step >= self.went_to:
-            self.ring.pop()  # that one, and what came after it, led to a failure again
-        back = self.ring[-1]
-        self.went_to = back.step
-        parts = min(2**attempt, SHORTEST)
+        while attempt > 1 and len(self.saved) > 1 and self.saved[-1].step >= self.rolled_back_to:
+            self.saved.pop()  # this state, and all later ones, led to a failure again
+        back = self.saved[-1]
+        self.rolled_back_to = back.step
+        parts = min(2**attempt, MOST_PARTS)
         self._record(events, "rolled back", {"attempt": attempt, "to_step": back.step, "parts": parts})
-        self.attempts = attempt  # from here on frames are of a healed stretch; that of the incident was not
+        self.attempts = attempt  # from here on frames are of a healed interval; the frame of the incident is not
         back.restore(s)
         self.rollbacks += 1
-        self.until = max(self.until, failed_at + care.calm)
+        self.until = max(self.until, failed_at + settings.calm)
         if self.healed and self.healed[-1][1] >= back.step:
             self.healed[-1] = [min(self.healed[-1][0], back.step), self.until]
         else:
@@ -211,43 +214,43 @@ class Guard:
         self.rewind(back.step)
 
     def _set_steps(self, parts: int) -> None:
-        """Steps in so many parts, with noise that no earlier attempt had."""
+        """Divide steps into parts, with noise that no earlier attempt had."""
         s = self.simulation
-        s.parts, s.schedule.seed = parts, self.seed + ((self.rollbacks * SHORTEST) << 32)
+        s.parts, s.schedule.seed = parts, self.seed + ((self.rollbacks * MOST_PARTS) << 32)
         wanted = self.repulsion if self.repulsion is not None and parts > 1 else self.bare
         if s.forces.potential is not wanted:
             s.forces.potential = wanted
-            self.monitor.energy_0 = None  # another energy
+            self.monitor.energy_0 = None  # the potential energy differs
 
-    def _whole_again(self) -> None:
+    def _restore_step(self) -> None:
         s = self.simulation
         self.attempts, self.healed[-1][1] = 0, s.step
         self._set_steps(1)
-        self.say(f"fidelity: step {s.step}: healed; whole steps again")
+        self.say(f"fidelity: step {s.step}: healed; full time step restored")
         self.rewind(s.step)
 
     def _record(self, events: list[Event], action: str, more: dict[str, Any]) -> None:
-        """To the log, incidents.jsonl and, where its positions are numbers, incidents.xyz."""
+        """Record an incident in the log, in incidents.jsonl and, if its positions are finite, in incidents.xyz."""
         s, first = self.simulation, events[0]
         self.incidents += 1
         kinds = {kind: sum(e.kind == kind for e in events) for kind in dict.fromkeys(e.kind for e in events)}
         shown = next((e for e in events if e.gid >= 0), first)
         where = f"atom {shown.gid}" if shown.gid >= 0 else "the whole system"
         text = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
-        going = f" to step {more['to_step']}, steps in {more['parts']} parts" if "to_step" in more else ""
+        continued = f" to step {more['to_step']}, steps in {more['parts']} parts" if "to_step" in more else ""
         self.say(f"fidelity: step {first.step}: {text} (first: {where}, {shown.kind} {shown.value:.6g}, "
-                 f"limit {shown.threshold:.6g}); {action}{going}")
-        sound = not any(e.kind == "finite" for e in events) and self._keep_frame(action)
+                 f"limit {shown.threshold:.6g}); {action}{continued}")
+        written = not any(e.kind == "finite" for e in events) and self._keep_frame(action)
         row = {"incident": self.incidents, "step": first.step, "time_fs": first.time, "action": action, **more,
-               "events_total": len(events), "kinds": kinds, "frame": sound,
-               "events": [{k: _number(v) for k, v in e._asdict().items()} for e in events[:MANY]]}
-        with writable(s.comm, self.folder / "incidents.jsonl"):
+               "events_total": len(events), "kinds": kinds, "frame": written,
+               "events": [e._asdict() for e in events[:MOST_EVENTS]]}
+        path = self.folder / "incidents.jsonl"
+        with writable(s.comm, path):
             if s.comm.rank == 0:
-                with open(self.folder / "incidents.jsonl", "a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
+                append(path, json.dumps(plain(row)) + "\n")
 
     def _keep_frame(self, action: str) -> bool:
-        """Whether the frame could be written; one whose numbers are absurd has no text."""
+        """Write the frame of an incident; False if its numbers do not fit the format."""
         s, n = self.simulation, self.simulation.atoms.n_owned
         (scores,) = in_gid_order(s.comm, s.n_global, s.backend.to_host(s.atoms.gid[:n]), [self.monitor.scores])
         try:
@@ -257,14 +260,14 @@ class Guard:
         return True
 
     def summary(self) -> str:
-        """The log's last word on the run, which may have ended while it healed."""
+        """Last line of the log; the run may have ended while healing."""
         self.healed = [[a, min(b, self.simulation.step)] for a, b in self.healed]
         parts = f"; steps in parts from {', '.join(f'{a} to {b}' for a, b in self.healed)}" if self.healed else ""
         return f"fidelity: {self.incidents} incident(s), {self.rollbacks} rollback(s){parts}"
 
     # ------------------------------------------------------------------ restart
     def state(self) -> dict[str, Any]:
-        """For a checkpoint. The ring is not kept: a restarted run's first snapshot is its start."""
+        """State for a checkpoint, without saved states: after a restart the first one is the start."""
         return {"attempts": self.attempts, "rollbacks": self.rollbacks, "incidents": self.incidents,
                 "until": self.until, "healed": self.healed, "parts": self.simulation.parts,
                 "energy_0": self.monitor.energy_0, "active": [list(a) for a in sorted(self.active)]}
@@ -275,8 +278,3 @@ class Guard:
         self.active = {(kind, gid) for kind, gid in state["active"]}
         self._set_steps(state["parts"])
         self.monitor.energy_0 = None if state["energy_0"] is None else tuple(state["energy_0"])
-
-
-def _number(x: Any) -> Any:
-    """As JSON can hold it: no NaN."""
-    return None if isinstance(x, float) and not math.isfinite(x) else x

@@ -1,7 +1,7 @@
-"""The criteria in a run: after a step, on every rank, with the same events on all of them.
+"""Monitoring of a run by the criteria: checks after a step, with the same events on all ranks.
 
-A check reads what the step has left behind (edges, forces, the network's hidden scalars), so that it costs a pass over
-the edges and three reductions.
+A check uses the edges, forces and hidden scalars of the network from the step, so its cost is one pass over the edges
+and three reductions.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from rxmdnn.fidelity.reference import Reference
 from rxmdnn.models.mixture import Mixture
 
 BONDS, BOND_SPECIES = "fidelity_bonds", "fidelity_bond_species"  # rows that migrate with their atom
-SETTLING = 5.0  # times of the thermostat from the start, before a temperature off its target is a failure
+SETTLING = 5.0  # thermostat times from the start, before which the temperature is not checked
 EdgeArrays = tuple[np.ndarray, np.ndarray, np.ndarray]  # center, neighbor (m,), r_ij (m, 3) Å
-KEEPERS = (0, 5, 6, 7, 8, 9)  # mdmodes that keep a temperature
+THERMOSTATTED = (0, 5, 6, 7, 8, 9)  # mdmodes that control the temperature
 
 
-def nets(potential: Any) -> list[Any]:
-    """The networks of a potential, in the order of its members."""
+def networks_of(potential: Any) -> list[Any]:
+    """Networks of a potential, in the order of its members."""
     members = potential.members if isinstance(potential, Mixture) else [potential]
     return [m for m in members if hasattr(m, "watched")]
 
 
 class Watch:
-    """What the networks tell about atoms beyond forces.
+    """Per-atom quantities of the networks other than forces: distances of features, spread of a committee.
 
     Parameters
     ----------
     forces : Forces
-    references : one a network, in the order of ``nets``; None where its file holds none
+    references : one per network, in the order of ``networks_of``; None where the model file has none
     """
 
     def __init__(self, forces: Forces, references: Sequence[Reference | None]) -> None:
         self.forces = forces
-        self.pairs = [(net, r) for net, r in zip(nets(forces.potential), references) if r is not None]
+        self.pairs = [(net, r) for net, r in zip(networks_of(forces.potential), references) if r is not None]
 
     @contextmanager
     def open(self, watch: bool = True) -> Iterator[None]:
-        """Within it, the networks keep their features."""
+        """A block in which the networks keep their features."""
         for net, _ in self.pairs:
             net.watched = watch
         try:
@@ -58,7 +58,7 @@ class Watch:
                 net.watched = False
 
     def latent(self, species: np.ndarray) -> np.ndarray | None:
-        """(n_owned,) distance of the features of the last call, the largest over the networks."""
+        """(n_owned,) distance of the features of the last evaluation, the largest over the networks; or None."""
         found = [reference.distance(net.features(), species) for net, reference in self.pairs]
         return np.max(found, axis=0) if found else None
 
@@ -76,16 +76,16 @@ class Monitor:
     Parameters
     ----------
     simulation : Simulation
-    kinds : which criteria; keys of criteria.KINDS
+    kinds : keys of words.CRITERIA
     limits : Limits
-    every : steps between checks, for the window of means
+    every : steps between checks, for the window of running means
     watch : Watch
-    floors : {"temperature", "energy": K}: least deviation that counts
+    floors : {"temperature", "energy": K}: smallest deviation that is a failure
 
     Attributes
     ----------
-    scores : (n_owned,) float64: how far each atom was at the last check, 1 at the limit
-    strength : (n_owned,) float64, eV/Å: the force on it then
+    scores : (n_owned,) float64: deviation of each atom at the last check, 1 at the limit
+    strength : (n_owned,) float64, eV/Å: magnitude of the force on each atom at the last check
     """
 
     def __init__(self, simulation: Simulation, kinds: frozenset[str], limits: Limits, every: int, watch: Watch,
@@ -97,11 +97,11 @@ class Monitor:
         plan, tau = simulation.schedule, simulation.ensemble.tau
         self.settled = plan.start + SETTLING * tau / plan.dt
         self.restart()
-        self.energy_0: tuple[float, float] | None = None  # conserved eV, and K, at the start
+        self.energy_0: tuple[float, float] | None = None  # conserved energy, eV, and temperature, K, at the start
         self.scores, self.strength = np.zeros(0), np.zeros(0)
 
     def describe(self) -> list[str]:
-        """For the header of the log: what is watched, and the limits that are not infinite."""
+        """Lines for the header of the log: the criteria and the finite limits."""
         e, lines = self.limits.elements, [f"fidelity     : every {self.every} steps: {', '.join(sorted(self.kinds))}"]
         rows: dict[str, list[str]] = {
             kind: [f"{e[a]}-{e[b]} {table[a, b]:.3f}" for a in range(len(e)) for b in range(a, len(e))
@@ -112,12 +112,12 @@ class Monitor:
         return lines + ["    limits of " + kind + ": " + ", ".join(row) for kind, row in rows.items() if row]
 
     def restart(self) -> None:
-        """Means begin anew."""
+        """Clear the running means."""
         interval = self.every * self.simulation.schedule.dt
         self.temperature, self.energy = Band(interval), Band(interval)
 
     def begin(self) -> None:
-        """The present energy and bonds are the reference, unless there is one from before."""
+        """Take the present energy and bonds as the reference, unless a checkpoint gave one."""
         s = self.simulation
         if "energy" in self.kinds and self.energy_0 is None and s.forces.known:
             kinetic = s.kinetics.energy(s.atoms)
@@ -140,12 +140,12 @@ class Monitor:
         s.atoms.extra |= {BONDS: s.backend.from_host(bonds), BOND_SPECIES: s.backend.from_host(kinds)}
 
     def check(self) -> list[Event]:
-        """All events of the present step, by gid and kind. All ranks call it."""
+        """All events of the present step, sorted by gid and kind. All ranks call it."""
         s, atoms = self.simulation, self.simulation.atoms.on(self.simulation.backend.to_host)
         n, step, time = atoms.n_owned, s.step, s.time_0 + s.step * s.schedule.dt
         latent = self.watch.latent(atoms.species[:n]) if "latent" in self.kinds else None
         spread = self.watch.spread(atoms) if "spread" in self.kinds else None
-        found = self.look(atoms, latent, spread)
+        found = self.examine(atoms, latent, spread)
         self._score(found, atoms, latent, spread)
         mine = [event for a in found for event in a.events(step, time, atoms.gid)]
         alive, some = s.comm.allreduce(np.array([n, len(mine)]))
@@ -154,15 +154,15 @@ class Monitor:
         return sorted((e for e in events if e.kind in self.kinds), key=lambda e: (e.gid, e.kind))
 
     def topology_edges(self, atoms: Atoms) -> EdgeArrays:
-        """The pairs that the reference topology is made of."""
-        return self._edges()
+        """The pairs from which the reference topology is made."""
+        return self._last_edges()
 
-    def _edges(self) -> EdgeArrays:
-        """Of the last force call."""
+    def _last_edges(self) -> EdgeArrays:
+        """Edges of the last force evaluation, on the host."""
         return self.near(self.simulation.forces.last[0])
 
     def near(self, edges: Edges) -> EdgeArrays:
-        """Edges for the host; from a device those that matter to a criterion."""
+        """Edges on the host; from a device only those within the reach of the criteria."""
         backend = self.simulation.backend
         arrays = edges.center, edges.neighbor, edges.r_ij
         if not backend.on_device:
@@ -171,12 +171,12 @@ class Monitor:
         center, neighbor, r_ij = (backend.to_host(a[near]) for a in arrays)
         return center, neighbor, r_ij
 
-    def look(self, atoms: Atoms, latent: np.ndarray | None, spread: np.ndarray | None) -> list[criteria.Found]:
-        """What the atoms, on the host, show after the last force call."""
+    def examine(self, atoms: Atoms, latent: np.ndarray | None, spread: np.ndarray | None) -> list[criteria.Found]:
+        """Results of the criteria on atoms after the last force evaluation. atoms : on the host"""
         n = atoms.n_owned
         self.strength = np.sqrt((atoms.f[:n] ** 2).sum(axis=1))
         return criteria.examine(
-            self.limits, *self._edges(), atoms.species, atoms.gid, atoms.x[:n], atoms.v, atoms.f[:n],
+            self.limits, *self._last_edges(), atoms.species, atoms.gid, atoms.x[:n], atoms.v, atoms.f[:n],
             atoms.extra.get(BONDS), atoms.extra.get(BOND_SPECIES), latent, spread)
 
     def _whole(self, step: int, time: float, alive: int) -> list[Event]:
@@ -221,7 +221,7 @@ class Monitor:
 
 
 def default_kinds(simulation: Simulation, limits: Limits, watch: Watch) -> frozenset[str]:
-    """All criteria that have something to go by in this run; the published one only where it is asked for."""
+    """All criteria with limits in this run, except the published one."""
     kinds = {"finite", "pair", "bond"}
     if np.isfinite(limits.most).any():
         kinds.add("coordination")
@@ -232,10 +232,10 @@ def default_kinds(simulation: Simulation, limits: Limits, watch: Watch) -> froze
 
 
 def whole_kinds(simulation: Simulation) -> set[str]:
-    """Which of temperature and conserved energy this run keeps."""
+    """Which of temperature and conserved energy are constant in this run."""
     plan = simulation.schedule
     kinds = set()
-    if simulation.ensemble.thermostatted or plan.mdmode in KEEPERS:
+    if simulation.ensemble.thermostatted or plan.mdmode in THERMOSTATTED:
         kinds.add("temperature")
     if plan.mdmode == 1 and plan.ramp[0] == plan.ramp[1] and plan.pressures[0] == plan.pressures[1]:
         kinds.add("energy")

@@ -1,7 +1,7 @@
-"""What a model has seen in training, kept in its file: distances, coordination, forces, and the network's features.
+"""The range of environments in the training set of a model: distances, coordination, forces, network features.
 
-``Reference.measure`` makes it from labelled frames, ``write`` adds it to a model file as arrays named ``fidelity.*``,
-``read`` gives it back. No retraining is needed, and the model is the same.
+``Reference.measure`` computes it from labelled frames, ``write`` adds it to a model file as arrays named
+``fidelity.*``, ``read`` reads it from there. The weights of the model are not changed.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from rxmdnn.fidelity.criteria import BONDED, Limits, covalent_sums
 from rxmdnn.models.model_file import add_to_model, read_arrays, read_metadata
 
 PREFIX = "fidelity."
-# A run visits more than the frames of a training do: beyond what they show by this much.
+# A run visits more environments than the training set: limits are these factors beyond its range.
 CLOSER, LONGER, STRONGER, FARTHER = 0.9, 1.1, 1.5, 2.0
-GAP = 1.15  # of neighboring distances: between the longest bond and what is no bond
-SOFT = 1e-4  # of the mean variance of features: added to each, so that what never varied is not infinitely far
+GAP = 1.15  # ratio of successive sorted distances that ends the bonds
+SOFT = 1e-4  # times the mean variance of features, added to each variance: constant features then have a finite scale
 
 
 class Sample(NamedTuple):
-    """One frame, edges within 2 Å or more. species (n,); center, neighbor (m,); r (m,) Å; f (n, 3) eV/Å;
-    latent (n, W): features"""
+    """One frame, with edges within 2 Å or more.
+
+    species (n,); center, neighbor (m,); r (m,) Å; f (n, 3) eV/Å; latent (n, W): features
+    """
 
     species: np.ndarray
     center: np.ndarray
@@ -39,18 +41,18 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Reference:
-    """Of T species; what was never seen has NaN.
+    """Ranges in the training set of a model of T species; NaN where the training set has no sample.
 
     Attributes
     ----------
     elements : tuple of str
     closest  (T, T) float64, Å: shortest distance
-    bonded   (T, T) float64, Å: between the longest bond and the next distance; 1.3 covalent sums where there is no bond
+    bonded   (T, T) float64, Å: between the longest bond and the next distance; without bonds 1.3 covalent sums
     longest  (T, T) float64, Å: longest bond
     fewest, most (T, T) float64: numbers of neighbors within ``bonded``
-    force    (T,) float64, eV/Å: largest force of the labels
-    mean (T, W), precision (T, W, W) float64: of the features; their Mahalanobis distance, √(dᵀ P d/W), is about 1
-    latent   (T,) float64: the largest such distance in training
+    force    (T,) float64, eV/Å: largest labelled force
+    mean (T, W), precision (T, W, W) float64: of the features; Mahalanobis distances √(dᵀ P d/W) are typically 1
+    latent   (T,) float64: largest such distance
     """
 
     elements: tuple[str, ...]
@@ -66,7 +68,7 @@ class Reference:
 
     @classmethod
     def measure(cls, elements: tuple[str, ...], samples: Iterable[Sample]) -> Reference:
-        """From frames. Raises InputError if a species has too few atoms for its features."""
+        """The reference of labelled frames. Raises InputError if a species has too few atoms for its features."""
         kept, t = list(samples), len(elements)
         n_atoms = np.array([len(s.species) for s in kept])
         shift = np.concatenate([[0], np.cumsum(n_atoms)])
@@ -106,14 +108,14 @@ class Reference:
         return cls(elements, closest, bonded, longest, fewest, most, force, mean, precision, farthest)
 
     def of(self, elements: tuple[str, ...]) -> Reference:
-        """The same in the order of a run's elements. All must be known (a model says so itself)."""
+        """This reference in the order of a run's elements, which must all be among its own."""
         k = np.array([self.elements.index(e) for e in elements])
         square = ("closest", "bonded", "longest", "fewest", "most")
         return replace(self, elements=elements, **{name: getattr(self, name)[np.ix_(k, k)] for name in square},
                        **{name: getattr(self, name)[k] for name in ("force", "mean", "precision", "latent")})
 
     def tighten(self, limits: Limits) -> Limits:
-        """The limits with those of this reference, and room beyond what it has seen."""
+        """``limits`` with those of this reference, extended by factors beyond its range, where it has samples."""
         def known(new: np.ndarray, old: np.ndarray) -> np.ndarray:
             return np.where(np.isnan(new), old, new)
 
@@ -134,17 +136,17 @@ class Reference:
 
 
 def mahalanobis(latent: np.ndarray, mean: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    """√(dᵀ P d/W), d = latent - mean. latent : (n, W)"""
+    """(n,) Mahalanobis distances √(dᵀ P d/W), d = latent - mean. latent : (n, W)"""
     d = latent - mean
     return np.sqrt(np.maximum(np.einsum("nw,nw->n", d @ precision, d), 0.0) / latent.shape[1])
 
 
 def _bond(r: np.ndarray, about: float) -> tuple[float, float]:
-    """Longest bond among ascending distances, and the middle of the gap after it; NaN and ``about`` for no bond."""
+    """Longest bond among ascending distances, and the middle of the gap after it; without bonds NaN and ``about``."""
     if not len(r) or r[0] >= about:
         return np.nan, about
     steps = np.flatnonzero(r[1:] > GAP * r[:-1])
-    steps = steps[r[steps + 1] > about / 1.2]  # a gap among short bonds ends nothing
+    steps = steps[r[steps + 1] > about / 1.2]  # a gap among short bonds does not end them
     if len(steps):
         return float(r[steps[0]]), float(0.5 * (r[steps[0]] + r[steps[0] + 1]))
     return float(r[r < about][-1]), about
@@ -154,13 +156,13 @@ ARRAYS = tuple(f.name for f in fields(Reference) if f.name != "elements")
 
 
 def write(reference: Reference, model: str | Path, out: str | Path, about: dict[str, str]) -> None:
-    """The model file with this reference, in the place of one that it held. Raises InputError."""
+    """Write the model file with this reference in it, replacing another. about : metadata. Raises InputError."""
     add_to_model(model, out, PREFIX, {k: getattr(reference, k) for k in ARRAYS},
                  json.dumps({**about, "elements": reference.elements}))
 
 
 def read(model: str | Path) -> Reference | None:
-    """The reference in a model file, or None. Raises InputError where it is damaged."""
+    """The reference in a model file, or None. Raises InputError if it is damaged."""
     text = read_metadata(model).get(PREFIX.rstrip("."))
     if text is None:
         return None
@@ -173,5 +175,5 @@ def read(model: str | Path) -> Reference | None:
             raise ValueError("shapes")
         return Reference(elements, **{k: arrays[k] for k in ARRAYS})
     except (KeyError, ValueError, TypeError, IndexError) as error:
-        raise InputError(f"{model}: its statistics of the training are damaged ({error}); "
-                         "make them again with 'rxmdnn fidelity fit'") from None
+        raise InputError(f"{model}: its training statistics are damaged ({error}); "
+                         "compute them again with 'rxmdnn fidelity fit'") from None

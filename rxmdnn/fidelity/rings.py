@@ -1,4 +1,4 @@
-"""The criteria of a ring polymer: every bead is looked at, and an atom's worst bead speaks for it."""
+"""Monitoring of ring polymers: every bead is checked, and the worst bead of an atom counts."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from rxmdnn.fidelity.criteria import Found
 from rxmdnn.fidelity.monitor import BOND_SPECIES, BONDS, EdgeArrays, Monitor
 from rxmdnn.ring_polymer.forces import F, RingForces
 
-UNWATCHED = {  # kind: why a ring has none
-    "latent": "the network keeps no features of all the beads",
-    "spread": "a committee's spread is known of one bead alone",
+UNWATCHED = {  # criterion: why it is not available for ring polymers
+    "latent": "the network does not keep the features of all beads",
+    "spread": "the spread of a committee is known for one bead only",
     "energy": "the springs of the beads exchange far more energy than atoms do",
 }
 
 
 class RingMonitor(Monitor):
-    """Positions and forces are those of the beads; bonds are the centroids' at the start; temperature is theirs too."""
+    """Monitor of positions and forces of beads; reference bonds and temperature are those of the centroids."""
 
     @property
     def forces(self) -> RingForces:
@@ -27,11 +27,11 @@ class RingMonitor(Monitor):
         return forces
 
     def topology_edges(self, atoms: Atoms) -> EdgeArrays:
-        """Of the centroids, whose bonds are never as stretched as a bead's."""
+        """Edges of the centroids, whose bonds are stretched less than those of beads."""
         return self.near(self.forces.neighbors.edges(atoms.x, atoms.species))
 
-    def look(self, atoms: Atoms, latent: np.ndarray | None, spread: np.ndarray | None) -> list[Found]:
-        """What the beads show: of each kind and atom the worst. atoms : on the host"""
+    def examine(self, atoms: Atoms, latent: np.ndarray | None, spread: np.ndarray | None) -> list[Found]:
+        """Results of the criteria on beads, for each kind and atom the worst bead. atoms : on the host"""
         n, backend, species = atoms.n_owned, self.simulation.backend, self.simulation.atoms.species
         ring = max(self.forces.parts, key=lambda part: part.modes.beads)
         p = ring.modes.beads

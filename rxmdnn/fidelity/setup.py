@@ -1,4 +1,4 @@
-"""From the deck's fidelity lines to the monitor and the guard of a run, with all that is missing said at once."""
+"""The monitor and the guard of a run, from the fidelity lines of the deck; all faults are reported at once."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 from mpi4py import MPI
 
 from rxmdnn.deck.language import Deck
-from rxmdnn.deck.run import Run
+from rxmdnn.deck.run import RunDeck
 from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.errors import InputError
 from rxmdnn.fidelity import calibration
 from rxmdnn.fidelity.criteria import Limits, covalent_sums
-from rxmdnn.fidelity.guard import Care
+from rxmdnn.fidelity.guard import GuardSettings
 from rxmdnn.fidelity.monitor import Monitor, Watch, default_kinds, whole_kinds
 from rxmdnn.fidelity.reference import Reference, read
 from rxmdnn.fidelity.rings import UNWATCHED, RingMonitor
@@ -23,20 +23,20 @@ from rxmdnn.models.repulsion import Repulsion
 from rxmdnn.parallel import together
 
 
-def care(deck: Deck) -> Care:
-    """What is done about an event."""
+def guard_settings(deck: Deck) -> GuardSettings:
+    """The settings of the guard."""
     line, heal = deck["fidelity"], deck["fidelity_heal"]
-    return Care(line.action, line.every, heal.keep, heal.interval, heal.retries, heal.calm)
+    return GuardSettings(line.action, line.every, heal.keep, heal.interval, heal.retries, heal.calm)
 
 
-def references(run: Run) -> list[Reference | None]:
-    """What the files of the networks hold of their training, one a network. Raises InputError."""
+def references(run: RunDeck) -> list[Reference | None]:
+    """References in the model files, one per network, None where a file has none. Raises InputError."""
     found = [read(line.parameters["file"]) for line in run.models if line.kind == "allegro"]
     return [None if r is None else r.of(run.elements) for r in found]
 
 
-def make_monitor(comm: MPI.Comm, run: Run, simulation: Simulation) -> Monitor:
-    """All ranks call it; raises AgreedError where a criterion is asked that has nothing to go by."""
+def make_monitor(comm: MPI.Comm, run: RunDeck, simulation: Simulation) -> Monitor:
+    """The monitor of a run. All ranks call it. Raises AgreedError if a requested criterion has no limits."""
     deck, plan = run.deck, simulation.schedule
     species = simulation.backend.to_host(simulation.atoms.species[: simulation.atoms.n_owned])
     counts = comm.allreduce(np.bincount(species, minlength=len(run.elements)))
@@ -59,9 +59,9 @@ def make_monitor(comm: MPI.Comm, run: Run, simulation: Simulation) -> Monitor:
                   if (text := _missing(kind, run, simulation, limits, watch))]
         heal = deck["fidelity_heal"]
         if deck["fidelity"].action == "heal" and heal.repulsion:
-            wall = Repulsion(run.elements)
-            if (wall.cutoff > simulation.forces.potential.cutoff).any():
-                faults.append(heal.fault("the repulsion would reach beyond the model's cutoff"))
+            repulsion = Repulsion(run.elements)
+            if (repulsion.cutoff > simulation.forces.potential.cutoff).any():
+                faults.append(heal.fault("the repulsion would extend beyond the cutoff of the model"))
         if faults:
             raise InputError(*faults)
     make = RingMonitor if ring else Monitor
@@ -69,7 +69,7 @@ def make_monitor(comm: MPI.Comm, run: Run, simulation: Simulation) -> Monitor:
 
 
 def given(deck: Deck, limits: Limits) -> tuple[Limits, dict[str, float]]:
-    """The limits with those of the deck over them, and the least deviations of temperature and energy, K."""
+    """``limits`` with those of the deck, and the smallest deviations of temperature and energy that fail, K."""
     floors: dict[str, float] = {}
     for line in deck["fidelity_limit"]:
         kind, value = line.kind, line.value
@@ -85,37 +85,37 @@ def given(deck: Deck, limits: Limits) -> tuple[Limits, dict[str, float]]:
     return limits, floors
 
 
-def _missing(kind: str, run: Run, simulation: Simulation, limits: Limits, watch: Watch) -> str | None:
-    """Why a criterion cannot be watched in this run, and what to do."""
+def _missing(kind: str, run: RunDeck, simulation: Simulation, limits: Limits, watch: Watch) -> str | None:
+    """Why a criterion is not available in this run and what to do, or None."""
     if run.deck["pimd"].beads is not None and kind in UNWATCHED:
-        return f"not of a ring polymer: {UNWATCHED[kind]}; leave it out"
+        return f"not available for a ring polymer: {UNWATCHED[kind]}; omit it"
     files = [str(m.parameters["file"]) for m in run.models if m.kind == "allegro"]
     fit = f"add them with 'rxmdnn fidelity fit {files[0] if files else 'MODEL'} FRAMES'"
     if kind == "latent" and not watch.pairs:
         if not files:
-            return "no model of rxmdnn.in is a network: there are no features to watch; leave it out"
-        return f"{files[0]} holds no statistics of its training; {fit}"
+            return "no model of rxmdnn.in is a network, so there are no features; omit it"
+        return f"{files[0]} has no training statistics; {fit}"
     if kind == "coordination" and not np.isfinite(limits.most).any():
-        return f"no model file says what was seen in training; {fit}" if files else \
-            "no model of rxmdnn.in knows its training; leave it out"
+        return f"no model file has training statistics; {fit}" if files else \
+            "no model of rxmdnn.in has training statistics; omit it"
     if kind == "spread" and not (isinstance(simulation.forces.potential, Mixture)
                                  and len(simulation.forces.potential.members) > 1):
-        return "one model has no spread; name several in rxmdnn.in, or leave it out"
+        return "a single model has no spread; name several in rxmdnn.in, or omit it"
     if kind in ("force", "spread") and not np.isfinite(getattr(limits, kind)).any():
         return f"no limit is known; write 'fidelity_limit {kind} <eV/Å>', or give a calibration"
     if kind == "temperature" and kind not in whole_kinds(simulation):
-        return "nothing keeps a temperature in this run; use energy, or an ensemble line"
+        return "the temperature is not controlled in this run; use energy, or an ensemble line"
     if kind == "energy" and kind not in whole_kinds(simulation):
-        return "nothing is conserved where velocities are rescaled or a target moves; use temperature"
+        return "no energy is conserved when velocities are rescaled or a target changes; use temperature"
     return None
 
 
-def repelled(run: Run, simulation: Simulation) -> Potential | None:
-    """The run's potential with a repulsion, where healing is to use one and there is none yet."""
+def with_repulsion(run: RunDeck, simulation: Simulation) -> Potential | None:
+    """The potential with a repulsion added, if healing uses one and the potential has none; else None."""
     potential, deck = simulation.forces.potential, run.deck
     if deck["fidelity"].action != "heal" or not deck["fidelity_heal"].repulsion or run.repulsion is not None:
         return None
-    wall = Repulsion(run.elements, backend=simulation.backend)
+    repulsion = Repulsion(run.elements, backend=simulation.backend)
     if isinstance(potential, Mixture):
-        return Mixture(potential.members, potential.weights, wall)
-    return Mixture([potential], [1.0], wall)
+        return Mixture(potential.members, potential.weights, repulsion)
+    return Mixture([potential], [1.0], repulsion)

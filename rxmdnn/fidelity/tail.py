@@ -1,4 +1,4 @@
-"""Tails of what a sound run shows: how large a value may be in N atoms x S checks before it is a failure.
+"""Tails of the values in a clean run: how large a value may be in N atoms x S checks before it is a failure.
 
 Peaks over threshold: above a high quantile the excess follows a generalized Pareto distribution (Coles, "An
 Introduction to Statistical Modeling of Extreme Values" (2001), chapter 4), which extends the samples to rarer values.
@@ -17,14 +17,14 @@ from rxmdnn.errors import InputError
 FEWEST, MOST, SHARE = 50, 5000, 0.05  # exceedances of a fit, and of all samples
 ONE_SIDED = 1.645  # standard errors of a 95 % upper limit
 EXPONENTIAL = 1e-6  # shape
-LATE = 0.1  # a positive shape is taken so much larger at most, and twice as large at most
+LATE = 0.1  # a positive shape is raised by its own value, at most by this
 
 
 @dataclass(frozen=True)
 class Tail:
     """P(value > y) = rate (1 + shape (y - start)/scale)^(-1/shape) for y > start.
 
-    exceedances : how many samples it was fitted to
+    exceedances : number of samples of the fit
     """
 
     start: float
@@ -35,34 +35,34 @@ class Tail:
 
     @classmethod
     def fit(cls, values: np.ndarray, what: str = "values") -> Tail:
-        """Maximum likelihood over the highest samples. Raises InputError where there are too few.
+        """Fit by maximum likelihood to the highest samples. Raises InputError if there are too few.
 
-        values : (n,) float64; they may be correlated in time: that widens the error, and moves no expectation
+        values : (n,) float64; correlation in time widens the error without changing expectations
         """
         from scipy.stats import genpareto  # slow to import, and only calibrations fit
 
         n = len(values)
         count = min(MOST, max(FEWEST, int(SHARE * n)))
         if n < 4 * count:
-            raise InputError(f"{what}: {n} samples; a tail needs {4 * FEWEST}: give more frames")
+            raise InputError(f"{what}: {n} samples; a tail needs {4 * FEWEST}: use more frames")
         start = float(np.partition(values, n - count - 1)[n - count - 1])
         excess = values[values > start] - start
         if not len(excess):
-            raise InputError(f"{what}: the largest samples are all {start:g}: they have no tail")
+            raise InputError(f"{what}: the largest samples are all {start:g}, so no tail can be fitted")
         unit = float(excess.mean())
         shape, _, scale = genpareto.fit(excess / unit, floc=0.0)
         return cls(start, float(scale) * unit, float(shape), len(excess) / n, len(excess))
 
     def level(self, probability: float, errors: float = ONE_SIDED) -> float:
-        """The value that a sample exceeds with at most this probability; where probability >= rate, the start.
+        """The value that a sample exceeds with at most this probability; for probability >= rate, the start.
 
-        It lies far beyond the samples, where the shape decides: the upper limit of the shape is taken (standard error
-        (1 + shape)/√n, Smith 1987), never a tail that ends or falls faster than an exponential, and of a heavier tail a
-        larger shape than was fitted, because powers show late (of Student's t of 8, 1/8, the highest 5 % show 0.04).
-        Calibrated on 20,000 samples, laws that end, fall as an exponential or faster, or are a power from the threshold
-        on (Pareto) then keep to the rate at 10^5 times as many. The limit: Student's t of 8 has 1.2 times the rate at
-        10^2 times (mean of calibrations; a single one up to 13 times) and 6 times at 10^5. Of a second, rarer mechanism
-        than the samples show nobody can know.
+        It lies far beyond the samples, where the shape decides. The upper limit of the shape is used (standard error
+        (1 + shape)/√n, Smith 1987), at least that of an exponential tail; a heavier tail gets a larger shape than
+        fitted, because power laws appear late (Student's t of 8 has shape 1/8; its highest 5 % show 0.04). Calibrated
+        on 20,000 samples, distributions with an end, exponential or faster tails, and pure power laws (Pareto) then
+        keep the rate in 10^5 times as many samples. Limitation: Student's t of 8 has 1.2 times the rate in 10^2 times
+        as many (mean over calibrations; up to 13 times in one), and 6 times in 10^5. A rare mechanism that the samples
+        do not contain cannot be predicted.
         """
         if probability >= self.rate:
             return self.start
@@ -83,5 +83,5 @@ class Tail:
         tail = cls(start, scale, shape, rate, int(numbers["exceedances"]))
         if not (np.isfinite([tail.start, tail.scale, tail.shape]).all() and tail.scale > 0 and 0 < tail.rate <= 1
                 and tail.exceedances > 0):
-            raise ValueError("numbers of no tail")
+            raise ValueError("not a tail")
         return tail

@@ -1,1 +1,1 @@
-"""Path integrals: atoms as rings of beads."""
+"""Path integrals: atoms as ring polymers of beads."""

@@ -1,11 +1,12 @@
-"""Path-integral dynamics: the centroids move as any ensemble moves atoms, the internal modes beside them.
+"""Path-integral dynamics of ring polymers: an ensemble moves the centroids, a splitting the internal modes.
 
-Between two kicks centroids and internal modes do not see each other, so a step is the internal modes' first letters,
-a whole step of the centroids' ensemble (which has the forces computed), and the internal modes' last letters. With
-``ensemble langevin`` this is PILE-L, with ``svr`` PILE-G; without a thermostat of the centroid it is ring-polymer
-molecular dynamics (RPMD), thermostatted (TRPMD; Rossi, Ceriotti and Manolopoulos, J. Chem. Phys. 140, 234116 (2014)),
-or partially adiabatic centroid dynamics (PACMD; Hone, Rossky and Voth, J. Chem. Phys. 124, 154103 (2006)): there the
-internal modes all have the frequency Ω = P^(P/(P-1)) k_B T/ħ, by dynamic masses m (ω_k/Ω)^2.
+Between two kicks, centroids and internal modes are independent. A step is therefore: the first operators on the
+internal modes, a whole step of the ensemble of the centroids (which computes the forces), the last operators on the
+internal modes. With ``ensemble langevin`` this is PILE-L, with ``svr`` PILE-G. Without a thermostat of the centroids it
+is ring-polymer molecular dynamics (RPMD), thermostatted RPMD (TRPMD; Rossi, Ceriotti and Manolopoulos, J. Chem. Phys.
+140, 234116 (2014)), or partially adiabatic centroid molecular dynamics (PACMD; Hone, Rossky and Voth, J. Chem. Phys.
+124, 154103 (2006)). In PACMD all internal modes have the frequency Ω = P^(P/(P-1)) k_B T/ħ, by dynamic masses
+m (ω_k/Ω)^2.
 """
 
 from __future__ import annotations
@@ -16,26 +17,25 @@ from typing import Any
 
 import numpy as np
 
+from rxmdnn import streams
 from rxmdnn.atoms import Atoms
-from rxmdnn.dynamics.ensembles import Ensemble, Now
+from rxmdnn.dynamics.ensembles import Ensemble, StepTargets
 from rxmdnn.dynamics.ensembles.langevin import Langevin
 from rxmdnn.ring_polymer.forces import F, U, V
 from rxmdnn.ring_polymer.modes import Modes
 from rxmdnn.ring_polymer.splitting import Splitting
 from rxmdnn.units import ACCELERATION, HBAR, KB
 
-DRAW, BEFORE, AFTER, CENTROID = 8, 9, 10, 11  # streams of random numbers
-
 
 @dataclass(frozen=True)
 class Method:
-    """friction : λ of the internal modes, by default; adiabatic : are they all of one frequency."""
+    """friction : default λ of the internal modes; adiabatic : whether all of them have one frequency."""
 
     friction: float
     adiabatic: bool = False
 
 
-METHODS = {
+METHOD_SETTINGS = {
     "pimd": Method(1.0),
     "suzuki-chin": Method(1.0),
     "rpmd": Method(0.0),
@@ -46,8 +46,8 @@ METHODS = {
 
 def split(modes: Modes, temperature: float, dt: float, method: str, friction: float | None = None,
           integrator: str = "bcocb", table: Callable[[np.ndarray], Any] = lambda values: values) -> Splitting:
-    """The step of the internal modes. friction : λ, if not the method's own."""
-    kind, p = METHODS[method], modes.beads
+    """The splitting of the internal modes. temperature : K; dt : fs; friction : λ, by default that of the method."""
+    kind, p = METHOD_SETTINGS[method], modes.beads
     omega, inertia = modes.frequencies(temperature)[1:], None
     if kind.adiabatic and p > 1:
         one = p ** (p / (p - 1.0)) * KB * temperature / HBAR
@@ -59,23 +59,23 @@ def split(modes: Modes, temperature: float, dt: float, method: str, friction: fl
 class OutsideLangevin(Langevin):
     """Langevin dynamics by OBABO."""
 
-    def step(self, atoms: Atoms, now: Now) -> None:
-        self.fluctuate(atoms, now, 0.5)
-        Ensemble.step(self, atoms, now)
-        self.fluctuate(atoms, now, 0.5, CENTROID)
+    def step(self, atoms: Atoms, targets: StepTargets) -> None:
+        self.fluctuate(atoms, targets, 0.5)
+        Ensemble.step(self, atoms, targets)
+        self.fluctuate(atoms, targets, 0.5, streams.CENTROIDS)
 
 
 class RingPolymer(Ensemble):
-    """Atoms as rings of beads, their centroids in an ensemble.
+    """Ring polymers of beads, with their centroids in an ensemble.
 
     Parameters
     ----------
-    centroid : Ensemble, whose forces are RingForces of as many beads
+    centroid : Ensemble, with RingForces of as many beads as forces
     modes : Modes
     temperature : float, K, of the springs
-    method : key of METHODS
+    method : key of METHOD_SETTINGS
     friction : float, optional: λ
-    integrator : key of INTEGRATORS
+    integrator : key of OPERATOR_SEQUENCES
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ class RingPolymer(Ensemble):
         self.atoms: Atoms | None = None
 
     def begin(self, atoms: Atoms) -> None:
-        """A ring that is new, or of another number of beads, gets forces and thermal velocities of its modes."""
+        """Prepare for the first step; rings that are new, or of other beads, get forces and thermal velocities."""
         self.atoms, n_modes = atoms, self.modes.beads - 1
         self.centroid.begin(atoms)
         if F not in atoms.extra or atoms.extra[F].shape[1] != n_modes:
@@ -103,22 +103,23 @@ class RingPolymer(Ensemble):
         if V not in atoms.extra or atoms.extra[V].shape[1] != n_modes:
             inertia = self.backend.table(np.sqrt(self.splitting.inertia)[:, None])
             width = self._thermal(atoms, self.temperature) / inertia
-            atoms.extra[V] = width * self._normals(atoms, DRAW, 0)
+            atoms.extra[V] = width * self._normals(atoms, streams.RING_VELOCITIES, 0)
 
-    def step(self, atoms: Atoms, now: Now) -> None:
-        self._play(self.splitting.word.before, atoms, now, BEFORE)
-        self.centroid.step(atoms, now)
-        self._play(self.splitting.word.after, atoms, now, AFTER)
+    def step(self, atoms: Atoms, targets: StepTargets) -> None:
+        self._apply(self.splitting.sequence.before, atoms, targets, streams.RING_BEFORE)
+        self.centroid.step(atoms, targets)
+        self._apply(self.splitting.sequence.after, atoms, targets, streams.RING_AFTER)
 
-    def _play(self, word: str, atoms: Atoms, now: Now, stream: int) -> None:
-        """Letters of the step for the internal modes; each has one O at most."""
+    def _apply(self, operators: str, atoms: Atoms, targets: StepTargets, stream: int) -> None:
+        """Apply operators, with one O at most, to the internal modes."""
         kinetics = self.motion.kinetics
         with self.motion.forces.timers("ring"):
             a = atoms.extra[F] * kinetics.of_atoms(ACCELERATION / kinetics.mass, atoms)[:, None, None]
             a /= self.backend.table(self.splitting.inertia[:, None])
-            gain = self.splitting.play(word, atoms.extra[U], atoms.extra[V], a, self._thermal(atoms, now.temperature),
-                                       lambda _: self._normals(atoms, stream, now.step))
-            if "O" in word and self.splitting.noisy:
+            thermal = self._thermal(atoms, targets.temperature)
+            gain = self.splitting.apply(operators, atoms.extra[U], atoms.extra[V], a, thermal,
+                                        lambda _: self._normals(atoms, stream, targets.step))
+            if "O" in operators and self.splitting.noisy:
                 mine = 0.5 / ACCELERATION * float(kinetics.of_atoms(kinetics.mass, atoms) @ gain)
                 self.heat += kinetics.comm.allreduce(mine)
 
@@ -128,7 +129,7 @@ class RingPolymer(Ensemble):
         return self.motion.kinetics.of_atoms(width, atoms)[:, None, None]
 
     def _normals(self, atoms: Atoms, stream: int, step: int) -> Any:
-        """(n_owned, P - 1, 3), of (seed, stream, step, gid, mode) alone."""
+        """(n_owned, P - 1, 3) normal deviates of (seed, stream, step, gid, mode) alone."""
         n, p = atoms.n_owned, self.modes.beads
         counter = (atoms.gid[:n, None] * p + self.backend.table(np.arange(1, p))).reshape(-1)
         return self.motion.normals(stream, step, counter).reshape(n, p - 1, 3)
@@ -148,10 +149,10 @@ class RingPolymer(Ensemble):
         mine = np.bincount(to_host(atoms.species[: atoms.n_owned]), to_host(of_atom), minlength=len(kinetics.mass))
         return kinetics.comm.allreduce(mine)
 
-    def conserved(self, total: float, now: Now) -> float:
+    def conserved(self, total: float, targets: StepTargets) -> float:
         assert self.atoms is not None
         internal = sum(float(e.sum()) for e in self.mode_energies(self.atoms))
-        return self.centroid.conserved(total, now) + internal - self.heat
+        return self.centroid.conserved(total, targets) + internal - self.heat
 
     # ------------------------------------------------------------------ restart
     def state(self) -> dict[str, Any]:

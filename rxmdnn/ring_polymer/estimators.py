@@ -1,4 +1,4 @@
-"""Quantum averages from ring polymers: estimators of one moment, and what a series of them says with which error."""
+"""Quantum averages of ring polymers: estimators at one step, and means and errors of their time series."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from rxmdnn.units import GPA_PER_EV_A3, KB
 
 @dataclass(frozen=True)
 class Estimates:
-    """Of one moment; energies in eV.
+    """Estimators at one step; energies in eV.
 
     Attributes
     ----------
-    potential : float, mean over beads; of Suzuki-Chin rings, over even ones
-    primitive (n_elements,)  3 N P/(2β) - Σ_k m ω_k^2 u_k^2/2: all atoms of each element; of Suzuki-Chin rings with
-              their sum over odd beads: m/β times the derivative of ln Z
-    virial    (n_elements,)  3 N/(2β) - Σ_k u_k·f_k/2: centroid virial; of Suzuki-Chin rings, over even beads
-    conjugate : float, potential that with ``primitive`` makes -d ln ρ/dβ; the same as ``potential`` but for Suzuki-Chin
-    gyration  (n_elements,)  Å, root of the mean of Σ_k u_k^2: radius of gyration
-    count     (n_elements,)  atoms
+    potential : float, mean over beads; of Suzuki-Chin rings, over even beads
+    primitive (n_elements,)  3 N P/(2β) - Σ_k m ω_k^2 u_k^2/2, summed over the atoms of each element; of Suzuki-Chin
+              rings with the sum over odd beads: m/β times the derivative of ln Z with respect to m
+    virial    (n_elements,)  3 N/(2β) - Σ_k u_k·f_k/2, the centroid-virial estimator; of Suzuki-Chin rings, over even
+              beads
+    conjugate : float, potential whose sum with ``primitive`` is -d ln ρ/dβ; equal to ``potential`` but for Suzuki-Chin
+    gyration  (n_elements,)  Å, radius of gyration: square root of the mean of Σ_k u_k^2
+    count     (n_elements,)  number of atoms
     pressure  : float, GPa, N k_B T/V + tr W/(3 V), W the centroid virial
     temperature : float, K, of the internal modes (nan for one bead)
     """
@@ -41,7 +42,7 @@ class Estimates:
 
 
 def estimate(ring: RingPolymer) -> Estimates:
-    """At the ring's last forces. All ranks call it."""
+    """Estimators at the last forces of the ring polymers. All ranks call it."""
     atoms, forces, kinetics = ring.atoms, ring.motion.forces, ring.motion.kinetics
     assert atoms is not None
     assert isinstance(forces, RingForces)
@@ -65,7 +66,7 @@ def estimate(ring: RingPolymer) -> Estimates:
 
 
 def heat_capacity(primitive: np.ndarray, virial: np.ndarray, n_atoms: int, temperature: float) -> float:
-    """C_V, eV/K, from series of both total energies (kinetic estimator plus the potential that goes with it), eV.
+    """C_V, eV/K, from time series of both total energies (a kinetic estimator plus its potential), eV.
 
     With E = <ε_v> and -∂ ln ρ/∂β = ε_p:  C_V = 3 N k_B/2 + (<ε_p ε_v> - <ε_p><ε_v>)/(k_B T^2).
     """
@@ -73,12 +74,15 @@ def heat_capacity(primitive: np.ndarray, virial: np.ndarray, n_atoms: int, tempe
     return 1.5 * n_atoms * KB + covariance / (KB * temperature**2)
 
 
-FEWEST = 8  # blocks that an error is taken from
+FEWEST = 8  # blocks of which an error is estimated
 
 
 def mean_and_error(x: np.ndarray) -> tuple[float, float]:
-    """Mean of a correlated series and its standard error, the largest over block lengths (Flyvbjerg and Petersen, J.
-    Chem. Phys. 91, 461 (1989)) with at least FEWEST blocks; nan where the series is shorter."""
+    """Mean of a correlated series, and its standard error; nan for a series of fewer than FEWEST values.
+
+    The error is the largest over block lengths with at least FEWEST blocks (Flyvbjerg and Petersen, J. Chem. Phys. 91,
+    461 (1989)).
+    """
     mean, errors = float(np.mean(x)), [float("nan")]
     while len(x) >= FEWEST:
         errors.append(float(x.std(ddof=1)) / np.sqrt(len(x)))
@@ -87,7 +91,7 @@ def mean_and_error(x: np.ndarray) -> tuple[float, float]:
 
 
 def jackknife(function: Callable[..., float], *series: np.ndarray) -> tuple[float, float]:
-    """A function of whole series, and its error from leaving out each of FEWEST blocks in turn."""
+    """A function of whole series, and its standard error by the jackknife over FEWEST blocks."""
     value, n = function(*series), len(series[0])
     if n < 2 * FEWEST:
         return value, float("nan")

@@ -1,9 +1,9 @@
-"""Forces on ring polymers: every bead evaluated with one halo plan and one list, those of the centroids.
+"""Forces on ring polymers: all beads are evaluated with one halo plan and one neighbor list, those of the centroids.
 
-``atoms.x``, ``v`` and ``f`` are the centroids'; the internal modes are rows of ``atoms.extra`` and travel with their
-atom, so that all beads of an atom are on one rank and no transform needs a message. The list is good for all beads as
-long as none is farther than skin/2 from where its centroid was when the list was built; each new list's skin has room
-for the spread of the beads at that moment.
+``atoms.x``, ``v`` and ``f`` belong to the centroids. The internal modes are rows of ``atoms.extra`` and migrate with
+their atom: all beads of an atom are on one rank, and transforms need no messages. The list is valid for all beads while
+none is farther than skin/2 from the position of its centroid when the list was built. The skin of each new list is
+widened by the spread of the beads at that moment.
 """
 
 from __future__ import annotations
@@ -30,15 +30,18 @@ from rxmdnn.ring_polymer.suzuki_chin import DISPLACEMENT, EVEN, ODD, TERM, Suzuk
 from rxmdnn.timers import Timers
 
 U, V, F = "ring_u", "ring_v", "ring_f"  # rows of Atoms.extra: (n_owned, P - 1, 3) of the internal modes
-ROOM = 1.2  # the skin has room for so many times the present spread
-STEP = 0.05  # Å: skins are multiples of it beyond the deck's
-TOGETHER = 12_000  # pairs of a list that are evaluated in one call, in whole beads
-DEVICE_TOGETHER = 1 << 20  # on a device, which wants many at once and is asked once a call
+ROOM = 1.2  # the skin is widened for this multiple of the present spread of the beads
+STEP = 0.05  # Å: skins exceed that of the deck by multiples of it
+TOGETHER = 12_000  # pairs per call of a potential, in whole beads
+DEVICE_TOGETHER = 1 << 20  # the same on a device, where large calls are efficient
 
 
 @dataclass
 class _Part:
-    """One potential on its own, perhaps smoother, ring: its share of the energy, and the beads' places and forces."""
+    """One potential on a ring of its own, of as many or fewer beads.
+
+    weight : its factor in the energy; q, f (P, n_all, 3) float64: positions, Å, and forces, eV/Å, of the beads
+    """
 
     compute: Callable[[Edges, np.ndarray], tuple[np.ndarray, np.ndarray]]
     weight: float
@@ -53,15 +56,15 @@ class RingForces(Forces):
 
     Parameters
     ----------
-    domain, neighbors, potential, timers : as of Forces; timers also by the part ring
+    domain, neighbors, potential, timers : as of Forces; timers also have the part "ring"
     beads : int
     widest : float, Å
-        A bead farther than this from its centroid means that the run has blown up.
+        Largest physical distance of a bead from its centroid; beyond it the run stops as unstable.
     contraction : one number of beads for each member of the Mixture ``potential``, optional
-        Ring-polymer contraction (Markland and Manolopoulos, J. Chem. Phys. 129, 024105 (2008)): a member is evaluated
-        on a ring of fewer beads, odd or all, made of the slowest modes.
+        Ring-polymer contraction (Markland and Manolopoulos, J. Chem. Phys. 129, 024105 (2008)): each member is
+        evaluated on a ring of its own number of beads, odd or all, made of the slowest modes.
     fourth : SuzukiChin, optional, for an even number of beads without contraction
-    groups : Groups that share out the beads; ``domain`` is then on the ranks of one
+    groups : Groups among which the beads are distributed; ``domain`` is then on the ranks of one group
     """
 
     def __init__(self, domain: Domain, neighbors: NeighborList, potential: Potential, timers: Timers, beads: int,
@@ -91,13 +94,13 @@ class RingForces(Forces):
         self._computed = False
 
     def compute(self, atoms: Atoms) -> None:
-        """Fill ``atoms.f`` and ``atoms.extra[F]``, owned rows. After a rebuild the rows are in a new order."""
+        """Compute ``atoms.f`` and ``atoms.extra[F]``, owned rows. A rebuild of the list reorders the rows."""
         u = atoms.extra.get(U)
         if u is None or u.shape[1] != self.beads - 1:
             atoms.extra[U] = resized(self.xp.zeros((atoms.n_owned, 0, 3)) if u is None else u, self.beads)
-        self._place(atoms)
+        self._fill_beads(atoms)
         if self.refresh(atoms, [part.q[j] for part in self.parts for j in part.mine]):
-            self._place(atoms)
+            self._fill_beads(atoms)
         self._energy, self._virial, self.edges = 0.0, np.zeros((3, 3)), 0
         with self.timers("halo"):
             for x in (atoms.x, *(part.q[j] for part in self.parts for j in part.mine)):
@@ -120,8 +123,8 @@ class RingForces(Forces):
             self._virial -= 0.5 * (off_center + off_center.T)
         self._computed = True
 
-    def _place(self, atoms: Atoms) -> None:
-        """The owned atoms' beads; room for the copies."""
+    def _fill_beads(self, atoms: Atoms) -> None:
+        """Fill ``q`` of each part with the beads of owned atoms, and make space for the copies."""
         n = atoms.n_owned
         with self.timers("ring"):
             for part in self.parts:
@@ -132,20 +135,20 @@ class RingForces(Forces):
                 around = self.xp.matmul(to_beads, atoms.extra[U][:, : p - 1])
                 self.xp.add(atoms.x[:n], around.transpose(1, 0, 2), out=part.q[:, :n])
 
-    def _state(self, places: Sequence[np.ndarray], margin: float = 0.0) -> int:
-        """As of Forces, for all groups; with room for displacements along the forces."""
+    def _state(self, positions: Sequence[np.ndarray], margin: float = 0.0) -> int:
+        """As of Forces, agreed among all groups; the margin includes the displacements along the forces."""
         margin += 0.0 if self.fourth is None else DISPLACEMENT
-        return self.groups.across.allreduce(super()._state(places, margin), MPI.MAX)
+        return self.groups.across.allreduce(super()._state(positions, margin), MPI.MAX)
 
     def prepare(self, atoms: Atoms) -> None:
-        """Give the coming list a skin with room for the beads: a function of the present places alone."""
+        """Set the skin of the next list for the spread of the beads, a function of the present positions alone."""
         n = atoms.n_owned
         widest = max(_largest(part.q[:, :n] - atoms.x[:n]) for part in self.parts)
         widest = float(np.sqrt(self.groups.everyone.allreduce(widest, MPI.MAX)))
         if not widest < self.widest:
-            raise AgreedError(f"pimd: a bead is {widest:.1f} Å from its centroid, where free particles of this "
-                              f"temperature stay within {self.widest:.1f}: the run has blown up; restart from the last "
-                              "checkpoint with a smaller 'time' dt")
+            raise AgreedError(f"pimd: a bead is {widest:.1f} Å from its centroid; beads of free particles stay within "
+                              f"{self.widest:.1f} Å at this temperature. The simulation has become unstable; restart "
+                              "from the last checkpoint with a smaller 'time' dt")
         self.neighbors.set_skin(self._skin + STEP * np.ceil(2.0 * ROOM * widest / STEP))
         if self.neighbors.reach != self.domain.reach:
             self.domain.set_reach(self.neighbors.reach)
@@ -153,9 +156,9 @@ class RingForces(Forces):
 
     def _evaluate(self, part: _Part, beads: Sequence[int], q: Any, f: Any, share: float, atoms: Atoms,
                   of_virial: float | None = None) -> float:
-        """Fill rows ``beads`` of f, which are then whole, from those of q; ``share`` of their energy, eV.
+        """Compute rows ``beads`` of f from those of q, complete for owned atoms; ``share`` times their energy, eV.
 
-        of_virial : what is added of their virial, like ``share`` by default
+        of_virial : factor of their virial, by default ``share``
         """
         timers, energy = self.timers, 0.0
         most = DEVICE_TOGETHER if self.domain.backend.on_device else TOGETHER
@@ -175,7 +178,7 @@ class RingForces(Forces):
                 energy += share * float(e_i.sum())
                 self._virial += (share if of_virial is None else of_virial) * self.neighbors.virial(edges, g_ij)
             self.edges += len(edges.center)
-            # a committee's spread is told at the last bead: one bead is as good a sample as another
+            # the spread of a committee is taken at the last bead; all beads are equivalent samples
             self._last = several[-1], e_i[len(e_i) - atoms.n_owned :], g_ij[len(g_ij) - len(several[-1].center) :]
         with timers("halo"):
             for j in beads:
@@ -183,7 +186,7 @@ class RingForces(Forces):
         return energy
 
     def _fourth_order(self, part: _Part, fourth: SuzukiChin, atoms: Atoms) -> None:
-        """Suzuki-Chin forces on this group's beads, and their part of energy, virial and estimators."""
+        """Compute Suzuki-Chin forces on the beads of this group; add their part of energy, virial and estimators."""
         n, p, xp, strength = atoms.n_owned, self.beads, self.xp, TERM / fourth.stiffness
         a, b = part.mine.start, part.mine.stop
         even, odd = slice(a + a % 2, b, 2), slice(a + (a + 1) % 2, b, 2)
@@ -206,7 +209,7 @@ class RingForces(Forces):
         self._virial += 2.0 * strength / p * self.domain.backend.to_host(xp.einsum("jna,jnb->ab", f, g))
 
     def _displaced(self, part: _Part, beads: slice, by: Any, of_virial: float, atoms: Atoms) -> Any:
-        """(len(by), n_owned, 3) forces where the beads are moved ``by`` (the same shape, Å)."""
+        """(len(by), n_owned, 3) forces on beads displaced by ``by`` (the same shape, Å)."""
         n = atoms.n_owned
         q, f = (self.xp.empty((len(by), atoms.n_all, 3)) for _ in range(2))
         q[:, :n] = part.q[beads, :n] + by
@@ -217,24 +220,24 @@ class RingForces(Forces):
         return f[:, :n]
 
     def _exchange(self, atoms: Atoms) -> None:
-        """All groups' forces, energies and virials to every group: the step's one message."""
+        """Exchange forces, energies and virials among all groups, in one message per step."""
         n, groups, fourth, backend = atoms.n_owned, self.groups, self.fourth, self.domain.backend
         if groups.number > 1:
             with self.timers("halo"):
                 extra = [] if fourth is None else [[fourth.potential], backend.to_host(fourth.term)]
-                books = np.concatenate([[self._energy], self._virial.ravel(), *extra])
+                sums = np.concatenate([[self._energy], self._virial.ravel(), *extra])
                 rows = [backend.to_host(part.f[part.mine.start : part.mine.stop, :n]).ravel() for part in self.parts]
                 beads = [[(part, j) for part in self.parts for j in groups.share(part.modes.beads, group)]
                          for group in range(groups.number)]
-                sizes = [len(books) + 3 * n * len(of_group) for of_group in beads]
-                everything = groups.gather(np.concatenate([books, *rows]), sizes)
+                sizes = [len(sums) + 3 * n * len(of_group) for of_group in beads]
+                everything = groups.gather(np.concatenate([sums, *rows]), sizes)
                 for of_group, theirs in zip(beads, everything, strict=True):
-                    for (part, j), f in zip(of_group, theirs[len(books) :].reshape(-1, n, 3), strict=True):
+                    for (part, j), f in zip(of_group, theirs[len(sums) :].reshape(-1, n, 3), strict=True):
                         part.f[j, :n] = backend.from_host(f)
-                books = np.sum([theirs[: len(books)] for theirs in everything], axis=0)
-                self._energy, self._virial = float(books[0]), books[1:10].reshape(3, 3)
+                sums = np.sum([theirs[: len(sums)] for theirs in everything], axis=0)
+                self._energy, self._virial = float(sums[0]), sums[1:10].reshape(3, 3)
                 if fourth is not None:
-                    fourth.potential, fourth.term = float(books[10]), backend.from_host(books[11:])
+                    fourth.potential, fourth.term = float(sums[10]), backend.from_host(sums[11:])
         if fourth is not None:
             (part,) = self.parts
             around = part.q[::2, :n] - atoms.x[:n]
@@ -245,14 +248,14 @@ class RingForces(Forces):
         return self.domain.comm.allreduce(self._energy)
 
     def virial(self) -> np.ndarray:
-        """(3, 3) eV: of a strain of cell and centroids that leaves the rings their shape. All ranks call it.
+        """(3, 3) eV, of a strain of cell and centroids at constant shape of the rings. All ranks call it.
 
-        W = (1/P) Σ_j W_j - Σ u_k ⊗ f_k: with the kinetic energy of the centroids it gives the centroid-virial pressure.
+        W = (1/P) Σ_j W_j - Σ u_k ⊗ f_k. With the kinetic energy of the centroids it gives the centroid-virial pressure.
         """
         return self.domain.comm.allreduce(self._virial)
 
     def spread(self, atoms: Atoms) -> tuple[float, float] | None:
-        """As of Forces, at the last bead; None where the members have rings of their own."""
+        """As of Forces, at the last bead; None with contraction, where members have different rings."""
         if len(self.parts) > 1 or not isinstance(self.potential, Mixture) or self._last is None:
             return None
         n, m = len(self._last[1]), len(self._last[2])
@@ -261,12 +264,12 @@ class RingForces(Forces):
 
 
 def _largest(a: Any) -> float:
-    """Of the squared lengths of (..., 3); 0 of none."""
+    """Largest squared length of (..., 3) vectors; 0 if there are none."""
     return float((a**2).sum(axis=-1).max()) if a.size else 0.0
 
 
 def _joined(several: list[Edges], atoms: Atoms) -> tuple[Edges, np.ndarray]:
-    """The edges of several beads as those of one larger system: its centers first, then the rows neighbors point to."""
+    """Edges and species of several beads as one system: rows of the centers of all beads, then of the neighbors."""
     if len(several) == 1:
         return several[0], atoms.species
     n, beads, xp = atoms.n_owned, len(several), namespace(atoms.species)

@@ -1,9 +1,9 @@
-"""Beads shared out among groups of ranks.
+"""Distribution of beads over groups of ranks.
 
-Every group has all atoms, on a grid of its own ranks, and moves them by itself with the same random numbers; it
-evaluates its share of the beads alone. One message a step gives every group the others' forces on beads. Sums over
-ranks may be rounded differently from group to group, so at every new list all take over the first group's atoms. The
-first group alone prints and writes.
+Every group holds all atoms, on a grid of its own ranks, and moves them with the same random numbers; it evaluates only
+its share of the beads. One message per step gives every group the forces on the beads of the others. Sums over ranks
+may be rounded differently in different groups, so at every new neighbor list all groups take the atoms of the first.
+Only the first group prints and writes.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Groups:
 
     Attributes
     ----------
-    mine : int, this rank's group
+    mine : int, the group of this rank
     inside : communicator of this group
-    across : communicator of the ranks that have the same part of the cell, in the order of the groups
+    across : communicator of the ranks with the same part of the cell, one per group, in the order of the groups
     """
 
     def __init__(self, everyone: MPI.Comm, number: int = 1) -> None:
@@ -46,18 +46,18 @@ class Groups:
 
     # ------------------------------------------------------------------ beads
     def share(self, beads: int, group: int | None = None) -> range:
-        """The beads of a group, this rank's by default."""
+        """The beads of a group, by default of this rank's group."""
         group = self.mine if group is None else group
         return range(beads * group // self.number, beads * (group + 1) // self.number)
 
     def gather(self, mine: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
-        """What each group's rank of this part has. mine : (sizes[this group],) float64."""
+        """One float64 array from each group's rank of this part of the cell. mine : (sizes[this group],) float64."""
         everything = np.empty(sum(sizes))
         self.across.Allgatherv(mine, [everything, list(sizes)])
         return np.split(everything, np.cumsum(sizes)[:-1])
 
     def unite(self, atoms: Atoms, domain: Domain) -> None:
-        """Owned atoms and cell become the first group's to the last bit: rows are in the same order everywhere."""
+        """Copy owned atoms and cell of the first group to all groups, bit for bit; the row order is the same in all."""
         if self.number == 1:
             return
         n, backend = atoms.n_owned, domain.backend
@@ -72,17 +72,17 @@ class Groups:
 
     # ------------------------------------------------------------------ output
     def agreed(self) -> AbstractContextManager[None]:
-        """A block for all groups, or for the first, whose InputError is everyone's."""
+        """A block in which an InputError of one rank is raised on all ranks of all groups."""
         return together(self.everyone) if self.number > 1 else nullcontext()
 
     def first(self, act: Callable[[], T]) -> T | None:
-        """What the first group does alone; its result there."""
+        """Call ``act`` on the first group alone; its result there, None elsewhere."""
         with self.agreed():
             return act() if self.mine == 0 else None
         return None
 
     def lead(self, simulation: Simulation) -> None:
-        """Have the first group print and write what is due, and its ensemble's state taken over with every line."""
+        """Let only the first group print and write; with each call all groups take the state of its ensemble."""
         if self.number == 1:
             return
         simulation.everyone = self.everyone

@@ -1,13 +1,13 @@
 """Normal modes of a free ring polymer of P beads.
 
-They are scaled so that u_0 is the centroid and every mode is a particle of the real mass at the real temperature:
-q_j = Σ_k sqrt(P) C_kj u_k with C orthonormal. Then H = Σ_k [m v_k²/2 + m ω_k² u_k²/2] + (1/P) Σ_j V(q_j) is the
-per-bead Hamiltonian divided by P, and the force on a mode is the same transform of the beads' forces as u_k is of their
-places.
+They are scaled so that u_0 is the centroid and every mode is a particle of the physical mass at the physical
+temperature: q_j = Σ_k sqrt(P) C_kj u_k with C orthonormal. Then H = Σ_k [m v_k²/2 + m ω_k² u_k²/2] + (1/P) Σ_j V(q_j)
+is the ring-polymer Hamiltonian divided by P, and the force on a mode is the same transform of the forces on the beads
+as u_k is of their positions.
 
-Modes are ordered by how often they turn on the way around the ring: centroid, cosine and sine of one turn, of two, ...
-and last, where P is even, the one that alternates. u_k hardly depends on P, so a ring gets more beads by new modes at
-the end, and a smoother one of fewer beads by leaving modes off.
+Modes are ordered by their number of periods around the ring: the centroid, cosine and sine of one period, of two, ...
+and last, where P is even, the alternating mode. u_k hardly depends on P: a ring gets more beads by new modes at the
+end, and fewer beads by dropping the last modes.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from rxmdnn.units import HBAR, KB
 
 @dataclass(frozen=True)
 class Modes:
-    """The transforms of a ring of ``beads`` beads.
+    """Transforms between the modes and the beads of a ring of ``beads`` beads.
 
     Attributes
     ----------
-    turns    (P,)   int64    of each mode on the way around
-    to_beads (P, P) float64  q = to_beads @ u, for places and velocities
-    to_modes (P, P) float64  u = to_modes @ q, for places, velocities and forces
+    turns    (P,)   int64    number of periods of each mode around the ring
+    to_beads (P, P) float64  q = to_beads @ u, for positions and velocities
+    to_modes (P, P) float64  u = to_modes @ q, for positions, velocities and forces
     """
 
     beads: int
@@ -56,7 +56,7 @@ class Modes:
 
 
 def resized(u: Any, beads: int) -> Any:
-    """(n, K, 3) internal modes of one ring -> (n, beads - 1, 3) of another: slow pairs stay, what is new is zero."""
+    """(n, beads - 1, 3) internal modes of u (n, K, 3) for another number of beads: slow pairs kept, new modes zero."""
     kept = 2 * min(u.shape[1] // 2, (beads - 1) // 2)
     new = namespace(u).zeros((len(u), beads - 1, 3))
     new[:, :kept] = u[:, :kept]

@@ -1,4 +1,4 @@
-"""What a run of ring polymers writes besides: ring_polymer.csv, its averages at the end, and a trajectory a bead."""
+"""Further output of a ring-polymer run: ring_polymer.csv, its averages at the end, and one trajectory per bead."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rxmdnn.ring_polymer.forces import F, U, V
 from rxmdnn.units import KB
 
 NAME = "ring_polymer.csv"
-SETTLING = 0.2  # of the rows are left out of the averages
+SETTLING = 0.2  # fraction of the rows, at the beginning, left out of the averages
 CONJUGATE = "potential_thermodynamic_eV"  # of Suzuki-Chin rings
 UNITS = {"kinetic_virial_eV": "eV", "kinetic_primitive_eV": "eV", "potential_eV": "eV", "pressure_GPa": "GPa",
          "ring_temperature_K": "K"}
@@ -34,8 +34,8 @@ class RingLog:
     comm, folder
     ring : RingPolymer
     elements : tuple of str
-    write : takes lines of text, for the log
-    restart : the step a run goes on from: later rows are dropped; None: the file is made anew
+    write : writes lines of text to the log
+    restart : step from which a run continues: later rows are dropped; None: a new file
     """
 
     def __init__(self, comm: MPI.Comm, folder: Path, ring: RingPolymer, elements: tuple[str, ...],
@@ -63,7 +63,7 @@ class RingLog:
                 act()
 
     def write(self, thermo: Any) -> None:
-        """A row, and a line of the log. thermo : with step and time (fs)."""
+        """Write a row and a line of the log. thermo : has step and time (fs)."""
         e = estimate(self.ring)
         count = np.maximum(e.count, 1)
         row = [thermo.time, float(e.virial.sum()), float(e.primitive.sum()), e.potential, e.pressure, e.temperature,
@@ -81,10 +81,10 @@ class RingLog:
                   f"{e.potential:18.6f}  gyration(A): {sizes}")
 
     def averages(self, first: int) -> None:
-        """Means with errors over the rows from step ``first`` on, without the settling ones: to the log."""
+        """Write to the log the means, with errors, over the rows from step ``first`` on, without the first SETTLING."""
         lines: list[str] = []
         self._on_root(lambda: lines.extend(self._averages(first)))
-        self.tell(*(self.comm.bcast(lines)), "ring polymer: the last list's skin, with room for the beads: "
+        self.tell(*(self.comm.bcast(lines)), "ring polymer: skin of the last neighbor list, widened for the beads: "
                   f"{self.ring.motion.forces.neighbors.skin:.2f} A")
 
     def _averages(self, first: int) -> list[str]:
@@ -96,7 +96,7 @@ class RingLog:
         series = dict(zip(self.columns, table.T))
         series["energy_eV"] = series["kinetic_virial_eV"] + series["potential_eV"]
         lines = [f"ring polymer: averages of {len(table)} rows, steps {table[0, 0]:.0f} to {table[-1, 0]:.0f} "
-                 f"(the first {100 * SETTLING:.0f} % left out), errors from blocks:"]
+                 f"(the first {100 * SETTLING:.0f} % left out), errors by blocking:"]
         for name, x in series.items():
             if name not in ("step", "time_fs") and np.isfinite(x).all():
                 mean, error = mean_and_error(x)
@@ -111,7 +111,7 @@ class RingLog:
 
 
 class BeadTrajectories:
-    """<folder>/bead_%d.h5, an H5MD file a bead; forces are the bead's, velocities of what PACMD moves are not real."""
+    """<folder>/bead_%d.h5, one H5MD file per bead; forces are those of the bead; PACMD velocities are not physical."""
 
     def __init__(self, comm: MPI.Comm, folder: Path, ring: RingPolymer, restart: int | None) -> None:
         p = ring.modes.beads
@@ -119,7 +119,7 @@ class BeadTrajectories:
         self.files = [H5MD(comm, folder / f"bead_{j:0{len(str(p - 1))}d}.h5", restart) for j in range(p)]
 
     def write(self, frame: Frame) -> None:
-        """frame : of the centroids."""
+        """Write a frame of every bead. frame : of the centroids."""
         centroid = frame.atoms
         n = centroid.n_owned
         around = [np.matmul(self.ring.modes.to_beads[:, 1:], centroid.extra[name]) for name in (U, V, F)]

@@ -1,4 +1,4 @@
-"""From the deck's pimd lines to the parts of a run."""
+"""The parts of a path-integral run, from the pimd lines of the deck."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from rxmdnn.atoms import Atoms
 from rxmdnn.deck.language import Deck
+from rxmdnn.deck.words import MINIMIZATION
 from rxmdnn.dynamics.ensembles import Ensemble
-from rxmdnn.dynamics.thermostat import MINIMIZE
 from rxmdnn.engine.domain import Domain
 from rxmdnn.engine.forces import Forces
 from rxmdnn.engine.neighbors import NeighborList
@@ -22,15 +22,15 @@ from rxmdnn.ring_polymer.suzuki_chin import stiffening, suzuki_chin
 from rxmdnn.timers import Timers
 from rxmdnn.units import ACCELERATION, HBAR, KB
 
-BOND = 50.0  # eV/Å^2: as stiff as bonds of hydrogen are
+BOND = 50.0  # eV/Å^2: typical stiffness of a bond of hydrogen
 PER_CM = 1.0 / (2.0 * np.pi * 2.99792458e-5)  # cm^-1 of one radian per fs
 DYNAMICS = ("rpmd", "trpmd", "pacmd")
-FAR = 8.0  # standard deviations of a free particle's beads
+FAR = 8.0  # largest distance of a bead, in standard deviations of the beads of a free particle
 
 
 def make_forces(deck: Deck, masses: Sequence[float], domain: Domain, neighbors: NeighborList, potential: Potential,
                 timers: Timers, groups: Groups | None = None) -> Forces:
-    """Forces on atoms, or on rings where the deck has a pimd line."""
+    """Forces on atoms, or on ring polymers where the deck has a pimd line."""
     line, t = deck["pimd"], deck["temperature"].treq
     if line.beads is None:
         return Forces(domain, neighbors, potential, timers)
@@ -42,7 +42,7 @@ def make_forces(deck: Deck, masses: Sequence[float], domain: Domain, neighbors: 
 
 
 def choose_ring(deck: Deck, centroid: Ensemble, atoms: Atoms) -> Ensemble:
-    """The ensemble of a run: its centroids' and a ring around them, or atoms as they are."""
+    """The ensemble of a run: ``centroid`` itself, or a RingPolymer around it where the deck has a pimd line."""
     line = deck["pimd"]
     if line.beads is None:
         for name in (U, V, F):
@@ -53,34 +53,35 @@ def choose_ring(deck: Deck, centroid: Ensemble, atoms: Atoms) -> Ensemble:
 
 
 def notes(deck: Deck, elements: Sequence[str], masses: Sequence[float], start: Mapping[str, np.ndarray]) -> list[str]:
-    """What a user should know about the chosen beads and time step. start : further rows of the start's atoms."""
+    """Notes for the user on the chosen beads and time step. start : further rows of the atoms of the start."""
     line, dt, t, found = deck["pimd"], deck["time"].dt, deck["temperature"].treq, []
     k = int(np.argmin(masses))
     bond = float(np.sqrt(BOND * ACCELERATION / masses[k]))
     if line.beads is not None and line.method == "suzuki-chin":
         bond *= stiffening(bond, t, line.beads)
-    if bond * dt > 1.0 and deck["mdmode"].mode != MINIMIZE:
-        found.append(deck["time"].fault(f"dt = {dt:g} fs is long for bonds of {elements[k]}, up to some "
-                                        f"{bond * PER_CM:.0f} cm^-1; up to {0.6 / bond:.2g} fs is safe, above "
-                                        f"{2.0 / bond:.2g} they are unstable"))
+    if bond * dt > 1.0 and deck["mdmode"].mode != MINIMIZATION:
+        found.append(deck["time"].fault(f"dt = {dt:g} fs is long for bonds of {elements[k]}, up to about "
+                                        f"{bond * PER_CM:.0f} cm^-1: up to {0.6 / bond:.2g} fs is safe, above "
+                                        f"{2.0 / bond:.2g} fs unstable"))
     if line.beads is None:
         return found
-    found.append(line.fault("KE, T and Etotal of the log are the centroids'; quantum averages are in ring_polymer.csv"))
+    found.append(line.fault("KE, T and Etotal of the log belong to the centroids; quantum averages are in "
+                            "ring_polymer.csv"))
     if deck["pimd_groups"].number > 1:
-        found.append(deck["pimd_groups"].fault(f"each of {deck['pimd_groups'].number} groups of ranks has all atoms, "
-                                               "on the grid above, and its share of the beads"))
+        found.append(deck["pimd_groups"].fault(f"each of {deck['pimd_groups'].number} groups of ranks holds all "
+                                               "atoms, on the grid above, and evaluates its share of the beads"))
     if line.method == "suzuki-chin":
-        found.append(line.fault("potential and virial kinetic energy are averages over even beads, and so must be what "
-                                f"is made of the trajectories of beads: bead_0, bead_2, ...; a step costs as much as "
-                                f"one of {2 * line.beads} beads, for their number is meant to be far smaller"))
+        found.append(line.fault("potential and virial kinetic energy are averages over even beads; averages from the "
+                                "trajectories of beads must also use bead_0, bead_2, ... alone; a step costs as much "
+                                f"as one of {2 * line.beads} beads"))
     if line.method in DYNAMICS and not (V in start and start[V].shape[1] == line.beads - 1):
-        found.append(line.fault(f"the start has no rings of {line.beads} beads: those that are missing begin at their "
-                                f"centroids, and {line.method} is then far from equilibrium; sample with "
-                                f"'pimd {line.beads} pimd', then go on from its checkpoint"))
+        found.append(line.fault(f"the start has no rings of {line.beads} beads: missing beads begin at their centroids"
+                                f", far from equilibrium for {line.method}; sample with 'pimd {line.beads} pimd', then "
+                                "continue from its checkpoint"))
     fastest = float(Modes(line.beads).frequencies(t).max())
     if deck["pimd_integrator"].name != "bcocb" and fastest * dt > 0.9 * np.pi:
         found.append(deck["pimd_integrator"].fault(
-            f"the fastest mode of {line.beads} beads at {t:g} K ({fastest * PER_CM:.0f} cm^-1) turns by "
-            f"{fastest * dt / np.pi:.2f} of half a circle in a step: near 1 it is unstable; use dt below "
+            f"the fastest mode of {line.beads} beads at {t:g} K ({fastest * PER_CM:.0f} cm^-1) rotates by "
+            f"{fastest * dt / np.pi:.2f} pi in a step, which is unstable near pi; use dt below "
             f"{0.9 * np.pi / fastest:.2g} fs, or bcocb"))
     return found

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from mpi4py import MPI
 from tqdm import tqdm
 
-from rxmdnn.deck.run import Run
+from rxmdnn.deck.run import RunDeck
 from rxmdnn.dynamics.simulation import Simulation, Thermo
 from rxmdnn.fidelity.setup import make_monitor
 from rxmdnn.io.folder import locked
@@ -31,7 +31,7 @@ class Finished:
     ending: Ending
 
 
-def run_job(comm: MPI.Comm, run: Run, *, start: Callable[[MPI.Comm], Start] | None = None,
+def run_job(comm: MPI.Comm, run: RunDeck, *, start: Callable[[MPI.Comm], Start] | None = None,
             potential: Potential | None = None, watch: Callable[[Thermo], None] | None = None,
             write: bool = True) -> Finished:
     """Do what a run's deck says. All ranks of ``comm`` call it.

@@ -16,11 +16,11 @@ from mpi4py import MPI
 from tqdm import tqdm
 
 import rxmdnn
-from rxmdnn.deck.run import Run, ensemble_words, keeps_books
+from rxmdnn.deck.run import RunDeck, ensemble_settings, has_extended_energy
 from rxmdnn.dynamics.simulation import Simulation, Thermo
 from rxmdnn.fidelity.guard import Guard
 from rxmdnn.fidelity.monitor import Monitor
-from rxmdnn.fidelity.setup import care, repelled
+from rxmdnn.fidelity.setup import guard_settings, with_repulsion
 from rxmdnn.files import write_json
 from rxmdnn.io.checkpoint import write_checkpoint
 from rxmdnn.io.folder import set_aside
@@ -62,14 +62,14 @@ class Outputs:
     monitor : Monitor, where the deck asks for one
     """
 
-    def __init__(self, comm: MPI.Comm, run: Run, start: Start, simulation: Simulation,
+    def __init__(self, comm: MPI.Comm, run: RunDeck, start: Start, simulation: Simulation,
                  monitor: Monitor | None = None) -> None:
         self.comm, self.run, self.simulation, self.monitor = comm, run, simulation, monitor
         deck, folder = run.deck, run.folder
         goes_on_from = start.step if start.continued else None
         self.aside = "" if start.continued else on_root(comm, lambda: set_aside(folder, start.source))
         self.log = Log(comm, folder, deck["units"].energy, goes_on_from, AboveBar() if sys.stderr.isatty() else None,
-                       ensemble=keeps_books(deck))
+                       ensemble=has_extended_energy(deck))
         self.trajectory = H5MD(comm, folder / "trajectory.h5", goes_on_from)
         self.observers = self._make_observers(goes_on_from)
         ring = simulation.ensemble if isinstance(simulation.ensemble, RingPolymer) else None
@@ -89,8 +89,8 @@ class Outputs:
 
     def _make_guard(self, monitor: Monitor, saved: Any) -> Guard:
         deck, simulation = self.run.deck, self.simulation
-        guard = Guard(simulation, monitor, care(deck), self.run.folder, self.incident, self.log.write, self.rewind,
-                      repelled(self.run, simulation))
+        guard = Guard(simulation, monitor, guard_settings(deck), self.run.folder, self.incident, self.log.write,
+                      self.rewind, with_repulsion(self.run, simulation))
         if self.observers is not None:
             guard.remember = self.observers.remember
         if saved is not None:
@@ -152,8 +152,8 @@ class Outputs:
         """Write it, and rebuild the list next: the restarted run will, and both must go on with the same bits."""
         s, frame = self.simulation, self.frame(thermo)
         state: dict[str, Any] = {"begin": s.schedule.start, "grid": s.domain.grid.tolist()}
-        if keeps_books(self.run.deck):
-            state["ensemble"] = {"words": ensemble_words(self.run.deck), **s.ensemble.state()}
+        if has_extended_energy(self.run.deck):
+            state["ensemble"] = {"words": ensemble_settings(self.run.deck), **s.ensemble.state()}
         if self.guard is not None:
             state["fidelity"] = self.guard.state()
         if self.observers is not None:
@@ -182,7 +182,7 @@ class Outputs:
             + (f"periodic along {s.cell.axes}" if s.cell.pbc.any() else "non-periodic"),
             f"model        : {', '.join(names)}  cutoff {s.forces.potential.cutoff.max():.3f} A, "
             f"skin {s.forces.neighbors.skin:.2f} A, {run.deck['precision'].network}",
-            f"degrees of freedom: {s.kinetics.freedoms}; steps {s.step} to {s.schedule.stop}",
+            f"degrees of freedom: {s.kinetics.degrees_of_freedom}; steps {s.step} to {s.schedule.stop}",
             *(self.monitor.describe() if self.monitor is not None else ()),
             *self.forecast(),
             *(f"note         : {note}" for note in notes),

@@ -15,12 +15,12 @@ from rxmdnn import backend as backends
 from rxmdnn.backend import Backend
 from rxmdnn.deck.language import Deck
 from rxmdnn.deck.models import ModelLine
-from rxmdnn.deck.run import Run, ensemble_words
+from rxmdnn.deck.run import RunDeck, ensemble_settings
 from rxmdnn.deck.run_faults import barostat_fault, cell_is_driven
+from rxmdnn.deck.words import MINIMIZATION
 from rxmdnn.dynamics.ensembles import Barostat, CellChange, Ensemble, StrainSchedule
 from rxmdnn.dynamics.ensembles import make as make_ensemble
 from rxmdnn.dynamics.simulation import Schedule, Simulation
-from rxmdnn.dynamics.thermostat import MINIMIZE
 from rxmdnn.engine.system import System
 from rxmdnn.errors import InputError
 from rxmdnn.io.structure import Start
@@ -45,7 +45,7 @@ def on_each(comm: MPI.Comm, make: Callable[[], T]) -> T:
     return made
 
 
-def make_backend(comm: MPI.Comm, run: Run) -> Backend:
+def make_backend(comm: MPI.Comm, run: RunDeck) -> Backend:
     """The backend of the deck."""
     deck = run.deck
     return backend_of(comm, deck["backend"].name, Case(np.array(run.masses), deck["precision"].network,
@@ -92,7 +92,7 @@ def set_threads(comm: MPI.Comm, wanted: int) -> int:
     return n
 
 
-def make_potential(run: Run, backend: Backend) -> Potential:
+def make_potential(run: RunDeck, backend: Backend) -> Potential:
     """The models of rxmdnn.in over the run's elements; every line that fails is reported."""
     members, faults = [], []
     for line in (*run.models, *([run.repulsion] if run.repulsion else [])):
@@ -107,7 +107,7 @@ def make_potential(run: Run, backend: Backend) -> Potential:
     return members[0] if alone else Mixture(members, run.weights, added)
 
 
-def _member(line: ModelLine, run: Run, backend: Backend) -> Potential:
+def _member(line: ModelLine, run: RunDeck, backend: Backend) -> Potential:
     """The potential of one line of the model deck."""
     if line.kind == "lj":
         return LennardJones(backend, run.elements, **line.parameters)
@@ -120,7 +120,7 @@ def _member(line: ModelLine, run: Run, backend: Backend) -> Potential:
     return Allegro.load(line.parameters["file"], run.elements, run.deck["precision"].network, backend)
 
 
-def make_simulation(comm: MPI.Comm, run: Run, backend: Backend, potential: Potential, start: Start,
+def make_simulation(comm: MPI.Comm, run: RunDeck, backend: Backend, potential: Potential, start: Start,
                     groups: Groups | None = None) -> Simulation:
     """Decompose the start over the ranks and give it velocities where it has none."""
     deck, mass = run.deck, np.array(run.masses)
@@ -171,7 +171,7 @@ def without_drift(simulation: Simulation) -> str:
 
 def target_pressures(deck: Deck) -> tuple[float, float]:
     """eV/Å^3, at the first and last step."""
-    steady = deck["minimizer"].pressure if deck["mdmode"].mode == MINIMIZE else deck["barostat"].pressure or 0.0
+    steady = deck["minimizer"].pressure if deck["mdmode"].mode == MINIMIZATION else deck["barostat"].pressure or 0.0
     ends = tuple(deck["pramp"]) if deck["pramp"].p0 is not None else (steady, steady)
     return ends[0] / GPA_PER_EV_A3, ends[1] / GPA_PER_EV_A3
 
@@ -192,7 +192,7 @@ def choose_ensemble(deck: Deck, simulation: Simulation, start: Start) -> None:
         simulation.ensemble = make_ensemble(simulation.motion(), line.kind, (line.tau or 0.0) * FS_PER_PS, barostat)
     simulation.ensemble = choose_ring(deck, simulation.ensemble, simulation.atoms)
     saved = start.state.get("ensemble")
-    if saved and saved["words"] == ensemble_words(deck):
+    if saved and saved["words"] == ensemble_settings(deck):
         try:
             simulation.ensemble.resume(saved)
         except (KeyError, TypeError, ValueError, AttributeError):

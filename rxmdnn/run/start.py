@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from mpi4py import MPI
 
-from rxmdnn.deck.run import Run
+from rxmdnn.deck.run import RunDeck
 from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import find_checkpoint, read_checkpoint
 from rxmdnn.io.rxff import read_rxff
@@ -17,7 +17,7 @@ from rxmdnn.parallel import on_root
 __all__ = ["Start", "read_start"]
 
 
-def read_start(comm: MPI.Comm, run: Run) -> Start:
+def read_start(comm: MPI.Comm, run: RunDeck) -> Start:
     """The start of a run: the first there is of run_from_xyz, outDir's checkpoint or rxff.bin, and structure.
 
     The deck's ``start`` line asks for one of them. strain and shear act on structures, not on what a run left.

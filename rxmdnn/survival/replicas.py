@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from rxmdnn import streams
 from rxmdnn.atoms import Edges
 from rxmdnn.backend import Backend
 from rxmdnn.cell import Cell
@@ -20,7 +21,6 @@ from rxmdnn.engine.neighbors import NeighborList, _copies
 from rxmdnn.models.interface import Potential
 from rxmdnn.units import ACCELERATION, KB
 
-VELOCITY_STREAM, LANGEVIN_STREAM, RESCALING_STREAM = 40, 41, 42
 KEY_BITS = 24  # of the number of an atom within its run
 LEAP = 3.0  # Å: an atom that goes so far in one step is lost
 
@@ -76,7 +76,7 @@ class Replicas:
 
     def draw(self) -> None:
         """Maxwell-Boltzmann velocities at exactly the temperatures, without total momentum."""
-        self.v = self.normals(VELOCITY_STREAM, 0, self.n) * np.sqrt(
+        self.v = self.normals(streams.REPLICA_VELOCITIES, 0, self.n) * np.sqrt(
             KB * self.temperature[:, None] * ACCELERATION / self.mass)[..., None]
         self.v -= (self.mass[:, None] * self.v).sum(axis=1, keepdims=True) / self.mass.sum()
         self.v *= np.sqrt(self.temperature / (2 * self.kinetic() / ((3 * self.n - 3) * KB)))[:, None, None]
@@ -204,7 +204,7 @@ class NoseHoover(Constant):
 
     def keep(self, alive: np.ndarray) -> None:
         super().keep(alive)
-        self.chain.place, self.chain.velocity = self.chain.place[:, alive], self.chain.velocity[:, alive]
+        self.chain.position, self.chain.velocity = self.chain.position[:, alive], self.chain.velocity[:, alive]
 
 
 class Langevin(Constant):
@@ -219,7 +219,7 @@ class Langevin(Constant):
         had = r.kinetic()
         c = np.exp(-self.dt / self.tau)
         width = np.sqrt((1 - c * c) * KB * r.temperature[:, None] * ACCELERATION / r.mass)
-        r.v = c * r.v + width[..., None] * r.normals(LANGEVIN_STREAM, step, r.n)
+        r.v = c * r.v + width[..., None] * r.normals(streams.REPLICA_LANGEVIN, step, r.n)
         self.heat += r.kinetic() - had
         r.drift(0.5 * self.dt)
 
@@ -231,7 +231,7 @@ class VelocityRescaling(Constant):
         super().after(step)
         r, n = self.replicas, self.freedoms
         energy = r.kinetic()
-        z = r.normals(RESCALING_STREAM, step, velocity_rescaling.ATTEMPTS + 1)
+        z = r.normals(streams.REPLICA_VELOCITY_RESCALING, step, velocity_rescaling.ATTEMPTS + 1)
         first, others = np.transpose([velocity_rescaling.deviates(cast(Any, _Drawn(part)), step, n) for part in z])
         c = np.exp(-self.dt / self.tau)
         share = (1 - c) * 0.5 * KB * r.temperature / energy

@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 
 from rxmdnn.deck.tfail import WATCHED
-from rxmdnn.deck.words import KINDS
+from rxmdnn.deck.words import CRITERIA
 from rxmdnn.errors import InputError
 from rxmdnn.survival.statistics import Lives
 
@@ -141,7 +141,7 @@ def lives(rows: Sequence[dict[str, Any]], by: str = "failed") -> Lives:
     """Lives by the study's own criterion ("failed"), or by another that was watched."""
     if by != "failed" and by not in WATCHED:
         raise InputError(f"--by {by}: is not recorded; choose failed or one of {', '.join(WATCHED)} ("
-                         f"{KINDS['bond'][0]}, ...)")
+                         f"{CRITERIA['bond'][0]}, ...)")
     step = np.array([r[f"{by}_step"] for r in rows], float)
     dt, check, end = (np.array([r[k] for r in rows], float) for k in ("dt_fs", "check_steps", "steps"))
     failed = step >= 0

@@ -11,12 +11,14 @@ import pytest
 from mpi4py import MPI
 
 from rxmdnn import backend as backends
+from rxmdnn.cell import Cell
 from rxmdnn.commands import run as run_command
 from rxmdnn.dynamics.integrate import velocity_verlet
 from rxmdnn.dynamics.kinetics import Kinetics
 from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.engine.domain import Domain
 from rxmdnn.engine.neighbors import NeighborList
+from rxmdnn.engine.system import System
 from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
 from rxmdnn.models.mixture import Mixture
@@ -24,7 +26,6 @@ from rxmdnn.models.pair import LennardJones
 from rxmdnn.models.repulsion import Repulsion
 from rxmdnn.ring_polymer.forces import RingForces
 from rxmdnn.run import job
-from rxmdnn.run.ipi import Engine
 from rxmdnn.timers import Timers
 from tests import device
 from tests.device import DEVICES, Waits
@@ -362,17 +363,12 @@ def test_the_driver_serves_forces_from_the_device():
     there, answers = device.make(), []
     x = spread_atoms(TRICLINIC, 40, 2.9)
     for backend in (backends.make("cpu"), there):
-        atoms = share(COMM, x, np.arange(40, dtype=np.int32) % 2).on(backend.from_host)
-        forces = engine(COMM, TRICLINIC, argon(backend, elements=("Ar", "Ne")), backend=backend)
-        forces.domain.distribute(atoms)
-        serving = Engine(forces, atoms, 40)
-        serving.compute(TRICLINIC.h, x)
-        answers.append(serving.compute(1.01 * TRICLINIC.h, 1.01 * x + 0.5 * TRICLINIC.h[0]))
-    (e_here, f_here, w_here), (e_there, f_there, w_there) = answers
-    assert e_there == pytest.approx(e_here, abs=1e-10)
-    np.testing.assert_allclose(w_there, w_here, atol=1e-9)
-    if COMM.rank == 0:
-        np.testing.assert_allclose(f_there, f_here, atol=1e-10)
+        served = System.of(argon(backend, elements=("Ar", "Ne")), TRICLINIC, np.arange(40) % 2, x, comm=COMM,
+                           backend=backend)
+        served.compute(TRICLINIC, x)
+        answers.append(served.compute(Cell(1.01 * TRICLINIC.h), 1.01 * x + 0.5 * TRICLINIC.h[0]))
+    for here, there in zip(*answers, strict=True):
+        np.testing.assert_allclose(there, here, atol=1e-9)
 
 
 @few

@@ -54,7 +54,7 @@ def go(folder, out, lines, steps=60, comm=COMM, *flags):
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_a_killed_run_goes_on_to_the_same_bits(folder, name, monkeypatch):
+def test_a_killed_run_continues_to_the_same_bits(folder, name, monkeypatch):
     whole = go(folder, "whole", LINES[name])
     with killed_at(monkeypatch, 47):
         go(folder, "killed", LINES[name])
@@ -71,7 +71,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(folder, name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_a_run_is_the_same_on_any_grid_and_keeps_its_books(folder, name):
+def test_a_run_is_the_same_on_any_grid_and_conserves_its_energy(folder, name):
     e = read_energies(go(folder, "ranks", LINES[name]))
     if COMM.rank == 0:
         go(folder, "alone", LINES[name], 60, MPI.COMM_SELF)
@@ -82,7 +82,7 @@ def test_a_run_is_the_same_on_any_grid_and_keeps_its_books(folder, name):
     frames = [f for out in ("ranks", "alone") for f in read_frames(folder / out, 10)]
     np.testing.assert_allclose(frames[3].cell.h, frames[-1].cell.h, rtol=1e-10, atol=1e-10)
     assert (np.ptp(e["volume_A3"]) > 1) == ("barostat" in LINES[name] or "strain" in LINES[name])
-    # The disordered start gives off heat; what it gives is in the books.
+    # The disordered start releases heat, which the conserved energy includes.
     assert np.ptp(e["conserved_eV"]) < 0.05 * np.ptp(e["kinetic_eV"])
 
 
@@ -97,7 +97,7 @@ def test_an_ensemble_can_follow_a_run_without_one_and_the_other_way_round(folder
     assert np.isfinite(e["etotal_eV"]).all()
 
 
-def test_a_state_of_another_version_is_said(folder, monkeypatch):
+def test_a_state_of_another_version_is_reported(folder, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(MartynaTobiasKlein, "state", lambda self: {"heat": 0.0, "rate": 0.0})
         go(folder, "out", LINES["mtk"], 20)
@@ -106,7 +106,7 @@ def test_a_state_of_another_version_is_said(folder, monkeypatch):
 
 
 def test_a_list_under_strain_misses_no_pair():
-    """Small strains and steps: forces as of a list made afresh, and not every time a new list."""
+    """Small strains and steps: the forces are those of a new list, and the list is not rebuilt every time."""
     rng = np.random.default_rng(5)
     x, species = spread_atoms(TRICLINIC, 60, 2.6), np.zeros(60, np.int32)
     forces, atoms = engine(COMM, TRICLINIC, argon(), skin=0.6), share(COMM, x, species)
@@ -139,15 +139,15 @@ def test_fire_finds_the_minimum_that_conjugate_gradients_find(folder):
     assert np.linalg.norm(cg.f, axis=1).max() < 1e-3
 
 
-def test_a_barostat_needs_a_cell_that_repeats(folder):
+def test_a_barostat_needs_a_periodic_cell(folder):
     if COMM.rank == 0:
         write_start(folder, "T F T")
     COMM.Barrier()
-    with pytest.raises(InputError, match=r"out\.in:\d+: barostat: the start's cell does not repeat along b"):
+    with pytest.raises(InputError, match=r"out\.in:\d+: barostat: the cell of the start is not periodic along b"):
         go(folder, "out", LINES["scr"])
     assert not (folder / "out").exists()
 
 
-def test_a_cell_that_explodes_says_so(folder):
+def test_an_exploding_cell_is_reported(folder):
     with pytest.raises(InputError, match=r"barostat: the cell would change by .* in one step; use a longer tau_p"):
         go(folder, "out", "ensemble svr 0.1\nbarostat scr 1000 0.001")

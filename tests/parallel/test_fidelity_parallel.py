@@ -17,7 +17,7 @@ from rxmdnn.commands.structure import accumulate, parser, prepare
 from rxmdnn.deck.run import read_run
 from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.errors import InputError
-from rxmdnn.fidelity.guard import EXIT_CODE, Snapshot
+from rxmdnn.fidelity.guard import EXIT_CODE, SavedState
 from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
 from rxmdnn.io.series import open_series
@@ -67,7 +67,7 @@ def together_and_alone():
 
 
 def strike(monkeypatch, steps, gid=7, speed=0.3, times=1):
-    """At the end of these steps the atom is thrown at ``speed`` Å/fs, so many times in all."""
+    """Give an atom the velocity ``speed``, Å/fs, at the end of these steps, ``times`` times in total."""
     advance, left = Simulation.advance, [times]
 
     def struck(self):
@@ -80,7 +80,7 @@ def strike(monkeypatch, steps, gid=7, speed=0.3, times=1):
     monkeypatch.setattr(Simulation, "advance", struck)
 
 
-def test_a_clean_run_is_left_alone(folder):
+def test_a_clean_run_has_no_incidents(folder):
     code, out = go(folder, "clean", "ensemble langevin 0.1\nfidelity heal 5\nfidelity_heal 3 20 2 20", 30)
     assert code == 0 and not incidents(out) and not (out / "incidents.xyz").exists()
     assert "fidelity: 0 incident(s), 0 rollback(s)" in (out / "run.log").read_text()
@@ -129,11 +129,11 @@ def test_a_rollback_restores_the_state_to_the_bit(folder, ensemble):
 
     for _ in range(5):
         s.advance()
-    kept, before = Snapshot.of(s), state()
+    kept, before = SavedState.of(s), state()
     for _ in range(12):
         s.advance()
     after = state()
-    s.atoms.x[:] = np.nan  # whatever became of it
+    s.atoms.x[:] = np.nan  # an arbitrary later state
     kept.restore(s)
     assert state() == before
     for _ in range(12):
@@ -142,7 +142,7 @@ def test_a_rollback_restores_the_state_to_the_bit(folder, ensemble):
 
 
 def kick(monkeypatch, step, gid, speed):
-    """Before this step one bead of an atom of a ring is thrown at ``speed`` Å/fs, its centroid is not."""
+    """Give one bead of an atom the velocity ``speed``, Å/fs, before this step, at constant centroid velocity."""
     advance = Simulation.advance
 
     def kicked(self):
@@ -154,8 +154,8 @@ def kick(monkeypatch, step, gid, speed):
     monkeypatch.setattr(Simulation, "advance", kicked)
 
 
-def test_every_bead_of_a_ring_is_watched(folder, monkeypatch):
-    """One bead is an atom; a bead that runs into others is seen although its centroid feels little."""
+def test_every_bead_of_a_ring_is_monitored(folder, monkeypatch):
+    """One bead is an atom; a colliding bead is detected although the force on its centroid is small."""
     lines = "pimd {}\nfidelity flag 5\nfidelity_limit force 0.05\nfidelity_watch force pair"
     found = [[(e["step"], e["gid"], e["value"]) for row in incidents(go(folder, name, text, 20)[1])
               for e in row["events"] if e["kind"] == "force"]
@@ -178,7 +178,7 @@ def test_every_bead_of_a_ring_is_watched(folder, monkeypatch):
         assert np.linalg.norm(f, axis=1).max() < 5.0 < stops[0][0][2]
 
 
-def test_healing_survives_an_incident_and_says_so(folder, monkeypatch):
+def test_healing_survives_an_incident_and_reports_it(folder, monkeypatch):
     strike(monkeypatch, {33}, speed=500.0)
     code, out = go(folder, "out", "ensemble langevin 0.1\nfidelity heal 5\nfidelity_heal 3 20 2 15", 60)
     assert code == 0
@@ -189,7 +189,8 @@ def test_healing_survives_an_incident_and_says_so(folder, monkeypatch):
     np.testing.assert_array_equal(e["step"], np.arange(0, 61, 10))  # each once, none of the failed attempt
     assert e["temperature_K"][3:].max() < 300
     log = (out / "run.log").read_text()
-    assert "healed; whole steps again" in log and "1 incident(s), 1 rollback(s); steps in parts from 20 to 50" in log
+    assert "healed; full time step restored" in log
+    assert "1 incident(s), 1 rollback(s); steps in parts from 20 to 50" in log
     with h5py.File(out / "trajectory.h5", locking=False) as file:
         assert list(file["particles/all/position/step"]) == list(range(0, 61, 10))
         assert file["parameters/healed_steps"][:].tolist() == [[20, 50]]
@@ -202,7 +203,7 @@ def test_healing_survives_an_incident_and_says_so(folder, monkeypatch):
 
 
 def test_what_is_observed_is_what_the_healed_trajectory_holds(folder, monkeypatch):
-    """Sums over the steps of a failed attempt are taken back, those of the spectra's segments too."""
+    """Averages leave out the steps of a failed attempt, also those over segments of spectra."""
     strike(monkeypatch, {133}, speed=500.0)
     lines = "fidelity heal 5\nfidelity_heal 3 50 2 15\nobserve vdos 10 2000\nobserve gr 10 5.0"
     code, out = go(folder, "out", lines, 200)
@@ -261,7 +262,7 @@ def test_a_failure_that_comes_again_ends_the_run_with_its_exit_code(folder, monk
     assert read_energies(out)["step"][-1] <= 30
 
 
-def test_stop_ends_the_run_before_anything_unsound_is_written(folder, monkeypatch):
+def test_stop_ends_the_run_before_invalid_states_are_written(folder, monkeypatch):
     strike(monkeypatch, {23}, speed=500.0)
     code, out = go(folder, "out", "fidelity stop 50", 40)
     assert code == EXIT_CODE and incidents(out)[0]["action"] == "stopped"
@@ -269,7 +270,7 @@ def test_stop_ends_the_run_before_anything_unsound_is_written(folder, monkeypatc
     assert read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5").step == 20
 
 
-def test_a_run_killed_while_it_heals_goes_on_to_the_same_bits(folder, monkeypatch):
+def test_a_run_killed_while_it_heals_continues_to_the_same_bits(folder, monkeypatch):
     lines = "ensemble langevin 0.1\nfidelity heal 5\nfidelity_heal 3 20 2 20"
 
     with monkeypatch.context() as patch:
@@ -288,15 +289,15 @@ def test_a_run_killed_while_it_heals_goes_on_to_the_same_bits(folder, monkeypatc
 
 @pytest.mark.parametrize(("lines", "said"), [
     ("fidelity flag\nfidelity_watch latent", "fidelity_watch: latent: no model of rxmdnn.in is a network"),
-    ("fidelity flag\nfidelity_watch spread", "spread: one model has no spread; name several"),
+    ("fidelity flag\nfidelity_watch spread", "spread: a single model has no spread; name several"),
     ("fidelity flag\nfidelity_watch force", "force: no limit is known; write 'fidelity_limit force"),
-    ("fidelity flag\nfidelity_watch temperature", "temperature: nothing keeps a temperature in this run; use energy"),
-    ("fidelity flag\nfidelity_watch coordination", "coordination: no model of rxmdnn.in knows its training"),
-    ("fidelity_watch pair", "fidelity_watch: without effect; write also 'fidelity flag'"),
-    ("pimd 4\nfidelity heal", "a ring polymer is watched, but not healed"),
-    ("pimd 4 rpmd\nfidelity flag\nfidelity_watch energy", "energy: not of a ring polymer: the springs of the beads"),
-    ("fidelity heal 30", "a state is kept every 100 steps and checks are made every 30"),
-    ("fidelity flag\nfidelity_calibration start.xyz", "no calibration of 'rxmdnn fidelity calibrate'"),
+    ("fidelity flag\nfidelity_watch temperature", "temperature: the temperature is not controlled in this run"),
+    ("fidelity flag\nfidelity_watch coordination", "coordination: no model of rxmdnn.in has training statistics"),
+    ("fidelity_watch pair", "fidelity_watch: without effect; also write 'fidelity flag'"),
+    ("pimd 4\nfidelity heal", "a ring polymer can be monitored, but not healed"),
+    ("pimd 4 rpmd\nfidelity flag\nfidelity_watch energy", "energy: not available for a ring polymer: the springs"),
+    ("fidelity heal 30", "states are saved every 100 steps and checks are made every 30"),
+    ("fidelity flag\nfidelity_calibration start.xyz", "not a calibration file of 'rxmdnn fidelity calibrate'"),
     ("fidelity hael", "action must be one of off, flag, stop, heal, not 'hael'; did you mean 'heal'"),
 ])
 def test_faults_are_one_message_and_nothing_is_written(folder, lines, said):
@@ -305,8 +306,8 @@ def test_faults_are_one_message_and_nothing_is_written(folder, lines, said):
     assert not (folder / "out").exists()
 
 
-def test_a_poor_run_survives_its_incidents_and_reports_them(folder):
-    """A time step at the edge of what is stable: it fails, is taken in parts, and the run reaches its end."""
+def test_an_unstable_run_survives_its_incidents_and_reports_them(folder):
+    """At the limit of a stable time step, failed steps are taken in parts, and the run reaches its end."""
     lines = "ensemble langevin 0.1\nfidelity {}\nfidelity_heal 4 20 4 20"
     code, out = go(folder, "healed", lines.format("heal 5"), 60, dt=44.0)
     assert code == 0 and incidents(out)[0]["action"] == "rolled back" and read_energies(out)["step"][-1] == 60

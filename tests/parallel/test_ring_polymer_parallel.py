@@ -35,7 +35,7 @@ def state(out):
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_a_killed_run_goes_on_to_the_same_bits(folder, name, monkeypatch):
+def test_a_killed_run_continues_to_the_same_bits(folder, name, monkeypatch):
     whole = go(folder, "whole", LINES[name])
     with killed_at(monkeypatch, 47):
         go(folder, "killed", LINES[name])
@@ -53,7 +53,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(folder, name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_a_run_is_the_same_on_any_grid_and_keeps_its_books(folder, name):
+def test_a_run_is_the_same_on_any_grid_and_conserves_its_energy(folder, name):
     e, rows = read_energies(go(folder, "ranks", LINES[name])), table(folder / "ranks")
     if COMM.rank == 0:
         go(folder, "alone", LINES[name], 60, MPI.COMM_SELF)
@@ -64,7 +64,7 @@ def test_a_run_is_the_same_on_any_grid_and_keeps_its_books(folder, name):
     for column in rows:
         np.testing.assert_allclose(rows[column], other[column], rtol=1e-8, atol=1e-10, err_msg=column)
     assert list(rows["step"]) == list(range(0, 61, 10))
-    # The disordered start gives off heat; what it gives is in the books.
+    # The disordered start releases heat, which the conserved energy includes.
     assert np.ptp(e["conserved_eV"]) < 0.05 * np.ptp(e["kinetic_eV"])
     assert "ring polymer: averages of" in (folder / "ranks/run.log").read_text()
     if name == "sampled":
@@ -80,8 +80,8 @@ def test_a_run_is_the_same_on_any_grid_and_keeps_its_books(folder, name):
 
 
 @pytest.mark.parametrize("name", ["sampled", "dynamics", "fourth"])
-def test_groups_of_ranks_share_out_the_beads(folder, name, monkeypatch):
-    """The same run to rounding; killed, it goes on to the same bits."""
+def test_beads_are_distributed_over_groups_of_ranks(folder, name, monkeypatch):
+    """The same run up to rounding; after a kill, it continues to the same bits."""
     beads = int(LINES[name].split()[1])
     numbers = [g for g in range(2, COMM.size + 1) if COMM.size % g == 0 and beads % g == 0]
     if not numbers:
@@ -130,7 +130,7 @@ def test_one_bead_is_a_classical_atom_to_the_bit(folder, ring, centroid):
         np.testing.assert_array_equal(energies[0][column], energies[1][column])
 
 
-def test_a_run_goes_on_with_other_beads_and_without(folder):
+def test_a_run_continues_with_other_numbers_of_beads_and_without(folder):
     go(folder, "out", "ensemble langevin 0.1", 20)
     go(folder, "out", "ensemble langevin 0.1\npimd 3", 20)
     three = state(folder / "out")
@@ -146,7 +146,7 @@ def test_a_run_goes_on_with_other_beads_and_without(folder):
 
 
 def test_members_of_a_mixture_on_rings_of_their_own(folder):
-    """A member contracted to no fewer beads changes nothing; to one, the books are still kept."""
+    """A member contracted to no fewer beads changes nothing; to one bead, the energy is still conserved."""
     if COMM.rank == 0:
         (folder / "rxmdnn.in").write_text("".join(f"lj {e} 3.4 {c} 2 Ar 39.95 Ne 20.18\n"
                                                   for e, c in ((0.0104, 6.0), (0.002, 4.5))))
@@ -159,10 +159,10 @@ def test_members_of_a_mixture_on_rings_of_their_own(folder):
     assert np.ptp(found[2]["conserved_eV"]) < 0.05 * np.ptp(found[2]["kinetic_eV"])
 
 
-def test_a_ring_that_blows_up_says_so(folder):
+def test_an_unstable_ring_is_reported(folder):
     with pytest.raises(InputError, match=r"pimd: a bead is .* from its centroid|the energy is not finite|are no numb"):
         go(folder, "out", "pimd 4 rpmd", 40, COMM, "--dt", "40")
     said = (folder / "out/run.log").read_text() if COMM.rank == 0 else ""
     if COMM.rank == 0:
-        assert "pimd: the start has no rings of 4 beads: those that are missing begin at their centroids" in said
+        assert "pimd: the start has no rings of 4 beads: missing beads begin at their centroids" in said
         assert "time: dt = 40 fs is long for bonds of Ne" in said

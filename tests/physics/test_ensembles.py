@@ -6,14 +6,10 @@ from mpi4py import MPI
 
 from rxmdnn import backend as backends
 from rxmdnn.cell import Cell
-from rxmdnn.deck import run as run_deck
 from rxmdnn.dynamics.ensembles import (
-    BAROSTATS,
-    ENSEMBLES,
-    SHAPES,
     Barostat,
     Motion,
-    Now,
+    StepTargets,
     StrainSchedule,
     cell_change,
     make,
@@ -75,12 +71,12 @@ def begin(forces, atoms, temperature, seed):
 
 
 def go(forces, kinetics, atoms, kind, tau, temperature, dt, steps, barostat=None, pressure=0.0, seed=7, every=1):
-    """Rows of (kinetic energy, conserved, volume, instant pressure), every so many steps."""
+    """Rows of (kinetic energy, conserved energy, volume, instantaneous pressure), one per interval."""
     ensemble = make(Motion(forces, kinetics, dt, seed), kind, tau, barostat)
     ensemble.begin(atoms)
     rows = []
     for step in range(steps):
-        now = Now(step, temperature, pressure)
+        now = StepTargets(step, temperature, pressure)
         ensemble.step(atoms, now)
         if (step + 1) % every == 0:
             kinetic, volume = kinetics.energy(atoms), forces.domain.cell.volume
@@ -94,19 +90,13 @@ def standard_error(x, blocks=20):
     return means.std(ddof=1) / np.sqrt(blocks)
 
 
-def test_the_deck_names_what_there_is():
-    assert list(run_deck.ENSEMBLES) == list(ENSEMBLES)
-    assert list(run_deck.BAROSTATS) == list(BAROSTATS)
-    assert list(run_deck.SHAPES) == list(SHAPES)
-
-
 @pytest.mark.parametrize(("kind", "barostat"), [
     ("nose-hoover", None), ("svr", None), ("langevin", None),
     ("nose-hoover", Barostat("mtk", 500.0)), ("nose-hoover", Barostat("mtk", 500.0, "axes")),
     ("nose-hoover", Barostat("mtk", 500.0, "full")), ("svr", Barostat("scr", 1000.0, "full", 100.0)),
     ("langevin", Barostat("scr", 1000.0, "isotropic", 100.0)),
 ])
-def test_the_conserved_quantity_strays_as_dt_squared(kind, barostat):
+def test_the_error_of_the_conserved_quantity_is_of_second_order_in_dt(kind, barostat):
     cell, n, errors = Cell(np.diag([22.0] * 3)), 100, []
     for dt in (8.0, 4.0, 2.0):
         # a long cutoff: the force of a cut pair jumps there, which is an error of its own
@@ -128,21 +118,21 @@ def test_nve_is_velocity_verlet_to_the_bit():
         assert getattr(systems[0][2], name).tobytes() == getattr(systems[1][2], name).tobytes()
 
 
-@pytest.mark.parametrize(("kind", "freedoms"), [("svr", 3 * 20 - 3), ("langevin", 3 * 20)])
-def test_kinetic_energy_of_an_ideal_gas_is_canonical(kind, freedoms):
-    """Mean f kT/2, variance f (kT)^2/2, of f degrees of freedom; and the thermometer counts the same f."""
+@pytest.mark.parametrize(("kind", "degrees_of_freedom"), [("svr", 3 * 20 - 3), ("langevin", 3 * 20)])
+def test_kinetic_energy_of_an_ideal_gas_is_canonical(kind, degrees_of_freedom):
+    """Mean f kT/2 and variance f (kT)^2/2 for the f degrees of freedom of the temperature."""
     t, samples = 100.0, 4000
     forces, kinetics, atoms = gas(20, 30.0, t)
     energy = go(forces, kinetics, atoms, kind, 2.0, t, 10.0, samples)[0] / (KB * t)  # 5 tau apart: independent
-    assert kinetics.freedoms == freedoms
-    assert energy.mean() == pytest.approx(freedoms / 2, abs=4 * np.sqrt(freedoms / 2 / samples))
-    assert energy.var() == pytest.approx(freedoms / 2, rel=4 * np.sqrt(2 / samples))
+    assert kinetics.degrees_of_freedom == degrees_of_freedom
+    assert energy.mean() == pytest.approx(degrees_of_freedom / 2, abs=4 * np.sqrt(degrees_of_freedom / 2 / samples))
+    assert energy.var() == pytest.approx(degrees_of_freedom / 2, rel=4 * np.sqrt(2 / samples))
     momentum = np.abs(atoms.v.sum(axis=0)).max()
     assert (momentum < 1e-12) == (kind == "svr")
 
 
 def test_langevin_positions_in_a_harmonic_well_are_exact_at_any_time_step():
-    """<u^2> = k_B T/k per component, here at ω dt = 1, where velocity Verlet's would be 4/3 of that."""
+    """<u^2> = k_B T/k per component, here at ω dt = 1, where velocity Verlet gives 4/3 of that."""
     n, t, k = 400, 150.0, 0.05
     cell = Cell(np.diag([40.0] * 3))
     atoms = share(SELF, spread_atoms(cell, n, 0.1), np.zeros(n, np.int32))
@@ -152,7 +142,7 @@ def test_langevin_positions_in_a_harmonic_well_are_exact_at_any_time_step():
     ensemble = make(Motion(forces, kinetics, 1.0 / omega, 3), "langevin", 0.5 / omega)
     means = []
     for step in range(1200):
-        ensemble.step(atoms, Now(step, t))
+        ensemble.step(atoms, StepTargets(step, t))
         if step > 100 and step % 5 == 0:
             means.append((forces.away(atoms) ** 2).mean())
     exact = KB * t / k
@@ -173,9 +163,9 @@ def test_free_langevin_particles_diffuse():
     assert (u**2).mean() == pytest.approx(exact, rel=4 * np.sqrt(2 / (3 * n)))
 
 
-@pytest.mark.parametrize(("kind", "shape", "freedoms"), [
+@pytest.mark.parametrize(("kind", "shape", "degrees_of_freedom"), [
     ("svr", "isotropic", 57), ("langevin", "isotropic", 60), ("svr", "full", 57)])
-def test_volume_of_an_ideal_gas_at_constant_pressure(kind, shape, freedoms, monkeypatch):
+def test_volume_of_an_ideal_gas_at_constant_pressure(kind, shape, degrees_of_freedom, monkeypatch):
     """V is gamma-distributed, of shape f/3 + 1 and scale k_B T/p; the mean pressure is p."""
     monkeypatch.setattr(cell_change, "LARGEST", 0.5)  # so few atoms, so wild a cell
     n, t, steps = 20, 100.0, 2000 if shape == "full" else 8000
@@ -183,7 +173,7 @@ def test_volume_of_an_ideal_gas_at_constant_pressure(kind, shape, freedoms, monk
     p = n * KB * t / 20.0**3
     barostat = Barostat("scr", 40.0, shape, 1.0 / p)
     v, pressure = go(forces, kinetics, atoms, kind, 10.0, t, 4.0, steps, barostat, p)[2:, 200:]
-    a, scale = freedoms / 3 + 1, KB * t / p
+    a, scale = degrees_of_freedom / 3 + 1, KB * t / p
     assert v.mean() == pytest.approx(a * scale, abs=4 * standard_error(v))
     assert pressure.mean() == pytest.approx(p, abs=4 * standard_error(pressure))
     assert v.var() == pytest.approx(a * scale**2, rel=0.3)
@@ -197,13 +187,13 @@ def test_targets_on_a_ramp_are_followed():
     ensemble = make(Motion(forces, kinetics, 5.0, 3), "svr", 20.0)
     energy = []
     for step in range(400):
-        ensemble.step(atoms, Now(step, 50.0 + 0.5 * step))
+        ensemble.step(atoms, StepTargets(step, 50.0 + 0.5 * step))
         energy.append(kinetics.temperature(atoms))
     assert np.mean(energy[300:]) == pytest.approx(225.0 - 0.5 * 4, abs=4 * 225 * np.sqrt(2 / 597 / 12))
 
 
 def test_a_schedule_of_strain_compresses_a_gas_adiabatically():
-    """Without forces v A^-T: along each axis the kinetic energy goes as the inverse square of the length."""
+    """Without forces, v A^-T: the kinetic energy along each axis is proportional to length^-2."""
     forces, kinetics, atoms = gas(50, 30.0, 100.0)
     before = kinetics.tensors(atoms)[0]
     stretch = np.array([-0.3, 0.2, 0.0])
@@ -212,14 +202,14 @@ def test_a_schedule_of_strain_compresses_a_gas_adiabatically():
     ensemble.begin(atoms)
     start = kinetics.energy(atoms)
     for step in range(10, 60):
-        ensemble.step(atoms, Now(step, 0.0))
+        ensemble.step(atoms, StepTargets(step, 0.0))
     np.testing.assert_allclose(kinetics.tensors(atoms)[0], before / np.outer(1 + stretch, 1 + stretch), rtol=1e-12)
     np.testing.assert_allclose(forces.domain.cell.h, np.diag(30.0 * (1 + stretch)), atol=1e-12)
-    assert ensemble.conserved(kinetics.energy(atoms), Now(60, 0.0)) == pytest.approx(start, rel=1e-12)
+    assert ensemble.conserved(kinetics.energy(atoms), StepTargets(60, 0.0)) == pytest.approx(start, rel=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["nve", "svr"])
-def test_the_work_of_strain_and_shear_is_in_the_books(kind):
+def test_the_work_of_strain_and_shear_is_accounted_for(kind):
     n, errors = 40, []
     for dt in (8.0, 4.0, 2.0):
         forces, kinetics, atoms = begin(engine(SELF, TRICLINIC, argon(cutoff=9.0)),
@@ -230,9 +220,9 @@ def test_the_work_of_strain_and_shear_is_in_the_books(kind):
         ensemble.begin(atoms)
         conserved, total = [], []
         for step in range(steps):
-            ensemble.step(atoms, Now(step, 40.0))
+            ensemble.step(atoms, StepTargets(step, 40.0))
             total.append(forces.energy() + kinetics.energy(atoms))
-            conserved.append(ensemble.conserved(total[-1], Now(step, 40.0)))
+            conserved.append(ensemble.conserved(total[-1], StepTargets(step, 40.0)))
         errors.append(np.std(conserved))
     assert errors[0] < 0.02 * np.std(total)
     assert 3.0 < errors[0] / errors[1] < 5.0 and 3.0 < errors[1] / errors[2] < 5.0
@@ -242,7 +232,7 @@ def test_the_work_of_strain_and_shear_is_in_the_books(kind):
 
 @pytest.mark.parametrize("pressure", [0.0, 1.0])
 def test_fire_finds_the_cell_of_least_enthalpy(pressure):
-    """A strained and sheared crystal becomes cubic again, of the size that a search over sizes finds."""
+    """A strained and sheared crystal becomes cubic again, with the size found by a search over sizes."""
     p, wrong = pressure / GPA_PER_EV_A3, np.array([[1.03, 0.02, 0.0], [0.0, 0.98, 0.03], [0.0, 0.0, 1.01]])
     # no shell of neighbors near the cutoff
     forces, _, atoms = crystal(0.0, cells=3, a=5.4, cutoff=7.1)
@@ -271,7 +261,7 @@ def test_kinetic_energy_of_a_crystal_is_canonical(kind):
     t = 40.0
     system = crystal(t, cells=2, a=5.45, cutoff=5.4)
     energy = go(*system, kind, 100.0, t, 5.0, 40_000, every=4)[0][500:] / (KB * t)
-    f = system[1].freedoms
+    f = system[1].degrees_of_freedom
     assert energy.mean() == pytest.approx(f / 2, abs=4 * standard_error(energy) + 2e-3 * f / 2)
     assert energy.var() == pytest.approx(f / 2, rel=0.12)
 

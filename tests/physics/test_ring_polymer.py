@@ -6,19 +6,18 @@ from mpi4py import MPI
 
 from rxmdnn import backend as backends
 from rxmdnn.cell import Cell
-from rxmdnn.deck import run as run_deck
-from rxmdnn.dynamics.ensembles import Barostat, Motion, Now, make
+from rxmdnn.dynamics.ensembles import Barostat, Motion, StepTargets, make
 from rxmdnn.dynamics.kinetics import Kinetics
 from rxmdnn.engine.domain import Domain
 from rxmdnn.engine.neighbors import NeighborList
 from rxmdnn.models.mixture import Mixture
 from rxmdnn.models.pair import Null
 from rxmdnn.ring_polymer import forces as ring_forces
-from rxmdnn.ring_polymer.ensemble import METHODS, RingPolymer
+from rxmdnn.ring_polymer.ensemble import RingPolymer
 from rxmdnn.ring_polymer.estimators import estimate, heat_capacity, jackknife, mean_and_error
 from rxmdnn.ring_polymer.forces import F, RingForces, U
 from rxmdnn.ring_polymer.modes import Modes, resized
-from rxmdnn.ring_polymer.splitting import INTEGRATORS, Splitting
+from rxmdnn.ring_polymer.splitting import OPERATOR_SEQUENCES, Splitting
 from rxmdnn.ring_polymer.suzuki_chin import EVEN, ODD, TERM, suzuki_chin
 from rxmdnn.timers import Timers
 from rxmdnn.units import ACCELERATION, GPA_PER_EV_A3, HBAR, KB
@@ -41,15 +40,10 @@ def walk(s, u, v, accelerate, thermal, rng, steps):
 
     a = accelerate(u)
     for _ in range(steps):
-        s.play(s.word.before, u, v, a, thermal, normals)
+        s.apply(s.sequence.before, u, v, a, thermal, normals)
         a = accelerate(u)
-        s.play(s.word.after, u, v, a, thermal, normals)
+        s.apply(s.sequence.after, u, v, a, thermal, normals)
         yield u
-
-
-def test_the_deck_names_what_there_is():
-    assert list(run_deck.RING_METHODS) == list(METHODS)
-    assert list(run_deck.RING_INTEGRATORS) == list(INTEGRATORS)
 
 
 @pytest.mark.parametrize("p", [1, 2, 3, 6, 7, 32])
@@ -82,8 +76,8 @@ def fixed_point(name, p, omega, temperature, dt):
     def step(u, v, z):
         """A step from each of a batch of states; z holds the normal deviates of its one or two O's."""
         draws = iter(z)
-        for word in (s.word.before, s.word.after):
-            s.play(word, u, v, -(omega**2) * u, np.ones((1, 1)), lambda _: next(draws))
+        for operators in (s.sequence.before, s.sequence.after):
+            s.apply(operators, u, v, -(omega**2) * u, np.ones((1, 1)), lambda _: next(draws))
         return np.stack([u[..., 0], v[..., 0]], axis=-1)  # (batch, P, 2)
 
 
@@ -141,9 +135,9 @@ def test_anharmonic_wells_at_p_beads(force, potential, p, v_mean, q_sq):
     np.testing.assert_allclose(mean, [v_mean, q_sq], atol=(4 * error).max() + 5e-4)
 
 
-@pytest.mark.parametrize("name", INTEGRATORS)
+@pytest.mark.parametrize("name", OPERATOR_SEQUENCES)
 def test_rpmd_of_a_harmonic_oscillator_keeps_its_frequency(name):
-    """The centroid moves as a classical particle does, by velocity Verlet, whatever the rest of the ring does."""
+    """The centroid moves as a classical particle does, by velocity Verlet, independently of the internal modes."""
     p, omega, dt, rng = 16, 0.1, 1.0, np.random.default_rng(2)
     frequency = Modes(p).frequencies(300.0)
     s = Splitting(name, frequency, np.zeros(p), dt)
@@ -180,7 +174,7 @@ class Wells(RingForces):
 
 
 def rings(forces, atoms, beads, dt, kind, method="pimd", tau=100.0, barostat=None, integrator="bcocb", mass=MASS, t=T):
-    """A RingPolymer that has begun."""
+    """A RingPolymer prepared for its first step."""
     kinetics = Kinetics(SELF, BACKEND, mass, atoms.n_owned)
     kinetics.draw(atoms, t, 3, 0)
     forces.compute(atoms)
@@ -190,7 +184,7 @@ def rings(forces, atoms, beads, dt, kind, method="pimd", tau=100.0, barostat=Non
     return ring
 
 
-@pytest.mark.parametrize("integrator", INTEGRATORS)
+@pytest.mark.parametrize("integrator", OPERATOR_SEQUENCES)
 def test_estimators_in_harmonic_wells(integrator):
     """Kinetic energies, potential energy, radius of gyration, and heat capacity, at 8 beads, of two masses."""
     n, p, k = 200, 8, 0.5
@@ -203,7 +197,7 @@ def test_estimators_in_harmonic_wells(integrator):
     exact = 3 * (n / 2) * 0.5 * KB * T * x * closed_form(p, x)  # <V> = <K> of each element, eV
     rows = []
     for step in range(1500):
-        ring.step(atoms, Now(step, T))
+        ring.step(atoms, StepTargets(step, T))
         if step >= 100 and step % 3 == 0:
             e = estimate(ring)
             rows.append([*e.virial, *e.primitive, e.potential, *(e.gyration**2), e.temperature])
@@ -253,16 +247,16 @@ def test_free_rings_have_their_radius_of_gyration():
     ring = rings(forces, atoms, p, 20.0, "langevin", tau=50.0)
     gyration, primitive = [], []
     for step in range(60):
-        ring.step(atoms, Now(step, T))
+        ring.step(atoms, StepTargets(step, T))
         if step >= 20 and step % 2 == 0:
             e = estimate(ring)
             gyration.append(e.gyration**2)
             primitive.append(e.primitive.sum())
     exact = 3 * HBAR**2 * ACCELERATION / (12 * MASS * KB * T) * (1 - 1 / p**2)
     np.testing.assert_allclose(np.mean(gyration, axis=0), exact, rtol=0.05)
-    freedoms = 3 * n * (p - 1) * len(primitive)  # of the springs, all but independent
+    degrees_of_freedom = 3 * n * (p - 1) * len(primitive)  # of the springs, nearly independent
     assert np.mean(primitive) == pytest.approx(1.5 * n * KB * T,
-                                               abs=5 * 0.5 * KB * T * np.sqrt(2 / freedoms) * 3 * n * (p - 1))
+                                               abs=5 * 0.5 * KB * T * np.sqrt(2 / degrees_of_freedom) * 3 * n * (p - 1))
 
 
 def beads_of(atoms, modes):
@@ -346,7 +340,7 @@ def test_the_virial_is_the_strain_of_cell_and_centroids():
     ("nve", "pacmd", None), ("svr", "pimd", Barostat("scr", 1000.0, "full", 100.0)),
     ("svr", "suzuki-chin", Barostat("scr", 1000.0, "full", 100.0)),
     ("nose-hoover", "pimd", Barostat("mtk", 500.0))])
-def test_the_conserved_quantity_strays_as_dt_squared(kind, method, barostat):
+def test_the_error_of_the_conserved_quantity_is_of_second_order_in_dt(kind, method, barostat):
     cell, n, p, errors, kinetic = Cell(np.diag([14.5] * 3)), 30, 4, [], 0.0
     for dt in (8.0, 4.0, 2.0):
         # a long cutoff: the force of a cut pair jumps there, which is an error of its own
@@ -358,7 +352,7 @@ def test_the_conserved_quantity_strays_as_dt_squared(kind, method, barostat):
         ring = rings(forces, atoms, p, dt, kind, method, 200.0, barostat, mass=np.array([20.18]), t=40.0)
         conserved = []
         for step in range(int(800 / dt)):
-            now = Now(step, 40.0, 0.02 / GPA_PER_EV_A3)
+            now = StepTargets(step, 40.0, 0.02 / GPA_PER_EV_A3)
             ring.step(atoms, now)
             kinetic = ring.motion.kinetics.energy(atoms)
             conserved.append(ring.conserved(forces.energy() + kinetic, now))
@@ -460,7 +454,7 @@ def test_suzuki_chin_estimators_of_bound_pairs():
     exact = len(sites) * np.array([v, conjugate, free + primitive, *(MASS / total * free + mu / MASS * virial)])
     rows = []
     for step in range(900):
-        ring.step(atoms, Now(step, T))
+        ring.step(atoms, StepTargets(step, T))
         if step >= 100 and step % 4 == 0:
             e = estimate(ring)
             rows.append([e.potential, e.conjugate, e.primitive.sum(), *e.virial])
@@ -471,7 +465,7 @@ def test_suzuki_chin_estimators_of_bound_pairs():
 
 
 def test_suzuki_chin_forces_and_virial_are_the_energys_derivatives(monkeypatch):
-    """But for the square of the displacement, here shorter than a network of single precision allows."""
+    """Up to the square of the displacement, here shorter than single precision would allow."""
     monkeypatch.setattr(ring_forces, "DISPLACEMENT", 1e-3)
     p, n, rng, h = 4, 16, np.random.default_rng(7), 1e-4
     potential, species = allegro(("H", "Ne"), "float64", 4.0), (np.arange(16) % 2).astype(np.int32)

@@ -320,12 +320,12 @@ def test_memory_that_runs_out_in_a_run_ends_with_code_2(tmp_path, monkeypatch, c
 
 
 @pytest.mark.parametrize("lines, said", [
-    ("pimd 4\nensemble svr 0.1\nbackend cuda\ngraphs T", r"rxmd\.in:\d+: graphs: 'pimd' makes several beads"),
-    ("fidelity flag\nbackend cuda\ngraphs T", r"rxmd\.in:\d+: graphs: 'fidelity' reads what a step has left behind"),
-    ("backend cpu\nprecision tf32", r"rxmd\.in:\d+: precision: goes with 'backend cuda'"),
-    ("mpi cuda-aware", r"rxmd\.in:\d+: mpi: goes with 'backend cuda'"),
-    ("graphs T", r"rxmd\.in:\d+: graphs: goes with 'backend cuda'"),
-    ("backend cuda\ngraphs T\nverbose T", r"rxmd\.in:\d+: graphs: 'verbose' waits after each part"),
+    ("pimd 4\nensemble svr 0.1\nbackend cuda\ngraphs T", r"rxmd\.in:\d+: graphs: 'pimd' moves several beads"),
+    ("fidelity flag\nbackend cuda\ngraphs T", r"rxmd\.in:\d+: graphs: 'fidelity' reads the results of each step"),
+    ("backend cpu\nprecision tf32", r"rxmd\.in:\d+: precision: needs 'backend cuda'"),
+    ("mpi cuda-aware", r"rxmd\.in:\d+: mpi: needs 'backend cuda'"),
+    ("graphs T", r"rxmd\.in:\d+: graphs: needs 'backend cuda'"),
+    ("backend cuda\ngraphs T\nverbose T", r"rxmd\.in:\d+: graphs: 'verbose' synchronizes after each part"),
     ("backend cuda\ngraphs T\nensemble svr 0.1\nbarostat scr 0.1 0.5", r"rxmd\.in:\d+: graphs: 'barostat' changes"),
 ])
 def test_what_a_gpu_does_not_do_is_said_before_the_run(tmp_path, lines, said):

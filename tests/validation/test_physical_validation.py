@@ -8,7 +8,7 @@ drops the others: stochastic rescaling of the cell needs a short tau_p for enoug
 import numpy as np
 import pytest
 
-from rxmdnn.dynamics.ensembles import Barostat, Motion, Now, make
+from rxmdnn.dynamics.ensembles import Barostat, Motion, StepTargets, make
 from rxmdnn.units import GPA_PER_EV_A3, KB
 from tests.physics.test_ensembles import MASS, crystal
 
@@ -33,14 +33,14 @@ def sampled(kind, temperature, steps, barostat=None, pressure=0.0, said=None, sp
     ensemble.begin(atoms)
     rows = []
     for step in range(steps):
-        ensemble.step(atoms, Now(step, temperature, pressure / GPA_PER_EV_A3))
+        ensemble.step(atoms, StepTargets(step, temperature, pressure / GPA_PER_EV_A3))
         if spoil is not None:
             spoil(kinetics, atoms)
         if step % EVERY == 0:
             rows.append((kinetics.energy(atoms), forces.energy(), forces.domain.cell.volume))
     kinetic, potential, volume = np.array(rows[SETTLING:]).T
     n = atoms.n_owned
-    system = pv.data.SystemData(natoms=n, nconstraints=0, ndof_reduction_tra=3 * n - kinetics.freedoms,
+    system = pv.data.SystemData(natoms=n, nconstraints=0, ndof_reduction_tra=3 * n - kinetics.degrees_of_freedom,
                                 ndof_reduction_rot=0, mass=np.full(n, MASS[0]))
     at = {"pressure": (said or pressure) / GPA_PER_EV_A3} if barostat else {"volume": volume[0]}
     return pv.data.SimulationData(

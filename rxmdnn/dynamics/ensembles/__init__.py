@@ -1,4 +1,4 @@
-"""Ensembles: what the deck's ``ensemble`` and ``barostat`` lines name. Adding one adds a row."""
+"""Ensembles by the words of the deck lines ``ensemble`` and ``barostat``. A new one is a new row."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rxmdnn.dynamics.ensembles.cell_change import CellChange
-from rxmdnn.dynamics.ensembles.cell_rescaling import SHAPES, CellRescaling
-from rxmdnn.dynamics.ensembles.ensemble import Ensemble, Motion, Now
+from rxmdnn.dynamics.ensembles.cell_rescaling import STRAIN_PROJECTIONS, CellRescaling
+from rxmdnn.dynamics.ensembles.ensemble import Ensemble, Motion, StepTargets
 from rxmdnn.dynamics.ensembles.langevin import Langevin
 from rxmdnn.dynamics.ensembles.nose_hoover import MartynaTobiasKlein, NoseHoover
 from rxmdnn.dynamics.ensembles.schedule import StrainSchedule
 from rxmdnn.dynamics.ensembles.velocity_rescaling import VelocityRescaling
 
-__all__ = ["BAROSTATS", "ENSEMBLES", "SHAPES", "Barostat", "CellChange", "Ensemble", "Motion", "Now", "StrainSchedule",
-           "make"]
+__all__ = ["BAROSTAT_MAKERS", "ENSEMBLE_CLASSES", "STRAIN_PROJECTIONS", "Barostat", "CellChange", "Ensemble", "Motion",
+           "StepTargets", "StrainSchedule", "make"]
 
 
 @dataclass(frozen=True)
 class Barostat:
-    """tau : fs; shape : key of SHAPES; compressibility : Å^3/eV."""
+    """kind : key of BAROSTAT_MAKERS; tau : fs; shape : key of STRAIN_PROJECTIONS; compressibility : Å^3/eV."""
 
     kind: str
     tau: float
@@ -27,20 +27,23 @@ class Barostat:
     compressibility: float = 0.5
 
 
-ENSEMBLES: dict[str, type[Ensemble]] = {
+ENSEMBLE_CLASSES: dict[str, type[Ensemble]] = {
     "nve": Ensemble,
     "nose-hoover": NoseHoover,
     "langevin": Langevin,
     "svr": VelocityRescaling,
 }
-BAROSTATS: dict[str, Callable[[type[Ensemble], Motion, float, Barostat], Ensemble]] = {
+BAROSTAT_MAKERS: dict[str, Callable[[type[Ensemble], Motion, float, Barostat], Ensemble]] = {
     "scr": lambda kind, motion, tau, b: kind(motion, tau, CellRescaling(motion, b.tau, b.compressibility, b.shape)),
     "mtk": lambda kind, motion, tau, b: MartynaTobiasKlein(motion, tau, b.tau, b.shape),
 }
 
 
 def make(motion: Motion, kind: str, tau: float, barostat: Barostat | CellChange | None = None) -> Ensemble:
-    """The ensemble of an ``ensemble`` line and, if there is one, a ``barostat`` line or a schedule. tau : fs."""
+    """The ensemble of an ``ensemble`` line, with the barostat of a ``barostat`` line or a schedule of strain if given.
+
+    kind : key of ENSEMBLE_CLASSES; tau : fs
+    """
     if barostat is None or isinstance(barostat, CellChange):
-        return ENSEMBLES[kind](motion, tau, barostat)
-    return BAROSTATS[barostat.kind](ENSEMBLES[kind], motion, tau, barostat)
+        return ENSEMBLE_CLASSES[kind](motion, tau, barostat)
+    return BAROSTAT_MAKERS[barostat.kind](ENSEMBLE_CLASSES[kind], motion, tau, barostat)

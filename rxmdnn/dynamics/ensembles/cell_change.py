@@ -1,4 +1,4 @@
-"""What changes the cell in the middle of a step's drift, and the books of its work."""
+"""Changes of the cell in the middle of the drift of a step, with accounting of the work done."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from rxmdnn.atoms import Atoms
 from rxmdnn.cell import transform
 
 if TYPE_CHECKING:
-    from rxmdnn.dynamics.ensembles.ensemble import Motion, Now
+    from rxmdnn.dynamics.ensembles.ensemble import Motion, StepTargets
 
-LARGEST = 0.05  # strain of one step
+LARGEST = 0.05  # strain allowed in one step
 
 
 class CellChange(ABC):
@@ -22,9 +22,9 @@ class CellChange(ABC):
 
     Attributes
     ----------
-    virial : (3, 3) float64, eV, of the last forces; None before there are some
+    virial : (3, 3) float64, eV, of the last forces; None before the first
     work : float, eV
-        What the changes of the cell have added to the atoms' energy so far.
+        Energy that the changes of the cell have added to the atoms so far.
     """
 
     def __init__(self, motion: Motion) -> None:
@@ -34,16 +34,16 @@ class CellChange(ABC):
         self._strain = np.zeros((3, 3))
 
     def begin(self, virial: Callable[[], np.ndarray]) -> None:
-        """Before the first step. virial : gives (3, 3) eV of the present positions, asked where none is known."""
+        """Prepare for the first step. virial : () -> (3, 3) eV of the present positions, called where none is known."""
         if self.virial is None:
             self.virial = virial()
 
     @abstractmethod
-    def act(self, atoms: Atoms, now: Now) -> None:
+    def act(self, atoms: Atoms, targets: StepTargets) -> None:
         """Change the cell once."""
 
     def apply(self, atoms: Atoms, by: np.ndarray, back: np.ndarray, strain: np.ndarray) -> None:
-        """by : (3, 3) A; back : A^-T; strain : log A to second order."""
+        """Transform cell, positions and velocities. by : (3, 3) A; back : A^-T; strain : log A to second order."""
         motion = self.motion.kinetics.tensors(atoms).sum(axis=0)
         self.motion.deform(atoms, by)
         atoms.v = transform(atoms.v, back)
@@ -51,7 +51,10 @@ class CellChange(ABC):
         self._strain = strain
 
     def account(self, virial: np.ndarray) -> None:
-        """After the forces: what the strain did to the potential energy, -ε : W, W the mean of before and after."""
+        """Add the work on the potential energy, -ε : W, with W the mean of the virials before and after the strain.
+
+        virial : (3, 3) float64, eV, of the forces after the strain
+        """
         assert self.virial is not None
         self.work -= 0.5 * float((self._strain * (self.virial + virial)).sum())
         self.virial = virial

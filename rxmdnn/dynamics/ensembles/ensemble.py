@@ -1,7 +1,7 @@
-"""What all ensembles share: the motions a step is made of, the step of constant energy, the books of heat.
+"""Base of all ensembles: the motions of a step, the step of constant energy, accounting of heat.
 
-Every ensemble's ``step`` is its splitting, spelled out. A step with a stochastic barostat changes the cell in the
-middle of the drift, between forces that were evaluated where the atoms then stood.
+The ``step`` of every ensemble is its splitting, written out. A stochastic barostat changes the cell in the middle of
+the drift, between two evaluations of the forces.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from rxmdnn.engine.forces import Forces
 
 
 @dataclass(frozen=True)
-class Now:
-    """Targets of a step. step counts random numbers; temperature in K; pressure in eV/Å^3."""
+class StepTargets:
+    """Targets of one step. step : number of the step, for random numbers; temperature : K; pressure : eV/Å^3."""
 
     step: int
     temperature: float
@@ -30,7 +30,7 @@ class Now:
 
 @dataclass
 class Motion:
-    """The moves of a decomposed system. dt : fs, of a whole step."""
+    """Motions of a decomposed system. dt : fs, of a whole step."""
 
     forces: Forces
     kinetics: Kinetics
@@ -48,19 +48,19 @@ class Motion:
         drift(atoms, self.forces, self.kinetics.backend, dt)
 
     def deform(self, atoms: Atoms, by: np.ndarray) -> None:
-        """Cell and positions, h -> h by and x -> x by. by : (3, 3) float64."""
+        """Deform cell and positions, h -> h by and x -> x by. by : (3, 3) float64."""
         with self.forces.timers("integrate"):
             atoms.x[: atoms.n_owned] = transform(atoms.x[: atoms.n_owned], by)
             self.forces.domain.deform(by)
 
     def normals(self, stream: int, step: int, gid: Any) -> Any:
-        """(n, 3) normal deviates of (seed, stream, step, gid): the same on any rank."""
+        """(n, 3) normal deviates of (seed, stream, step, gid): the same on any rank. stream : of rxmdnn.streams."""
         z = self.kinetics.backend.xp.empty((len(gid), 3))
         self.kinetics.backend.gaussian(self.seed, stream, step, gid, z)
         return z
 
     def shared_normals(self, stream: int, step: int, n: int) -> np.ndarray:
-        """(n, 3) normal deviates that belong to no atom, on the host."""
+        """(n, 3) normal deviates of (seed, stream, step, 0 to n - 1), on the host: the same on every rank."""
         backend = self.kinetics.backend
         return backend.to_host(self.normals(stream, step, backend.from_host(np.arange(n))))
 
@@ -72,13 +72,13 @@ class Ensemble:
     ----------
     motion : Motion
     tau : float, fs
-        The thermostat's time.
+        Relaxation time of the thermostat.
     barostat : CellChange, optional
 
     Attributes
     ----------
     heat : float, eV
-        What the thermostat has given to the atoms so far.
+        Energy that the thermostat has given to the atoms so far.
     """
 
     keeps_momentum = True
@@ -88,35 +88,35 @@ class Ensemble:
         self.motion, self.tau, self.barostat = motion, tau, barostat
         self.heat = 0.0
         self.fresh = True
-        motion.kinetics.count_freedoms(self.keeps_momentum)
+        motion.kinetics.count_degrees_of_freedom(self.keeps_momentum)
 
     def begin(self, atoms: Atoms) -> None:
-        """Before the first step. A state that a run did not leave itself loses the momentum that no thermostat sees."""
+        """Prepare for the first step; of a new state, remove the total momentum that a thermostat would conserve."""
         if self.fresh and self.thermostatted and self.keeps_momentum:
             self.motion.kinetics.zero_momentum(atoms)
         if self.barostat is not None:
             self.barostat.begin(lambda: self.virial(atoms))
 
     def virial(self, atoms: Atoms) -> np.ndarray:
-        """(3, 3) eV, of the present positions; a run that goes on from a file computes forces for it."""
+        """(3, 3) eV, of the present positions; computes forces where none are known, as after a restart."""
         if not self.motion.forces.known:
             self.motion.forces.compute(atoms)
         return self.motion.forces.virial()
 
-    def step(self, atoms: Atoms, now: Now) -> None:
-        """One step. Rows of ``atoms`` may end in a new order."""
+    def step(self, atoms: Atoms, targets: StepTargets) -> None:
+        """Take one step. The rows of ``atoms`` may be in a new order afterwards."""
         dt = self.motion.dt
         self.motion.kick(atoms, 0.5 * dt)
-        self.drift(atoms, now)
+        self.drift(atoms, targets)
         self.compute(atoms)
         self.motion.kick(atoms, 0.5 * dt)
 
-    def drift(self, atoms: Atoms, now: Now) -> None:
+    def drift(self, atoms: Atoms, targets: StepTargets) -> None:
         if self.barostat is None:
             self.motion.drift(atoms, self.motion.dt)
         else:
             self.motion.drift(atoms, 0.5 * self.motion.dt)
-            self.barostat.act(atoms, now)
+            self.barostat.act(atoms, targets)
             self.motion.drift(atoms, 0.5 * self.motion.dt)
 
     def compute(self, atoms: Atoms) -> None:
@@ -124,13 +124,13 @@ class Ensemble:
         if self.barostat is not None:
             self.barostat.account(self.motion.forces.virial())
 
-    def conserved(self, total: float, now: Now) -> float:
-        """eV: constant but for the error of the time step. total : potential + kinetic energy, eV."""
+    def conserved(self, total: float, targets: StepTargets) -> float:
+        """Conserved quantity, eV, constant but for the error of the time step. total : potential plus kinetic, eV."""
         return total - self.heat - (self.barostat.work if self.barostat else 0.0)
 
     # ------------------------------------------------------------------ restart
     def state(self) -> dict[str, Any]:
-        """What a run that goes on needs besides the atoms."""
+        """State that a restart needs besides the atoms, for a checkpoint."""
         return {"heat": self.heat} | ({"barostat": self.barostat.state()} if self.barostat else {})
 
     def resume(self, state: dict[str, Any]) -> None:

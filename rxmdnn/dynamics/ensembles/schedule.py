@@ -1,4 +1,4 @@
-"""Strain and shear at a steady rate: the cell goes from its shape at the start of the run to another at its end."""
+"""Strain and shear at a constant rate, from the shape of the cell at the start of the run to another at its end."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from rxmdnn.errors import InputError
 from rxmdnn.parallel import AgreedError
 
 if TYPE_CHECKING:
-    from rxmdnn.dynamics.ensembles.ensemble import Motion, Now
+    from rxmdnn.dynamics.ensembles.ensemble import Motion, StepTargets
 
 
 class StrainSchedule(CellChange):
     """Lengths a (1 + s e), angles α + s δ, with s from 0 to 1 over the run; atoms follow, in any ensemble.
 
-    The total energy changes by the work of the stress, -V σ : dε kinetic part included, which is in the books.
+    The total energy changes by the work of the stress, -V σ : dε with the kinetic part, which ``work`` accounts for.
 
     Parameters
     ----------
     motion : Motion
     stretch : (3,) final strain along a, b, c
-    shear : (3,) degrees added to α, β, γ in the end
+    shear : (3,) final change of α, β, γ, degrees
     start, stop : steps
     """
 
@@ -43,19 +43,19 @@ class StrainSchedule(CellChange):
         super().begin(virial)
 
     def shape(self, step: int) -> np.ndarray:
-        """(3, 3) Å, the vectors wanted at a step. Raises AgreedError if the angles close no cell."""
+        """(3, 3) Å, the cell vectors at a step. Raises AgreedError if the angles do not define a cell."""
         assert self.h is not None
         s = (step - self.start) / max(self.stop - self.start, 1)
         first = Cell(self.h).parameters
         lengths, angles = np.array(first[:3]) * (1.0 + s * self.stretch), np.array(first[3:]) + s * self.shear
         try:
-            # in the standard orientation, turned as the start is
+            # in the standard orientation, rotated to that of the start
             return Cell.from_parameters(*lengths, *angles).h @ Cell.from_parameters(*first).inverse @ self.h
         except InputError as error:
             raise AgreedError(f"strain_ramp, shear_ramp: {error}") from None
 
-    def act(self, atoms: Atoms, now: Now) -> None:
-        by = self.motion.forces.domain.cell.inverse @ self.shape(now.step + 1)
+    def act(self, atoms: Atoms, targets: StepTargets) -> None:
+        by = self.motion.forces.domain.cell.inverse @ self.shape(targets.step + 1)
         inverse = np.linalg.inv(by)
         strain = 0.5 * (by - inverse)
         if not np.abs(strain).max() < cell_change.LARGEST:

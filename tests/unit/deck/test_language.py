@@ -1,10 +1,14 @@
 """Decks: every fault by its text, RXMD's decks unchanged, the echo reads back."""
 
 import pytest
+from mpi4py import MPI
 
-from rxmdnn.deck.language import Keyword, Value, help_page, not_negative, parse, positive
+from rxmdnn.commands.help import main as help_main
+from rxmdnn.commands.run import main as run_main
+from rxmdnn.deck.language import WIDTH, Keyword, Value, help_page, not_negative, parse, positive
 from rxmdnn.deck.models import MODEL_KINDS, read_models
 from rxmdnn.deck.run import RUN, read_run
+from rxmdnn.deck.words import BAROSTATS, GROUPS, SHAPES
 from rxmdnn.errors import InputError
 
 TABLE = (
@@ -29,7 +33,7 @@ def test_values_defaults_and_fortran_spellings():
     assert deck["time"].dt == 0.5 and deck["time"].n == 10 and deck["heat"].t == 1e-6 and deck["heat"].old is None
     assert deck["out"].xyz is False and deck["out"].bin is True and deck["mode"].kind == "fast"
     assert deck["files"].name == () and deck["model"] == [] and not deck["mode"].given and deck["time"].given
-    assert deck.notes == ["here/x.in:4: charge: accepted, not used: there are none"]
+    assert deck.notes == ["here/x.in:4: charge: ignored (accepted for compatibility): there are none"]
 
 
 @pytest.mark.parametrize(("text", "said"), [
@@ -149,7 +153,7 @@ def test_flags_of_rxmd(decks):
     (["--vprocs", "2", "1", "1"], "processors: 2 x 1 x 1 = 2 ranks, but 1 is running; start with mpirun -np 2"),
     (["--vprocs", "2", "0", "1"], "processors: all three must be above zero, or all three 0"),
     (["--model_weights", "1", "2"], "model_weights: 2 weights for the 1 models"),
-    (["--efield", "1", "0.1"], "efield: this run's atoms carry no charges"),
+    (["--efield", "1", "0.1"], "efield: the atoms have no charges"),
     (["--remove_atoms", "1"], "remove_atoms: not available"),
     (["-o", "NEW"], "nothing to start from: no 'NEW/checkpoint.h5', no 'NEW/rxff.bin'"),
     (["--start", "checkpoint"], "start: checkpoint: no file 'DAT/checkpoint.h5'"),
@@ -169,33 +173,33 @@ def test_flags_of_rxmd(decks):
     (["--barostat", "scr", "0", "1"], "barostat: needs a thermostat; write for example 'ensemble svr 0.1'"),
     (["--ensemble", "svr", "1", "--barostat", "scr", "0", "0"], "tau_p = 0: must be above zero"),
     (["--ensemble", "svr", "1", "--barostat", "src", "0", "1"], "one of scr, mtk, not 'src'; did you mean 'scr'?"),
-    (["--ensemble", "svr", "1", "--barostat", "mtk", "0", "1"], "mtk goes with 'ensemble nose-hoover', not svr"),
+    (["--ensemble", "svr", "1", "--barostat", "mtk", "0", "1"], "mtk needs 'ensemble nose-hoover', not svr"),
     (["--ensemble", "svr", "1", "--barostat", "scr", "0", "1", "--strain_ramp", "0.1", "0", "0"],
-     "barostat: strain_ramp and shear_ramp say how the cell changes"),
+     "barostat: strain_ramp and shear_ramp prescribe the cell"),
     (["--mdmode", "10", "--shear_ramp", "0", "0", "1"], "mdmode: a minimization does not follow strain_ramp"),
     (["--pramp", "0", "1"], "pramp: needs a line 'barostat"),
     (["--pimd", "0"], "beads = 0: must be at least 1, which is classical"),
     (["--pimd", "8", "rmpd"], "one of pimd, suzuki-chin, rpmd, trpmd, pacmd, not 'rmpd'; did you mean 'rpmd'?"),
-    (["--pimd", "8"], "pimd: goes with mdmode 1, not 7"),
+    (["--pimd", "8"], "pimd: needs mdmode 1, not 7"),
     (["--pimd", "8"], "pimd: the centroids need a thermostat; write 'ensemble langevin 0.1' (PILE-L) or"),
-    (["--pimd", "8", "rpmd", "--ensemble", "svr", "1"], "ensemble: rpmd leaves the centroids alone"),
-    (["--pimd", "8", "rpmd", "0.5"], "pimd: rpmd has no friction; leave it out, or use trpmd"),
+    (["--pimd", "8", "rpmd", "--ensemble", "svr", "1"], "ensemble: rpmd has no thermostat of the centroids"),
+    (["--pimd", "8", "rpmd", "0.5"], "pimd: rpmd has no friction; omit it, or use trpmd"),
     (["--pimd", "8", "trpmd", "--treq", "0"], "temperature: treq must be above zero for a ring polymer"),
-    (["--pimd", "8", "trpmd", "--tramp", "10", "20"], "tramp: the springs of a ring polymer belong to one temp"),
+    (["--pimd", "8", "trpmd", "--tramp", "10", "20"], "tramp: the springs of a ring polymer are those of one"),
     (["--pimd", "8", "trpmd", "--barostat", "scr", "0", "1"], "barostat: needs a thermostat"),
     (["--pimd_dump", "5"], "pimd_dump: needs a line 'pimd <beads> <method>'"),
     (["--pimd", "7", "suzuki-chin"], "pimd: suzuki-chin needs an even number of beads, not 7"),
     (["--pimd", "8", "suzuki-chin"], "pimd: the centroids need a thermostat"),
-    (["--pimd", "8", "suzuki-chin", "--pimd_contraction", "3"], "suzuki-chin takes all models on all beads"),
+    (["--pimd", "8", "suzuki-chin", "--pimd_contraction", "3"], "suzuki-chin evaluates all models on all beads"),
     (["--pimd", "8", "--pimd_groups", "2", "--fidelity", "flag"], "rings of method suzuki-chin, or of several pimd_"),
     (["--pimd", "8", "suzuki-chin", "--fidelity", "flag"], "fidelity: rings of method suzuki-chin, or of several"),
-    (["--pimd", "8", "--pimd_groups", "3"], "pimd_groups: 3 groups share out 8 beads and 1 rank is running: the numb"),
-    (["--pimd", "8", "--pimd_groups", "2"], "pimd_groups: 2 groups share out 8 beads and 1 rank is running: the numb"),
+    (["--pimd", "8", "--pimd_groups", "3"], "pimd_groups: 3 groups for 8 beads and 1 rank is running: the numb"),
+    (["--pimd", "8", "--pimd_groups", "2"], "pimd_groups: 2 groups for 8 beads and 1 rank is running: the numb"),
     (["--pimd_groups", "2"], "pimd_groups: needs a line 'pimd <beads> <method>'"),
     (["--pimd", "8", "--pimd_contraction", "4"], "4 beads: must be odd, or all 8"),
-    (["--pimd", "8", "--pimd_contraction", "3"], "1 numbers of beads for 1 model(s); it takes a mixture"),
+    (["--pimd", "8", "--pimd_contraction", "3"], "1 numbers of beads for 1 model(s); it needs a mixture"),
     (["--pimd_integrator", "bacob"], "name must be one of bcocb, baoab, obabo, not 'bacob'; did you mean 'b"),
-    (["--minimizer", "cg", "1e-3", "full"], "minimizer: cg keeps the cell; use fire"),
+    (["--minimizer", "cg", "1e-3", "full"], "minimizer: cg does not change the cell; use fire"),
     (["--minimizer", "fir"], "method must be one of cg, fire, not 'fir'; did you mean 'fire'?"),
 ])
 def test_faults_of_a_run(decks, argv, said):
@@ -225,9 +229,34 @@ def test_model_lines_keep_their_order(tmp_path):
     assert [m.kind for m in lines] == ["null", "lj", "null"] and lines[2].parameters == {"cutoff": 4.0}
 
 
-def test_help_on_a_keyword_shows_those_that_go_with_it(capsys):
-    from rxmdnn.commands.help import main as help_main
+def test_help_groups_the_keywords_of_a_run_and_fits_100_columns(capsys):
+    assert {k.group for k in RUN} == set(GROUPS)
+    help_main([])
+    pages = capsys.readouterr().out
+    lines = pages[pages.index("rxmd.in") : pages.index("rxmdnn.in\n")].splitlines()
+    headings = [k for k, line in enumerate(lines) if line in GROUPS]
+    assert [lines[k] for k in headings] == list(GROUPS)
+    for start, stop in zip(headings, [*headings[1:], len(lines)]):
+        names = {line.split()[0] for line in lines[start + 1 : stop] if line[:2] == "  " and line[2:3].strip()}
+        assert names == {k.name for k in RUN if k.group == lines[start]}
+    for keyword in ("skin", "barostat", "fidelity", "pimd", "zbl", "optimizer"):
+        help_main([keyword])
+        page = capsys.readouterr().out
+        assert f"{keyword} <" in page and "default" in page
+        pages += page
+    assert run_main(["--help"], MPI.COMM_SELF) == 0
+    pages += capsys.readouterr().out
+    assert max(map(len, pages.splitlines())) <= WIDTH
 
+
+def test_help_describes_each_allowed_word(capsys):
+    help_main(["barostat"])
+    page = capsys.readouterr().out
+    for word, text in (BAROSTATS | SHAPES).items():
+        assert f"{word} " in page and text.split(",")[0] in page
+
+
+def test_help_on_a_keyword_shows_those_that_go_with_it(capsys):
     help_main(["fidelity"])
     page = capsys.readouterr().out
     for name in ("fidelity", "fidelity_watch", "fidelity_limit", "fidelity_calibration", "fidelity_heal"):

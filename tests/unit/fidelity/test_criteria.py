@@ -1,4 +1,4 @@
-"""Criteria of failure on plain arrays: what is injected is found, at its atom, with its value; nothing else is."""
+"""Criteria of failure on plain arrays: injected failures are found, with atom and value, and no others."""
 
 from dataclasses import replace
 
@@ -40,7 +40,7 @@ def look(species, x, limits, reference=None, f=None, **more):
     return {a.kind: a for a in found}
 
 
-def test_a_sound_system_has_no_event():
+def test_a_normal_system_has_no_event():
     species, x, limits = system()
     n = len(x)
     assert not look(species, x, limits, x, np.full((n, 3), 5.0), latent=np.full(n, 2.9), spread=np.full(n, 0.4))
@@ -75,7 +75,7 @@ def test_exchanged_partners_are_a_failure_of_bonds_but_not_of_coordination():
     assert set(found) == {"bond"} and list(found["bond"].row) == [0, 1, 4, 5]
 
 
-def test_a_coordination_never_seen():
+def test_a_coordination_outside_the_reference():
     species, x, limits = system()
     x[7] = x[4] + np.array([0.0, 0.0, -6.0])
     found = look(species, x, limits)
@@ -84,7 +84,7 @@ def test_a_coordination_never_seen():
     np.testing.assert_array_equal(found["coordination"].threshold, [3, 1])
 
 
-def test_force_latent_spread_and_no_numbers():
+def test_force_latent_spread_and_nan():
     species, x, limits = system()
     n = len(x)
     f, latent, spread = np.zeros((n, 3)), np.zeros(n), np.zeros(n)

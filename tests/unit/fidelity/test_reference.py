@@ -1,4 +1,4 @@
-"""The network's features as a distance, kept in the model file; calibration of a clean run; the commands."""
+"""Distances of network features, with statistics in the model file; calibration of a clean run; the commands."""
 
 import json
 
@@ -125,7 +125,7 @@ def test_fit_keeps_the_statistics_in_the_file_and_the_model_as_it_is(folder, cap
         fit(folder, "--kinds", "hot")
 
 
-def test_training_keeps_them_without_being_asked(folder, capsys):
+def test_training_adds_the_statistics_by_default(folder, capsys):
 
     (folder / "train.in").write_text(
         "data frames.xyz\nelements N H\nr_max 3.0\nnetwork 1 1 4 2\nmlp 4 1 4\nbatch 4 frames\nepochs 1\n"
@@ -158,26 +158,26 @@ def run(folder, out, lines, steps=20):
 
 
 def test_latent_distance_in_a_run(folder, capsys):
-    with pytest.raises(InputError, match=r"latent: .*m.safetensors holds no statistics of its training; add them with "
+    with pytest.raises(InputError, match=r"latent: .*m.safetensors has no training statistics; add them with "
                                          "'rxmdnn fidelity fit .*m.safetensors FRAMES'"):
         run(folder, "none", "fidelity flag 5\nfidelity_watch latent")
-    with pytest.raises(InputError, match="holds no statistics of its training"):
+    with pytest.raises(InputError, match="has no training statistics"):
         check.main([str(folder / "rxmd.in")])  # says so before a run does
     fit(folder)
     check.main([str(folder / "rxmd.in"), "--ranks", "8"])
     assert "fidelity     : every 5 steps: finite, latent" in capsys.readouterr().out
-    assert run(folder, "sound", "fidelity stop 5\nfidelity_watch latent coordination bond") == 0
+    assert run(folder, "normal", "fidelity stop 5\nfidelity_watch latent coordination bond") == 0
     assert run(folder, "far", "fidelity stop 5\nfidelity_watch latent\nfidelity_limit latent 0.01") == 3
-    # a step that is written is looked at too
+    # a step that is written is also checked
     row = json.loads((folder / "far" / "incidents.jsonl").read_text())
     assert row["step"] == 1 and row["kinds"] == {"latent": 32}
     path = folder / "m.safetensors"
     path.write_bytes(path.read_bytes().replace(b"fidelity.latent", b"fidelity.latenx"))
-    with pytest.raises(InputError, match="its statistics of the training are damaged"):
+    with pytest.raises(InputError, match="its training statistics are damaged"):
         run(folder, "damaged", "fidelity flag 5\nfidelity_watch latent")
 
 
-def test_calibrated_limits_leave_a_clean_run_alone(folder):
+def test_calibrated_limits_give_no_incidents_in_a_clean_run(folder):
     fit(folder)
     assert run(folder, "clean", "", 60) == 0
     command.main(["calibrate", "--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / "clean")])

@@ -13,7 +13,7 @@ LAWS = {"normal": stats.norm(), "chi2": stats.chi2(30), "exponential": stats.exp
 
 @pytest.mark.parametrize("name", LAWS)
 def test_false_alarms_stay_within_the_stated_rate_at_any_size(name):
-    """The exact chance beyond the level, over many calibrations of 20,000 samples."""
+    """The exact probability beyond the level, over many calibrations of 20,000 samples."""
     law, rng = LAWS[name], np.random.default_rng(5)
     for size in (2e6, 2e9):  # N atoms x S checks
         alarms = np.array([law.sf(Tail.fit(law.rvs(20000, random_state=rng)).level(0.01 / size)) * size
@@ -22,7 +22,7 @@ def test_false_alarms_stay_within_the_stated_rate_at_any_size(name):
 
 
 @pytest.mark.parametrize("power", [4, 8])
-def test_powers_that_show_late_are_near_the_rate_at_a_hundred_times_the_samples(power):
+def test_late_power_laws_are_near_the_rate_at_a_hundred_times_the_samples(power):
     """Student's t gets heavier beyond the samples than a fit to them says; on average over calibrations."""
     law, rng = stats.t(power), np.random.default_rng(5)
     alarms = [law.sf(Tail.fit(law.rvs(20000, random_state=rng)).level(0.01 / 2e6)) * 2e6 for _ in range(12)]
@@ -48,5 +48,5 @@ def test_the_formula_at_its_limits():
 def test_too_few_samples_and_no_tail():
     with pytest.raises(InputError, match="force H: 100 samples; a tail needs 200"):
         Tail.fit(np.zeros(100), "force H")
-    with pytest.raises(InputError, match="all 1: they have no tail"):
+    with pytest.raises(InputError, match="all 1, so no tail"):
         Tail.fit(np.ones(1000))
