@@ -118,7 +118,8 @@ class Log:
             lines.append(f"conserved({u}): {t.conserved * self.factor:18.6f}  pressure(GPa): {t.pressure:12.5f}  "
                          f"volume(A^3): {t.volume:16.5f}")
         known = row_of(t)
-        values = [known.get(name, float("nan")) for name in self.columns]
+        told = COLUMNS + (ENSEMBLE_COLUMNS if self.ensemble else ())
+        values = [known[name] if name in told else float("nan") for name in self.columns]
 
         self._on_root(lambda: self._put(lines, ",".join(str(x) if isinstance(x, int) else f"{x:.17g}" for x in values)))
 
