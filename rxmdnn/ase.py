@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator as AseCalculator
@@ -21,7 +22,7 @@ from rxmdnn.io.ase_atoms import agree_on_atoms, cell_of, species_of_atoms, voigt
 from rxmdnn.models.interface import Potential
 from rxmdnn.parallel import together
 from rxmdnn.run.models import load_potential
-from rxmdnn.run.setup import set_threads
+from rxmdnn.run.setup import thread_count
 
 SETTINGS = ("skin", "precision", "backend", "threads", "comm")
 
@@ -75,7 +76,7 @@ class Calculator(AseCalculator):
         super().__init__()
         self.comm = MPI.COMM_WORLD if comm is None else comm
         self.potential, self.backend = load_potential(self.comm, model, precision, backend)
-        self.skin, self.threads = skin, threads
+        self.skin, self._n_threads = skin, thread_count(self.comm, threads)
         self.system: System | None = None
         self._made_for: tuple[bytes, bytes] = b"", b""
 
@@ -84,7 +85,7 @@ class Calculator(AseCalculator):
         """Fill ``results``; ASE calls it when something has changed since the last call."""
         super().calculate(atoms, list(properties), list(system_changes))
         assert self.atoms is not None
-        set_threads(self.comm, self.threads)
+        numba.set_num_threads(self._n_threads)
         cell, x = self._agreed(self.atoms)
         system = self._system(self.atoms, cell, x)
         energy, forces, virial, energies = system.compute(cell, x)

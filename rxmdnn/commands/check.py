@@ -1,4 +1,4 @@
-"""``rxmdnn check`` and ``rxmdnn help``: what a deck says and may say, without running anything."""
+"""``rxmdnn check``: read and check a deck with all that it names; runs and writes nothing."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from mpi4py import MPI
 
 from rxmdnn import backend as backends
 from rxmdnn.deck import language as decks
-from rxmdnn.deck.run import read_run
+from rxmdnn.deck.run import RunDeck, read_run
 from rxmdnn.deck.run_faults import barostat_fault
 from rxmdnn.deck.tables import DECKS, kind_of
 from rxmdnn.engine.domain import choose_grid
 from rxmdnn.errors import InputError
 from rxmdnn.fidelity.setup import make_monitor
+from rxmdnn.io.structure import Start
+from rxmdnn.models.interface import Potential
 from rxmdnn.ring_polymer.setup import notes as ring_notes
 from rxmdnn.run.setup import make_potential, make_simulation
 from rxmdnn.run.start import read_start
 
 
 def main(argv: Sequence[str]) -> None:
-    """Read and check a deck with all that it names, and print the effective one."""
+    """Print the effective deck, or all its faults."""
     if not argv or argv[0] in ("-h", "--help"):
         print("usage: rxmdnn check DECK [--ranks N] [flags over the deck]\n\n"
               "Reads a run, model or training deck, its models and its structure; runs and writes nothing.")
@@ -31,8 +33,13 @@ def main(argv: Sequence[str]) -> None:
     kind = kind_of(path)
     if kind != "rxmd.in":
         print(decks.read(path, DECKS[kind], rest).echo(), end="")
-        print(f"{path}: a sound {kind}")
-        return
+        print(f"{path}: {kind}: valid")
+    else:
+        check_run(path, rest)
+
+
+def check_run(path: str, rest: list[str]) -> None:
+    """Print what a run of the deck would be. Raises InputError with the faults of deck, models and start."""
     ranks, rest = take_ranks(rest)
     run = read_run(["--rxmdin", path, *rest], ranks)
     faults: list[str] = []
@@ -54,22 +61,25 @@ def main(argv: Sequence[str]) -> None:
         alone = read_run(["--rxmdin", path, *rest, "--processors", "1", "1", "1"])
         simulation = make_simulation(MPI.COMM_SELF, alone, backend, potential, start)
         watched = make_monitor(MPI.COMM_SELF, alone, simulation).describe()
+    print(run.deck.echo(), end="")
+    for note in (*run.notes, *ring_notes(run.deck, run.elements, run.masses, start.extra)):
+        print(f"note: {note}")
+    print("\n".join([*watched, *summary(run, start, potential, ranks)]))
+    print(f"{path}: rxmd.in: valid; models of {', '.join(sorted({str(Path(m.where).name) for m in run.models}))}")
+
+
+def summary(run: RunDeck, start: Start, potential: Potential, ranks: int | None) -> list[str]:
+    """The start, and the domains of ``ranks`` ranks."""
     counts = np.bincount(start.species, minlength=len(run.elements))
     reach = float(potential.cutoff.max()) + run.deck["skin"].skin
     grid = tuple(run.deck["processors"])
     if ranks and not any(grid):
         grid = choose_grid(ranks, start.cell, reach)
-    print(run.deck.echo(), end="")
-    for note in (*run.notes, *ring_notes(run.deck, run.elements, run.masses, start.extra)):
-        print(f"note: {note}")
-    for text in watched:
-        print(text)
-    print(f"starts from {start.source} at step {start.step}: {start.n_global} atoms ("
-          + ", ".join(f"{n} {e}" for n, e in zip(counts, run.elements, strict=True)) + ")")
-    print(f"cutoff {potential.cutoff.max():.3f} A; domains of the widths "
-          + " ".join(f"{w:.2f}" for w in start.cell.widths / np.maximum(grid, 1)) + " A on a grid of "
-          + " x ".join(str(max(g, 1)) for g in grid))
-    print(f"{path}: a sound rxmd.in; models of {', '.join(sorted({str(Path(m.where).name) for m in run.models}))}")
+    return [f"starts from {start.source} at step {start.step}: {start.n_global} atoms ("
+            + ", ".join(f"{n} {e}" for n, e in zip(counts, run.elements, strict=True)) + ")",
+            f"cutoff {potential.cutoff.max():.3f} A; domain widths "
+            + " ".join(f"{w:.2f}" for w in start.cell.widths / np.maximum(grid, 1)) + " A on a grid of "
+            + " x ".join(str(max(g, 1)) for g in grid)]
 
 
 def take_ranks(argv: list[str]) -> tuple[int | None, list[str]]:
@@ -80,5 +90,3 @@ def take_ranks(argv: list[str]) -> tuple[int | None, list[str]]:
     if k + 1 >= len(argv) or not argv[k + 1].isdigit() or int(argv[k + 1]) < 1:
         raise InputError("command line: --ranks: a number of ranks is missing")
     return int(argv[k + 1]), argv[:k] + argv[k + 2 :]
-
-

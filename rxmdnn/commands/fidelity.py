@@ -17,8 +17,7 @@ from rxmdnn.engine.system import System
 from rxmdnn.errors import InputError
 from rxmdnn.fidelity import calibration, reference
 from rxmdnn.fidelity.calibration import Samples
-from rxmdnn.fidelity.criteria import Limits, close_edges
-from rxmdnn.fidelity.monitor import Watch
+from rxmdnn.fidelity.criteria import Limits
 from rxmdnn.fidelity.reference import Reference
 from rxmdnn.fidelity.setup import references
 from rxmdnn.io.trajectory import read_frames
@@ -95,14 +94,8 @@ def calibrate(a: argparse.Namespace) -> None:
     for frame in tqdm(frames, desc="frames", leave=False, disable=not sys.stderr.isatty()):
         n = len(frame.x)
         species = np.array([run.elements.index(name) for name in frame.names], np.int32)
-        system = System.of(potential, frame.cell, species, frame.x, backend=backend, skin=0.0)
-        atoms, watch = system.atoms, Watch(system.forces, known)
-        with watch.open():
-            system.forces.compute(atoms)
-        edges = system.forces.last[0]
-        close = close_edges(edges.center, edges.neighbor, edges.r_ij, float(potential.cutoff.max()))
-        samples.add(close, atoms.species, limits.bonded, atoms.f[:n], watch.latent(atoms.species[:n]),
-                    watch.spread(atoms))
+        calibration.sample(System.of(potential, frame.cell, species, frame.x, backend=backend, skin=0.0), known,
+                           limits, samples)
         steps.append(frame.step)
     if not steps:
         raise InputError(f"{run.folder}: no frames of a run (trajectory.h5 or numbered xyz files)")
@@ -110,8 +103,8 @@ def calibrate(a: argparse.Namespace) -> None:
     out = a.out or run.folder / "calibration.json"
     calibration.write(out, tails, {"frames": len(steps), "atoms": n, "steps": [steps[0], steps[-1]]})
     print(f"{out}: tails of {len(steps)} frames of {n} atoms\n"
-          "                    samples' rate of    a sound atom stays below, with chance 1 - p, p =\n"
-          "                    the tail            1e-6         1e-9         1e-12")
+          "                    sample exceedance   level not exceeded by a normal atom with probability 1 - p, p =\n"
+          "                    rate of the tail    1e-6         1e-9         1e-12")
     for kind, names in tails.items():
         for name, tail in names.items():
             levels = [tail.level(p) for p in (1e-6, 1e-9, 1e-12)]

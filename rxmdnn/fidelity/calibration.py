@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from rxmdnn.engine.system import System
 from rxmdnn.errors import InputError
-from rxmdnn.fidelity.criteria import Close, Limits
+from rxmdnn.fidelity.criteria import Close, Limits, close_edges
+from rxmdnn.fidelity.monitor import Watch
+from rxmdnn.fidelity.reference import Reference
 from rxmdnn.fidelity.tail import Tail
 from rxmdnn.files import write_json, writing
 
@@ -66,6 +70,16 @@ class Samples:
         if faults:
             raise InputError(*faults)
         return out
+
+
+def sample(system: System, known: Sequence[Reference | None], limits: Limits, samples: Samples) -> None:
+    """Add the atoms of a system, all of them on this rank, to the samples. known : as of Watch"""
+    atoms, watch, n = system.atoms, Watch(system.forces, known), system.n_global
+    with watch.open():
+        system.forces.compute(atoms)
+    edges = system.forces.last[0]
+    close = close_edges(edges.center, edges.neighbor, edges.r_ij, float(system.potential.cutoff.max()))
+    samples.add(close, atoms.species, limits.bonded, atoms.f[:n], watch.latent(atoms.species[:n]), watch.spread(atoms))
 
 
 def write(path: Path, tails: dict[str, dict[str, Tail]], about: dict[str, object]) -> None:

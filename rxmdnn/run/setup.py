@@ -80,16 +80,20 @@ def fits_on_device(simulation: Simulation) -> Iterator[None]:
         raise
 
 
-def set_threads(comm: MPI.Comm, wanted: int) -> int:
-    """Threads of this rank: as the deck says, or the machine's cores shared out among its ranks."""
+def set_threads(comm: MPI.Comm, wanted: int) -> None:
+    """Use the threads of ``thread_count`` from now on."""
+    numba.set_num_threads(thread_count(comm, wanted))
+
+
+def thread_count(comm: MPI.Comm, wanted: int) -> int:
+    """Threads of this rank: those wanted, or (0) the cores of the machine shared out among its ranks."""
     machine = comm.Split_type(MPI.COMM_TYPE_SHARED)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # A launcher that pins ranks has shared the cores out already.
     shared = max(machine.allgather(cores)) < (os.cpu_count() or 1) or machine.size == 1
     n = wanted or max(1, cores if shared else cores // machine.size)
     machine.Free()
-    numba.set_num_threads(min(n, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-    return n
+    return min(n, numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
 
 
 def make_potential(run: RunDeck, backend: Backend) -> Potential:

@@ -39,7 +39,7 @@ def test_the_study_is_sound_and_runs(deck, tmp_path, capsys):
     (tmp_path / "tfail.in").write_text(text + ("" if "\nmodel" in text else f"\nmodel {INPUT}/ammonia/ammonia_gfn1"
                                                 ".safetensors shipped 1\n"))
     check.main([str(tmp_path / "tfail.in")])
-    assert "tfail.in: a sound tfail.in" in capsys.readouterr().out
+    assert "tfail.in: tfail.in: valid" in capsys.readouterr().out
     study = Study(decks.read(tmp_path / "tfail.in", TFAIL), MPI.COMM_SELF)
     n, step = min(study.starts), study.every
     assert set(study.starts) == set(study.deck["sizes"].atoms)
@@ -55,7 +55,7 @@ def test_the_study_is_sound_and_runs(deck, tmp_path, capsys):
 def test_the_deck_is_sound(deck, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     check.main([str(deck)])
-    assert f"{deck}: a sound {'rxmd.in' if deck in RUNS else 'train.in'}" in capsys.readouterr().out
+    assert f"{deck}: {'rxmd.in' if deck in RUNS else 'train.in'}: valid" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("deck", sorted(set(RUNS) - set(CLASSICAL)), ids=lambda f: str(f.relative_to(INPUT)))
