@@ -106,13 +106,13 @@ def _exponents(report: dict[str, Any], color: dict[str, str], folder: Path) -> P
         error = 1.96 * of["curvature_errors"]["b"]
         first = row == 0
         panel.errorbar(b[0], row, xerr=[[b[0] - b[1]], [b[2] - b[0]]], fmt="o", color=color[arm], capsize=3,
-                       label="fit with censoring; interval from seeds" if first else None)
+                       label="fit; interval from seeds" if first else None)
         panel.errorbar(b[0], row + 0.12, xerr=error, fmt="none", color=color[arm], lw=0.8, alpha=0.6,
-                       label="interval from curvature alone" if first else None)
+                       label="interval from curvature" if first else None)
         panel.plot(of["naive_b"], row - 0.22, "x", color=GRAY,
-                   label="naive: ln mean, capped runs as failures" if first else None)
+                   label="naive: ln mean, capped as failed" if first else None)
         panel.plot(of["capped_as_failed_b"], row - 0.22, "+", ms=9, color=GRAY,
-                   label="naive: Weibull, capped runs as failures" if first else None)
+                   label="naive: Weibull, capped as failed" if first else None)
         k = report["quantities"][arm]["k"][0]
         panel.plot(-1 / k, row + 0.25, "v", ms=5, mfc="w", color="0.2", label="weakest link, -1/k" if first else None)
     panel.axvline(0, color=GRAY, lw=0.7, ls=":")
@@ -136,7 +136,7 @@ def _goodness(times: FailureTimes, fits: dict[str, ArmFit], color: dict[str, str
         panel.fill_between(x[good], -np.log(np.maximum(high[good], 1e-9)), -np.log(np.maximum(low[good], 1e-2)),
                            step="post", color=color[arm], alpha=0.12, lw=0)
         top = max(top, float(x[good].max(initial=0)))
-    panel.plot([0, top], [0, top], color=GRAY, ls="--", lw=0.8, label="exact fit")
+    panel.plot([0, top], [0, top], color=GRAY, ls="--", lw=0.8, label="expected")
     panel.set(xlabel="cumulative hazard (Cox-Snell residual)", ylabel="-ln(survival) of the residual",
               ylim=(0, 1.4 * top))
     panel.legend(fontsize=8)

@@ -154,7 +154,7 @@ def _likelihood(theta: np.ndarray, x: np.ndarray, log_lower: np.ndarray, log_upp
     return (total if np.isfinite(total) and np.isfinite(curve).all() else -np.inf), slope, curve
 
 
-# ------------------------------------------------------------------------------------------------ an arm's fit
+# ------------------------------------------------------------------------------------------------ fit of an arm
 @dataclass(frozen=True)
 class ReferencePoint:
     """N_0 (geometric mean of the sizes) and 1/T_0 (mean, 1/K), at which times to failure are quoted."""
