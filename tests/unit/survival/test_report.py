@@ -150,14 +150,14 @@ def test_a_model_file_carries_the_fit(reported, tmp_path, capsys):
                    "--temperature", "550"])
     said = capsys.readouterr().out
     assert "probability of completing 5 ps of 128 atoms at 550 K" in said
-    told = forecast.lines(model, 128, 5000.0, 550.0)
-    assert told[0].removeprefix("forecast     : ") in said and "with dt 1 fs" in told[-1]
+    shown = forecast.lines(model, 128, 5000.0, 550.0)
+    assert shown[0].removeprefix("forecast     : ") in said and "with dt 1 fs" in shown[-1]
     assert {**read_metadata(model), forecast.KEY: 0} == {**before, forecast.KEY: 0}
     a_run = SimpleNamespace(
         run=SimpleNamespace(models=[SimpleNamespace(parameters={"file": model})]), comm=MPI.COMM_SELF,
         simulation=SimpleNamespace(schedule=Schedule(1.0, 6000, 1, (500.0, 550.0), 1.0, 0, 0, 1), step=1000,
                                    n_global=128))
-    assert Outputs.forecast(a_run) == told  # what a run's log says at its start
+    assert Outputs.forecast(a_run) == shown  # the forecast in the log of a run
     old, new = network.state_dict(), load_model(model).state_dict()
     assert all((old[k] == new[k]).all() for k in old)
 
