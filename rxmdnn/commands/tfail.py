@@ -13,17 +13,17 @@ from rxmdnn.parallel import together
 from rxmdnn.survival.study import Study
 
 USAGE = ("usage: [mpirun -np N] rxmdnn tfail DECK [--keyword values ...]\n"
-         "       rxmdnn tfail report RESULTS | forecast FIT | relabel FRAMES   (each says more with --help)\n\n")
+         "       rxmdnn tfail report RESULTS | forecast FIT | relabel FRAMES   (see --help of each)\n\n")
 
 
 def main(argv: Sequence[str], comm: MPI.Intracomm = MPI.COMM_SELF) -> int:
-    """``DECK [--keyword values ...]``; raises InputError."""
+    """Run the study of a deck; the exit code. argv : ``DECK [--keyword values ...]``. Raises InputError."""
     if not argv or argv[0] in ("-h", "--help"):
         if comm.rank == 0:
             print(USAGE + decks.help_page(TABLE))
         return 0 if argv else 2
     threads = numba.get_num_threads()
-    numba.set_num_threads(1)  # systems are small; ranks do the rest
+    numba.set_num_threads(1)  # systems are small: use ranks instead of threads
     try:
         with together(comm):
             deck = decks.read(argv[0], TABLE, argv[1:])

@@ -1,4 +1,4 @@
-"""``rxmdnn tfail relabel FRAMES``: true force errors on frames of a study, by a reference engine."""
+"""``rxmdnn tfail relabel FRAMES``: true force errors on frames of a study, from a reference engine."""
 
 from __future__ import annotations
 
@@ -6,55 +6,63 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
+import ase
 from tqdm import tqdm
 
-from rxmdnn.analysis.style import STYLE
+from rxmdnn import files
 from rxmdnn.errors import InputError
 from rxmdnn.survival import results
-from rxmdnn.survival.true_force import COLUMNS, CSV, FIGURE, FRAMES, SAMPLE, _judged, chosen, draw, read_rows, table
+from rxmdnn.survival.figures import true_force_figure
+from rxmdnn.survival.true_force import COLUMNS, CSV, FIGURE, FRAMES, SAMPLE, chosen, compare_all, read_rows, table
 
 
 def main(argv: Sequence[str]) -> None:
-    """Label what is not labelled yet; write relabelled.xyz, true_forces.csv and true_forces.png."""
+    """Label the frames that have no label yet; write relabelled.xyz, true_forces.csv and true_forces.png."""
     from rxmdnn.labelling.labelling import ENGINES
 
-    p = argparse.ArgumentParser("rxmdnn tfail relabel", description="How wrong forces were, by a reference engine.")
-    p.add_argument("frames", metavar="FRAMES", type=Path, nargs="+", help="failures.xyz of a study")
-    p.add_argument("--engine", choices=sorted(ENGINES), default="gfn1")
-    p.add_argument("--most", type=int, help="at most so many frames of each kind, evenly (default: all)")
-    p.add_argument("--atoms", type=int, help="only frames of so many atoms: a study's small ones cost an engine least")
-    p.add_argument("--kind", choices=(SAMPLE, "before", "failure"), help="only these frames")
-    p.add_argument("--workers", type=int, default=2, help="processes of one thread each")
-    p.add_argument("--out", metavar="DIR", type=Path, help="where files go (default: relabel_<engine> beside FRAMES)")
-    a = p.parse_args(argv)
+    a = _arguments(argv, sorted(ENGINES))
     if a.workers < 1 or (a.most is not None and a.most < 1):
-        raise InputError("relabel: --workers and --most must be above zero")
+        raise InputError("relabel: --workers and --most must be positive")
     frames = chosen(a.frames, a.most, a.atoms, a.kind)
     folder = a.out or a.frames[0].parent / f"relabel_{a.engine}"
-    try:
+    with files.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        done = read_rows(folder / CSV)
-        text = [t for _, t in results.whole_frames(folder / FRAMES)][: len(done)]
-        results.replace(folder / FRAMES, "".join(text))
-        results.replace(folder / CSV, results.line(COLUMNS) + "".join(results.line(list(r.values())) for r in done))
-        known = {(r["run"], int(r["step"]), r["kind"]) for r in done}
-        rest = [f for f in frames if (f.info["run"], f.info["step"], f.info["kind"]) not in known]
-        bar = tqdm(_judged(rest, a.engine, a.workers), total=len(frames), initial=len(frames) - len(rest), unit="frame")
-        refused = 0
-        for found in bar:
-            if isinstance(found, str):
-                refused += 1
-                bar.write(f"not labelled: {found}")
-                continue
-            results.append(folder / FRAMES, found[1])
-            results.append(folder / CSV, results.line(found[0]))
+        failed = _label(frames, folder, a.engine, a.workers)
         rows = read_rows(folder / CSV)
         if not rows:
             raise InputError(f"{a.frames[0]}: {ENGINES[a.engine].name} could label none of {len(frames)} frames")
-        print(table(rows) + (f"\n{refused} frames could not be labelled" if refused else ""))
-        with plt.rc_context(STYLE):
-            draw(rows, folder / FIGURE)
-    except OSError as error:
-        raise InputError(f"{error.filename or folder}: cannot be written: {error.strerror}") from None
+        print(table(rows) + (f"\n{failed} frames could not be labelled" if failed else ""))
+        true_force_figure(rows, folder / FIGURE)
     print(f"{CSV}, {FRAMES}, {FIGURE} are in {folder}")
+
+
+def _arguments(argv: Sequence[str], engines: Sequence[str]) -> argparse.Namespace:
+    p = argparse.ArgumentParser("rxmdnn tfail relabel", description="True force errors, from a reference engine.")
+    p.add_argument("frames", metavar="FRAMES", type=Path, nargs="+", help="failures.xyz of a study")
+    p.add_argument("--engine", choices=engines, default="gfn1", help="reference engine (default: gfn1)")
+    p.add_argument("--most", type=int, help="maximum number of frames of each kind, evenly spaced (default: all)")
+    p.add_argument("--atoms", type=int, help="only frames of this many atoms; small ones cost the engine least")
+    p.add_argument("--kind", choices=(SAMPLE, "before", "failure"), help="only frames of this kind")
+    p.add_argument("--workers", type=int, default=2, help="processes of one thread each (default: 2)")
+    p.add_argument("--out", metavar="DIR", type=Path, help="output folder (default: relabel_<engine> beside FRAMES)")
+    return p.parse_args(argv)
+
+
+def _label(frames: list[ase.Atoms], folder: Path, engine: str, workers: int) -> int:
+    """Append the frames without a row to both files; the number of frames that the engine could not label."""
+    done = read_rows(folder / CSV)
+    complete = [text for _, text in results.complete_frames(folder / FRAMES)][: len(done)]
+    files.write_text(folder / FRAMES, "".join(complete))
+    files.write_text(folder / CSV, results.line(COLUMNS) + "".join(results.line(list(r.values())) for r in done))
+    known = {(r["run"], int(r["step"]), r["kind"]) for r in done}
+    rest = [f for f in frames if (f.info["run"], f.info["step"], f.info["kind"]) not in known]
+    failed = 0
+    bar = tqdm(compare_all(rest, engine, workers), total=len(frames), initial=len(frames) - len(rest), unit="frame")
+    for found in bar:
+        if isinstance(found, str):
+            failed += 1
+            bar.write(f"not labelled: {found}")
+            continue
+        files.append(folder / FRAMES, found[1])
+        files.append(folder / CSV, results.line(found[0]))
+    return failed

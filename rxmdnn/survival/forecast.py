@@ -1,7 +1,7 @@
-"""``rxmdnn tfail forecast``: from a fit of times to failure, the chance that a run finishes; a fit in a model file.
+"""``rxmdnn tfail forecast``: the probability that a run completes, from a fit of times to failure; fits in model files.
 
-P(survive t) = exp(-(t/life)^k), ln life = a + b ln(N/N_0) + c (1/T - 1/T_0). Its interval comes from draws of (a, b, c,
-ln k) with the fit's covariance, which counts how much models of different training seeds differ.
+P(survive t) = exp(-(t/t_0)^k), ln t_0 = a + b ln(N/N_0) + c (1/T - 1/T_0). Its interval comes from draws of (a, b, c,
+ln k) with the covariance of the fit, which includes the differences between models of different training seeds.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from typing import Any
 import numpy as np
 
 from rxmdnn.errors import InputError
-from rxmdnn.models.model_file import read_metadata
+from rxmdnn.models.model_file import read_metadata, write_bytes
 from rxmdnn.units import FS_PER_PS
 
-KEY = "lifetime"  # of the model file's metadata
+KEY = "lifetime"  # in the metadata of a model file
 DRAWS = 4000
 NEEDED = ("ln_life", "b", "c", "k", "covariance", "reference", "range")
 
 
-def chance(fit: dict[str, Any], n: float, time: float, temperature: float) -> tuple[float, float, float]:
-    """Chance to finish, and its 95 % interval. fit : of an arm, as the report writes it; time : fs; temperature : K."""
+def probability(fit: dict[str, Any], n: float, time: float, temperature: float) -> tuple[float, float, float]:
+    """Probability of completing a run without failure, and its 95 % interval.
+
+    fit : of an arm, as the report writes it; n : atoms; time : fs; temperature : K
+    """
     mean = np.array([fit["ln_life"], fit["b"] or 0.0, fit["c"] or 0.0, np.log(fit["k"])])
     rng = np.random.default_rng(1)
     draws = np.vstack([mean, rng.multivariate_normal(mean, np.array(fit["covariance"]), DRAWS, method="eigh")])
@@ -35,26 +38,26 @@ def chance(fit: dict[str, Any], n: float, time: float, temperature: float) -> tu
 
 
 def outside(fit: dict[str, Any], n: float, temperature: float) -> list[str]:
-    """What the fit never saw."""
+    """Warnings where a run is outside the range of the fitted runs. temperature : K"""
     out = []
-    for word, value, (low, high), slope in (("atoms", n, fit["range"]["n"], fit["b"]),
+    for unit, value, (low, high), slope in (("atoms", n, fit["range"]["n"], fit["b"]),
                                             ("K", temperature, fit["range"]["temperature"], fit["c"])):
         if not low * 0.999 <= value <= high * 1.001:
-            seen = f"{low:g} to {high:g}" if high > low else f"{low:g}"
-            how = "extrapolated" if slope is not None else "which the fit cannot know: taken as no influence"
-            out.append(f"{value:g} {word}: beyond the runs ({seen} {word}), {how}")
+            fitted = f"{low:g} to {high:g}" if high > low else f"{low:g}"
+            how = "extrapolated" if slope is not None else "of unknown influence, which is neglected"
+            out.append(f"{value:g} {unit}: outside the fitted runs ({fitted} {unit}), {how}")
     return out
 
 
-def sentence(fit: dict[str, Any], n: float, time: float, temperature: float) -> list[str]:
-    """The forecast in words. time : fs."""
-    p, low, high = chance(fit, n, time, temperature)
-    return [f"chance to finish {n:g} atoms, {time / FS_PER_PS:g} ps at {temperature:g} K without failure: {p:.3g} "
-            f"(95 %: {low:.3g} to {high:.3g})", *outside(fit, n, temperature)]
+def text(fit: dict[str, Any], n: float, time: float, temperature: float) -> list[str]:
+    """Lines of the forecast, with its warnings. time : fs; temperature : K"""
+    p, low, high = probability(fit, n, time, temperature)
+    return [f"probability of completing {time / FS_PER_PS:g} ps of {n:g} atoms at {temperature:g} K without failure: "
+            f"{p:.3g} (95 %: {low:.3g} to {high:.3g})", *outside(fit, n, temperature)]
 
 
 def read_fit(path: Path, arm: str | None) -> dict[str, Any]:
-    """The fit of an arm: from the report's report.json, or from a model file that carries one. Raises InputError."""
+    """The fit of an arm, from report.json or from a model file that contains one. Raises InputError."""
     if path.is_dir():  # of a report, or of a study that has one
         path = next((p for p in (path / "report.json", path / "report" / "report.json") if p.is_file()),
                     path / "report.json")
@@ -63,13 +66,13 @@ def read_fit(path: Path, arm: str | None) -> dict[str, Any]:
         if head != b"{":
             stored = read_metadata(path).get(KEY)
             if stored is None:
-                raise InputError(f"{path}: the model carries no fit of its times to failure; make one: rxmdnn tfail, "
+                raise InputError(f"{path}: the model contains no fit of its times to failure; make one: rxmdnn tfail, "
                                  "rxmdnn tfail report, then rxmdnn tfail forecast REPORT --store MODEL")
             fit = json.loads(stored)
         else:
             fits = json.loads(path.read_text(encoding="utf-8"))["fits"]
             if arm is None and len(fits) > 1:
-                raise InputError(f"{path}: holds several arms; name one: --arm {' or '.join(fits)}")
+                raise InputError(f"{path}: contains several arms; choose one: --arm {' or '.join(fits)}")
             if arm is not None and arm not in fits:
                 raise InputError(f"{path}: no fit of arm {arm}; it has {', '.join(fits) or 'none'}")
             fit = fits[arm] if arm is not None else next(iter(fits.values()))
@@ -79,35 +82,33 @@ def read_fit(path: Path, arm: str | None) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, StopIteration, TypeError) as error:
-        raise InputError(f"{path}: no fit of times to failure: {error!r}; give the folder or report.json of "
+        raise InputError(f"{path}: not a fit of times to failure: {error!r}; give the folder or report.json of "
                          "`rxmdnn tfail report`, or a model file") from None
 
 
 def store(model: Path, fit: dict[str, Any]) -> None:
-    """Put a fit into a model file's metadata; its arrays stay as they are, byte for byte."""
+    """Put a fit into the metadata of a model file; the bytes of its arrays do not change."""
     read_metadata(model)
     data = model.read_bytes()
     length = struct.unpack("<Q", data[:8])[0]
     head = json.loads(data[8 : 8 + length])
     head["__metadata__"][KEY] = json.dumps(fit)
-    text = json.dumps(head, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    from rxmdnn.models.model_file import write_bytes
-
-    write_bytes(model, struct.pack("<Q", len(text)) + text + data[8 + length :])
+    header = json.dumps(head, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    write_bytes(model, struct.pack("<Q", len(header)) + header + data[8 + length :])
 
 
 def lines(path: Path, n: int, time: float, temperature: float) -> list[str]:
-    """What a run's log says at its start of a model that carries a fit; else nothing. time : fs; temperature : K."""
+    """Lines for the start of a run log if the model contains a fit, else none. time : fs; temperature : K."""
     try:
         stored = read_metadata(path).get(KEY)
         if not stored or time <= 0 or temperature <= 0:
             return []
         fit = json.loads(stored)
-        return [f"forecast     : {row}" for row in sentence(fit, n, time, temperature)] + [
+        return [f"forecast     : {row}" for row in text(fit, n, time, temperature)] + [
             f"forecast     : from {fit['runs']} runs ({fit['failures']} failures by {fit['by']}) with dt "
             f"{fit['dt_fs']:g} fs"]
     except (ValueError, KeyError, TypeError, InputError, np.linalg.LinAlgError):
-        return ["forecast     : the model's fit of times to failure is damaged; store it again"]
+        return ["forecast     : the fit of times to failure in the model file is not valid; store it again"]
 
 

@@ -1,8 +1,9 @@
-"""Replicas of a small periodic system moved side by side: one neighbor list and one network call for all of them.
+"""Replicas of a small periodic system, propagated together with one neighbor list and one network call.
 
-Every replica has the same cell, species and model, and its own positions, velocities, temperature and noise. They stand
-in a row along x, too far apart to meet, so that one neighbor list, to which empty space costs nothing, serves them all.
-Noise is counters of (seed, stream, step, key of the run and atom): a run's noise is its own whoever stands beside it.
+All replicas have the same cell, species and model; each has its own positions, velocities, temperature and noise. They
+are placed in a row along x at distances beyond the cutoff, so that one neighbor list serves them all; empty space costs
+it nothing. Noise is a function of (seed, stream, step, key of the run, atom): the noise of a run does not depend on the
+other replicas.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from rxmdnn.models.interface import Potential
 from rxmdnn.units import ACCELERATION, KB
 
 KEY_BITS = 24  # of the number of an atom within its run
-LEAP = 3.0  # Å: an atom that goes so far in one step is lost
+MAX_STEP = 3.0  # Å: a replica in which an atom moves further in one step has diverged
 
 
 class Replicas:
@@ -36,14 +37,14 @@ class Replicas:
     species : (n,) int32; mass : (n_elements,) float64, amu
     x : (K, n, 3) float64, Å
     temperature : (K,) float64, K
-    keys : (K,) int64, below 2^39: the runs' names to the random numbers
+    keys : (K,) int64, below 2^39: key of the random numbers of each replica
     seed : int
     skin : float, Å
 
     Attributes
     ----------
-    v (K, n, 3) Å/fs; f (K, n, 3) eV/Å; energy (K,) eV, potential; image (K, n, 3) periods crossed
-    edges : Edges of the last ``compute``; row (n_all,) int: the owned row that each row copies; kind (n_all,) species
+    v (K, n, 3) Å/fs; f (K, n, 3) eV/Å; energy (K,) eV, potential; image (K, n, 3) cell crossings
+    edges : Edges of the last ``compute``; row (n_all,) int: the atom that each row copies; kind (n_all,) species
     """
 
     def __init__(self, backend: Backend, potential: Potential, cell: Cell, species: np.ndarray, mass: np.ndarray,
@@ -69,54 +70,56 @@ class Replicas:
         return self.x.shape[1]
 
     def keep(self, alive: np.ndarray) -> None:
-        """Go on with these replicas only. alive : (K,) bool."""
+        """Drop all replicas but these. alive : (K,) bool."""
         for name in ("x", "v", "f", "image", "temperature", "keys", "energy"):
             setattr(self, name, getattr(self, name)[alive])
         self.stale = True
 
-    def draw(self) -> None:
-        """Maxwell-Boltzmann velocities at exactly the temperatures, without total momentum."""
+    def draw_velocities(self) -> None:
+        """Set Maxwell-Boltzmann velocities, scaled to exactly the temperatures, without total momentum."""
         self.v = self.normals(streams.REPLICA_VELOCITIES, 0, self.n) * np.sqrt(
             KB * self.temperature[:, None] * ACCELERATION / self.mass)[..., None]
         self.v -= (self.mass[:, None] * self.v).sum(axis=1, keepdims=True) / self.mass.sum()
         self.v *= np.sqrt(self.temperature / (2 * self.kinetic() / ((3 * self.n - 3) * KB)))[:, None, None]
 
     def normals(self, stream: int, step: int, count: int) -> np.ndarray:
-        """(K, count, 3) normal deviates, each run its own."""
+        """(K, count, 3) normal deviates, independent between replicas."""
         gid = ((self.keys[:, None] << KEY_BITS) + np.arange(count)).ravel()
         z = np.empty((len(gid), 3))
         self.backend.gaussian(self.seed, stream, step, gid, z)
         return z.reshape(len(self), count, 3)
 
     def kinetic(self) -> np.ndarray:
-        """(K,) eV."""
+        """(K,) kinetic energies, eV."""
         return 0.5 * np.einsum("kia,kia,i->k", self.v, self.v, self.mass) / ACCELERATION
 
-    def lost(self, dt: float) -> np.ndarray:
-        """(K,) bool: replicas whose atoms are nowhere, or would leap in a step of dt fs."""
-        leap = np.abs(self.v).max(axis=(1, 2)) * dt
-        return ~((leap < LEAP) & np.isfinite(self.x).all(axis=(1, 2)))
+    def diverged(self, dt: float) -> np.ndarray:
+        """(K,) bool: replicas with NaN or infinite positions, or with an atom that moves too far in dt fs."""
+        moved = np.abs(self.v).max(axis=(1, 2)) * dt
+        return ~((moved < MAX_STEP) & np.isfinite(self.x).all(axis=(1, 2)))
 
     def kick(self, dt: float) -> None:
+        """Change velocities by the forces over dt fs."""
         self.v += self.f * (dt * ACCELERATION / self.mass)[:, None]
 
     def drift(self, dt: float) -> None:
+        """Change positions by the velocities over dt fs."""
         self.x += dt * self.v
 
     def compute(self) -> None:
-        """Energies and forces at the present positions. No replica may be ``lost``."""
+        """Compute energies and forces at the present positions. No replica may have ``diverged``."""
         m = len(self) * self.n
         flat = self.x.reshape(m, 3)
         if not self.stale:
-            self._everything[:m] = flat
-            self._everything[:m, 0] += self._offset
-            self.stale = self.neighbors.is_stale(self._everything[:m])
+            self._x_all[:m] = flat
+            self._x_all[:m, 0] += self._offset
+            self.stale = self.neighbors.is_stale(self._x_all[:m])
         if self.stale:
             self._build(flat)
         else:
-            np.take(self._everything, self.row[m:], axis=0, out=self._everything[m:])
-            self._everything[m:] += self._shift
-        self.edges = self.neighbors.edges(self._everything, self.kind)
+            np.take(self._x_all, self.row[m:], axis=0, out=self._x_all[m:])
+            self._x_all[m:] += self._shift
+        self.edges = self.neighbors.edges(self._x_all, self.kind)
         e_i, g_ij = self.potential.compute(self.edges, self.kind)
         f = self._f_all
         self.neighbors.assemble(self.edges, g_ij, f)
@@ -126,78 +129,84 @@ class Replicas:
         self.energy = e_i.reshape(len(self), self.n).sum(axis=1)
 
     def _build(self, flat: np.ndarray) -> None:
-        """Wrap all atoms into the cell, make the copies and the list."""
+        """Wrap all atoms into the cell; make their periodic copies and the neighbor list."""
         m, cell = len(flat), self.cell
         s = cell.fractional(flat)
-        turns = np.where(cell.pbc, np.floor(s), 0.0)
-        self.x -= cell.cartesian(turns).reshape(self.x.shape)
-        self.image += turns.reshape(self.x.shape).astype(np.int64)
+        crossed = np.where(cell.pbc, np.floor(s), 0.0)
+        self.x -= cell.cartesian(crossed).reshape(self.x.shape)
+        self.image += crossed.reshape(self.x.shape).astype(np.int64)
         self.row, image = _copies(cell, cell.fractional(flat), self.neighbors.reach)
         self._shift = cell.cartesian(image[m:].astype(float))
         self._offset = np.repeat(self._pitch * np.arange(len(self)), self.n)
-        self._everything = flat[self.row]
-        self._everything[m:] += self._shift
-        self._everything[:, 0] += self._offset[self.row]
+        self._x_all = flat[self.row]
+        self._x_all[m:] += self._shift
+        self._x_all[:, 0] += self._offset[self.row]
         self.kind = np.tile(self.species, len(self))[self.row]
-        self._f_all = np.empty_like(self._everything)
-        self.neighbors.build(self._everything, self.kind, m)
+        self._f_all = np.empty_like(self._x_all)
+        self.neighbors.build(self._x_all, self.kind, m)
         self.builds += 1
         self.stale = False
 
 
 # ------------------------------------------------------------------------------------------------ thermostats
-class Constant:
-    """Constant energy. Others: a step of dt fs, each replica at its own temperature, and the heat they gave."""
+class ReplicaNVE:
+    """Velocity Verlet at constant energy; the base of the thermostats, each replica at its own temperature.
 
-    freed = 3  # degrees of freedom that the total momentum takes
+    Attributes
+    ----------
+    dt : float, fs; tau : float, fs, coupling time; heat : (K,) float64, eV, supplied by the thermostat
+    """
+
+    conserved_momenta = 3  # components of the total momentum, which hold no kinetic energy
 
     def __init__(self, replicas: Replicas, dt: float, tau: float) -> None:
         self.replicas, self.dt, self.tau = replicas, dt, tau
         self.heat = np.zeros(len(replicas))
 
     @property
-    def freedoms(self) -> int:
-        return 3 * self.replicas.n - self.freed
+    def degrees_of_freedom(self) -> int:
+        return 3 * self.replicas.n - self.conserved_momenta
 
     def temperature(self) -> np.ndarray:
-        """(K,) K."""
-        return 2 * self.replicas.kinetic() / (self.freedoms * KB)
+        """(K,) kinetic temperatures, K."""
+        return 2 * self.replicas.kinetic() / (self.degrees_of_freedom * KB)
 
     def conserved(self) -> np.ndarray:
-        """(K,) eV."""
+        """(K,) total energies less the heat supplied, eV."""
         return self.replicas.energy + self.replicas.kinetic() - self.heat
 
     def keep(self, alive: np.ndarray) -> None:
+        """Drop all replicas but these. alive : (K,) bool."""
         self.heat = self.heat[alive]
 
-    def before(self, step: int) -> None:
-        """Up to the force call. step : number of the step being made, from 1."""
+    def before_forces(self, step: int) -> None:
+        """The part of a step before forces are computed. step : int, from 1."""
         self.replicas.kick(0.5 * self.dt)
         self.replicas.drift(self.dt)
 
-    def after(self, step: int) -> None:
-        """From the force call on."""
+    def after_forces(self, step: int) -> None:
+        """The part of a step after forces are computed."""
         self.replicas.kick(0.5 * self.dt)
 
 
-class NoseHoover(Constant):
-    """A chain on each replica, as ``rxmdnn.dynamics.ensembles.nose_hoover``."""
+class ReplicaNoseHoover(ReplicaNVE):
+    """A Nosé-Hoover chain for each replica, as ``rxmdnn.dynamics.ensembles.nose_hoover``."""
 
     def __init__(self, replicas: Replicas, dt: float, tau: float) -> None:
         super().__init__(replicas, dt, tau)
-        self.chain = Chain(self.freedoms, tau, (len(replicas),))
+        self.chain = Chain(self.degrees_of_freedom, tau, (len(replicas),))
 
-    def bath(self) -> None:
+    def _apply_chain(self) -> None:
         r = self.replicas
         r.v *= self.chain.half_step(2 * r.kinetic(), r.temperature, self.dt)[:, None, None]
 
-    def before(self, step: int) -> None:
-        self.bath()
-        super().before(step)
+    def before_forces(self, step: int) -> None:
+        self._apply_chain()
+        super().before_forces(step)
 
-    def after(self, step: int) -> None:
-        super().after(step)
-        self.bath()
+    def after_forces(self, step: int) -> None:
+        super().after_forces(step)
+        self._apply_chain()
 
     def conserved(self) -> np.ndarray:
         return super().conserved() + self.chain.energy(self.replicas.temperature)
@@ -207,32 +216,33 @@ class NoseHoover(Constant):
         self.chain.position, self.chain.velocity = self.chain.position[:, alive], self.chain.velocity[:, alive]
 
 
-class Langevin(Constant):
-    """BAOAB, as ``rxmdnn.dynamics.ensembles.langevin``."""
+class ReplicaLangevin(ReplicaNVE):
+    """Langevin dynamics by BAOAB, as ``rxmdnn.dynamics.ensembles.langevin``."""
 
-    freed = 0
+    conserved_momenta = 0
 
-    def before(self, step: int) -> None:
+    def before_forces(self, step: int) -> None:
         r = self.replicas
         r.kick(0.5 * self.dt)
         r.drift(0.5 * self.dt)
-        had = r.kinetic()
+        before = r.kinetic()
         c = np.exp(-self.dt / self.tau)
         width = np.sqrt((1 - c * c) * KB * r.temperature[:, None] * ACCELERATION / r.mass)
         r.v = c * r.v + width[..., None] * r.normals(streams.REPLICA_LANGEVIN, step, r.n)
-        self.heat += r.kinetic() - had
+        self.heat += r.kinetic() - before
         r.drift(0.5 * self.dt)
 
 
-class VelocityRescaling(Constant):
-    """Stochastic rescaling, as ``rxmdnn.dynamics.ensembles.velocity_rescaling``."""
+class ReplicaRescaling(ReplicaNVE):
+    """Stochastic velocity rescaling, as ``rxmdnn.dynamics.ensembles.velocity_rescaling``."""
 
-    def after(self, step: int) -> None:
-        super().after(step)
-        r, n = self.replicas, self.freedoms
+    def after_forces(self, step: int) -> None:
+        super().after_forces(step)
+        r, n = self.replicas, self.degrees_of_freedom
         energy = r.kinetic()
         z = r.normals(streams.REPLICA_VELOCITY_RESCALING, step, velocity_rescaling.ATTEMPTS + 1)
-        first, others = np.transpose([velocity_rescaling.deviates(cast(Any, _Drawn(part)), step, n) for part in z])
+        first, others = np.transpose([velocity_rescaling.deviates(cast(Any, _DrawnNormals(part)), step, n)
+                                      for part in z])
         c = np.exp(-self.dt / self.tau)
         share = (1 - c) * 0.5 * KB * r.temperature / energy
         factor = np.sqrt(np.maximum(0.0, c + share * (first**2 + others) + 2 * first * np.sqrt(c * share)))
@@ -240,8 +250,8 @@ class VelocityRescaling(Constant):
         self.heat += (factor**2 - 1) * energy
 
 
-class _Drawn:
-    """Normal deviates already drawn, where a motion is asked for some."""
+class _DrawnNormals:
+    """Normal deviates drawn before, in place of a Motion, from which ``velocity_rescaling.deviates`` asks for them."""
 
     def __init__(self, z: np.ndarray) -> None:
         self.z = z
@@ -250,5 +260,5 @@ class _Drawn:
         return self.z[:n]
 
 
-THERMOSTATS: dict[str, Any] = {"nve": Constant, "nose-hoover": NoseHoover, "langevin": Langevin,
-                               "svr": VelocityRescaling}
+THERMOSTATS: dict[str, Any] = {"nve": ReplicaNVE, "nose-hoover": ReplicaNoseHoover, "langevin": ReplicaLangevin,
+                               "svr": ReplicaRescaling}

@@ -1,13 +1,14 @@
-"""Statistics of times to failure: what runs that failed, and runs that never did, say about a life.
+"""Survival statistics of times to failure, from runs that failed and runs that did not.
 
-A run's life t lies in (lower, upper]: failures are seen only at checks (interval censoring), a run that reached its cap
-failed after it (upper infinite: right censoring). The accelerated-life model is Weibull's,
+The time to failure t of a run lies in (lower, upper]: failures are detected only at checks (interval censoring), and a
+run that reached its cap would have failed later (upper infinite: right censoring). The accelerated-failure-time model
+is the Weibull one,
 
     ln t = a_m + b ln(N/N_0) + c (1/T - 1/T_0) + s G,   P(G > g) = exp(-e^g),   k = 1/s,
 
-a_m of each model, b = d ln t / d ln N. Its likelihood is concave in (a/s, b/s, c/s, 1/s) (Burridge, J. R. Stat.
-Soc. B 43, 41 (1981)), so Newton's method finds the one maximum. Runs of one trained model resemble each other more than
-runs of another training, so intervals come from resampling training seeds, the same ones in every arm.
+with a_m of each model m and b = d ln t / d ln N. Its likelihood is concave in (a/s, b/s, c/s, 1/s) (Burridge, J. R.
+Stat. Soc. B 43, 41 (1981)), so Newton's method finds the only maximum. Runs of one trained model are correlated, so
+intervals come from resampling training seeds, the same ones in every arm.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ from rxmdnn.errors import InputError
 
 LEVEL = 0.95
 RESAMPLES = 400
-FLAT = 1e-13  # least of the likelihood's curvatures, of the largest: below, rounding decides
+FLAT = 1e-13  # smallest curvature of the likelihood, relative to the largest, that exceeds rounding
 FAMILIES = {"Weibull": "WeibullAFTFitter", "log-normal": "LogNormalAFTFitter", "log-logistic": "LogLogisticAFTFitter"}
 
 
 @dataclass(frozen=True)
-class Lives:
-    """Runs, one a row.
+class FailureTimes:
+    """Times to failure of r runs.
 
     Attributes
     ----------
     arm, model (r,) str
-    seed (r,) int64: of the model's training
+    seed (r,) int64: of the training of the model
     n (r,) float64: atoms
     temperature (r,) float64, K
-    lower, upper (r,) float64, fs: the life is in (lower, upper]; upper infinite where the run did not fail
+    lower, upper (r,) float64, fs: the time to failure is in (lower, upper]; upper infinite where the run did not fail
     """
 
     arm: np.ndarray
@@ -51,8 +52,8 @@ class Lives:
     def __len__(self) -> int:
         return len(self.n)
 
-    def __getitem__(self, rows: np.ndarray) -> Lives:
-        return Lives(*(getattr(self, f.name)[rows] for f in fields(self)))
+    def __getitem__(self, rows: np.ndarray) -> FailureTimes:
+        return FailureTimes(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     @property
     def failed(self) -> np.ndarray:
@@ -60,12 +61,12 @@ class Lives:
 
     @property
     def time(self) -> np.ndarray:
-        """fs: when the failure was seen, or the run ended."""
+        """(r,) fs, at which the failure was detected or the run ended."""
         return np.where(self.failed, self.upper, self.lower)
 
 
 class Fit(NamedTuple):
-    """A Weibull accelerated-life fit: ln t = X beta + s G.
+    """A Weibull accelerated-failure-time fit: ln t = X beta + s G.
 
     beta (p,) float64; s float; covariance (p + 1, p + 1) of (beta, ln s); log_likelihood of the intervals
     """
@@ -77,23 +78,23 @@ class Fit(NamedTuple):
 
 
 def weibull(x: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> Fit:
-    """Maximum likelihood. x : (r, p) float64; lower, upper : (r,) float64, life in (lower, upper], exact where equal.
+    """The maximum-likelihood fit. Raises InputError where there is no maximum: no failures, or dependent columns.
 
-    Raises InputError where the data have no maximum (no failures, or columns that say the same).
+    x : (r, p) float64; lower, upper : (r,) float64, fs, t in (lower, upper], exact where equal
     """
     failed = np.isfinite(upper)
     exact = lower == upper
     if not failed.any():
-        raise InputError("no run failed: there is no life to fit; use higher temperatures, larger systems or "
+        raise InputError("no run failed: no failure times to fit; use higher temperatures, larger systems or "
                          "longer caps")
     if np.linalg.matrix_rank(x) < x.shape[1]:
-        raise InputError("the runs cannot tell the terms of the model apart; more sizes or temperatures are needed")
+        raise InputError("the terms of the model cannot be separated; more sizes or temperatures are needed")
     with np.errstate(divide="ignore"):
         log_lower, log_upper = np.log(lower), np.log(upper)
     log_lower[lower <= 0] = -np.inf
     middle = np.where(failed & (lower > 0), 0.5 * (log_lower + log_upper), np.where(failed, log_upper - 0.7, log_lower))
-    begin, *_ = np.linalg.lstsq(x, middle, rcond=None)
-    theta = np.append(begin, 1.0)  # beta/s, 1/s
+    start, *_ = np.linalg.lstsq(x, middle, rcond=None)
+    theta = np.append(start, 1.0)  # beta/s, 1/s
     value, slope, curve = _likelihood(theta, x, log_lower, log_upper, failed, exact)
     for _ in range(200):
         try:
@@ -114,20 +115,20 @@ def weibull(x: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> Fit:
         value, slope, curve = found
         if gained < 1e-11 * (1 + abs(value)) and abs(slope @ step) < 1e-9:
             break
-    bends = np.linalg.eigvalsh(-curve) if np.isfinite(curve).all() else np.zeros(1)
-    if not np.isfinite(theta).all() or theta[-1] > 1e4 or not bends[0] > FLAT * bends[-1]:
-        raise InputError("the fit has no maximum: too few failures for its terms; more runs that fail are needed")
+    curvatures = np.linalg.eigvalsh(-curve) if np.isfinite(curve).all() else np.zeros(1)
+    if not np.isfinite(theta).all() or theta[-1] > 1e4 or not curvatures[0] > FLAT * curvatures[-1]:
+        raise InputError("the fit has no maximum: too few failures for its terms; more failures are needed")
     s, beta = 1 / theta[-1], theta[:-1] / theta[-1]
-    to = np.zeros((len(theta), len(theta)))  # d(beta, ln s)/d theta
-    to[:-1, :-1] = s * np.eye(len(beta))
-    to[:-1, -1] = -s * beta
-    to[-1, -1] = -s
-    return Fit(beta, float(s), to @ np.linalg.inv(-curve) @ to.T, float(value))
+    jacobian = np.zeros((len(theta), len(theta)))  # d(beta, ln s)/d theta
+    jacobian[:-1, :-1] = s * np.eye(len(beta))
+    jacobian[:-1, -1] = -s * beta
+    jacobian[-1, -1] = -s
+    return Fit(beta, float(s), jacobian @ np.linalg.inv(-curve) @ jacobian.T, float(value))
 
 
 def _likelihood(theta: np.ndarray, x: np.ndarray, log_lower: np.ndarray, log_upper: np.ndarray, failed: np.ndarray,
                 exact: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Value, gradient and Hessian; an exact life has its density in t, all others a probability."""
+    """Value, gradient and Hessian; an exact time contributes its density, the others a probability."""
     a, tau = x @ theta[:-1], theta[-1]
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         z_l, z_u = tau * log_lower - a, tau * log_upper - a
@@ -153,37 +154,37 @@ def _likelihood(theta: np.ndarray, x: np.ndarray, log_lower: np.ndarray, log_upp
     return (total if np.isfinite(total) and np.isfinite(curve).all() else -np.inf), slope, curve
 
 
-# ------------------------------------------------------------------------------------------------ an arm's fit
+# ------------------------------------------------------------------------------------------------ fit of an arm
 @dataclass(frozen=True)
-class Reference:
-    """N_0 (geometric mean of the sizes) and 1/T_0 (mean), at which lives are quoted."""
+class ReferencePoint:
+    """N_0 (geometric mean of the sizes) and 1/T_0 (mean, 1/K), at which times to failure are quoted."""
 
     n: float
     inverse_temperature: float
 
     @classmethod
-    def of(cls, lives: Lives) -> Reference:
-        return cls(float(np.exp(np.log(np.unique(lives.n)).mean())), float((1 / np.unique(lives.temperature)).mean()))
+    def of(cls, times: FailureTimes) -> ReferencePoint:
+        return cls(float(np.exp(np.log(np.unique(times.n)).mean())), float((1 / np.unique(times.temperature)).mean()))
 
 
 @dataclass(frozen=True)
 class ArmFit:
-    """The fit of one arm.
+    """The fit of the runs of one arm.
 
     Attributes
     ----------
-    models : names whose a_m come first in ``fit.beta`` (one name, "all", where they share one)
-    terms : of the columns after them: "ln N", "1/T"
+    models : names of the models whose a_m come first in ``fit.beta``; ("all",) where they share one
+    terms : names of the terms after them: "ln N", "1/T"
     """
 
     fit: Fit
     models: tuple[str, ...]
     terms: tuple[str, ...]
-    reference: Reference
+    reference: ReferencePoint
 
     @property
     def values(self) -> dict[str, float]:
-        """ln_life (fs, at the reference, mean over models), b, c (K), k, link = b + 1/k; NaN where not fitted."""
+        """ln_life (of fs, at the reference, mean over models), b, c (K), k, link = b + 1/k; NaN where not fitted."""
         m = len(self.models)
         slope = dict(zip(self.terms, self.fit.beta[m:]))
         b = float(slope.get("ln N", np.nan))
@@ -192,7 +193,7 @@ class ArmFit:
 
     @property
     def errors(self) -> dict[str, float]:
-        """Standard errors of ``values`` by the likelihood's curvature alone."""
+        """Standard errors of ``values`` from the curvature of the likelihood alone."""
         m, p = len(self.models), len(self.fit.beta)
         rows = {"ln_life": np.r_[np.full(m, 1 / m), np.zeros(p + 1 - m)], "k": np.r_[np.zeros(p), -1 / self.fit.s]}
         for name, term in (("b", "ln N"), ("c", "1/T")):
@@ -202,8 +203,8 @@ class ArmFit:
         rows["link"] = rows["b"] + np.r_[np.zeros(p), self.fit.s]
         return {k: float(np.sqrt(v @ self.fit.covariance @ v)) for k, v in rows.items()}
 
-    def log_life(self, n: np.ndarray, temperature: np.ndarray) -> np.ndarray:
-        """ln of the characteristic life (a fraction 1/e survives it), fs."""
+    def log_time(self, n: np.ndarray, temperature: np.ndarray) -> np.ndarray:
+        """ln of the characteristic time to failure in fs, which a fraction 1/e survives. temperature : K"""
         value = self.values
         given = {"ln N": np.log(np.asarray(n, float) / self.reference.n),
                  "1/T": 1 / np.asarray(temperature, float) - self.reference.inverse_temperature}
@@ -211,73 +212,77 @@ class ArmFit:
         return value["ln_life"] + sum((slope[t] * given[t] for t in self.terms), np.zeros(1))
 
 
-def design(lives: Lives, reference: Reference, by_model: bool) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
-    """Columns of the model, names of the models, names of the slopes (those the runs vary in)."""
-    models = tuple(np.unique(lives.model).tolist()) if by_model else ("all",)
-    ones = (lives.model[:, None] == np.array(models)).astype(float) if by_model else np.ones((len(lives), 1))
-    slopes = {"ln N": np.log(lives.n / reference.n), "1/T": 1 / lives.temperature - reference.inverse_temperature}
-    scale = {"ln N": 1.0, "1/T": 1000.0}  # columns of one size
+def design(times: FailureTimes, reference: ReferencePoint, by_model: bool
+           ) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
+    """(r, p) columns of the fit, names of the models, names of the terms in which the runs differ."""
+    models = tuple(np.unique(times.model).tolist()) if by_model else ("all",)
+    intercepts = (times.model[:, None] == np.array(models)).astype(float) if by_model else np.ones((len(times), 1))
+    slopes = {"ln N": np.log(times.n / reference.n), "1/T": 1 / times.temperature - reference.inverse_temperature}
+    scale = {"ln N": 1.0, "1/T": 1000.0}  # gives columns of similar magnitude
     terms = tuple(t for t, col in slopes.items() if np.ptp(col * scale[t]) > 1e-9)
-    return np.column_stack([ones, *(slopes[t] for t in terms)]), models, terms
+    return np.column_stack([intercepts, *(slopes[t] for t in terms)]), models, terms
 
 
-def fit_arm(lives: Lives, reference: Reference) -> ArmFit:
-    """Fit the runs of one arm. Each model has its own a where every model failed at least twice."""
-    models = np.unique(lives.model)
-    by_model = len(models) > 1 and all((lives.failed & (lives.model == m)).sum() >= 2 for m in models)
-    x, names, terms = design(lives, reference, by_model)
+def fit_arm(times: FailureTimes, reference: ReferencePoint) -> ArmFit:
+    """The fit of the runs of one arm; each model has its own a_m where every model failed at least twice."""
+    models = np.unique(times.model)
+    by_model = len(models) > 1 and all((times.failed & (times.model == m)).sum() >= 2 for m in models)
+    x, names, terms = design(times, reference, by_model)
     scale = np.array([1.0] * len(names) + [1e-3 if t == "1/T" else 1.0 for t in terms])
-    fit = weibull(x / scale, lives.lower, lives.upper)
-    back = np.append(1 / scale, 1.0)
-    return ArmFit(Fit(fit.beta / scale, fit.s, fit.covariance * np.outer(back, back), fit.log_likelihood), names, terms,
-                  reference)
+    fit = weibull(x / scale, times.lower, times.upper)
+    unscale = np.append(1 / scale, 1.0)
+    fit = Fit(fit.beta / scale, fit.s, fit.covariance * np.outer(unscale, unscale), fit.log_likelihood)
+    return ArmFit(fit, names, terms, reference)
 
 
 # ------------------------------------------------------------------------------------------------ all arms
-def resample(lives: Lives, rng: np.random.Generator) -> Lives:
-    """Training seeds drawn with replacement, the same in every arm; runs themselves where an arm has one seed only."""
-    seeds = np.unique(lives.seed)
-    if min(len(np.unique(lives.seed[lives.arm == a])) for a in np.unique(lives.arm)) < 2:
+def resample(times: FailureTimes, rng: np.random.Generator) -> FailureTimes:
+    """Training seeds drawn with replacement, the same in every arm; single runs where an arm has only one seed."""
+    seeds = np.unique(times.seed)
+    if min(len(np.unique(times.seed[times.arm == a])) for a in np.unique(times.arm)) < 2:
         _, cell = np.unique(np.stack([np.unique(c, return_inverse=True)[1] for c in (
-            lives.arm, lives.n, lives.temperature)]), axis=1, return_inverse=True)
+            times.arm, times.n, times.temperature)]), axis=1, return_inverse=True)
         rows = [np.flatnonzero(cell == c) for c in range(cell.max() + 1)]
-        return lives[np.concatenate([rng.choice(r, len(r)) for r in rows])]
-    parts = [np.flatnonzero(lives.seed == s) for s in rng.choice(seeds, len(seeds))]
-    drawn = lives[np.concatenate(parts)]
-    # a seed drawn twice is two models, or the mean over models would count it once
+        return times[np.concatenate([rng.choice(r, len(r)) for r in rows])]
+    parts = [np.flatnonzero(times.seed == s) for s in rng.choice(seeds, len(seeds))]
+    drawn = times[np.concatenate(parts)]
+    # a seed drawn twice counts as two models in the mean over models
     number = np.repeat(np.arange(len(parts)), [len(rows) for rows in parts]).astype(str)
     return replace(drawn, model=np.char.add(np.char.add(drawn.model, " "), number))
 
 
-def quantities(lives: Lives, reference: Reference, fit: Callable[[Lives, Reference], Any] = fit_arm
-               ) -> dict[str, dict[str, float]]:
-    """``values`` of every arm, and, as "B against A", differences of b and logs of the ratio of lives."""
-    arms = list(dict.fromkeys(lives.arm.tolist()))
-    values = {a: dict(fit(lives[lives.arm == a], reference).values) for a in sorted(arms)}
+def quantities(times: FailureTimes, reference: ReferencePoint,
+               fit: Callable[[FailureTimes, ReferencePoint], Any] = fit_arm) -> dict[str, dict[str, float]]:
+    """``values`` of every arm; as "B against A", differences of b and of ln(time to failure)."""
+    arms = list(dict.fromkeys(times.arm.tolist()))
+    values = {a: dict(fit(times[times.arm == a], reference).values) for a in sorted(arms)}
     base = sorted(arms)[0]
     for a in sorted(arms)[1:]:
         values[f"{a} against {base}"] = {f"{k}": values[a][k] - values[base][k] for k in ("ln_life", "b")}
     return values
 
 
-def intervals(lives: Lives, reference: Reference, resamples: int = RESAMPLES, seed: int = 1
+def intervals(times: FailureTimes, reference: ReferencePoint, resamples: int = RESAMPLES, seed: int = 1
               ) -> tuple[dict[str, dict[str, tuple[float, float, float]]], dict[str, np.ndarray], int]:
-    """Estimate and 95 % interval of every quantity: ± Student's t of the S seeds, times the resamples' standard
-    deviation, times √(S/(S - 1)), by which resampling whole seeds underrates it.
+    """Estimate and 95 % interval of every quantity.
+
+    The half width is Student's t for S seeds, times the standard deviation over resamples, times √(S/(S - 1)), the
+    factor by which resampling whole seeds underestimates it.
 
     Returns
     -------
-    {arm: {quantity: (estimate, low, high)}}, {arm: (4, 4) covariance of ln_life, b, c, ln k}, resamples that had a fit
+    {arm: {quantity: (estimate, low, high)}}, {arm: (4, 4) covariance of ln_life, b, c, ln k},
+    number of resamples with a fit
     """
-    found = quantities(lives, reference)
+    found = quantities(times, reference)
     rng = np.random.default_rng(seed)
     draws: list[dict[str, dict[str, float]]] = []
     for _ in range(resamples):
         try:
-            draws.append(quantities(resample(lives, rng), reference))
-        except InputError:  # too few failures in this one
+            draws.append(quantities(resample(times, rng), reference))
+        except InputError:  # too few failures in this resample
             continue
-    seeds = min(len(np.unique(lives.seed[lives.arm == a])) for a in np.unique(lives.arm))
+    seeds = min(len(np.unique(times.seed[times.arm == a])) for a in np.unique(times.arm))
     normal = float(stats.norm.ppf(0.5 + LEVEL / 2))
     t = float(stats.t.ppf(0.5 + LEVEL / 2, seeds - 1)) * np.sqrt(seeds / (seeds - 1)) if seeds > 1 else normal
     draws = [d for d in draws if set(d) == set(found)]
@@ -295,10 +300,10 @@ def intervals(lives: Lives, reference: Reference, resamples: int = RESAMPLES, se
     return out, covariance, len(draws)
 
 
-def naive(lives: Lives, reference: Reference) -> dict[str, float]:
-    """What is often done: the mean life of a cell, capped runs taken as failures, ln mean by least squares."""
-    cells = np.unique(np.stack([lives.n, lives.temperature]), axis=1).T
-    mean = np.array([np.log(lives.time[(lives.n == n) & (lives.temperature == t)].mean()) for n, t in cells])
+def naive(times: FailureTimes, reference: ReferencePoint) -> dict[str, float]:
+    """ln_life and b by a common mistake: least squares on ln of cell means, with capped runs taken as failures."""
+    cells = np.unique(np.stack([times.n, times.temperature]), axis=1).T
+    mean = np.array([np.log(times.time[(times.n == n) & (times.temperature == t)].mean()) for n, t in cells])
     slopes = np.column_stack([np.log(cells[:, 0] / reference.n),
                               1000 * (1 / cells[:, 1] - reference.inverse_temperature)])
     vary = np.flatnonzero(np.ptp(slopes, axis=0) > 1e-9)
@@ -306,64 +311,63 @@ def naive(lives: Lives, reference: Reference) -> dict[str, float]:
     return {"ln_life": float(beta[0]), "b": float(beta[1]) if 0 in vary else np.nan}
 
 
-def capped_as_failed(lives: Lives) -> Lives:
-    """The data of the second common mistake: the right model with every capped run entered as a failure at its cap."""
-    return Lives(lives.arm, lives.model, lives.seed, lives.n, lives.temperature, np.minimum(lives.lower, lives.time),
-                 lives.time)
+def capped_as_failed(times: FailureTimes) -> FailureTimes:
+    """Data of a second common mistake: every capped run is entered as a failure at its cap."""
+    return replace(times, lower=np.minimum(times.lower, times.time), upper=times.time)
 
 
-# ------------------------------------------------------------------------------------------------ is it a good fit?
-def cells(lives: Lives) -> list[tuple[str, float, float, np.ndarray]]:
+# ------------------------------------------------------------------------------------------------ goodness of fit
+def cells(times: FailureTimes) -> list[tuple[str, float, float, np.ndarray]]:
     """(arm, n, temperature, rows) of every cell of the study, sorted."""
-    keys = sorted(set(zip(lives.arm.tolist(), lives.n.tolist(), lives.temperature.tolist())))
-    return [(a, n, t, np.flatnonzero((lives.arm == a) & (lives.n == n) & (lives.temperature == t))) for a, n, t in keys]
+    keys = sorted(set(zip(times.arm.tolist(), times.n.tolist(), times.temperature.tolist())))
+    return [(a, n, t, np.flatnonzero((times.arm == a) & (times.n == n) & (times.temperature == t))) for a, n, t in keys]
 
 
-def hazard(lives: Lives, fit: ArmFit) -> np.ndarray:
-    """(r,) cumulative hazard that each run has lived through, by the fit of its arm: its Cox-Snell residual."""
-    x, _, _ = design(lives, fit.reference, fit.models != ("all",))
-    low = np.log(np.maximum(lives.lower, 1e-300))
-    end = np.where(lives.failed & (lives.lower > 0), 0.5 * (low + np.log(lives.time)), np.log(lives.time))
+def hazard(times: FailureTimes, fit: ArmFit) -> np.ndarray:
+    """(r,) cumulative hazard of each run by the fit of its arm: the Cox-Snell residual."""
+    x, _, _ = design(times, fit.reference, fit.models != ("all",))
+    low = np.log(np.maximum(times.lower, 1e-300))
+    end = np.where(times.failed & (times.lower > 0), 0.5 * (low + np.log(times.time)), np.log(times.time))
     return np.exp((end - x @ fit.fit.beta) / fit.fit.s)
 
 
-def goodness(lives: Lives, fit: ArmFit) -> dict[str, Any]:
-    """Failures seen and expected (sum of the hazards lived through) by cell: chi^2 with its p, cells with E >= 1."""
-    lived = hazard(lives, fit)
-    seen, expected = (np.array([v[rows].sum() for *_, rows in cells(lives)]) for v in (lives.failed, lived))
+def goodness(times: FailureTimes, fit: ArmFit) -> dict[str, Any]:
+    """chi^2 and p of the failures of cells with at least one expected; a cell expects its sum of cumulative hazards."""
+    cumulative = hazard(times, fit)
+    observed, expected = (np.array([v[rows].sum() for *_, rows in cells(times)]) for v in (times.failed, cumulative))
     used = expected >= 1
-    freedoms = int(used.sum()) - len(fit.terms) - 1
-    chi_sq = float(((seen - expected)[used] ** 2 / expected[used]).sum())
-    return {"chi_sq": chi_sq, "freedoms": freedoms,
-            "p": float(stats.chi2.sf(chi_sq, freedoms)) if freedoms > 0 else None, "expected": expected.tolist()}
+    degrees = int(used.sum()) - len(fit.terms) - 1
+    chi_sq = float(((observed - expected)[used] ** 2 / expected[used]).sum())
+    return {"chi_sq": chi_sq, "freedoms": degrees,
+            "p": float(stats.chi2.sf(chi_sq, degrees)) if degrees > 0 else None, "expected": expected.tolist()}
 
 
-def families(lives: Lives, fit: ArmFit) -> dict[str, float]:
-    """Akaike's criterion of other laws of life with the same terms (lifelines); lower is better."""
+def families(times: FailureTimes, fit: ArmFit) -> dict[str, float]:
+    """Akaike information criterion of several distributions with the same terms, by lifelines; lower is better."""
     import lifelines
     import pandas
 
-    x, _, _ = design(lives, fit.reference, False)
+    x, _, _ = design(times, fit.reference, False)
     names = list(fit.terms)
     table = pandas.DataFrame(x[:, 1:] * np.where(np.array(names) == "1/T", 1000.0, 1.0), columns=names)
-    # lives near one keep the optimizer well scaled; Akaike's criterion is that of probabilities, free of units
-    unit = float(np.exp(np.log(lives.time).mean()))
-    table["lower"], table["upper"] = lives.lower / unit, lives.upper / unit
+    # times near one keep the optimizer well scaled; the criterion is that of probabilities and has no unit
+    unit = float(np.exp(np.log(times.time).mean()))
+    table["lower"], table["upper"] = times.lower / unit, times.upper / unit
     out = {}
     for name, fitter in FAMILIES.items():
         try:
             found = getattr(lifelines, fitter)().fit_interval_censoring(table, "lower", "upper")
             out[name] = float(found.AIC_)
-        except Exception:  # lifelines raises what its optimizer met; a family that does not converge is left out
+        except Exception:  # any error of lifelines' optimizer; a distribution that does not converge is omitted
             continue
     return out
 
 
-def kaplan_meier(lives: Lives) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """t (k,) fs, survival and its 95 % band, by lifelines; a failure counts when it is seen."""
+def kaplan_meier(times: FailureTimes) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """t (k,) fs, survival (k,) and its 95 % band, by lifelines; a failure counts from the check that detected it."""
     from lifelines import KaplanMeierFitter
 
-    found = KaplanMeierFitter().fit(lives.time, lives.failed)
+    found = KaplanMeierFitter().fit(times.time, times.failed)
     band = found.confidence_interval_.to_numpy()
     return (found.survival_function_.index.to_numpy(float), found.survival_function_.to_numpy()[:, 0], band[:, 0],
             band[:, 1])

@@ -1,7 +1,8 @@
-"""``rxmdnn tfail relabel FRAMES``: how wrong a model's forces were on frames of its runs, judged by a reference engine.
+"""``rxmdnn tfail relabel FRAMES``: true force errors of a model on frames of its runs, from a reference engine.
 
-P(abs(dF) > x) over atoms is the tail that the published argument rests on: a run of N atoms and time t draws N t/tau
-times from it, so the largest error it meets grows with N t. ``samples`` in tfail.in keeps frames that no failure chose.
+P(abs(dF) > x) over atoms is the tail on which the published argument rests: a run of N atoms and time t draws N t/tau
+times from it, so the largest error in the run grows with N t. ``samples`` in tfail.in keeps frames at regular times,
+independent of failures.
 """
 
 from __future__ import annotations
@@ -16,28 +17,22 @@ from typing import Any
 
 import ase
 import ase.io
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 
-from rxmdnn.analysis.style import GRAY
 from rxmdnn.errors import InputError
 from rxmdnn.units import FS_PER_PS
 
-ERRORS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # eV/Å: how many atoms are off by more
+ERRORS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # eV/Å: thresholds above which atoms are counted
 COLUMNS = ("run", "arm", "model", "kind", "atoms", "temperature_K", "step", "time_fs", "atom_ps", "rms_eV_A",
            "max_eV_A", "atom_of_max", *(f"above_{x:g}" for x in ERRORS))
 KEPT = ("run", "kind", "model", "arm", "training_seed", "temperature", "replica", "step", "time_fs")
 CSV, FRAMES, FIGURE = "true_forces.csv", "relabelled.xyz", "true_forces.png"
-COLORS = ("#2166ac", "#d6604d", "#1b7837", "#762a83", "#b8860b")
 SAMPLE = "sample"
 BINS = 6
 
 
-def judge(frame: ase.Atoms, engine: str) -> tuple[list[Any], str] | str:
-    """A row of the table and the frame with the engine's forces; or why the engine gave none."""
+def compare(frame: ase.Atoms, engine: str) -> tuple[list[Any], str] | str:
+    """A row of the table and the frame with the forces of the engine; or a message if the engine failed."""
     from rxmdnn.labelling.labelling import ENGINES, text
 
     model = frame.get_forces()
@@ -47,14 +42,15 @@ def judge(frame: ase.Atoms, engine: str) -> tuple[list[Any], str] | str:
         true.calc = calculator
         forces, energy = true.get_forces(), float(true.get_potential_energy())
         if not np.isfinite(forces).all():
-            raise ValueError("its forces are no numbers")
-    except Exception as error:  # engines raise whatever their cycles met, and broken frames are what is judged here
+            raise ValueError("NaN or infinite forces")
+    except Exception as error:  # engines raise errors of any kind on unphysical frames, which are expected here
         return f"{frame.info['run']}, step {frame.info['step']}: {(str(error) or repr(error)).splitlines()[0]}"
-    off = np.linalg.norm(model - forces, axis=1)
+    deviation = np.linalg.norm(model - forces, axis=1)
     info = frame.info
     row = [info["run"], info["arm"], info["model"], info["kind"], len(frame), float(info["temperature"]), info["step"],
-           float(info["time_fs"]), float(len(frame) * info["time_fs"] / FS_PER_PS), float(np.sqrt((off**2).mean())),
-           float(off.max()), int(off.argmax()), *(int((off > x).sum()) for x in ERRORS)]
+           float(info["time_fs"]), float(len(frame) * info["time_fs"] / FS_PER_PS),
+           float(np.sqrt((deviation**2).mean())), float(deviation.max()), int(deviation.argmax()),
+           *(int((deviation > x).sum()) for x in ERRORS)]
     true.calc = None
     true.arrays["forces"] = forces
     true.info = {k: info[k] for k in KEPT} | {
@@ -64,23 +60,24 @@ def judge(frame: ase.Atoms, engine: str) -> tuple[list[Any], str] | str:
 
 
 def chosen(paths: Sequence[Path], most: int | None, n: int | None = None, kind: str | None = None) -> list[ase.Atoms]:
-    """The frames of the files, or those of n atoms or of a kind; at most so many of each kind, evenly."""
+    """Frames of the files, of n atoms and of a kind where given; at most ``most`` of each kind, evenly spaced."""
     frames: list[ase.Atoms] = []
     for path in paths:
         try:
             found: Any = ase.io.read(path, ":", format="extxyz", parallel=False)
-        except Exception as error:  # ASE's readers raise whatever their parsing met
-            raise InputError(f"{path}: no frames of `rxmdnn tfail`: {error}") from None
+        except Exception as error:  # ASE's readers raise errors of any kind
+            raise InputError(f"{path}: not frames of `rxmdnn tfail`: {error}") from None
         if not found or any(k not in f.info for f in found for k in KEPT) or any(f.calc is None for f in found):
-            raise InputError(f"{path}: no frames of `rxmdnn tfail`: each names its run and carries the model's forces")
+            raise InputError(f"{path}: not frames of `rxmdnn tfail`, which name their run and hold the forces of the "
+                             "model")
         frames += found
     sizes = sorted({len(f) for f in frames})
     frames = [f for f in frames if n in (None, len(f))]
     if not frames:
-        raise InputError(f"relabel: --atoms {n}: no frame has so many; they have {', '.join(map(str, sizes))}")
+        raise InputError(f"relabel: --atoms {n}: no frame has this size; they have {', '.join(map(str, sizes))}")
     frames = [f for f in frames if kind in (None, f.info["kind"])]
     if not frames:
-        raise InputError(f"relabel: --kind {kind}: there is none; samples come with a line 'samples' in tfail.in")
+        raise InputError(f"relabel: --kind {kind}: no such frame; a line 'samples' in tfail.in keeps samples")
     if most is None:
         return frames
     keep: list[int] = []
@@ -91,31 +88,32 @@ def chosen(paths: Sequence[Path], most: int | None, n: int | None = None, kind: 
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Whole rows of true_forces.csv."""
+    """Rows of true_forces.csv without a truncated last row; none if there is no file."""
     body = path.read_text(encoding="utf-8") if path.exists() else ""
     rows = list(csv.reader(body[: body.rfind("\n") + 1].splitlines()))
     if rows and tuple(rows[0]) != COLUMNS:
-        raise InputError(f"{path}: made by another program; name another --out")
+        raise InputError(f"{path}: not a table of `rxmdnn tfail relabel`; choose another --out")
     return [dict(zip(COLUMNS, r, strict=True)) for r in rows[1:] if len(r) == len(COLUMNS)]
 
 
-def _judged(frames: list[ase.Atoms], engine: str, workers: int) -> Iterator[tuple[list[Any], str] | str]:
+def compare_all(frames: list[ase.Atoms], engine: str, workers: int) -> Iterator[tuple[list[Any], str] | str]:
+    """``compare`` of each frame, in order, by so many processes of one thread each."""
     os.environ["OMP_NUM_THREADS"] = "1"
     if workers == 1 or len(frames) < 2:
-        yield from (judge(f, engine) for f in frames)
+        yield from (compare(f, engine) for f in frames)
         return
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap(partial(judge, engine=engine), frames)
+        yield from pool.imap(partial(compare, engine=engine), frames)
 
 
 def shares(rows: Sequence[dict[str, str]]) -> np.ndarray:
-    """P(abs(dF) > x) for x of ERRORS over all atoms of the frames."""
+    """(x,) P(abs(dF) > x) for x of ERRORS over all atoms of the frames."""
     above = np.array([[float(r[f"above_{x:g}"]) for x in ERRORS] for r in rows])
     return above.sum(axis=0) / sum(int(r["atoms"]) for r in rows)
 
 
 def table(rows: Sequence[dict[str, str]]) -> str:
-    """P by arm and kind of frame."""
+    """The table of P by arm and kind of frame, as text."""
     out = [f"{'arm':<14s}{'frames':>8s}{'kind':>9s}{'rms':>8s}{'largest':>9s}   P(|dF| > x), x in eV/Å: "
            + "  ".join(f"{x:g}" for x in ERRORS)]
     for arm, kind in sorted({(r["arm"], r["kind"]) for r in rows}):
@@ -127,7 +125,7 @@ def table(rows: Sequence[dict[str, str]]) -> str:
 
 
 def binned(rows: Sequence[dict[str, str]], bins: int = BINS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Atom-ps (geometric mean of each bin), P (bins, x), and its standard error over runs."""
+    """N t (bins,) in atom ps (geometric means), P (bins, x), and its standard error over runs (bins, x)."""
     exposure = np.array([float(r["atom_ps"]) for r in rows])
     edges = np.quantile(exposure, np.linspace(0, 1, bins + 1))
     at, p, error = [], [], []
@@ -141,32 +139,3 @@ def binned(rows: Sequence[dict[str, str]], bins: int = BINS) -> tuple[np.ndarray
         p.append(shares(of))
         error.append(by_run.std(axis=0, ddof=1) / np.sqrt(len(by_run)) if len(by_run) > 1 else np.zeros(len(ERRORS)))
     return np.array(at), np.array(p), np.array(error)
-
-
-def draw(rows: Sequence[dict[str, str]], path: Path) -> None:
-    """Left: the tails of samples and of frames around failures. Right: P against N t, from the samples."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
-    for arm, color in zip(sorted({r["arm"] for r in rows}), COLORS * 9):
-        for kind, style in ((SAMPLE, "o-"), ("before", "^--"), ("failure", "s:")):
-            of = [r for r in rows if r["arm"] == arm and r["kind"] == kind]
-            if of and shares(of).any():
-                left.plot(ERRORS, np.where(shares(of) > 0, shares(of), np.nan), style, ms=4, color=color,
-                          label=f"{arm}, {kind}")
-        of = [r for r in rows if r["arm"] == arm and r["kind"] == SAMPLE]
-        of = of or [r for r in rows if r["arm"] == arm]
-        at, p, error = binned(of)
-        for k, style in ((2, "o-"), (3, "s--"), (4, "^:")):
-            if p[:, k].any():
-                right.errorbar(at, p[:, k], error[:, k], fmt=style, ms=4, lw=0.9, capsize=2, color=color,
-                               label=f"{arm}, x = {ERRORS[k]:g}")
-    left.set(xscale="log", yscale="log", xlabel="x (eV/Å)", ylabel="P(|ΔF| > x), atoms")
-    right.set(xscale="log", xlabel="N t (atom ps)", ylabel="P(|ΔF| > x)")
-    right.set_ylim(bottom=0)
-    fair = any(r["kind"] == SAMPLE for r in rows)
-    right.set_title("regular samples" if fair else "only frames around failures: no fair sample", fontsize=8.5,
-                    color=GRAY)
-    for panel in (left, right):
-        if panel.get_legend_handles_labels()[0]:
-            panel.legend(fontsize=7.5)
-    figure.savefig(path)
-    plt.close(figure)

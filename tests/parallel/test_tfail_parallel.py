@@ -1,4 +1,4 @@
-"""A study of times to failure on any rank count: every run once, with the bits of one rank."""
+"""A study of times to failure on any rank count: every run once, with the results of one rank."""
 
 import shutil
 from pathlib import Path
@@ -23,7 +23,7 @@ def test_any_rank_count_gives_the_runs_of_one(tmp_path_factory):
         one, many = ({r["run"]: r for r in results.read(place / name)} for name in ("one", "many"))
         assert len(results.read(place / "many")) == len(many) == 12
         assert {k: str(v) for k, v in one.items()} == {k: str(v) for k, v in many.items()}
-        frames = (dict(results.whole_frames(place / name / "failures.xyz")) for name in ("one", "many"))
+        frames = (dict(results.complete_frames(place / name / "failures.xyz")) for name in ("one", "many"))
         assert next(frames) == next(frames)
         assert (place / "many/results.h5").exists()
     COMM.Barrier()

@@ -41,13 +41,14 @@ def test_the_study_is_sound_and_runs(deck, tmp_path, capsys):
     check.main([str(tmp_path / "tfail.in")])
     assert "tfail.in: tfail.in: valid" in capsys.readouterr().out
     study = Study(decks.read(tmp_path / "tfail.in", TFAIL), MPI.COMM_SELF)
-    n, step = min(study.starts), study.every
-    assert set(study.starts) == set(study.deck["sizes"].atoms)
-    argv = ["--sizes", str(n), "--replicas", "1", "--cap", str((step + 0.5) * study.dt / 1000),
+    plan = study.plan
+    n, step = min(plan.starts), plan.check_steps
+    assert set(plan.starts) == set(plan.deck["sizes"].atoms)
+    argv = ["--sizes", str(n), "--replicas", "1", "--cap", str((step + 0.5) * plan.dt / 1000),
             "--outDir", str(tmp_path / "out")]
     tfail_command.main([str(tmp_path / "tfail.in"), *argv])
     rows = results.read(tmp_path / "out")
-    assert len(rows) == len(study.deck["model"]) * len(study.deck["temperatures"].t)
+    assert len(rows) == len(plan.deck["model"]) * len(plan.deck["temperatures"].t)
     assert all(0 < r["steps"] <= step for r in rows)
 
 

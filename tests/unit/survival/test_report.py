@@ -14,6 +14,7 @@ from rxmdnn.commands.tfail_report import main as report_main
 from rxmdnn.deck.tfail import WATCHED
 from rxmdnn.dynamics.simulation import Schedule
 from rxmdnn.errors import InputError
+from rxmdnn.files import append
 from rxmdnn.run.outputs import Outputs
 from rxmdnn.survival import forecast, results
 from rxmdnn.survival import report as tfail_report
@@ -22,49 +23,49 @@ from tests.unit.survival.test_statistics import synthetic
 REPORT = ["report.json", "cells.csv", "models.csv", "km.png", "scaling.png", "exponents.png", "goodness.png"]
 
 
-def write_study(folder, lives, cap=25e3):
-    """results.csv of given lives; checks every 25 steps of 1 fs."""
+def write_study(folder, times, cap=25e3):
+    """results.csv of given times; checks every 25 steps of 1 fs."""
     folder.mkdir()
     rows = []
-    for k in range(len(lives)):
-        at = int(lives.upper[k]) if lives.failed[k] else -1
-        end = int(lives.time[k])
-        rows.append([f"run{k}", lives.model[k], lives.arm[k], lives.seed[k], int(lives.n[k]),
-                     float(lives.temperature[k]), k, 1.0, 25, int(cap), end, float(end), int(lives.failed[k]),
-                     "bond" if lives.failed[k] else "", at, 0, 1.0, 1.0,
+    for k in range(len(times)):
+        at = int(times.upper[k]) if times.failed[k] else -1
+        end = int(times.time[k])
+        rows.append([f"run{k}", times.model[k], times.arm[k], times.seed[k], int(times.n[k]),
+                     float(times.temperature[k]), k, 1.0, 25, int(cap), end, float(end), int(times.failed[k]),
+                     "bond" if times.failed[k] else "", at, 0, 1.0, 1.0,
                      *(at if w == "bond" else -1 for w in WATCHED)])
-    results.append(folder / results.CSV, results.line(list(results.COLUMNS)) + "".join(map(results.line, rows)))
+    append(folder / results.CSV, results.line(list(results.COLUMNS)) + "".join(map(results.line, rows)))
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study") / "s"
-    lives = synthetic({"adam": -0.29, "sam": -0.14}, cap=25e3, seeds=5, replicas=20, seed=7)
-    lives = lives[np.isin(lives.n, (32, 512))]
-    write_study(folder, lives)
-    return folder, lives
+    times = synthetic({"adam": -0.29, "sam": -0.14}, cap=25e3, seeds=5, replicas=20, seed=7)
+    times = times[np.isin(times.n, (32, 512))]
+    write_study(folder, times)
+    return folder, times
 
 
 def test_rows_give_back_the_lives(study):
-    folder, lives = study
+    folder, times = study
     for by in ("failed", "bond"):
-        read = results.lives(results.read(folder), by)
-        assert (read.lower == lives.lower).all() and (read.upper == lives.upper).all() and (read.n == lives.n).all()
-    assert not results.lives(results.read(folder), "published").failed.any()
+        read = results.failure_times(results.read(folder), by)
+        assert (read.lower == times.lower).all() and (read.upper == times.upper).all() and (read.n == times.n).all()
+    assert not results.failure_times(results.read(folder), "published").failed.any()
 
 
 @pytest.fixture(scope="module")
 def reported(study, tmp_path_factory):
-    """The report of the study, with a sharpness and other properties of its models; what it printed."""
-    folder, lives = study
+    """The report of the study, with sharpness and other properties of its models; the printed text."""
+    folder, times = study
     tmp_path = tmp_path_factory.mktemp("report")
     sharp, table = [], tmp_path / "p.csv"
-    names = np.unique(lives.model)
-    life = {m: lives.time[lives.model == m].mean() for m in names}
+    names = np.unique(times.model)
+    mean = {m: times.time[times.model == m].mean() for m in names}
     for m in names:
         sharp.append(tmp_path / f"{m}.json")
         sharp[-1].write_text(json.dumps({"model": f"x/{m}.safetensors", "parameters": 10, "norm": 2.0, "noise": {
-            "mean": 1e6 / life[m]}, "hessian": {"largest": [{"value": life[m]}], "trace": {"mean": 1.0}}}))
+            "mean": 1e6 / mean[m]}, "hessian": {"largest": [{"value": mean[m]}], "trace": {"mean": 1.0}}}))
     table.write_text("model,odd\n" + "".join(f"{m},{k % 2}\n" for k, m in enumerate(names)))
     said = io.StringIO()
     with redirect_stdout(said):
@@ -74,9 +75,9 @@ def reported(study, tmp_path_factory):
 
 
 def test_the_report(study, reported):
-    _, lives = study
+    _, times = study
     folder, out = reported
-    assert "censored" in out and "naive exponents" in out and "sam against adam: ratio of lives" in out
+    assert "censored" in out and "naive exponents" in out and "sam against adam: ratio of times to failure" in out
     for name in [*REPORT, "correlation.png"]:
         assert (folder / name).stat().st_size > 200, name
     report = json.loads((folder / "report.json").read_text())
@@ -84,14 +85,14 @@ def test_the_report(study, reported):
         _, low, high = report["quantities"][arm]["b"]
         assert low < b < high and abs(report["arms"][arm]["naive_b"]) < 0.75 * abs(b)
         assert report["arms"][arm]["models_apart"] and report["arms"][arm]["seeds"] == 5
-    assert sum(c["failures"] for c in report["cells"]) == report["failures"] == int(lives.failed.sum())
+    assert sum(c["failures"] for c in report["cells"]) == report["failures"] == int(times.failed.sum())
     found = {c["property"]: c["pearson"] for c in report["correlations"]}
     assert found["lambda_max"] > 0.8 and found["noise_rise"] < -0.8 and abs(found["odd"]) < 0.8
     assert any("parameters" in n for n in report["notes"])  # all alike: no correlation
 
     given = report["fits"]["adam"]
     for n, t, ps in ((64, 500.0, 5.0), (512, 600.0, 20.0)):
-        p, low, high = forecast.chance(given, n, 1000 * ps, t)
+        p, low, high = forecast.probability(given, n, 1000 * ps, t)
         truth = np.mean([np.exp(-((1000 * ps / (3e4 * np.exp(e - 0.29 * np.log(n / 128) + 3000 * (1 / t - 1 / 550)))
                                    ) ** 1.3)) for e in 0.3 * np.random.default_rng(7).normal(size=5)])
         assert low < truth < high and low < p < high
@@ -110,17 +111,17 @@ def test_a_partial_correlation_takes_off_what_both_have_from_a_third():
 
 
 def test_arms_apart_are_in_the_correlations_alone(study, tmp_path, capsys):
-    folder, lives = study
+    folder, times = study
     errors = []
-    for k, m in enumerate(np.unique(lives.model)):
+    for k, m in enumerate(np.unique(times.model)):
         errors.append(tmp_path / f"{m}.json")
-        errors[-1].write_text(json.dumps({"model": f"{m}.safetensors", "weights": 10 + (lives.arm[lives.model == m][0]
+        errors[-1].write_text(json.dumps({"model": f"{m}.safetensors", "weights": 10 + (times.arm[times.model == m][0]
                                           == "sam"), "test": {"all": {"force_mae": 0.1 + 0.01 * k}}}))
     report_main([str(folder), "--resamples", "20", "--out", str(tmp_path / "r"), "--evaluate", *map(str, errors),
                        "--apart", "sam"])
     report = json.loads((tmp_path / "r/report.json").read_text())
     assert list(report["arms"]) == ["adam"] and {c["arm"] for c in report["cells"]} == {"adam"}
-    assert "against" not in capsys.readouterr().out and report["runs"] == (lives.arm == "adam").sum()
+    assert "against" not in capsys.readouterr().out and report["runs"] == (times.arm == "adam").sum()
     assert {m["arm"] for m in report["models"]} == {"adam", "sam"}
     assert {c["property"]: c["models"] for c in report["correlations"]} == {"force_mae": 10, "parameters": 10}
     assert {c["property"] for c in report["correlations"] if "partial" in c} == {"parameters"}
@@ -141,47 +142,47 @@ def test_a_model_file_carries_the_fit(reported, tmp_path, capsys):
     save_model(model, network)
     before = read_metadata(model)
     assert forecast.lines(model, 128, 5000.0, 550.0) == []
-    with pytest.raises(InputError, match="carries no fit"):
+    with pytest.raises(InputError, match="contains no fit"):
         forecast_main([str(model), "--atoms", "128", "--ps", "5", "--temperature", "550"])
-    with pytest.raises(InputError, match="several arms; name one: --arm adam or sam"):
+    with pytest.raises(InputError, match="several arms; choose one: --arm adam or sam"):
         forecast_main([str(folder), "--store", str(model)])
     forecast_main([str(folder), "--arm", "sam", "--store", str(model), "--atoms", "128", "--ps", "5",
                    "--temperature", "550"])
     said = capsys.readouterr().out
-    assert "chance to finish 128 atoms, 5 ps at 550 K" in said
-    told = forecast.lines(model, 128, 5000.0, 550.0)
-    assert told[0].removeprefix("forecast     : ") in said and "with dt 1 fs" in told[-1]
+    assert "probability of completing 5 ps of 128 atoms at 550 K" in said
+    shown = forecast.lines(model, 128, 5000.0, 550.0)
+    assert shown[0].removeprefix("forecast     : ") in said and "with dt 1 fs" in shown[-1]
     assert {**read_metadata(model), forecast.KEY: 0} == {**before, forecast.KEY: 0}
     a_run = SimpleNamespace(
         run=SimpleNamespace(models=[SimpleNamespace(parameters={"file": model})]), comm=MPI.COMM_SELF,
         simulation=SimpleNamespace(schedule=Schedule(1.0, 6000, 1, (500.0, 550.0), 1.0, 0, 0, 1), step=1000,
                                    n_global=128))
-    assert Outputs.forecast(a_run) == told  # what a run's log says at its start
+    assert Outputs.forecast(a_run) == shown  # the forecast in the log of a run
     old, new = network.state_dict(), load_model(model).state_dict()
     assert all((old[k] == new[k]).all() for k in old)
 
 
 def test_faults(study, tmp_path):
-    folder, lives = study
+    folder, times = study
     quiet = tmp_path / "quiet"
-    write_study(quiet, lives[~lives.failed])
+    write_study(quiet, times[~times.failed])
     with pytest.raises(InputError, match=r"none of .* runs failed by 'failed'"):
         report_main([str(quiet)])
     with pytest.raises(InputError, match=r"none of .* runs failed by 'published'"):
         report_main([str(folder), "--by", "published"])
-    with pytest.raises(InputError, match="no results"):
+    with pytest.raises(InputError, match="cannot be read as results"):
         report_main([str(tmp_path / "nowhere")])
     (tmp_path / "x.json").write_text("{}")
-    with pytest.raises(InputError, match=r"x.json: not what rxmdnn sharpness"):
+    with pytest.raises(InputError, match=r"x.json: not a file of rxmdnn sharpness"):
         report_main([str(folder), "--sharpness", str(tmp_path / "x.json")])
-    with pytest.raises(InputError, match="no fit of times to failure"):
+    with pytest.raises(InputError, match="not a fit of times to failure"):
         forecast_main([str(tmp_path / "x.json"), "--atoms", "1", "--ps", "1", "--temperature", "1"])
     with pytest.raises(InputError, match="--atoms, --ps and --temperature are all needed"):
         forecast_main([str(tmp_path / "x.json"), "--atoms", "1"])
     bad = tmp_path / "bad"
-    write_study(bad, lives[:3])
-    results.append(bad / results.CSV, "run9,half")  # a row cut short by a kill
+    write_study(bad, times[:3])
+    append(bad / results.CSV, "run9,half")  # a row truncated by a kill
     assert len(results.read(bad)) == 3
-    results.append(bad / results.CSV, "\n")
-    with pytest.raises(InputError, match=r"results.csv:5: a damaged row"):
+    append(bad / results.CSV, "\n")
+    with pytest.raises(InputError, match=r"results.csv:5: invalid row"):
         results.read(bad)

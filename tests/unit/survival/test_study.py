@@ -1,10 +1,11 @@
-"""rxmdnn tfail: replicas move as the engine moves them; criteria, books, resumption, pairs, faults."""
+"""rxmdnn tfail: replicas against the engine; criteria, results, resumption, pairs, faults."""
 
 import numpy as np
 import pytest
 from mpi4py import MPI
 
 from rxmdnn import backend as backends
+from rxmdnn import files
 from rxmdnn.atoms import Atoms
 from rxmdnn.cell import Cell
 from rxmdnn.deck import language as decks
@@ -14,8 +15,9 @@ from rxmdnn.dynamics.simulation import Schedule, Simulation
 from rxmdnn.errors import InputError
 from rxmdnn.models.pair import LennardJones
 from rxmdnn.survival import results
+from rxmdnn.survival.plan import StudyRun
 from rxmdnn.survival.replicas import THERMOSTATS, Replicas
-from rxmdnn.survival.starts import Run, factors
+from rxmdnn.survival.starts import factors
 from rxmdnn.survival.study import Study
 from tests.systems import TRICLINIC, argon, collect, engine, share, spread_atoms
 
@@ -25,21 +27,21 @@ MASS = np.array([39.948])
 
 def three(n=20, cell=TRICLINIC, **more):
     x = np.array([spread_atoms(cell, n, 3.2, seed) for seed in (1, 2, 3)])
-    x[1] += 7 * cell.h[0]  # atoms may stand anywhere
+    x[1] += 7 * cell.h[0]  # atoms may be outside the cell
     return Replicas(CPU, argon(cutoff=6.0), cell, np.zeros(n, np.int32), MASS, x, np.array([60.0, 90.0, 120.0]),
                     np.array([5, 6, 7]), 3, **more)
 
 
-def steps(r, bath, count, begin=0):
+def steps(r, thermostat, count, begin=0):
     for step in range(begin + 1, begin + count + 1):
-        bath.before(step)
+        thermostat.before_forces(step)
         r.compute()
-        bath.after(step)
+        thermostat.after_forces(step)
 
 
 def test_forces_are_those_of_the_engine():
     r = three()
-    r.draw()
+    r.draw_velocities()
     start = r.x.copy()
     r.compute()
     energies = []
@@ -60,16 +62,16 @@ def test_forces_are_those_of_the_engine():
 
 @pytest.mark.parametrize("kind", list(THERMOSTATS))
 def test_thermostats_are_those_of_the_engine(kind):
-    """One replica, 60 steps: a trajectory with noise has its books right; without noise it is the engine's own."""
+    """One replica, 60 steps: energy accounting with noise; without noise, the trajectory of the engine."""
     r = three()
-    r.draw()
+    r.draw_velocities()
     x, v = r.x[1].copy(), r.v[1].copy()
     assert 2 * r.kinetic()[1] / (57 * 8.617333262e-5) == pytest.approx(90.0) and abs(r.v.sum(axis=1)).max() < 1e-12
     r.compute()
-    bath = THERMOSTATS[kind](r, 2.0, 50.0)
-    before = bath.conserved()
-    steps(r, bath, 60)
-    assert abs(bath.conserved() - before).max() < 2e-3
+    thermostat = THERMOSTATS[kind](r, 2.0, 50.0)
+    before = thermostat.conserved()
+    steps(r, thermostat, 60)
+    assert abs(thermostat.conserved() - before).max() < 2e-3
     assert r.builds > 1
     if kind in ("nve", "nose-hoover"):
         forces = engine(MPI.COMM_SELF, TRICLINIC, argon(cutoff=6.0))
@@ -85,10 +87,10 @@ def test_thermostats_are_those_of_the_engine(kind):
         assert r.v[1] == pytest.approx(theirs, abs=1e-9)
 
 
-def test_a_run_does_not_depend_on_who_stands_beside_it():
+def test_a_run_does_not_depend_on_the_other_replicas():
     together, alone = three(), three()
     for r in (together, alone):
-        r.draw()
+        r.draw_velocities()
     alone.energy = np.zeros(3)
     alone.keep(np.array([False, True, False]))
     for r in (together, alone):
@@ -108,14 +110,14 @@ def test_langevin_and_rescaling_reach_their_temperatures():
         target = np.repeat([100.0, 300.0], 20)
         r = Replicas(CPU, LennardJones(CPU, ("Ar",), 0.0, 3.4, 3.0), cell, np.zeros(8, np.int32), MASS, x, target,
                      np.arange(40), 1)
-        r.draw()
+        r.draw_velocities()
         r.compute()
-        bath, seen = THERMOSTATS[kind](r, 5.0, 20.0), []
+        thermostat, seen = THERMOSTATS[kind](r, 5.0, 20.0), []
         for step in range(1, 301):
-            bath.before(step)
-            bath.after(step)
+            thermostat.before_forces(step)
+            thermostat.after_forces(step)
             if step > 60:
-                seen.append(bath.temperature())
+                seen.append(thermostat.temperature())
         mean = np.mean(seen, axis=0).reshape(2, 20).mean(axis=1)
         assert mean == pytest.approx([100.0, 300.0], rel=0.06), kind
 
@@ -150,7 +152,7 @@ def workplace(folder, text=DECK, **words):
 
 
 def lj(file, elements, precision):
-    """Soft atoms, which collide when they are hot."""
+    """Soft atoms, which collide at high temperature."""
     return LennardJones(CPU, elements, 0.0104, 1.2, 5.0 if file.name == "a.model" else 5.2)
 
 
@@ -160,7 +162,7 @@ def run(deck, argv=(), comm=MPI.COMM_SELF):
     return study
 
 
-def test_a_study_from_deck_to_books(tmp_path, capsys):
+def test_a_study_from_deck_to_results(tmp_path, capsys):
     study = run(workplace(tmp_path))
     rows = results.read(tmp_path / "out")
     assert len(rows) == 12 and "12 runs: 1 models, 2 sizes, 2 temperatures" in capsys.readouterr().out
@@ -171,14 +173,14 @@ def test_a_study_from_deck_to_books(tmp_path, capsys):
             assert r["criterion"] == "pair" and r["value"] < r["threshold"]
             assert r["pair_step"] == r["failed_step"] <= 100
             assert 0 <= r["gid"] < r["n_atoms"]
-    lives = results.lives(rows)
-    assert (lives.upper[lives.failed] - lives.lower[lives.failed] == 20.0).all()  # between two checks
-    assert (lives.lower[~lives.failed] == 400.0).all()
+    times = results.failure_times(rows)
+    assert (times.upper[times.failed] - times.lower[times.failed] == 20.0).all()  # between two checks
+    assert (times.lower[~times.failed] == 400.0).all()
     import h5py
     with h5py.File(tmp_path / "out/results.h5") as file:
         assert list(file["runs/steps"]) == [r["steps"] for r in rows]
         assert file["runs/run"].asstr()[0] == rows[0]["run"]
-    frames = results.whole_frames(tmp_path / "out/failures.xyz")
+    frames = results.complete_frames(tmp_path / "out/failures.xyz")
     assert {name for name, _ in frames} == {r["run"] for r in rows if r["failed"]}
     import ase.io
     failed = [a for a in ase.io.read(tmp_path / "out/failures.xyz", ":") if a.info["kind"] == "failure"]
@@ -187,7 +189,7 @@ def test_a_study_from_deck_to_books(tmp_path, capsys):
     d = failed[0].get_all_distances(mic=True)[row["gid"]]
     assert np.sort(d)[1] == pytest.approx(row["value"], abs=1e-5)
     from tests.systems import engine as make
-    e = make(MPI.COMM_SELF, study.starts[row["n_atoms"]].cell, lj(tmp_path / "a.model", ("Ar",), ""))
+    e = make(MPI.COMM_SELF, study.plan.starts[row["n_atoms"]].cell, lj(tmp_path / "a.model", ("Ar",), ""))
     atoms = share(MPI.COMM_SELF, failed[0].positions, np.zeros(len(failed[0]), np.int32))
     e.domain.distribute(atoms)
     e.compute(atoms)
@@ -203,18 +205,18 @@ def test_a_killed_study_goes_on_and_loses_only_runs_in_flight(tmp_path, monkeypa
     class KilledError(Exception):
         pass
 
-    from rxmdnn.survival.desk import Desk
-    book, count = Desk._book, []
+    from rxmdnn.survival.dispatcher import Dispatcher
+    write, count = Dispatcher._write, []
 
     def dying(self, row, frames):
-        if len(count) == 5:  # frames are on the disk, the row half so
-            results.append(self.folder / results.FRAMES, frames or "4\nLattice=")
-            results.append(self.folder / results.CSV, row[:20])
+        if len(count) == 5:  # the frames are written, the row is truncated
+            files.append(self.folder / results.FRAMES, frames or "4\nLattice=")
+            files.append(self.folder / results.CSV, row[:20])
             raise KilledError
         count.append(row)
-        book(self, row, frames)
+        write(self, row, frames)
 
-    monkeypatch.setattr(Desk, "_book", dying)
+    monkeypatch.setattr(Dispatcher, "_write", dying)
     with pytest.raises(KilledError):
         run(deck)
     monkeypatch.undo()
@@ -223,14 +225,14 @@ def test_a_killed_study_goes_on_and_loses_only_runs_in_flight(tmp_path, monkeypa
     again = results.read(tmp_path / "out")
     # replicas of the same run move the same way whatever batch they are in
     assert sorted(map(str, again)) == sorted(map(str, whole))
-    assert len(results.whole_frames(tmp_path / "out/failures.xyz")) == len(
-        results.whole_frames(tmp_path / "whole/failures.xyz"))
+    assert len(results.complete_frames(tmp_path / "out/failures.xyz")) == len(
+        results.complete_frames(tmp_path / "whole/failures.xyz"))
     run(deck, ["--replicas", "4"])  # more of the same study
     assert len(results.read(tmp_path / "out")) == 16
     with pytest.raises(InputError, match=r"made by a deck that says 'dt 4.0', not 'dt 2.0'"):
         run(deck, ["--dt", "2.0"])
     (tmp_path / "a.model").write_text("other")
-    with pytest.raises(InputError, match="a is no longer the model that was run"):
+    with pytest.raises(InputError, match="the file of model a has changed since its runs"):
         run(deck)
 
 
@@ -242,17 +244,17 @@ def test_models_are_compared_in_pairs(tmp_path):
             for r in results.read(tmp_path / "out")}
     assert len(rows) == 24
     assert all(str(rows[("warm", *k[1:])]) == str(v) for k, v in rows.items())
-    batch = [Run(study.models[0], 8, 100000.0, k) for k in range(3)]
-    x = study.positions(batch)
+    batch = [StudyRun(study.plan.models[0], 8, 100000.0, k) for k in range(3)]
+    x = study.positions.of(batch)
     assert abs(x[0] - x[1]).max() > 0.05 and len({b.key for b in batch}) == 3
 
 
 def test_few_replicas_of_many_seeds_are_many_runs(tmp_path):
-    """Draws of a training seed's own: arms are paired within a seed, seeds differ; replicas by size."""
+    """Draws by training seed: arms are paired within a seed, seeds differ; replicas by size."""
     more = "model a.model other 1\nmodel b.model warm 2\ncriteria"
     flags = ["--seed", "1", "training", "--replicas", "2", "1"]
     study = run(workplace(tmp_path, DECK.replace("criteria", more)), flags)
-    runs = study.all_runs()
+    runs = study.plan.runs()
     assert {n: sum(r.n == n for r in runs) for n in (4, 8)} == {4: 12, 8: 6}
     of = {(r.model.arm, r.model.seed): r.key for r in runs if (r.n, r.temperature, r.replica) == (8, 40.0, 0)}
     assert of["warm", 1] == of["other", 1] != of["warm", 2]

@@ -1,19 +1,20 @@
-"""rxmdnn tfail relabel: errors of forces against an engine of a known answer; resumption; faults."""
+"""rxmdnn tfail relabel: force errors against an engine with a known answer; resumption; faults."""
 
 import ase.io
 import numpy as np
 import pytest
 from ase.calculators.lj import LennardJones as Engine
 
+from rxmdnn import files
 from rxmdnn.commands import tfail_relabel as tfail_relabel_command
 from rxmdnn.errors import InputError
 from rxmdnn.labelling import labelling
-from rxmdnn.survival import results, true_force
+from rxmdnn.survival import true_force
 from tests.unit.survival.test_study import DECK, run, workplace
 
 
 def engine():
-    """The potential of the runs, with a well that is 10 % deeper: every force is off by a tenth of the model's."""
+    """The potential of the runs with a well that is 10 % deeper: every force differs by a tenth."""
     return Engine(sigma=1.2, epsilon=0.0104 * 1.1, rc=5.0, smooth=False)
 
 
@@ -43,7 +44,7 @@ def test_errors_are_those_of_the_engine(frames, capsys):
 
 def test_a_killed_job_goes_on(frames, monkeypatch):
     folder, count = frames.parent / "relabel_gfn1", []
-    append = results.append
+    append = files.append
 
     def dying(path, text):
         if len(count) == 7:  # the frame is written, its row is not
@@ -51,10 +52,10 @@ def test_a_killed_job_goes_on(frames, monkeypatch):
         count.append(path)
         append(path, text)
 
-    monkeypatch.setattr(results, "append", dying)
+    monkeypatch.setattr(files, "append", dying)
     with pytest.raises(KeyboardInterrupt):
         tfail_relabel_command.main([str(frames), "--workers", "1", "--most", "3"])
-    monkeypatch.setattr(results, "append", append)
+    monkeypatch.setattr(files, "append", append)
     assert len(true_force.read_rows(folder / "true_forces.csv")) == 3
     tfail_relabel_command.main([str(frames), "--workers", "1", "--most", "3"])
     rows = true_force.read_rows(folder / "true_forces.csv")
@@ -65,7 +66,7 @@ def test_a_killed_job_goes_on(frames, monkeypatch):
 def test_frames_of_one_size(frames):
     tfail_relabel_command.main([str(frames), "--workers", "1", "--most", "2", "--atoms", "8"])
     assert {r["atoms"] for r in true_force.read_rows(frames.parent / "relabel_gfn1/true_forces.csv")} == {"8"}
-    with pytest.raises(InputError, match="--atoms 6: no frame has so many; they have 4, 8"):
+    with pytest.raises(InputError, match="--atoms 6: no frame has this size; they have 4, 8"):
         tfail_relabel_command.main([str(frames), "--atoms", "6"])
 
 
@@ -80,7 +81,7 @@ def test_frames_that_no_engine_can_label_are_a_message(frames, tmp_path, monkeyp
         tfail_relabel_command.main([str(frames), "--workers", "1", "--most", "1"])
     other = tmp_path / "other.xyz"
     ase.io.write(other, ase.io.read(tmp_path / "argon.xyz"), format="extxyz")
-    with pytest.raises(InputError, match="no frames of `rxmdnn tfail`: each names its run"):
+    with pytest.raises(InputError, match="not frames of `rxmdnn tfail`, which name their run"):
         tfail_relabel_command.main([str(other)])
 
 
@@ -90,5 +91,5 @@ def test_frames_of_one_kind(frames):
     assert [r["kind"] for r in rows] == ["sample", "sample"]
     plain = frames.with_name("plain.xyz")
     ase.io.write(plain, [a for a in ase.io.read(frames, ":") if a.info["kind"] != "sample"])
-    with pytest.raises(InputError, match="relabel: --kind sample: there is none; samples come with a line 'samples'"):
+    with pytest.raises(InputError, match="relabel: --kind sample: no such frame"):
         tfail_relabel_command.main([str(plain), "--kind", "sample"])
