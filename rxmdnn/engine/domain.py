@@ -184,10 +184,11 @@ class Domain:
             if self.grid[axis] == 1:
                 continue
             n = int(self.grid[axis])
-            step = (self.owner_place(atoms.x[: atoms.n_owned])[:, axis] - int(self.place[axis])) % n
+            step = self.owner_place(atoms.x[: atoms.n_owned])[:, axis] - int(self.place[axis])
+            if self.cell.pbc[axis]:  # the shorter way around
+                step = (step + (n - 1) // 2) % n - (n - 1) // 2
             rows = owned_rows(atoms)
-            down = take(rows, xp.flatnonzero(step > n // 2))
-            up = take(rows, xp.flatnonzero((step > 0) & (step <= n // 2)))
+            down, up = take(rows, xp.flatnonzero(step < 0)), take(rows, xp.flatnonzero(step > 0))
             replace_owned(atoms, join(xp, [take(rows, xp.flatnonzero(step == 0)), *self._swap(axis, down, up)]))
         misplaced = bool((self.owner(atoms) != self.comm.rank).any())
         if self.comm.allreduce(misplaced, MPI.LOR):

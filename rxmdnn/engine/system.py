@@ -145,6 +145,9 @@ class System:
             self.forces.forget()
         atoms.x[:n] = backend.from_host(new)
         self.forces.compute(atoms)
+        if (kept := domain.comm.allreduce(atoms.n_owned)) != self.n_global:
+            raise AgreedError(f"positions: {self.n_global - kept} of {self.n_global} atoms were lost between ranks; "
+                              "this is a fault of the program: please report it with the positions")
         return self._gathered()
 
     def _check(self, cell: Cell, x: np.ndarray) -> None:

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.units import fs
 from mpi4py import MPI
 
 import rxmdnn
 from rxmdnn import InputError
 from rxmdnn.io.log import read_energies
+from rxmdnn.models.pair import Null
 from rxmdnn.run.ending import Ending
 from tests.runs import shared_folder
 from tests.systems import TRICLINIC, argon, spread_atoms
@@ -89,6 +91,29 @@ def test_an_open_molecule_and_a_minimization():
     assert abs(end.get_forces()).max() < 1e-3
     assert end.get_potential_energy() == pytest.approx(-6 * 0.0104 - 6 * pair(12.0), abs=1e-4)
     assert not end.pbc.any() and table["step"][-1] < 300
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "langevin"])
+def test_atoms_of_a_slab_leave_its_cell(ensemble):
+    """Free flight over several domains and out of the open ends: the ensemble has no temperature to give."""
+    atoms = Atoms("Ar2", [[1, 1, 20], [6, 6, 25]], cell=[11, 11, 30], pbc=(True, True, False))
+    atoms.set_velocities(np.array([[0, 0, -0.01], [0, 0, 0.01]]) / fs)
+    end, table = rxmdnn.simulate(atoms, Null(("Ar",), 5.0), 1000, dt=1.0, every=100, comm=COMM, temperature=1e-12,
+                                 ensemble=ensemble if ensemble == "nve" else (ensemble, 1e9))
+    np.testing.assert_allclose(end.positions[:, 2], [10.0, 35.0], atol=1e-4)
+    assert table["step"][-1] == 1000
+
+
+def test_a_slab_of_rings_and_a_minimized_slab():
+    x = spread_atoms(TRICLINIC, 30, 2.9)
+    atoms = Atoms("Ar30", x, cell=TRICLINIC.h, pbc=(True, True, False))
+    atoms.set_cell(np.diag([14.0, 13.0, 40.0]))
+    rings, _ = rxmdnn.simulate(atoms, argon(), 60, dt=2.0, ensemble="langevin", temperature=400.0, beads=4, comm=COMM)
+    alone, _ = rxmdnn.simulate(atoms, argon(), 60, dt=2.0, ensemble="langevin", temperature=400.0, beads=4,
+                               comm=MPI.COMM_SELF)
+    np.testing.assert_allclose(rings.positions, alone.positions, atol=1e-6)
+    relaxed, _ = rxmdnn.simulate(atoms, argon(), 400, mdmode=10, minimizer=("fire", 1e-3), comm=COMM)
+    assert abs(relaxed.get_forces()).max() < 1e-3
 
 
 def test_reports_and_outputs(folder, capsys):

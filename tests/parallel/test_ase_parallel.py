@@ -253,3 +253,30 @@ def test_ranks_with_different_atoms_are_told(what):
         simulate(atoms, network(), 2, comm=COMM)
     with pytest.raises(InputError, match=words):
         atoms.get_forces()
+
+
+@pytest.mark.parametrize("pbc", [(True, True, False), (True, False, False), (False, False, False), (True, True, True)])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_atoms_that_cross_domains_along_open_axes_are_kept(pbc, axis):
+    """The cell is long along one axis, which the ranks share; atoms cross its domains and leave by its open ends."""
+    lengths = np.full(3, 9.0)
+    lengths[axis] = 40.0
+    rng = np.random.default_rng(axis)
+    atoms = Atoms("ArNe" * 6, cell=lengths, pbc=pbc)
+    alone = atoms.copy()
+    atoms.calc, alone.calc = Calculator(network(), skin=0.4), Calculator(network(), skin=0.4, comm=MPI.COMM_SELF)
+    for _ in range(6):
+        x = np.sort(rng.random((12, 3)), axis=0) * lengths * (1.0 + 0.4 * (rng.random() - 0.5))
+        x[:, axis] = rng.permutation(np.linspace(-4.0, 44.0, 12)) + rng.uniform(-0.8, 0.8, 12)
+        for one in (atoms, alone):
+            one.positions = x
+        assert atoms.get_potential_energy() == pytest.approx(alone.get_potential_energy(), abs=1e-9)
+        np.testing.assert_allclose(atoms.get_forces(), alone.get_forces(), atol=1e-9)
+    if atoms.calc.comm.size > 1:
+        assert atoms.calc.system.domain.grid[axis] > 1
+    x = atoms.positions.copy()
+    for _ in range(40):  # small steps: the list is renewed on the way, by migration
+        x += 0.3 * np.sign(x.mean(axis=0) - x)
+        for one in (atoms, alone):
+            one.positions = x
+        assert atoms.get_potential_energy() == pytest.approx(alone.get_potential_energy(), rel=1e-9, abs=1e-9)
