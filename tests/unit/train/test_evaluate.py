@@ -13,8 +13,7 @@ from rxmdnn.deck import language as decks
 from rxmdnn.deck.train import TABLE
 from rxmdnn.errors import InputError
 from rxmdnn.models.model_file import load_model
-from rxmdnn.train import dataset, evaluate, metrics
-from rxmdnn.train import training as command
+from rxmdnn.train import dataset, evaluate, metrics, training
 from tests.unit.train.test_sam import with_stress
 from tests.unit.train.test_training import DECK, same_threads, structures, to_frame, workplace  # noqa: F401
 
@@ -28,7 +27,7 @@ def place(tmp_path_factory):
         atoms.pbc = False
         atoms.cell = np.zeros((3, 3))
         atoms.calc.results.pop("stress", None)
-    command.run(decks.read(workplace(folder, DECK + "epochs 2\n", frames), TABLE))
+    training.train(decks.read(workplace(folder, DECK + "epochs 2\n", frames), TABLE))
     return folder
 
 
@@ -78,12 +77,12 @@ def test_parts_are_those_of_the_training_deck(place):
 def test_faults_are_named(place, tmp_path):
     model = str(place / "model.safetensors")
     ase.io.write(tmp_path / "new.xyz", structures(seed=4), format="extxyz")
-    with pytest.raises(InputError, match=r"--part test: .*model.safetensors was not trained on .*new.xyz as they are"):
+    with pytest.raises(InputError, match=r"--part test: .*model.safetensors was not trained on these versions"):
         evaluate_command.main([model, str(tmp_path / "new.xyz"), "--part", "test"])
     with pytest.raises(InputError, match=r"gone.xyz: no such file"):
         evaluate_command.main([model, str(tmp_path / "gone.xyz")])
     frames = structures(2)
     frames[1].symbols[3] = "O"
     ase.io.write(tmp_path / "o.xyz", frames, format="extxyz")
-    with pytest.raises(InputError, match="frame 2: holds O"):
+    with pytest.raises(InputError, match="frame 2: contains O"):
         evaluate_command.main([model, str(tmp_path / "o.xyz")])
