@@ -72,7 +72,7 @@ TABLE: tuple[Keyword, ...] = (
                      Value("beta2", "float", 0.999, check=_fraction, optional=True)),
             "learning rate; betas of Adam and AdamW"),
     Keyword("optimizer", (Value("word", "str", ()),),
-            "adam (default), adamw, or an optimizer of pytorch_optimizer; then options, e.g. weight_decay=0.01", rest=1),
+            "adam (default), adamw or one of pytorch_optimizer; then its options, e.g. weight_decay=0.01", rest=1),
     Keyword("sam", (Value("rho", "float", None, check=not_negative, help="length of the climb; try 0.005 first"),
                     Value("adaptive", "bool", False, optional=True, help="ASAM: steps in proportion to the weights"),
                     Value("start_fraction", "float", 0.0, check=_fraction, optional=True,

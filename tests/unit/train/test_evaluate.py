@@ -51,6 +51,15 @@ def test_errors_are_those_of_the_training_network(place, tmp_path, capsys):
         assert (tmp_path / name).read_bytes()[:4] == b"\x89PNG"
 
 
+def test_python_gives_the_report_of_the_command(place, tmp_path):
+    words = [str(place / "model.safetensors"), str(place / "set.xyz"), "--part", "test"]
+    evaluate_command.main([*words, "--out", str(tmp_path), "--json", str(tmp_path / "e.json")])
+    found = evaluate.evaluate(place / "model.safetensors", [place / "set.xyz"], "test")
+    assert found.report == json.loads((tmp_path / "e.json").read_text()) and found.elements == ("N", "H")
+    assert sorted(found.predicted) == list(range(len(found.frames))) and found.shift.shape == (2,)
+    assert found.predicted[0][1].shape == found.frames[0].forces.shape
+
+
 def test_tail_of_a_normal_distribution_and_of_an_outlier():
     rng, atoms = np.random.default_rng(0), structures(1)[0]
     frames = [to_frame(atoms, forces=np.zeros((len(atoms), 3))) for _ in range(3000)]
