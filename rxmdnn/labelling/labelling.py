@@ -101,7 +101,7 @@ def label(task: frames.Task, engine: str) -> list[ase.Atoms]:
                            "number": k, "of": len(labelled)}
                 a.info |= {k: v for k, v in parameters.items() if k in RECORDED} | getattr(calculator, "notes", {})
             return labelled
-    raise RuntimeError(f"{attempt + 1} attempts failed")
+    raise RuntimeError(f"attempts that failed: {attempt + 1}")
 
 
 def tasks_of_file(path: Path) -> list[frames.Task]:
