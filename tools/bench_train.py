@@ -27,8 +27,7 @@ import torch
 
 from rxmdnn.deck import language as decks
 from rxmdnn.deck.train import TABLE
-from rxmdnn.train import dataset
-from rxmdnn.train import training as command
+from rxmdnn.train import dataset, training
 from rxmdnn.train.trainer import Trainer
 
 HERE = Path(__file__).parent
@@ -111,7 +110,7 @@ def ours(folder: Path, steps: int) -> dict[str, list[float]]:
         data = dataset.Dataset(frames, 4.5)
         torch.set_num_threads(1)
         which = list(range(len(frames)))
-        trainers[name] = Trainer(command.build(deck, data, which, None)[0], data, which, which[:1], deck)
+        trainers[name] = Trainer(training.build(deck, data, which, None)[0], data, which, which[:1], deck)
     for step in range(-2, steps):  # two to warm up
         for name, trainer in trainers.items():
             order = trainer.order(max(step, 0) * BATCH // FRAMES)

@@ -3,56 +3,59 @@
 from __future__ import annotations
 
 import argparse
-import io
-import json
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from mpi4py import MPI
-from tqdm import tqdm
 
-from rxmdnn.commands.arguments import frames_arguments
-from rxmdnn.errors import InputError
-from rxmdnn.models.model_file import load_model
-from rxmdnn.parallel import AgreedError, on_root, together
-from rxmdnn.train.dataset import Dataset
-from rxmdnn.train.evaluate import chosen_frames
-from rxmdnn.train.loss_surface import NetworkSurface, Surface, climb, entropy, landscape, noise, spectrum
+from rxmdnn.commands.arguments import frames_arguments, parse
+from rxmdnn.files import write_json, writing
+from rxmdnn.parallel import AgreedError, on_root
+from rxmdnn.train.loss_surface import measure, model_surface
 
 
 def main(argv: Sequence[str], comm: MPI.Intracomm = MPI.COMM_SELF) -> None:
-    """Print every measure with its standard error and ‖w‖; draw the pictures; write JSON where asked."""
-    p = argparse.ArgumentParser("rxmdnn sharpness", description="How steeply the loss rises around a model's weights.",
-                                formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    """Print every measure with its standard error and ‖w‖; draw the figures; write the numbers with ``--json``."""
+    a = _arguments(argv, comm)
+    rng = np.random.default_rng([a.seed, 3])
+    surface = model_surface(a.model, a.data, rng, a.part, a.frames, tuple(a.loss), comm)
+    points, square = a.landscape
+    report = measure(surface, rng, seed=a.seed, epsilon=a.epsilon, entropy_epsilon=a.entropy_epsilon, draws=a.draws,
+                     rho=a.rho, starts=a.starts, climb_steps=a.climb_steps, runs=a.runs, lanczos_steps=a.steps,
+                     probes=a.probes, eigenvalues=a.eigenvalues, points=points, square=square, span=a.span,
+                     progress=comm.rank == 0 and sys.stderr.isatty())
+    report |= {"model": str(a.model), "data": [str(f) for f in a.data], "part": a.part, "frames": surface.n_frames,
+               "loss_weights": list(a.loss), "seed": a.seed}
+    on_root(comm, lambda: _finish(report, a.out, a.json))
+
+
+def _arguments(argv: Sequence[str], comm: MPI.Intracomm) -> argparse.Namespace:
+    p = argparse.ArgumentParser("rxmdnn sharpness", description="How steeply the loss rises around the weights of a "
+                                "model.", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     frames_arguments(p)
-    p.add_argument("--frames", type=int, default=16, help="at most so many of the frames, drawn by the seed")
+    p.add_argument("--frames", type=int, default=16, help="largest number of frames, drawn by the seed")
     p.add_argument("--loss", type=float, nargs=2, default=(1.0, 1.0), metavar=("F", "E"),
                    help="weights of the squared errors of forces and of energy per atom")
     p.add_argument("--seed", type=int, default=1, help="of frames, noise, starts and directions")
-    p.add_argument("--epsilon", type=float, default=0.05, help="size of the noise on a weight")
-    p.add_argument("--entropy-epsilon", type=float, default=0.002, help="the same of the local entropy")
-    p.add_argument("--draws", type=int, default=100, help="of the noise, and of the entropy; 0 leaves both out")
-    p.add_argument("--rho", type=float, default=0.05, help="radius of the ball that is climbed in")
-    p.add_argument("--starts", type=int, default=3, help="climbs; 0 leaves the measure out")
-    p.add_argument("--climb-steps", type=int, default=8, help="of a climb")
-    p.add_argument("--runs", type=int, default=2, help="Lanczos runs; 0 leaves the Hessian out")
-    p.add_argument("--steps", type=int, default=30, help="Hessian products of a Lanczos run")
-    p.add_argument("--probes", type=int, default=10, help="further Hessian products for the trace")
-    p.add_argument("--eigenvalues", type=int, default=3, help="largest ones that are printed")
+    p.add_argument("--epsilon", type=float, default=0.05, help="standard deviation of the noise on a weight")
+    p.add_argument("--entropy-epsilon", type=float, default=0.002, help="the same, for the local entropy")
+    p.add_argument("--draws", type=int, default=100, help="of the noise, and of the entropy; 0 omits both")
+    p.add_argument("--rho", type=float, default=0.05, help="radius of the ball around the weights for the climbs")
+    p.add_argument("--starts", type=int, default=3, help="number of climbs; 0 omits them")
+    p.add_argument("--climb-steps", type=int, default=8, help="steps per climb")
+    p.add_argument("--runs", type=int, default=2, help="Lanczos runs; 0 omits the Hessian")
+    p.add_argument("--steps", type=int, default=30, help="Hessian products per Lanczos run")
+    p.add_argument("--probes", type=int, default=10, help="additional Hessian products for the trace")
+    p.add_argument("--eigenvalues", type=int, default=3, help="number of largest eigenvalues that are printed")
     p.add_argument("--landscape", type=int, nargs=2, default=(21, 11), metavar=("POINTS", "SQUARE"),
-                   help="points of a line, and of a side of the square; 0 leaves either out")
+                   help="points per line, and per side of the square; 0 omits either")
     p.add_argument("--span", type=float, default=0.2, help="half the length of the landscape")
-    p.add_argument("--out", metavar="DIR", type=Path, default=Path("sharpness"), help="where pictures go")
-    p.add_argument("--json", metavar="F", type=Path, help="also write the figures to this file")
-    unheard = io.StringIO()
-    with redirect_stdout(sys.stdout if comm.rank == 0 else unheard), \
-            redirect_stderr(sys.stderr if comm.rank == 0 else unheard):
-        a = p.parse_args(argv)
+    p.add_argument("--out", metavar="DIR", type=Path, default=Path("sharpness"), help="folder of the figures")
+    p.add_argument("--json", metavar="F", type=Path, help="also write the numbers to this file")
+    a = parse(p, argv, comm)
     low = {"frames": 1, "draws": 0, "starts": 0, "climb_steps": 1, "runs": 0, "steps": 2, "probes": 0,
            "eigenvalues": 1, "seed": 0}
     faults = [f"sharpness: --{k.replace('_', '-')}: must be at least {v}" for k, v in low.items() if getattr(a, k) < v]
@@ -62,59 +65,19 @@ def main(argv: Sequence[str], comm: MPI.Intracomm = MPI.COMM_SELF) -> None:
         faults.append("sharpness: --landscape, --loss: must not be negative")
     if faults:
         raise AgreedError(*faults)
-    with together(comm):
-        model = load_model(a.model)
-        frames = chosen_frames(a.model, a.data, model.config.elements, a.part)
-        rng = np.random.default_rng([a.seed, 3])
-        frames = [frames[k] for k in sorted(rng.permutation(len(frames))[:a.frames])]
-        threads = torch.get_num_threads()  # Numba's kernels change it
-        data = Dataset(frames, float(model.config.cutoff.max()))
-        torch.set_num_threads(threads)
-        make: Any = type(model)
-        network = make(model.config, torch.float64)
-        network.load_state_dict(model.state_dict())
-    surface = NetworkSurface(network, data, tuple(a.loss), comm)
-    report = measure(surface, a, rng, comm.rank == 0)
-    report |= {"model": str(a.model), "data": [str(f) for f in a.data], "part": a.part, "frames": len(frames),
-               "loss_weights": list(a.loss), "seed": a.seed}
-    on_root(comm, lambda: finish(report, a))
+    return a
 
 
-def measure(surface: Surface, a: argparse.Namespace, rng: np.random.Generator, root: bool) -> dict[str, Any]:
-    """What the flags ask for."""
-    points, square = a.landscape
-    lines = 5 if points else 0
-    total = 2 * a.draws + a.starts * a.climb_steps + a.runs * a.steps + (a.probes if a.runs else 0) + points * lines + \
-        square**2
-    bar = tqdm(total=total, desc="sharpness", disable=not root or not sys.stderr.isatty(), leave=False)
-    w = surface.origin
-    report: dict[str, Any] = {"parameters": len(w), "norm": float(w.norm()),
-                              "loss": surface.loss(w), "gradient_norm": float(surface.gradient(w).norm())}
-    if a.draws:
-        report["noise"] = noise(surface, a.epsilon, a.draws, rng, bar.update)
-        report["entropy"] = entropy(surface, a.entropy_epsilon, a.draws, np.random.default_rng([a.seed, 4]), bar.update)
-    if a.starts:
-        report["climb"] = climb(surface, a.rho, a.climb_steps, a.starts, rng, bar.update)
-    if a.runs:
-        report["hessian"] = spectrum(surface, a.eigenvalues, a.runs, a.steps, a.probes, rng, bar.update)
-    if points or square:
-        report["landscape"] = landscape(surface, points, lines, square, a.span, rng, bar.update)
-    bar.close()
-    return report
-
-
-def finish(report: dict[str, Any], a: argparse.Namespace) -> None:
+def _finish(report: dict[str, Any], folder: Path, json_path: Path | None) -> None:
     """Print, draw, write."""
     print(report_text(report))
-    try:
-        a.out.mkdir(parents=True, exist_ok=True)
-        names = plot(report, a.out)
-        if a.json:
-            a.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{error.filename or a.out}: cannot be written: {error.strerror}") from None
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        names = plot(report, folder)
+        if json_path:
+            write_json(json_path, report)
     if names:
-        print(f"\n{', '.join(names)} in {a.out}")
+        print(f"\n{', '.join(names)} in {folder}")
 
 
 def _error(x: float | None) -> str:
@@ -122,7 +85,7 @@ def _error(x: float | None) -> str:
 
 
 def report_text(r: dict[str, Any]) -> str:
-    """Every figure with its standard error, and ‖w‖."""
+    """Every number with its standard error, and ‖w‖."""
     norm = f"‖w‖ {r['norm']:.4f}"
     lines = [f"{r['model']}: {r['parameters']} parameters, {norm}; {r['frames']} frames ({r['part']}), seed "
              f"{r['seed']}",
@@ -130,13 +93,14 @@ def report_text(r: dict[str, Any]) -> str:
              f"{r['gradient_norm']:.4g}", ""]
     if n := r.get("noise"):
         lines += [f"noise ε {n['epsilon']:g}, {n['draws']} draws: rise {n['mean']:.5g}{_error(n['error'])} (median "
-                  f"{n['median']:.4g}); a parameter {n['per_parameter']:.4g}{_error(n['per_parameter_error'])}; {norm}"]
+                  f"{n['median']:.4g}); per parameter {n['per_parameter']:.4g}{_error(n['per_parameter_error'])}; "
+                  f"{norm}"]
     if s := r.get("entropy"):
-        lines += [f"entropy ε {s['epsilon']:g}: {s['value']:.4g}{_error(s['error'])}, carried by "
+        lines += [f"entropy ε {s['epsilon']:g}: {s['value']:.4g}{_error(s['error'])}, effectively "
                   f"{s['effective']:.0f} of {s['draws']} draws; {norm}"]
     if c := r.get("climb"):
-        lines += [f"climb ρ {c['rho']:g}: SAM's step {c['one_step']:.5g}; the best of {c['starts']} climbs "
-                  f"{c['max']:.5g}; their mean {c['mean']:.5g}{_error(c['error'])}; {norm}"]
+        lines += [f"climb ρ {c['rho']:g}: one SAM step {c['one_step']:.5g}; highest of {c['starts']} climbs "
+                  f"{c['max']:.5g}; mean {c['mean']:.5g}{_error(c['error'])}; {norm}"]
     if h := r.get("hessian"):
         lines += [f"Hessian, largest {k + 1}: {e['value']:.6g}, residual {e['residual']:.1g}; λ‖w‖² "
                   f"{e['value'] * r['norm'] ** 2:.5g}" for k, e in enumerate(h["largest"])]
@@ -149,7 +113,7 @@ def report_text(r: dict[str, Any]) -> str:
 
 
 def plot(r: dict[str, Any], folder: Path) -> list[str]:
-    """landscape_1d.png, landscape_2d.png, spectrum.png of what was measured; their names."""
+    """Draw the measured ones of landscape_1d.png, landscape_2d.png and spectrum.png; their names."""
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt

@@ -10,11 +10,11 @@ from rxmdnn.deck import language as decks
 from rxmdnn.deck.train import TABLE
 from rxmdnn.errors import InputError
 from rxmdnn.parallel import together
-from rxmdnn.train.training import run
+from rxmdnn.train.training import train
 
 
 def main(argv: Sequence[str], comm: MPI.Intracomm = MPI.COMM_SELF) -> int:
-    """``DECK [--keyword values ...]``; raises InputError."""
+    """``DECK [--keyword values ...]``; the exit code. Raises InputError."""
     if not argv or argv[0] in ("-h", "--help"):
         if comm.rank == 0:
             print("usage: [mpirun -np N] rxmdnn train DECK [--keyword values ...]\n\n" + decks.help_page(TABLE))
@@ -22,7 +22,7 @@ def main(argv: Sequence[str], comm: MPI.Intracomm = MPI.COMM_SELF) -> int:
     try:
         with together(comm):
             deck = decks.read(argv[0], TABLE, argv[1:])
-        run(deck, comm)
+        train(deck, comm)
     except OSError as error:
-        raise InputError(f"{error.filename or argv[0]}: {error.strerror or error}; what was saved is kept") from error
+        raise InputError(f"{error.filename or argv[0]}: {error.strerror or error}; saved files are kept") from error
     return 0

@@ -1,8 +1,8 @@
-"""Frames of ammonia worth labelling: solid, liquid, distorted and colliding molecules.
+"""Frames of ammonia for labelling: solid, liquid, distorted and colliding molecules.
 
 A system of molecules is (h, x): ``h`` (3, 3) float64, Å, rows are cell vectors, and ``x`` (n, 4, 3) float64, Å,
-whole molecules in the order N, H, H, H. Every function draws from the generator it is given, so that a seed
-makes a frame. Nothing here knows an engine: what moves atoms by forces takes an ASE calculator.
+complete molecules in the order N, H, H, H. Every function draws from the generator that is passed in, so that a seed
+determines a frame. Functions that need forces take an ASE calculator.
 
 Crystal of phase I: space group P2_13, N at 4a (x, x, x), H at 12b (Hewat and Riekel, Acta Cryst. A 35 (1979) 569).
 """
@@ -22,7 +22,7 @@ from scipy.spatial.transform import Rotation
 
 SYMBOLS = ("N", "H", "H", "H")
 MASS_NH3 = 17.0305  # amu
-KT_REFERENCE = 160.0  # K: the temperature at which the widths below hold
+KT_REFERENCE = 160.0  # K: temperature of the widths below
 TRANSLATION, LIBRATION, STRETCH, BEND = 0.13, 0.13, 0.02, 0.045  # Å, rad, Å, Å: classical widths at KT_REFERENCE
 
 
@@ -37,9 +37,9 @@ def molecule(bond: float = 1.012, angle: float = 106.7) -> np.ndarray:
 def solid(a: float, cells: int | tuple[int, int, int] = 2, x_n: float = 0.2107,
           x_h: tuple[float, float, float] = (0.3689, 0.2671, 0.1159), known_at: float = 5.1305,
           ) -> tuple[np.ndarray, np.ndarray]:
-    """The crystal at lattice parameter ``a`` (Å), replicated; the molecules keep their shape when ``a`` changes.
+    """The crystal at lattice parameter ``a`` (Å), replicated; the shape of the molecules does not depend on ``a``.
 
-    That shape is the one of the fractional coordinates ``x_n`` (of all three axes) and ``x_h`` at a = ``known_at`` (Å).
+    The shape is that of the fractional coordinates ``x_n`` (on all three axes) and ``x_h`` at a = ``known_at`` (Å).
     """
     repeats = np.array([cells] * 3 if isinstance(cells, int) else cells)
     unit = crystal(["N", "H"], [(x_n,) * 3, x_h], spacegroup=198, cellpar=[known_at] * 3 + [90] * 3)
@@ -55,16 +55,17 @@ def solid(a: float, cells: int | tuple[int, int, int] = 2, x_n: float = 0.2107,
 
 
 def strain(h: np.ndarray, x: np.ndarray, size: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Deform the cell by a symmetric strain of normal width ``size``; centers follow, molecules keep their shape."""
+    """(h, x) after a random symmetric strain of standard deviation ``size``; molecules move rigidly."""
     e = rng.normal(0.0, size, (3, 3))
     deform = np.eye(3) + (e + e.T) / 2
     return h @ deform, x + (x[:, :1] @ deform - x[:, :1])
 
 
 def thermal(x: np.ndarray, temperature: float, rng: np.random.Generator, inner: float = 1.0) -> np.ndarray:
-    """Displace as the phonons of the solid do at ``temperature`` (K): translate, librate, stretch, bend.
+    """The molecules displaced as by phonons of the solid at ``temperature`` (K): translation, libration, stretch, bend.
 
-    Widths grow as √T; ``inner`` multiplies those inside the molecule (about 2.5 at 160 K is the quantum width).
+    Widths are proportional to √T; ``inner`` multiplies those of stretch and bend (about 2.5 at 160 K is the quantum
+    width).
     """
     n, scale = len(x), np.sqrt(temperature / KT_REFERENCE)
     center, arms = x[:, :1], x[:, 1:] - x[:, :1]
@@ -78,19 +79,19 @@ def thermal(x: np.ndarray, temperature: float, rng: np.random.Generator, inner: 
 
 
 def turn(arms: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-    """Rotate each molecule's arms (n, k, 3) by its own rotation vector (n, 3), rad."""
+    """The arms (n, k, 3) of each molecule, rotated by its rotation vector (n, 3), rad."""
     return np.einsum("nab,nkb->nka", Rotation.from_rotvec(rotation).as_matrix(), arms)
 
 
 def rotate(x: np.ndarray, which: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Give the molecules ``which`` a uniformly random orientation about their N."""
+    """The molecules, those of ``which`` in a uniformly random orientation about their N."""
     x = x.copy()
     x[which] = x[which, :1] + turn(x[which] - x[which, :1], Rotation.random(len(which), random_state=rng).as_rotvec())
     return x
 
 
 def stretch(x: np.ndarray, which: np.ndarray, low: float, high: float, rng: np.random.Generator) -> np.ndarray:
-    """Set one to three N-H bonds of the molecules ``which`` to lengths uniform in [low, high], Å."""
+    """The molecules, with one to three N-H bonds of those in ``which`` set to random lengths in [low, high], Å."""
     x = x.copy()
     for m in which:
         for h in rng.permutation(3)[: rng.integers(1, 4)] + 1:
@@ -100,9 +101,9 @@ def stretch(x: np.ndarray, which: np.ndarray, low: float, high: float, rng: np.r
 
 
 def invert(x: np.ndarray, which: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Put the molecules ``which`` on their umbrella path: height of N over the plane of H from 1.2 to -1.2 of its own.
+    """The molecules, those of ``which`` on their inversion path: height of N above the H plane times 1.2 to -1.2.
 
-    The N moves; the bonds keep their lengths by opening the triangle of H.
+    N moves; the triangle of H opens so that bond lengths are unchanged.
     """
     x = x.copy()
     for m in which:
@@ -121,18 +122,18 @@ def invert(x: np.ndarray, which: np.ndarray, rng: np.random.Generator) -> np.nda
 
 
 def minimum_image(h: np.ndarray, d: np.ndarray) -> np.ndarray:
-    """Shortest images of differences (..., 3) in a cell that is nearly a cube."""
+    """Shortest images of differences (..., 3), Å, in a nearly cubic cell."""
     return d - np.round(d @ np.linalg.inv(h)) @ h
 
 
 def approach(h: np.ndarray, x: np.ndarray, kind: str, distance: float, rng: np.random.Generator) -> np.ndarray:
-    """Slide one molecule along a line of atoms until a pair of ``kind`` (HH, NH or NN) is ``distance`` (Å) apart.
+    """The molecules, one of them shifted until a pair of atoms of ``kind`` (HH, NH or NN) is ``distance`` (Å) apart.
 
     The pair is the closest of that kind between a random molecule and its nearest other one.
     """
     x = x.copy()
     m = int(rng.integers(len(x)))
-    d = minimum_image(h, x[:, None, :, None] - x[m, None, :][None, None])  # (n, 1, 4, 4, 3): others' atoms from m's
+    d = minimum_image(h, x[:, None, :, None] - x[m, None, :][None, None])  # (n, 1, 4, 4, 3): from m to the others
     d = d[:, 0]
     d[m] = 99.0
     rows = {"HH": (slice(1, 4), slice(1, 4)), "NH": (slice(0, 1), slice(1, 4)), "NN": (slice(0, 1), slice(0, 1))}[kind]
@@ -144,7 +145,7 @@ def approach(h: np.ndarray, x: np.ndarray, kind: str, distance: float, rng: np.r
 
 
 def liquid(n: int, density: float, rng: np.random.Generator, aspect: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Pack ``n`` molecules at random into a box at ``density`` (g/cm^3): contacts shrink until all fit.
+    """``n`` molecules packed at random at ``density`` (g/cm^3); least distances are reduced until all fit.
 
     The box is a cube, or has its first axis ``aspect`` times as long as the others.
     """
@@ -164,7 +165,7 @@ def liquid(n: int, density: float, rng: np.random.Generator, aspect: float = 1.0
 
 
 def dimer(box: float, distance: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two molecules of random orientation, N to N ``distance`` (Å), in an otherwise empty cube."""
+    """Two molecules of random orientation, N-N distance ``distance`` (Å), in an empty cube of side ``box`` (Å)."""
     arms = np.stack([molecule() @ m.T for m in Rotation.random(2, random_state=rng).as_matrix()])
     axis = rng.normal(size=3)
     centers = np.outer([-0.5, 0.5], axis / np.linalg.norm(axis)) * distance + box / 2
@@ -178,7 +179,7 @@ def to_ase(h: np.ndarray, x: np.ndarray) -> ase.Atoms:
 
 def langevin(atoms: ase.Atoms, calculator: Calculator, temperature: float, steps: int, keep: list[int],
              rng: np.random.Generator, dt: float = 1.5, friction: float = 0.03) -> list[ase.Atoms]:
-    """Short Langevin dynamics (H weighs 3 amu: a sampler, not a simulation); the steps in ``keep`` come back.
+    """Frames at the steps ``keep`` of short Langevin dynamics (mass of H 3 amu: only for sampling).
 
     Parameters
     ----------
@@ -214,71 +215,73 @@ def freeze(atoms: ase.Atoms) -> ase.Atoms:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The plan: which frames a set holds
+# The plan: the frames of a set
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Task:
-    """One independent piece of work: everything that is labelled in it is one group of the split.
+    """One independent piece of work; its frames are one group of the split.
 
     Attributes
     ----------
-    kind : str, a key of KINDS
-    number : int, of this kind; with ``kind`` it makes the seed
-    given : parameters of the kind; those every frame records are temperature (K)
-    atoms : the frame itself, where it is not made here
+    kind : str, a key of KINDS, or any name if ``atoms`` is set
+    number : int, of this kind; ``kind`` and ``number`` determine the seed
+    parameters : of the kind, e.g. temperature (K)
+    atoms : the frame itself, if it comes from a file
     """
 
     kind: str
     number: int
-    given: dict[str, float | str] = field(default_factory=dict)
+    parameters: dict[str, float | str] = field(default_factory=dict)
     atoms: ase.Atoms | None = None
 
     @property
     def group(self) -> str:
+        """Kind and number: the group of its frames in the split."""
         return f"{self.kind}-{self.number:03d}"
 
     def rng(self, attempt: int = 0) -> np.random.Generator:
+        """The random stream of an attempt."""
         return np.random.default_rng([sum(ord(c) * 131**k for k, c in enumerate(self.kind)), self.number, attempt])
 
 
 Source = Callable[[dict, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
 
-def _crystal(given: dict, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    h, x = strain(*solid(given["a"]), given.get("strain", 0.0), rng)
-    return h, thermal(x, given["temperature"], rng, given.get("inner", 1.0))
+def _crystal(parameters: dict, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    h, x = strain(*solid(parameters["a"]), parameters.get("strain", 0.0), rng)
+    return h, thermal(x, parameters["temperature"], rng, parameters.get("inner", 1.0))
 
 
-def _some(n: int, at_most: int, rng: np.random.Generator) -> np.ndarray:
+def _random_molecules(n: int, at_most: int, rng: np.random.Generator) -> np.ndarray:
     return rng.permutation(n)[: rng.integers(1, at_most + 1)]
 
 
-def _stretched(given: dict, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    h, x = _crystal(given, rng)
-    return h, stretch(x, _some(len(x), 4, rng), 0.8, 1.5, rng)
+def _stretched(parameters: dict, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    h, x = _crystal(parameters, rng)
+    return h, stretch(x, _random_molecules(len(x), 4, rng), 0.8, 1.5, rng)
 
 
-def _rotated(given: dict, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    h, x = _crystal(given, rng)
-    return h, rotate(x, _some(len(x), 6, rng), rng)
+def _rotated(parameters: dict, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    h, x = _crystal(parameters, rng)
+    return h, rotate(x, _random_molecules(len(x), 6, rng), rng)
 
 
-def _inverted(given: dict, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    h, x = _crystal(given, rng)
-    return h, invert(x, _some(len(x), 4, rng), rng)
+def _inverted(parameters: dict, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    h, x = _crystal(parameters, rng)
+    return h, invert(x, _random_molecules(len(x), 4, rng), rng)
 
 
-def _close(given: dict, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    h, x = _crystal(given, rng)
-    return h, approach(h, x, given["pair"], given["distance"], rng)
+def _close(parameters: dict, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    h, x = _crystal(parameters, rng)
+    return h, approach(h, x, parameters["pair"], parameters["distance"], rng)
 
 
-def _monomer(given: dict, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _monomer(parameters: dict, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     x = rotate(molecule()[None] + 6.0, np.array([0]), rng)
-    x = thermal(x, given["temperature"], rng)
-    path = given["path"]
+    x = thermal(x, parameters["temperature"], rng)
+    path = parameters["path"]
     if path == "stretch":
         x = stretch(x, np.array([0]), 0.75, 1.7, rng)
     elif path == "inversion":
@@ -286,15 +289,15 @@ def _monomer(given: dict, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
     return np.eye(3) * 12.0, x
 
 
-def _dimer(given: dict, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    h, x = dimer(12.0, given["distance"], rng)
-    if given["pair"] != "NN":
-        x = approach(h, x, given["pair"], given["distance"], rng)
-    return h, thermal(x, given["temperature"], rng)
+def _dimer(parameters: dict, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    h, x = dimer(12.0, parameters["distance"], rng)
+    if parameters["pair"] != "NN":
+        x = approach(h, x, parameters["pair"], parameters["distance"], rng)
+    return h, thermal(x, parameters["temperature"], rng)
 
 
-def _liquid(given: dict, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    return liquid(32, given["density"], rng)
+def _liquid(parameters: dict, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    return liquid(32, parameters["density"], rng)
 
 
 KINDS: dict[str, Source] = {
@@ -304,7 +307,7 @@ KINDS: dict[str, Source] = {
 
 
 def plan(share: float = 1.0) -> list[Task]:
-    """The tasks of the ammonia set, longest first; ``share`` < 1 makes a smaller set of the same mixture."""
+    """The tasks of the GFN1-xTB set, longest first; ``share`` < 1: a smaller set with the same mixture of kinds."""
     tasks: list[Task] = []
     rng = np.random.default_rng()
 

@@ -1,8 +1,8 @@
-"""``rxmdnn label OUT --select MODEL ... --from FRAMES``: frames that models disagree on, or that are strange to one.
+"""Choice of frames: those on which models disagree, or those farthest from the training set of one model.
 
-Query by committee: an atom's spread is the standard deviation of its force over the models,
-s_i = sqrt(mean_k |f_ik - mean_k f_ik|^2), and a frame's is that of its worst atom (Zhang et al., Phys. Rev. Materials
-3, 023804 (2019), whose two thresholds are ``band``).
+The command is ``rxmdnn label OUT --select MODEL ... --from FRAMES``. Query by committee: the spread of an atom is the
+standard deviation of its force over the models, s_i = sqrt(mean_k |f_ik - mean_k f_ik|^2), and that of a frame is the
+largest of its atoms (Zhang et al., Phys. Rev. Materials 3, 023804 (2019); ``band`` are its two thresholds).
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from tqdm import tqdm
 
 from rxmdnn.errors import InputError
 from rxmdnn.fidelity.reference import read as read_reference
+from rxmdnn.files import writing
 from rxmdnn.models.allegro import Allegro
 from rxmdnn.models.model_file import load_model
-from rxmdnn.train.dataset import Dataset, Frame
-from rxmdnn.train.evaluate import answer
+from rxmdnn.train.dataset import Dataset, LabelledFrame
+from rxmdnn.train.evaluate import predict_frame
 
 
 def candidates(paths: Sequence[Path]) -> list[ase.Atoms]:
@@ -43,13 +44,14 @@ def candidates(paths: Sequence[Path]) -> list[ase.Atoms]:
 
 
 def as_data(found: Sequence[ase.Atoms], potentials: Sequence[Allegro]) -> Dataset:
-    """The frames with their neighbors. Raises InputError for an element that the models do not know."""
+    """The frames with their neighbors. Raises InputError for an element that the models do not have."""
     elements = potentials[0].elements
     unknown = sorted({s for a in found for s in a.symbols} - set(elements))
     if unknown:
-        raise InputError(f"--select: the model does not know {', '.join(unknown)}; it knows {', '.join(elements)}")
-    frames = [Frame(np.array([elements.index(s) for s in a.symbols], np.int64), a.positions.copy(), np.array(a.cell),
-                    a.pbc.copy(), np.nan, np.zeros((len(a), 3)), "", "", np.nan, "", a.info["origin"]) for a in found]
+        raise InputError(f"--select: the model has no element {', '.join(unknown)}; it has {', '.join(elements)}")
+    frames = [LabelledFrame(np.array([elements.index(s) for s in a.symbols], np.int64), a.positions.copy(),
+                            np.array(a.cell), a.pbc.copy(), np.nan, np.zeros((len(a), 3)), "", "", np.nan, "",
+                            a.info["origin"]) for a in found]
     return Dataset(frames, max(float(p.cutoff.max()) for p in potentials))
 
 
@@ -58,37 +60,37 @@ def _frames(data: Dataset, what: str) -> Iterable[int]:
 
 
 def force_spread(models: Sequence[Path], found: Sequence[ase.Atoms]) -> list[np.ndarray]:
-    """Spread of the models' forces on every atom of every frame, a list of (n,) float64, eV/Å."""
+    """Spread of the forces over the models on every atom of every frame: a list of (n,) float64, eV/Å."""
     elements = load_model(models[0]).config.elements
     potentials = [Allegro.load(m, elements) for m in models]
     data, spread = as_data(found, potentials), []
     for k in _frames(data, "committee"):
-        forces = np.array([answer(p, data, k)[1] for p in potentials])
+        forces = np.array([predict_frame(p, data, k)[1] for p in potentials])
         spread.append(np.sqrt(((forces - forces.mean(0)) ** 2).sum(2).mean(0)))
     return spread
 
 
 def latent_distance(model: Path, found: Sequence[ase.Atoms]) -> list[np.ndarray]:
-    """How far every atom's features are from those of the model's training (Mahalanobis; about 1 is usual), (n,) each.
+    """Mahalanobis distance of the features of every atom from those of the training set; about 1 is usual.
 
-    Raises InputError where the model's file does not keep its training.
+    A list of (n,) float64. Raises InputError if the model file has no statistics of its training set.
     """
     reference = read_reference(model)
     if reference is None:
-        raise InputError(f"{model}: does not keep what its training has shown it; 'rxmdnn fidelity fit' adds that, or "
-                         "name two models or more, trained apart, whose spread is the score")
+        raise InputError(f"{model}: has no statistics of its training set; add them with 'rxmdnn fidelity fit', or "
+                         "name two or more independently trained models, to select by their spread")
     potential = Allegro.load(model, load_model(model).config.elements)
     potential.watched = True
-    data, far, known = as_data(found, [potential]), [], reference.of(potential.elements)
+    data, distances, known = as_data(found, [potential]), [], reference.of(potential.elements)
     for k in _frames(data, "features"):
-        answer(potential, data, k)
-        far.append(known.distance(potential.features(), data.frames[k].species))
-    return far
+        predict_frame(potential, data, k)
+        distances.append(known.distance(potential.features(), data.frames[k].species))
+    return distances
 
 
 def choose(score: Sequence[float], groups: Sequence[str], count: int, at_least: float, at_most: float,
            per_group: int | None) -> list[int]:
-    """The ``count`` frames of the largest scores inside [at_least, at_most], at most ``per_group`` of a group."""
+    """The ``count`` frames of the largest scores inside [at_least, at_most], at most ``per_group`` per group."""
     taken: dict[str, int] = {}
     chosen: list[int] = []
     for k in np.argsort(-np.asarray(score), kind="stable"):
@@ -102,23 +104,23 @@ def choose(score: Sequence[float], groups: Sequence[str], count: int, at_least: 
 
 def select(models: Sequence[Path], paths: Sequence[Path], count: int, output: Path,
            band: tuple[float, float] | None = None, per_group: int | None = None) -> str:
-    """Write the chosen frames, unlabelled, to ``output`` (extended XYZ); what was found, as a line to print.
+    """Write the chosen frames, unlabelled, to ``output`` (extended XYZ); a summary, as a line to print.
 
-    Several models: the score is their ``force_spread``, one: its ``latent_distance``.
+    The score is the ``force_spread`` of several models, or the ``latent_distance`` of one.
 
-    ``band`` : least and largest score, by default 0 to 5 eV/Å of a spread (what the models disagree on more is a wreck
-    that no good run meets) and any distance.
+    ``band`` : smallest and largest score; default: 0 to 5 eV/Å for a spread (larger ones are of unphysical frames) and
+    any distance.
 
     Raises
     ------
     InputError
-        If a single model does not keep its training, there is nothing to choose from, or ``output`` exists.
+        If a single model has no statistics of its training set, no frame can be chosen, or ``output`` exists.
     """
     name, unit = ("spread", " eV/Å") if len(models) > 1 else ("latent_distance", "")
-    word = name + ("_eV_per_A" if unit else "")
+    key = name + ("_eV_per_A" if unit else "")
     low, high = band or (0.0, 5.0 if unit else np.inf)
     if output.exists():
-        raise InputError(f"{output}: is there already; name another file")
+        raise InputError(f"{output}: exists already; name another file")
     found = candidates(paths)
     spread = force_spread(models, found) if unit else latent_distance(models[0], found)
     score = [float(s.max()) for s in spread]
@@ -130,10 +132,11 @@ def select(models: Sequence[Path], paths: Sequence[Path], count: int, output: Pa
     frames = []
     for k in chosen:
         atoms = ase.Atoms(found[k].symbols, positions=found[k].positions, cell=found[k].cell, pbc=found[k].pbc)
-        atoms.info = {"kind": "selected", "origin": found[k].info["origin"], word: round(score[k], 4),
+        atoms.info = {"kind": "selected", "origin": found[k].info["origin"], key: round(score[k], 4),
                       **{w: found[k].info[w] for w in ("temperature",) if w in found[k].info}}
         atoms.arrays[name] = spread[k]
         frames.append(atoms)
-    ase.io.write(output, frames, format="extxyz")
+    with writing(output):
+        ase.io.write(output, frames, format="extxyz")
     return (f"{len(chosen)} of {len(found)} frames in {output}: {name} {score[chosen[-1]]:.3g} to "
             f"{score[chosen[0]]:.3g}{unit} (median of all {float(np.median(score)):.3g})")

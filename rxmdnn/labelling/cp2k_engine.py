@@ -1,6 +1,6 @@
 """Density-functional labels by CP2K: optPBE-vdW, the functional of the published ammonia models.
 
-CP2K runs as ``cp2k_shell``, a process of its own that ASE's calculator speaks to; ``$RXMDNN_CP2K`` names the command.
+CP2K runs as ``cp2k_shell`` in a separate process, driven by the calculator of ASE; ``$RXMDNN_CP2K`` is the command.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ KPOINTS = """&KPOINTS
 
 
 class Cp2k(Calculator):
-    """ASE calculator; a cell of another shape, or a process that died, gets a new CP2K."""
+    """ASE calculator; CP2K is restarted for another cell and after its process has died."""
 
     implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012 (ASE's type)
 
@@ -79,7 +79,8 @@ class Cp2k(Calculator):
         self._inner: CP2K | None = None
         self.command = os.environ.get(COMMAND, "cp2k_shell")
         if shutil.which(self.command.split()[0]) is None:
-            raise InputError(f"${COMMAND}: no program '{self.command}'; install CP2K, or name its cp2k_shell")
+            raise InputError(f"${COMMAND}: program '{self.command}' not found; install CP2K, or set ${COMMAND} to its "
+                             "cp2k_shell")
         asked = subprocess.run([*self.command.split(), "--version"], capture_output=True, text=True, check=False)
         self.version = (asked.stdout.strip().splitlines() or ["CP2K"])[0].replace(" version", "").strip()
         self.notes: dict[str, str | float] = {}

@@ -1,9 +1,9 @@
-"""GPAW at work: JSON requests on standard input, JSON replies on standard output, one line each.
+"""The GPAW process: JSON requests on standard input, JSON replies on standard output, one line each.
 
-Run by a Python that has ``gpaw``, ``ase`` and ``dftd3`` (Debian's gpaw 22.8 wants the system's Python): this file
-imports nothing of rxmdnn. A request holds ``numbers``, ``positions`` (Å), ``cell`` (Å), ``kpts`` and ``cutoff`` (eV),
-and ``stress`` (true or false); the reply ``energy`` (eV), ``forces`` (eV/Å) less their mean, ``net_force`` (eV/Å, the
-size of that mean), ``stress`` (xx, yy, zz, yz, xz, xy; eV/Å^3, tension positive) or null, or else ``error``.
+Runs in a Python that has ``gpaw``, ``ase`` and ``dftd3`` (gpaw 22.8 of Debian needs the Python of the system), so this
+file does not import rxmdnn. A request has ``numbers``, ``positions`` (Å), ``cell`` (Å), ``kpts``, ``cutoff`` (eV) and
+``stress`` (true or false); the reply has ``energy`` (eV), ``forces`` (eV/Å) minus their mean, ``net_force`` (eV/Å, the
+norm of that mean) and ``stress`` (xx, yy, zz, yz, xz, xy; eV/Å^3, tension positive) or null, or only ``error``.
 """
 
 import json
@@ -11,7 +11,7 @@ import os
 import sys
 from collections import OrderedDict
 
-KEPT = 10  # calculators in memory: frames of the same cell start from the last density
+KEPT = 10  # calculators in memory: frames of the same cell start from its last density
 
 
 def new_calculator(cutoff, kpts, electrons):
@@ -33,7 +33,8 @@ def dispersion(atoms):
     return out["energy"] * Hartree, out["gradient"] * Hartree / Bohr, out["virial"] * Hartree
 
 
-def answer(request, calculators):
+def reply_to(request, calculators):
+    """The reply to a request; its calculator is added to ``calculators``."""
     import ase
     import numpy as np
 
@@ -62,14 +63,14 @@ def answer(request, calculators):
 
 def main():
     replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the programs print goes to the log
+    os.dup2(2, 1)  # output of the programs goes to the log
     import dftd3
     import gpaw
 
     print(json.dumps({"version": f"GPAW {gpaw.__version__}, dftd3 {dftd3.__version__}"}), file=replies, flush=True)
     calculators = OrderedDict()
     for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line), calculators)), file=replies, flush=True)
+        print(json.dumps(reply_to(json.loads(line), calculators)), file=replies, flush=True)
 
 
 if __name__ == "__main__":

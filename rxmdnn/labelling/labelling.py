@@ -1,8 +1,8 @@
-"""Labels by a real engine: a resumable job over the tasks of a plan, and the check that its forces are gradients.
+"""Labels by a quantum engine: a resumable job over the tasks of a plan, and a check that forces are gradients.
 
-The set is an extended-XYZ file. A task is written whole (one append, flushed to disk) or not at all, so that a
-killed job loses at most the tasks in hand; the same command goes on. When all tasks are done the file is put in
-the order of the plan, which makes it the same for any number of workers.
+The set is an extended-XYZ file. A task is appended as one block and flushed to disk, so that a killed job loses at most
+the tasks in progress; the same command resumes it. When all tasks are done, the file is put in the order of the plan
+and is the same for any number of workers.
 """
 
 from __future__ import annotations
@@ -24,22 +24,23 @@ from ase.io import read
 from tqdm import tqdm
 
 from rxmdnn.errors import InputError
+from rxmdnn.files import atomic, writing
 from rxmdnn.labelling import ammonia_frames as frames
-from rxmdnn.labelling import cp2k_engine as cp2k
-from rxmdnn.labelling import gpaw_engine as functional
+from rxmdnn.labelling import ammonia_quantum_frames as quantum_frames
+from rxmdnn.labelling import cp2k_engine, gpaw_engine
 
-MAX_FORCE = 50.0  # eV/Å: harder frames teach the wall that the short-range repulsion already knows
+MAX_FORCE = 50.0  # eV/Å: beyond, the short-range repulsion (ZBL) describes the energy
 ATTEMPTS = 8
 RECORDED = ("temperature", "density", "a", "pair", "distance", "path", "spread", "origin",
-            "spread_eV_per_A", "latent_distance")  # words of a task that frames keep
+            "spread_eV_per_A", "latent_distance")  # parameters of a task that frames record
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A program that labels: how to make its ASE calculator, what every frame says of it, the frames worth its time.
+    """A program that labels: its name and settings, its ASE calculator, and its plan of frames.
 
-    A calculator may carry ``version`` (str), which stands for that of the package, and ``notes`` (dict) on its last
-    frame.
+    A calculator may have ``version`` (str), used instead of that of the package, and ``notes`` (dict), which the last
+    frame records.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Engine:
     plan: Callable[[float], list[frames.Task]] = frames.plan
 
     def version(self, calculator: Calculator) -> str:
+        """Name and version of the program, which frames record."""
         return getattr(calculator, "version", None) or f"{self.package} {importlib.metadata.version(self.package)}"
 
 
@@ -61,53 +63,59 @@ def _gfn1() -> Calculator:
 
 ENGINES = {
     "gfn1": Engine("GFN1-xTB", "tblite", "accuracy 0.1, electronic temperature 300 K, Gamma point", _gfn1),
-    "gpaw-revpbe-d3bj": Engine("revPBE-D3(BJ)", "gpaw", functional.SETTINGS, functional.gpaw, functional.KINDS,
-                               functional.plan),
-    "cp2k-optpbe-vdw": Engine("optPBE-vdW", "cp2k", cp2k.SETTINGS, cp2k.cp2k, functional.KINDS, functional.plan),
+    "gpaw-revpbe-d3bj": Engine("revPBE-D3(BJ)", "gpaw", gpaw_engine.SETTINGS, gpaw_engine.gpaw, quantum_frames.KINDS,
+                               quantum_frames.plan),
+    "cp2k-optpbe-vdw": Engine("optPBE-vdW", "cp2k", cp2k_engine.SETTINGS, cp2k_engine.cp2k, quantum_frames.KINDS,
+                              quantum_frames.plan),
 }
 
 
 def label(task: frames.Task, engine: str) -> list[ase.Atoms]:
-    """Make the frames of a task and label them: the engine's failures and hopeless forces are drawn again."""
+    """The labelled frames of a task; after a failure of the engine or too large forces they are drawn again.
+
+    Raises RuntimeError if no attempt succeeds.
+    """
     calculator = ENGINES[engine].calculator()
-    given = task.given
+    parameters = task.parameters
     for attempt in range(ATTEMPTS if task.atoms is None else 1):
         rng = task.rng(attempt)
         atoms = task.atoms.copy() if task.atoms is not None else \
-            frames.to_ase(*ENGINES[engine].kinds[task.kind](dict(given), rng))
+            frames.to_ase(*ENGINES[engine].kinds[task.kind](dict(parameters), rng))
         try:
-            if "steps" in given:
-                keep = list(range(int(given["from"]), int(given["steps"]) + 1, int(given["every"])))
-                made = frames.langevin(atoms, calculator, float(given["temperature"]), int(given["steps"]), keep, rng)
+            if "steps" in parameters:
+                steps = int(parameters["steps"])
+                keep = list(range(int(parameters["from"]), steps + 1, int(parameters["every"])))
+                labelled = frames.langevin(atoms, calculator, float(parameters["temperature"]), steps, keep, rng)
             else:
                 atoms.calc = calculator
-                if "stress" in given:
+                if "stress" in parameters:
                     atoms.get_stress()
-                made = [frames.freeze(atoms)]
+                labelled = [frames.freeze(atoms)]
         except CalculationFailed:
             calculator = ENGINES[engine].calculator()
             continue
-        if all(np.isfinite(a.arrays["forces"]).all() and abs(a.arrays["forces"]).max() < MAX_FORCE for a in made):
-            for k, a in enumerate(made):
+        if all(np.isfinite(a.arrays["forces"]).all() and abs(a.arrays["forces"]).max() < MAX_FORCE for a in labelled):
+            for k, a in enumerate(labelled):
                 a.info |= {"engine": ENGINES[engine].name, "version": ENGINES[engine].version(calculator),
                            "settings": ENGINES[engine].settings, "kind": task.kind, "group": task.group,
-                           "number": k, "of": len(made)}
-                a.info |= {k: v for k, v in given.items() if k in RECORDED} | getattr(calculator, "notes", {})
-            return made
-    raise RuntimeError(f"{task.group}: no frame of {attempt + 1} attempts could be labelled")
+                           "number": k, "of": len(labelled)}
+                a.info |= {k: v for k, v in parameters.items() if k in RECORDED} | getattr(calculator, "notes", {})
+            return labelled
+    raise RuntimeError(f"attempts that failed: {attempt + 1}")
 
 
-def given(path: Path) -> list[frames.Task]:
-    """Tasks of the frames of a file, each a group of its own: ``kind`` is its word, or the file's name."""
+def tasks_of_file(path: Path) -> list[frames.Task]:
+    """One task for each frame of a file; ``kind`` is that of the frame, or the name of the file."""
     try:
         every = read(path, ":")
     except Exception as error:
         raise InputError(f"{path}: cannot be read as frames: {error}") from None
     tasks = []
     for number, atoms in enumerate(every):
-        plain = ase.Atoms(atoms.symbols, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        words = {k: v for k, v in atoms.info.items() if k in RECORDED}
-        tasks.append(frames.Task(re.sub(r"\W", "_", str(atoms.info.get("kind", path.stem))), number, words, plain))
+        unlabelled = ase.Atoms(atoms.symbols, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        parameters = {k: v for k, v in atoms.info.items() if k in RECORDED}
+        tasks.append(frames.Task(re.sub(r"\W", "_", str(atoms.info.get("kind", path.stem))), number, parameters,
+                                 unlabelled))
     return tasks
 
 
@@ -130,9 +138,9 @@ def text(atoms: ase.Atoms) -> str:
 
 
 def finished(path: Path) -> dict[str, list[str]]:
-    """Groups that a file holds whole, as text of their frames; what a killed job left half-written is dropped."""
+    """The complete groups of a file, as the text of their frames; incomplete ones of a killed job are dropped."""
     groups: dict[str, list[str]] = {}
-    whole: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     at = 0
     while at + 1 < len(lines):
@@ -142,40 +150,39 @@ def finished(path: Path) -> dict[str, list[str]]:
             break
         named = re.search(r'group="?([^" ]+)"?.* of=(\d+)', block[1])
         if not named:
-            raise InputError(f"{path}:{at + 2}: group: not made by the labelling job; name another output")
+            raise InputError(f"{path}:{at + 2}: not a frame of a labelling job (no group); name another output")
         groups.setdefault(named[1], []).append("".join(block))
-        whole[named[1]] = int(named[2])
+        sizes[named[1]] = int(named[2])
         at += n + 2
-    return {g: f for g, f in groups.items() if len(f) == whole[g]}
+    return {g: f for g, f in groups.items() if len(f) == sizes[g]}
 
 
 def run(path: Path, tasks: list[frames.Task], engine: str, workers: int) -> int:
-    """Label what is not yet in the file; return the number of frames in it at the end."""
+    """Label the tasks that are not yet in the file; the number of frames in it at the end."""
     done = finished(path)
     rest = [t for t in tasks if t.group not in done]
-    try:
-        _replace(path, (f for g in done.values() for f in g))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+    _replace(path, (f for g in done.values() for f in g))
     os.environ["OMP_NUM_THREADS"] = "1"
     with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=40) as pool, path.open("a") as out:
-        bar = tqdm(pool.imap_unordered(partial(_named, engine=engine), rest), total=len(tasks), initial=len(done),
+        bar = tqdm(pool.imap_unordered(partial(_labelled, engine=engine), rest), total=len(tasks), initial=len(done),
                    unit="task", desc=ENGINES[engine].name)
-        for group, made in bar:
-            if isinstance(made, str):
-                bar.write(made)
+        for group, result in bar:
+            if isinstance(result, str):
+                bar.write(result)
                 continue
-            out.write("".join(made))
-            out.flush()
-            os.fsync(out.fileno())
-            done[group] = made
+            with writing(path):
+                out.write("".join(result))
+                out.flush()
+                os.fsync(out.fileno())
+            done[group] = result
     planned = [t.group for t in tasks]
-    order = planned + sorted(done.keys() - set(planned))  # what another job put there stays
+    order = planned + sorted(done.keys() - set(planned))  # groups of other jobs stay
     _replace(path, (f for group in order for f in done.get(group, [])))
     return sum(map(len, done.values()))
 
 
-def _named(task: frames.Task, engine: str) -> tuple[str, list[str] | str]:
+def _labelled(task: frames.Task, engine: str) -> tuple[str, list[str] | str]:
+    """The group of a task and the text of its frames, or the message of its failure."""
     try:
         return task.group, [text(a) for a in label(task, engine)]
     except RuntimeError as fault:
@@ -183,31 +190,27 @@ def _named(task: frames.Task, engine: str) -> tuple[str, list[str] | str]:
 
 
 def _replace(path: Path, parts: Iterable[str]) -> None:
-    new = path.with_suffix(".new")
-    with new.open("w") as out:
+    with writing(path), atomic(path) as new, new.open("w") as out:
         out.writelines(parts)
-        out.flush()
-        os.fsync(out.fileno())
-    new.replace(path)
 
 
-def check_forces(frames_in: list[ase.Atoms], engine: str, csv_path: Path | None, seed: int = 1,
+def check_forces(labelled: list[ase.Atoms], engine: str, csv_path: Path | None, seed: int = 1,
                  step: float = 2e-3) -> float:
-    """Label forces against energies: central differences along one random direction of all atoms per frame.
+    """The largest error of labelled forces against energies: central differences along a random direction of all atoms.
 
     Parameters
     ----------
     step : float, Å
-        Length per atom (root mean square) of the displacement; the five-point formula is used.
+        Displacement per atom (root mean square); the five-point formula is used.
 
     Returns
     -------
-    float, eV/Å: the largest |F·d + ΔE/Δs| over the frames, per unit of the direction's norm √n.
+    float, eV/Å: the largest |F·d + ΔE/Δs| over the frames, divided by √n, the norm of the direction
     """
     rng = np.random.default_rng(seed)
     calculator = ENGINES[engine].calculator()
     rows = []
-    for number, frame in enumerate(frames_in):
+    for number, frame in enumerate(labelled):
         direction = rng.normal(size=(len(frame), 3))
         direction /= np.sqrt((direction**2).sum(1).mean())
         energy = {}
@@ -221,7 +224,7 @@ def check_forces(frames_in: list[ase.Atoms], engine: str, csv_path: Path | None,
         rows.append([number, frame.info.get("group", ""), len(frame), slope, analytic,
                      abs(slope - analytic) / np.sqrt(len(frame))])
     if csv_path:
-        with csv_path.open("w", newline="") as out:
+        with writing(csv_path), atomic(csv_path) as new, new.open("w", newline="") as out:
             writer = csv.writer(out)
             writer.writerow(["frame", "group", "atoms", "dE_ds_difference_eV_per_A", "dE_ds_forces_eV_per_A",
                              "error_eV_per_A_per_sqrt_atoms"])

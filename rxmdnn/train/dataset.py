@@ -1,4 +1,4 @@
-"""Labelled frames: reading and checking them, the split without leaks, statistics, neighbors, batches."""
+"""Labelled frames: reading, checks, split by groups, statistics, neighbors, batches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ase
 import ase.io
@@ -24,15 +24,15 @@ from rxmdnn.cell import Cell
 from rxmdnn.engine.neighbors import pairs
 from rxmdnn.errors import InputError
 
-SHOWN = 10  # faults of a data file that are printed
+SHOWN = 10  # faults that are printed
 UNITS = {"energy": ("ev",), "force": ("ev/ang", "ev/angstrom", "ev/å", "ev/a"), "length": ("ang", "angstrom", "å", "a"),
-         "stress": ("ev/ang^3", "ev/angstrom^3", "ev/å^3", "ev/a^3")}  # info words <name>_unit(s) must say one of these
+         "stress": ("ev/ang^3", "ev/angstrom^3", "ev/å^3", "ev/a^3")}  # values allowed for an info key <name>_unit(s)
 ENERGY_UNITS = {"Hartree": 1 / 27.211386, "Rydberg": 1 / 13.605693, "kcal/mol": 23.060548, "kJ/mol": 96.485332,
-                "meV": 1000.0}  # in an eV
+                "meV": 1000.0}  # units per eV
 
 
 @dataclass
-class Frame:
+class LabelledFrame:
     """One labelled configuration.
 
     Attributes
@@ -43,10 +43,10 @@ class Frame:
     pbc     (3,)   bool
     energy  float           eV
     forces  (n, 3) float64  eV/Å
-    group, kind : str       trajectory and sort of the frame; temperature : float, K, or NaN
-    engine  str             what labelled it, or ""
+    group, kind : str       trajectory and kind of the frame; temperature : float, K, or NaN
+    engine  str             program and settings of the labels, or ""
     where   str             ``file: frame number``
-    stress  (3, 3) float64  eV/Å³, tension positive; NaN where there is no label
+    stress  (3, 3) float64  eV/Å³, tension positive; NaN if not labelled
     """
 
     species: np.ndarray
@@ -63,9 +63,13 @@ class Frame:
     stress: np.ndarray = field(default_factory=lambda: np.full((3, 3), np.nan))
 
 
-def read(paths: Sequence[Path], elements: Sequence[str], group: str = "group", kind: str = "kind") -> list[Frame]:
-    """All frames of the files; raises InputError with every fault's file and frame number (from 1)."""
-    frames: list[Frame] = []
+def read(paths: Sequence[Path], elements: Sequence[str], group: str = "group", kind: str = "kind"
+         ) -> list[LabelledFrame]:
+    """All frames of the files; ``group`` and ``kind`` are their info keys.
+
+    Raises InputError: faults name the file and the frame number (from 1).
+    """
+    frames: list[LabelledFrame] = []
     faults: list[str] = []
     seen: dict[str, str] = {}
     for path in paths:
@@ -84,7 +88,7 @@ def read(paths: Sequence[Path], elements: Sequence[str], group: str = "group", k
             seen[image] = where
             faults += [f"{where}: {w}" for w in wrong]
             if not wrong:
-                frames.append(Frame(
+                frames.append(LabelledFrame(
                     np.array([elements.index(s) for s in atoms.symbols], np.int64), atoms.positions.copy(),
                     np.array(atoms.cell), atoms.pbc.copy(), float(atoms.calc.results["energy"]),
                     np.array(atoms.calc.results["forces"], float), str(atoms.info.get(group, where)),
@@ -99,7 +103,7 @@ def read(paths: Sequence[Path], elements: Sequence[str], group: str = "group", k
         raise InputError(f"{', '.join(map(str, paths))}: no frames")
     engines = {f.engine: f.where for f in reversed(frames)}
     if len(engines) > 1:
-        raise InputError("data: labels of several engines or settings do not mix: " +
+        raise InputError("data: labels of several engines or settings cannot be mixed: " +
                          "; ".join(f"{where}: '{engine}'" for engine, where in engines.items()))
     return frames
 
@@ -110,50 +114,50 @@ def _faults(atoms: ase.Atoms, elements: Sequence[str]) -> list[str]:
     for name, values in (("position", atoms.positions), ("energy", results.get("energy", 0.0)),
                          ("force", results.get("forces", 0.0)), ("stress", results.get("stress", 0.0))):
         if not np.isfinite(values).all():
-            wrong.append(f"a {name} is not a finite number; remove the frame")
+            wrong.append(f"a {name} is NaN or infinite; remove the frame")
     unknown = sorted(set(atoms.symbols) - set(elements))
     if unknown:
-        wrong.append(f"holds {', '.join(unknown)}, which is not among the elements {' '.join(elements)}")
-    for word, said in atoms.info.items():
-        name = str(word).lower().removesuffix("s").removesuffix("_unit")
-        if name in UNITS and str(word).lower() != name and str(said).lower() not in UNITS[name]:
-            wrong.append(f"{word} is {said}; give labels in eV and Å")
+        wrong.append(f"contains {', '.join(unknown)}, not one of the elements {' '.join(elements)}")
+    for key, unit in atoms.info.items():
+        name = str(key).lower().removesuffix("s").removesuffix("_unit")
+        if name in UNITS and str(key).lower() != name and str(unit).lower() not in UNITS[name]:
+            wrong.append(f"{key} is {unit}; give labels in eV and Å")
     return wrong
 
 
 def _stress(atoms: ase.Atoms) -> np.ndarray:
-    """(3, 3) the label, or NaN."""
+    """The stress label (3, 3), eV/Å³, or NaN."""
     stress = atoms.calc.results.get("stress")
     if stress is None or not atoms.pbc.all():
         return np.full((3, 3), np.nan)
     return voigt_6_to_full_3x3_stress(stress) if np.shape(stress) == (6,) else np.array(stress, float).reshape(3, 3)
 
 
-def _mixed_units(frames: Sequence[Frame]) -> list[str]:
-    """Energies that are the others' of the same composition, times what a unit is to another."""
+def _mixed_units(frames: Sequence[LabelledFrame]) -> list[str]:
+    """Faults of frames whose energy looks like another unit, compared with frames of the same composition."""
     faults = []
-    like: dict[tuple[int, ...], list[Frame]] = {}
+    by_composition: dict[tuple[int, ...], list[LabelledFrame]] = {}
     for f in frames:
-        like.setdefault(tuple(np.bincount(f.species) / np.gcd.reduce(np.bincount(f.species))), []).append(f)
-    for same in like.values():
+        by_composition.setdefault(tuple(np.bincount(f.species) / np.gcd.reduce(np.bincount(f.species))), []).append(f)
+    for same in by_composition.values():
         energy = np.array([f.energy / len(f.x) for f in same])
         usual = float(np.median(energy))
         for f, e in zip(same, energy):
             for unit, size in ENERGY_UNITS.items():
                 if len(same) > 2 and abs(usual) > 0.5 and abs(e / (usual * size) - 1) < 0.02:
-                    faults.append(f"{f.where}: {e:.4g} an atom, where frames of its composition have {usual:.4g} eV: "
-                                  f"as if in {unit}; units do not mix, give all labels in eV and Å")
+                    faults.append(f"{f.where}: energy per atom {e:.4g}, but {usual:.4g} eV for frames of the same "
+                                  f"composition: probably in {unit}; give all labels in eV and Å")
     return faults
 
 
 def write_hdf5(path: Path, structures: Sequence[ase.Atoms]) -> None:
-    """Labelled ASE structures as HDF5: atoms of all frames in one row, ``first[k]:first[k + 1]`` those of frame k.
+    """Write labelled ASE structures as HDF5: atoms of all frames in one array, frame k is ``first[k]:first[k + 1]``.
 
     Datasets: ``first`` (n + 1,), ``numbers`` (atoms,), ``positions`` and ``forces`` (atoms, 3), ``cell`` (n, 3, 3),
-    ``pbc`` (n, 3), ``energy`` (n,), and ``info/<word>`` (n,) of text for the words that every frame has;
-    ``stress`` (n, 3, 3), NaN where a frame has none.
+    ``pbc`` (n, 3), ``energy`` (n,), and ``info/<key>`` (n,) of text for the info keys that every frame has;
+    ``stress`` (n, 3, 3), NaN if not labelled. Units: eV, Å.
     """
-    words = sorted(set.intersection(*(set(a.info) for a in structures)))
+    keys = sorted(set.intersection(*(set(a.info) for a in structures)))
     with h5py.File(path, "w") as f:
         f["first"] = np.cumsum([0, *map(len, structures)])
         for name, rows in (("numbers", [a.numbers for a in structures]),
@@ -164,34 +168,42 @@ def write_hdf5(path: Path, structures: Sequence[ase.Atoms]) -> None:
         f["pbc"] = np.array([a.pbc for a in structures])
         f["energy"] = np.array([a.get_potential_energy() for a in structures])
         f["stress"] = np.array([_stress(a) for a in structures])
-        for word in words:
-            f[f"info/{word}"] = [str(a.info[word]) for a in structures]
+        for key in keys:
+            f[f"info/{key}"] = [str(a.info[key]) for a in structures]
 
 
 def _read_hdf5(path: Path) -> list[ase.Atoms]:
     structures = []
     with h5py.File(path) as f:
         first = f["first"][:]
-        info = {word: f["info"][word].asstr()[:] for word in f.get("info", {})}
+        info = {key: f["info"][key].asstr()[:] for key in f.get("info", {})}
         rows = {name: f[name][:] for name in ("numbers", "positions", "forces", "cell", "pbc", "energy")}
         stress = f["stress"][:] if "stress" in f else np.full((len(first) - 1, 3, 3), np.nan)
     for k, (a, b) in enumerate(pairwise(first)):
         atoms = ase.Atoms([chemical_symbols[z] for z in rows["numbers"][a:b]], positions=rows["positions"][a:b],
-                          cell=rows["cell"][k], pbc=rows["pbc"][k], info={w: v[k] for w, v in info.items()})
+                          cell=rows["cell"][k], pbc=rows["pbc"][k], info={key: v[k] for key, v in info.items()})
         labels = {} if np.isnan(stress[k]).any() else {"stress": stress[k]}
         atoms.calc = SinglePointCalculator(atoms, energy=rows["energy"][k], forces=rows["forces"][a:b], **labels)
         structures.append(atoms)
     return structures
 
 
-def split(frames: Sequence[Frame], validation: float, test: float, seed: int) -> tuple[list[int], list[int], list[int]]:
-    """Indices of frames for training, validation and test: random, by kind, and never within a group.
+class Split(NamedTuple):
+    """Indices of the frames of each part."""
+
+    training: list[int]
+    validation: list[int]
+    test: list[int]
+
+
+def split(frames: Sequence[LabelledFrame], validation: float, test: float, seed: int) -> Split:
+    """A random split of the frames, by kind; groups are never split.
 
     Of each kind, whole groups are drawn for the test until it has its share of frames, then for validation; a kind of
-    three groups or more gives at least one to each part that has a share at all.
+    three or more groups gives at least one to each part whose share is not zero.
     """
     rng = np.random.default_rng([seed, 1])
-    parts: tuple[list[int], list[int], list[int]] = ([], [], [])
+    parts = Split([], [], [])
     for kind in sorted({f.kind for f in frames}):
         groups: dict[str, list[int]] = {}
         for k, f in enumerate(frames):
@@ -200,34 +212,34 @@ def split(frames: Sequence[Frame], validation: float, test: float, seed: int) ->
         names = list(groups)
         order = [names[k] for k in rng.permutation(len(names))]
         total = sum(map(len, groups.values()))
-        for part, share in ((parts[2], test), (parts[1], validation)):
+        for part, share in ((parts.test, test), (parts.validation, validation)):
             if share == 0 or (len(names) < 3 and len(order) < 2):
                 continue
-            taken, least = 0, len(names) >= 3
-            while len(order) > 1 and (least or taken + len(groups[order[-1]]) / 2 <= share * total):
-                taken, least = taken + len(groups[order[-1]]), False
+            taken, needs_one = 0, len(names) >= 3
+            while len(order) > 1 and (needs_one or taken + len(groups[order[-1]]) / 2 <= share * total):
+                taken, needs_one = taken + len(groups[order[-1]]), False
                 part += groups[order.pop()]
         for name in order:
-            parts[0].extend(groups[name])
-    train, valid, held = (sorted(p) for p in parts)
-    torn = {frames[k].group for k in train} & {frames[k].group for k in valid + held}
-    if torn:
-        raise InputError(f"split: the group {min(torn)} holds frames of several kinds; give each kind its own group")
-    if not valid:
+            parts.training.extend(groups[name])
+    parts = Split(*(sorted(p) for p in parts))
+    shared = {frames[k].group for k in parts.training} & {frames[k].group for k in parts.validation + parts.test}
+    if shared:
+        raise InputError(f"split: the group {min(shared)} has frames of several kinds; give each kind its own group")
+    if not parts.validation:
         raise InputError(f"split: {len(frames)} frames in {len({f.group for f in frames})} groups leave none for "
-                         "validation; label more or raise its share")
-    return train, valid, held
+                         "validation; label more frames or raise its share")
+    return parts
 
 
 @dataclass
 class Statistics:
-    """What the network is scaled by, of the training frames.
+    """Statistics of the training frames that scale the network.
 
     Attributes
     ----------
     neighbors (T,) float64  average number of neighbors of each species
     scale     (T,) float64  root mean square of the forces on each species (all components), eV/Å
-    shift     (T,) float64  energy of an atom of each species, eV
+    shift     (T,) float64  energy per atom of each species, eV
     """
 
     neighbors: np.ndarray
@@ -239,9 +251,9 @@ def statistics(data: Dataset, which: Sequence[int], n_species: int, shift: np.nd
                known: Mapping[int, Sequence[Any]] | None = None) -> Statistics:
     """Averages over the frames ``which``.
 
-    Energies of atoms are those that fit the frames by least squares (of least norm where the compositions leave them
-    open) unless ``shift`` gives them. ``known`` holds energies and forces of the frames that the network need not
-    learn (a fixed repulsion); they are taken off first.
+    Energies of atoms are ``shift`` (eV), or a least-squares fit to the frames (of least norm where the compositions do
+    not determine them). ``known`` has energies and forces of the frames that the network need not learn (a fixed
+    repulsion); they are subtracted first.
     """
     frames = [data.frames[k] for k in which]
     known = known or {k: (0.0, np.zeros_like(f.forces)) for k, f in zip(which, frames)}
@@ -260,20 +272,20 @@ def statistics(data: Dataset, which: Sequence[int], n_species: int, shift: np.nd
 
 @dataclass
 class Batch:
-    """Frames put one after another.
+    """Frames, concatenated.
 
     Attributes
     ----------
     species  (n,)   int64
     center, neighbor (m,) int64   rows of atoms
-    r_ij     (m, 3) float64       x[neighbor] - x[center] with the image's shift, Å
+    r_ij     (m, 3) float64       x[neighbor] - x[center] with the shift of the periodic image, Å
     frame    (n,)   int64         frame of each atom
     atoms    (f,)   float64       atoms of each frame
     energy   (f,)   float64       label, eV
     forces   (n, 3) float64       label, eV/Å
     stress   (f, 3, 3) float64    label, eV/Å³, or NaN
     volume   (f,)   float64       Å³
-    shares   what part of the whole batch's forces, energies and stresses is here: not 1 where ranks share a batch
+    shares   fraction of the forces, energies and stresses of the batch that is here: below 1 if ranks share it
     """
 
     species: torch.Tensor
@@ -290,15 +302,15 @@ class Batch:
 
 
 class Dataset:
-    """Frames with their neighbors inside ``cutoff`` (Å).
+    """Frames with their neighbors within ``cutoff`` (Å).
 
     Attributes
     ----------
-    frames : list of Frame
+    frames : list of LabelledFrame
     edges : list of (center (m,) int64, neighbor (m,) int64, r_ij (m, 3) float64, Å), sorted by center
     """
 
-    def __init__(self, frames: list[Frame], cutoff: float, progress: bool = False) -> None:
+    def __init__(self, frames: list[LabelledFrame], cutoff: float, progress: bool = False) -> None:
         self.frames, self.edges = frames, []
         backend = backends.make("cpu")
         for f in tqdm(frames, desc="neighbors", unit="frame", disable=not progress, leave=False):
@@ -308,6 +320,7 @@ class Dataset:
             self.edges.append((i, j, f.x[j] + s @ f.cell - f.x[i]))
 
     def batch(self, which: Sequence[int]) -> Batch:
+        """The frames ``which`` as one batch."""
         frames = [self.frames[k] for k in which]
         sizes = np.array([len(f.x) for f in frames])
         starts = np.cumsum(sizes) - sizes
@@ -328,7 +341,7 @@ class Dataset:
             volume=torch.tensor([abs(np.linalg.det(f.cell)) for f in frames], dtype=torch.float64))
 
     def part(self, which: Sequence[int], rank: int, size: int) -> Batch | None:
-        """What rank ``rank`` of ``size`` computes of a batch: frames dealt out from large to small; None: nothing."""
+        """The frames of a batch that this rank computes, dealt out from large to small; None: no frame."""
         if size == 1:
             return self.batch(which)
         mine = sorted(which, key=lambda k: -len(self.frames[k].x))[rank::size]
@@ -337,7 +350,7 @@ class Dataset:
         return replace(self.batch(mine), shares=self.shares(mine, which))
 
     def shares(self, some: Sequence[int], of: Sequence[int]) -> tuple[float, float, float]:
-        """What part of the forces, energies and stresses of the frames ``of`` those of ``some`` are."""
+        """Fractions of the forces, energies and stresses of the frames ``of`` that the frames ``some`` have."""
         def counts(which: Sequence[int]) -> np.ndarray:
             frames = [self.frames[k] for k in which]
             return np.array([sum(len(f.x) for f in frames), len(frames),
@@ -349,18 +362,18 @@ class Dataset:
 
 def batches(which: Sequence[int], sizes: Sequence[int], limit: int, of_atoms: bool,
             rng: np.random.Generator | None = None) -> list[list[int]]:
-    """Cut the frames ``which`` (shuffled by ``rng``) into batches of ``limit`` frames, or of ``limit`` atoms at most.
+    """Batches of the frames ``which`` (shuffled by ``rng``): of ``limit`` frames, or of at most ``limit`` atoms.
 
     A frame larger than ``limit`` atoms is a batch of its own.
     """
     order = list(which) if rng is None else [which[k] for k in rng.permutation(len(which))]
     out: list[list[int]] = []
-    held = 0
+    filled = 0
     for k in order:
         size = sizes[k] if of_atoms else 1
-        if not out or held + size > limit:
+        if not out or filled + size > limit:
             out.append([])
-            held = 0
+            filled = 0
         out[-1].append(k)
-        held += size
+        filled += size
     return out

@@ -1,30 +1,87 @@
-"""``rxmdnn evaluate MODEL DATA``: a model's errors on labelled frames, and how far their tail reaches."""
+"""Errors of a model on labelled frames, and their tail. The command is ``rxmdnn evaluate``."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from rxmdnn.atoms import Edges
 from rxmdnn.deck.words import PARTS
 from rxmdnn.errors import InputError
+from rxmdnn.models.allegro import Allegro
 from rxmdnn.models.interface import Potential
-from rxmdnn.models.model_file import read_metadata
+from rxmdnn.models.model_file import load_model, read_metadata
 from rxmdnn.train import dataset, metrics
-from rxmdnn.train.dataset import Dataset, Frame
+from rxmdnn.train.dataset import Dataset, LabelledFrame
 
-MULTIPLES = (3, 5, 10)  # of the RMSE: how many errors are larger
+MULTIPLES = (3, 5, 10)  # of the RMSE: the tail is the share of errors beyond them
 QUANTILES = (0.5, 0.9, 0.99, 0.999)
-WORST = 5  # frames that are named
+WORST = 5  # frames that are listed
 
 
-def chosen_frames(model: Path, paths: Sequence[Path], elements: Sequence[str], part: str) -> list[Frame]:
-    """The frames of the files, or the part of them that the model's training deck made of these very files."""
+@dataclass(frozen=True)
+class Evaluation:
+    """A model compared with labelled frames.
+
+    Attributes
+    ----------
+    frames : list of LabelledFrame
+    predicted : {index of a frame: (energy, eV; forces (n, 3) float64, eV/Å; stress (3, 3) float64, eV/Å³)}
+    elements : species of the model, in its order
+    shift : (T,) float64, eV, energy per atom of each species that the model adds
+    report : the values that ``rxmdnn evaluate --json`` writes: "model", "data", "part", "labels", "errors" as from
+        metrics.errors, "tail" as from `tail`, "worst" as from `worst`
+    """
+
+    frames: list[LabelledFrame]
+    predicted: dict[int, metrics.Predicted]
+    elements: tuple[str, ...]
+    shift: np.ndarray
+    report: dict[str, Any]
+
+
+def evaluate(model: Path, data: Sequence[Path], part: str = "all", precision: str = "float32", progress: bool = False
+             ) -> Evaluation:
+    """Evaluate a model file on the frames of the data files.
+
+    Parameters
+    ----------
+    part : "all", or "training", "validation" or "test" as the training deck of the model split these files
+    precision : of the network, "float32" or "float64"
+    progress : show progress bars
+
+    Raises
+    ------
+    InputError
+        For a damaged model file, missing or faulty data, and a part that these files do not have.
+
+    Example
+    -------
+    >>> evaluate(Path("model.safetensors"), [Path("set.xyz")]).report["errors"]["all"]["force_rmse"]  # doctest: +SKIP
+    """
+    model, data = Path(model), [Path(f) for f in data]
+    network = load_model(model)
+    elements = network.config.elements
+    potential = Allegro.load(model, elements, precision)
+    frames = chosen_frames(model, data, elements, part)
+    with_neighbors = Dataset(frames, float(potential.cutoff.max()), progress=progress)
+    predicted = {k: predict_frame(potential, with_neighbors, k)
+                 for k in tqdm(range(len(frames)), desc="frames", leave=False, disable=not progress)}
+    report = {"model": str(model), "data": [str(f) for f in data], "part": part, "labels": frames[0].engine,
+              "errors": metrics.errors(frames, predicted, elements), "tail": tail(frames, predicted, elements),
+              "worst": worst(frames, predicted)}
+    return Evaluation(frames, predicted, elements, network.shift.numpy(), report)
+
+
+def chosen_frames(model: Path, paths: Sequence[Path], elements: Sequence[str], part: str) -> list[LabelledFrame]:
+    """The frames of the files, or a part of them as the training deck of the model split these same files."""
     try:
         provenance = json.loads(read_metadata(model)["provenance"])
         lines = {words[0]: words[1:] for line in provenance.get("deck", "").splitlines() if (words := line.split())}
@@ -39,17 +96,17 @@ def chosen_frames(model: Path, paths: Sequence[Path], elements: Sequence[str], p
         return frames
     sums = [hashlib.sha256(p.read_bytes()).hexdigest() for p in paths]
     if "split" not in lines or provenance.get("data_sha256", "").split()[:len(sums)] != sums:
-        raise InputError(f"--part {part}: {model} was not trained on {', '.join(map(str, paths))} as they are; "
-                         "leave --part out")
+        raise InputError(f"--part {part}: {model} was not trained on these versions of {', '.join(map(str, paths))}; "
+                         "omit --part")
     split = dataset.split(frames, float(lines["split"][0]), float(lines["split"][1]), int(lines["seed"][0]))
     which = split[PARTS.index(part)]
     if not which:
-        raise InputError(f"--part {part}: the training deck gave it no frames")
+        raise InputError(f"--part {part}: has no frames in the training deck")
     return [frames[k] for k in which]
 
 
-def answer(potential: Potential, data: Dataset, k: int) -> metrics.Predicted:
-    """Energy, forces and stress of frame ``k`` by a potential of the engine."""
+def predict_frame(potential: Potential, data: Dataset, k: int) -> metrics.Predicted:
+    """Energy (eV), forces (n, 3), eV/Å, and stress (3, 3), eV/Å³ (NaN if not periodic), of frame ``k``."""
     f, (i, j, r) = data.frames[k], data.edges[k]
     near = (r * r).sum(1) < potential.cutoff[f.species[i], f.species[j]] ** 2
     i, j, r = i[near], j[near], np.ascontiguousarray(r[near])
@@ -61,35 +118,33 @@ def answer(potential: Potential, data: Dataset, k: int) -> metrics.Predicted:
     return float(e_i.sum()), forces, r.T @ g / volume
 
 
-def _force_errors(frames: Sequence[Frame], found: dict[int, metrics.Predicted], elements: Sequence[str]
+def force_errors(frames: Sequence[LabelledFrame], predicted: dict[int, metrics.Predicted], elements: Sequence[str]
                   ) -> dict[str, np.ndarray]:
-    """Errors of force components, eV/Å: of all atoms and of each species."""
-    error = np.concatenate([found[k][1] - frames[k].forces for k in found])
-    species = np.concatenate([frames[k].species for k in found])
+    """Errors of force components, eV/Å: {"all" or species: (n,) float64}."""
+    error = np.concatenate([predicted[k][1] - frames[k].forces for k in predicted])
+    species = np.concatenate([frames[k].species for k in predicted])
     return {"all": error.ravel()} | {e: error[species == s].ravel() for s, e in enumerate(elements) if s in species}
 
 
-def tail(frames: Sequence[Frame], found: dict[int, metrics.Predicted], elements: Sequence[str]
+def tail(frames: Sequence[LabelledFrame], predicted: dict[int, metrics.Predicted], elements: Sequence[str]
          ) -> dict[str, dict[str, float]]:
-    """How errors of force components are spread.
+    """Distribution of the errors of force components.
 
     Returns
     -------
-    {"all" or species: {"rmse", "above_3", "above_5", "above_10": shares beyond so many RMSE, "q50" ...: quantiles of
-    |error|, "max"}}, eV/Å
+    {"all" or species: {"rmse", "above_3", "above_5", "above_10": shares beyond these multiples of the RMSE,
+    "q50" ...: quantiles of |error|, "max"}}, eV/Å
     """
     out = {}
-    for name, error in _force_errors(frames, found, elements).items():
+    for name, error in force_errors(frames, predicted, elements).items():
         size, rmse = abs(error), float(np.sqrt((error**2).mean()))
         out[name] = {"rmse": rmse, **{f"above_{m}": float((size > m * rmse).mean()) for m in MULTIPLES},
                      **{f"q{100 * q:g}": float(np.quantile(size, q)) for q in QUANTILES}, "max": float(size.max())}
     return out
 
 
-def worst(frames: Sequence[Frame], found: dict[int, metrics.Predicted]) -> list[dict[str, Any]]:
-    """The frames of the largest errors of a force component."""
-    largest = {k: float(abs(found[k][1] - frames[k].forces).max()) for k in found}
+def worst(frames: Sequence[LabelledFrame], predicted: dict[int, metrics.Predicted]) -> list[dict[str, Any]]:
+    """The frames with the largest errors of a force component: "where", "kind", "force_max" (eV/Å)."""
+    largest = {k: float(abs(predicted[k][1] - frames[k].forces).max()) for k in predicted}
     return [{"where": frames[k].where, "kind": frames[k].kind, "force_max": largest[k]}
             for k in sorted(largest, key=lambda k: -largest[k])[:WORST]]
-
-

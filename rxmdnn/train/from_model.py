@@ -1,4 +1,4 @@
-"""Fine-tuning: a trained model made the start of another training, whose labels may have another zero of energy."""
+"""Fine-tuning: a trained model as the start of another training, whose labels may have another zero of energy."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from rxmdnn.train import dataset, metrics
 
 SHAPE = {"r_max": ("r_max",), "network": ("l_max", "n_layers", "n_scalar", "n_tensor"),
          "mlp": ("latent_width", "latent_depth", "readout_width"),
-         "zbl": ("zbl", "zbl_fraction")}  # lines, and what they set
+         "zbl": ("zbl", "zbl_fraction")}  # lines of the deck: what they set in a model
 
 
 def adapt(model: Any, deck: Deck, data: dataset.Dataset, train: Sequence[int],
           shift: Sequence[float] | None) -> tuple[AllegroNetwork, dataset.Statistics]:
-    """The model with energies of atoms for the deck's labels: those given, or what fits the training frames best.
+    """The model with ``shift`` (eV) as energies of atoms, or with those that fit the training frames best.
 
-    Its weights, scale and average neighbors stay; lines of the deck that give another shape are faults.
+    Its weights, scale and average neighbors do not change; raises InputError for a line that sets another shape.
     """
     c, elements = model.config, tuple(deck["elements"].element)
     if c.elements != elements:
         raise InputError(deck["elements"].fault(f"{deck['from_model'].file} has {' '.join(c.elements)}; write these"))
     faults = []
     for keyword, names in SHAPE.items():
-        values = [getattr(c, name, None) for name in names]  # the older form of Allegro has not all of them
+        values = [getattr(c, name, None) for name in names]  # the older form of Allegro does not have all
         wanted = list(deck[keyword])
         if keyword == "zbl" and not deck["zbl"].on:
             wanted, values = wanted[:1], values[:1]
         if deck[keyword].given and wanted != values:
             faults.append(deck[keyword].fault(f"the model of 'from_model' has {' '.join(map(str, values))}; "
-                                              "write that, or leave the line out"))
+                                              "write these, or remove the line"))
     if faults:
         raise InputError(*faults)
     state = model.state_dict()

@@ -1,21 +1,22 @@
-"""``rxmdnn sharpness MODEL DATA``: how steeply the loss rises around a model's weights.
+"""Sharpness of the loss around the weights of a model. The command is ``rxmdnn sharpness``.
 
-Measures on a surface: a loss L(w) of weights laid end to end, its gradient, and its Hessian times a vector.
+Measures on a surface: a loss L(w) of the concatenated weights, its gradient, and its Hessian times a vector.
 
 - noise: mean of L(w + ε z) - L(w), z ~ N(0, I): Allegro-Legato's measure (arXiv:2303.08169); of a quadratic ½ε² tr H
 - entropy: ln of the mean of exp(-(L(w + ε z) - L(w))/L(w)), z ~ N(0, I): the local entropy of Entropy-SGD
-  (Chaudhari et al., arXiv:1611.01838) in units of the loss, zero where it is flat; of a quadratic, with β = 1/L,
+  (Chaudhari et al., arXiv:1611.01838) in units of the loss, zero if it is flat; of a quadratic, with β = 1/L,
   -½ Σ ln(1 + β ε² λ)
 - climb: the largest L(w + δ) - L(w) found with ‖δ‖ <= ρ, by δ <- ρ g(w + δ)/‖g(w + δ)‖; of a quadratic ½ρ² λ_max
 - spectrum: Lanczos from random signs; its Ritz values give the largest eigenvalues, with residuals, and the density by
   Gauss quadrature (Ghorbani et al., arXiv:1901.10159); Hutchinson's zᵀHz gives the trace
-- landscape: L along random directions whose columns have the weights' own norms (Li et al., arXiv:1712.09913)
+- landscape: L along random directions whose columns have the norms of the weights (Li et al., arXiv:1712.09913)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,16 +24,21 @@ import torch
 from mpi4py import MPI
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
+from tqdm import tqdm
 
+from rxmdnn.models.model_file import load_model
+from rxmdnn.parallel import together
 from rxmdnn.train.dataset import Dataset, batches
+from rxmdnn.train.evaluate import chosen_frames
 from rxmdnn.train.metrics import Huber, energy_forces, loss_parts
 
-HESSIAN_ATOMS = 256  # of a batch whose graph of second derivatives is held at once
-Tell = Callable[[], object]
+HESSIAN_ATOMS = 256  # per batch: its graph of second derivatives is in memory at once
+LINES = 5  # directions of a landscape
+Advance = Callable[[], object]  # called after each evaluation, for a progress bar
 
 
 class Surface(Protocol):
-    """A loss over weights: ``origin`` (n,) float64 where it is studied, ``shapes`` of the arrays they are in."""
+    """A loss of weights: ``origin`` (n,) float64, the weights it is studied at; ``shapes`` of their arrays."""
 
     origin: Tensor
     shapes: list[torch.Size]
@@ -51,14 +57,14 @@ class NetworkSurface:
 
     Parameters
     ----------
-    network : of float64; its weights are the origin
-    data : Dataset, all of whose frames count
+    network : in float64; its weights are the origin
+    data : Dataset, all frames are used
     weights : of the mean squared errors of forces (eV/Å) and of energies per atom (eV)
     """
 
     def __init__(self, network: torch.nn.Module, data: Dataset, weights: tuple[float, float],
                  comm: MPI.Intracomm = MPI.COMM_SELF) -> None:
-        self.network, self.weights, self.comm = network, weights, comm
+        self.network, self.weights, self.comm, self.n_frames = network, weights, comm, len(data.frames)
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.shapes = [p.shape for p in self.parameters]
         self.origin = torch.cat([p.detach().reshape(-1) for p in self.parameters])
@@ -67,11 +73,11 @@ class NetworkSurface:
         self.batches = [replace(data.batch(some), shares=data.shares(some, every)) for some in cut]
 
     def _sum(self, mine: Tensor) -> Tensor:
-        """Over the ranks, the same bits on each."""
-        whole = np.empty_like(mine.numpy())
-        self.comm.Reduce(mine.numpy(), whole)
-        self.comm.Bcast(whole)
-        return torch.from_numpy(whole)
+        """The sum over the ranks, with the same bits on each."""
+        total = np.empty_like(mine.numpy())
+        self.comm.Reduce(mine.numpy(), total)
+        self.comm.Bcast(total)
+        return torch.from_numpy(total)
 
     @torch.no_grad()
     def _put(self, w: Tensor) -> None:
@@ -113,7 +119,7 @@ class NetworkSurface:
 
 
 def _mean(samples: Sequence[float]) -> dict[str, Any]:
-    """Mean and its standard error; None of a single sample."""
+    """Mean and its standard error, which is None for a single sample."""
     x = np.array(samples)
     return {"mean": float(x.mean()), "error": float(x.std(ddof=1) / np.sqrt(len(x))) if len(x) > 1 else None}
 
@@ -122,24 +128,24 @@ def _normal(rng: np.random.Generator, n: int) -> Tensor:
     return torch.from_numpy(rng.standard_normal(n))
 
 
-def noise(surface: Surface, epsilon: float, draws: int, rng: np.random.Generator, tell: Tell) -> dict[str, Any]:
-    """The published measure: absolute, and for a parameter."""
+def noise(surface: Surface, epsilon: float, draws: int, rng: np.random.Generator, advance: Advance) -> dict[str, Any]:
+    """The published measure: rise of the loss, and rise per parameter."""
     base, n, rises = surface.loss(surface.origin), len(surface.origin), []
     for _ in range(draws):
         rises.append(surface.loss(surface.origin + epsilon * _normal(rng, n)) - base)
-        tell()
+        advance()
     found = _mean(rises)
     return {**found, "per_parameter": found["mean"] / n,
             "per_parameter_error": found["error"] and found["error"] / n,
             "median": float(np.median(rises)), "loss": base, "epsilon": epsilon, "draws": draws}
 
 
-def entropy(surface: Surface, epsilon: float, draws: int, rng: np.random.Generator, tell: Tell) -> dict[str, Any]:
-    """The local entropy; ``effective``: how many draws carry its mean (few: a smaller ``epsilon`` is needed)."""
+def entropy(surface: Surface, epsilon: float, draws: int, rng: np.random.Generator, advance: Advance) -> dict[str, Any]:
+    """The local entropy; ``effective``: number of draws that contribute to it (few: use a smaller ``epsilon``)."""
     base, n, exponents = surface.loss(surface.origin), len(surface.origin), []
     for _ in range(draws):
         exponents.append(1.0 - surface.loss(surface.origin + epsilon * _normal(rng, n)) / base)
-        tell()
+        advance()
     top = max(exponents)
     terms = np.exp(np.array(exponents) - top)
     error = float(terms.std(ddof=1) / np.sqrt(draws) / terms.mean()) if draws > 1 else None
@@ -147,11 +153,11 @@ def entropy(surface: Surface, epsilon: float, draws: int, rng: np.random.Generat
             "effective": float(terms.sum() ** 2 / (terms**2).sum())}
 
 
-def climb(surface: Surface, rho: float, steps: int, starts: int, rng: np.random.Generator, tell: Tell
+def climb(surface: Surface, rho: float, steps: int, starts: int, rng: np.random.Generator, advance: Advance
           ) -> dict[str, Any]:
-    """Rise after SAM's own step, and the largest of ``starts`` climbs: from that step, and from random ones."""
+    """Rise after one SAM step, and the largest of ``starts`` climbs: one from that step, others from random ones."""
     base = surface.loss(surface.origin)
-    best = []
+    heights = []
     for start in range(starts):
         d = surface.gradient(surface.origin) if start == 0 else _normal(rng, len(surface.origin))
         highest = -float("inf")
@@ -162,18 +168,18 @@ def climb(surface: Surface, rho: float, steps: int, starts: int, rng: np.random.
             if start == k == 0:
                 first = rise
             d = surface.gradient(surface.origin + d)
-            tell()
-        best.append(highest)
-    return {"rho": rho, "one_step": first, "max": max(best), **_mean(best), "starts": starts, "steps": steps}
+            advance()
+        heights.append(highest)
+    return {"rho": rho, "one_step": first, "max": max(heights), **_mean(heights), "starts": starts, "steps": steps}
 
 
-def lanczos(product: Callable[[Tensor], Tensor], start: Tensor, steps: int, tell: Tell = lambda: None
+def lanczos(product: Callable[[Tensor], Tensor], start: Tensor, steps: int, advance: Advance = lambda: None
             ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Eigenvalues of a symmetric operator seen from ``start``, every new vector made orthogonal to all before.
+    """Eigenvalues of a symmetric operator by Lanczos iteration from ``start``, with full reorthogonalization.
 
     Returns
     -------
-    values (k,) Ritz values, rising; weights (k,) of Gauss quadrature, of sum 1; residuals (k,) ‖H y - θ y‖
+    values (k,) Ritz values, ascending; weights (k,) of Gauss quadrature, sum 1; residuals (k,) ‖H y - θ y‖
     """
     basis = torch.empty((min(steps, len(start)), len(start)), dtype=torch.float64)
     alpha: list[float] = []
@@ -186,24 +192,24 @@ def lanczos(product: Callable[[Tensor], Tensor], start: Tensor, steps: int, tell
         for _ in range(2):
             v = v - basis[:k + 1].T @ (basis[:k + 1] @ v)
         beta.append(float(v.norm()))
-        tell()
+        advance()
         if beta[-1] <= 1e-12 * max(map(abs, alpha)):
             break
     values, vectors = eigh_tridiagonal(np.array(alpha), np.array(beta[:-1]))
     return values, vectors[0] ** 2, abs(beta[-1] * vectors[-1])
 
 
-def spectrum(surface: Surface, count: int, runs: int, steps: int, probes: int, rng: np.random.Generator, tell: Tell
-             ) -> dict[str, Any]:
+def spectrum(surface: Surface, count: int, runs: int, steps: int, probes: int, rng: np.random.Generator,
+             advance: Advance) -> dict[str, Any]:
     """The ``count`` largest eigenvalues and the smallest one, each with its residual; trace; nodes of the density."""
     n = len(surface.origin)
     signs = [torch.from_numpy(rng.choice([-1.0, 1.0], n)) for _ in range(runs + probes)]
-    found = [lanczos(surface.product, z, steps, tell) for z in signs[:runs]]
+    found = [lanczos(surface.product, z, steps, advance) for z in signs[:runs]]
     values, _, residuals = max(found, key=lambda run: run[0][-1])  # a Ritz value never exceeds the largest eigenvalue
     traces = [n * float(v @ w) for v, w, _ in found]
     for z in signs[runs:]:
         traces.append(float(z @ surface.product(z)))
-        tell()
+        advance()
     top = list(reversed(range(max(0, len(values) - count), len(values))))
     return {"largest": [{"value": float(values[k]), "residual": float(residuals[k])} for k in top],
             "largest_over_runs": _mean([float(v[-1]) for v, _, _ in found]),
@@ -213,7 +219,7 @@ def spectrum(surface: Surface, count: int, runs: int, steps: int, probes: int, r
 
 
 def direction(surface: Surface, rng: np.random.Generator) -> Tensor:
-    """At random, each column with the norm of the weights' column; arrays of one dimension stay as they are."""
+    """A random direction: columns have the norms of the columns of the weights, one-dimensional arrays are zero."""
     sizes = [int(np.prod(shape)) for shape in surface.shapes]
     parts = []
     for shape, w in zip(surface.shapes, surface.origin.split(sizes)):
@@ -224,24 +230,92 @@ def direction(surface: Surface, rng: np.random.Generator) -> Tensor:
 
 
 def landscape(surface: Surface, points: int, lines: int, square: int, span: float, rng: np.random.Generator,
-              tell: Tell) -> dict[str, Any]:
-    """Losses along ``lines`` directions of ``points`` points, and over ``square`` × ``square`` points of two more."""
-    at, out = np.linspace(-span, span, points), dict[str, Any]()
+              advance: Advance) -> dict[str, Any]:
+    """Losses at ``points`` points along ``lines`` directions, and at ``square`` × ``square`` points along two more."""
+    out: dict[str, Any] = {}
+
+    def loss(w: Tensor) -> float:
+        value = surface.loss(w)
+        advance()
+        return value
+
     if points:
-        rows = []
+        at, rows = np.linspace(-span, span, points), []
         for _ in range(lines):
             d = direction(surface, rng)
-            rows.append([_told(tell, surface.loss(surface.origin + float(x) * d)) for x in at])
+            rows.append([loss(surface.origin + float(x) * d) for x in at])
         out |= {"at": at.tolist(), "lines": rows}
     if square:
         a, b, at = direction(surface, rng), direction(surface, rng), np.linspace(-span, span, square)
-        out |= {"square_at": at.tolist(), "square": [[_told(tell, surface.loss(
-            surface.origin + float(x) * a + float(y) * b)) for x in at] for y in at]}
+        out |= {"square_at": at.tolist(), "square": [[loss(surface.origin + float(x) * a + float(y) * b) for x in at]
+                                                     for y in at]}
     return out
 
 
-def _told(tell: Tell, value: float) -> float:
-    tell()
-    return value
+def model_surface(model: Path, data: Sequence[Path], rng: np.random.Generator, part: str = "all", frames: int = 16,
+                  weights: tuple[float, float] = (1.0, 1.0), comm: MPI.Intracomm = MPI.COMM_SELF) -> NetworkSurface:
+    """The loss of a model file over at most ``frames`` frames of the data files, drawn by ``rng``. All ranks call it.
+
+    Parameters
+    ----------
+    part : "all", or "training", "validation" or "test" as the training deck of the model split these files
+    weights : of the mean squared errors of forces (eV/Å) and of energies per atom (eV)
+
+    Raises
+    ------
+    InputError
+        On every rank, for a damaged model file or faulty data.
+    """
+    with together(comm):
+        loaded = load_model(model)
+        every = chosen_frames(model, data, loaded.config.elements, part)
+        some = [every[k] for k in sorted(rng.permutation(len(every))[:frames])]
+        threads = torch.get_num_threads()  # Numba's kernels change it
+        with_neighbors = Dataset(some, float(loaded.config.cutoff.max()))
+        torch.set_num_threads(threads)
+        make: Any = type(loaded)
+        network = make(loaded.config, torch.float64)
+        network.load_state_dict(loaded.state_dict())
+    return NetworkSurface(network, with_neighbors, weights, comm)
 
 
+def measure(surface: Surface, rng: np.random.Generator, seed: int = 1, epsilon: float = 0.05,
+            entropy_epsilon: float = 0.002, draws: int = 100, rho: float = 0.05, starts: int = 3, climb_steps: int = 8,
+            runs: int = 2, lanczos_steps: int = 30, probes: int = 10, eigenvalues: int = 3, points: int = 21,
+            square: int = 11, span: float = 0.2, progress: bool = False) -> dict[str, Any]:
+    """All measures of a surface. All ranks call it.
+
+    Parameters
+    ----------
+    rng : for noise, starts and directions; seed : for the noise of the entropy
+    epsilon, entropy_epsilon : standard deviation of the noise on a weight
+    draws : of the noise, and of the entropy; 0: neither
+    rho : radius of the ball of the climbs; starts : climbs (0: none) of ``climb_steps`` steps
+    runs : Lanczos runs (0: no Hessian) of ``lanczos_steps`` products; probes : further products for the trace;
+        eigenvalues : number of largest ones
+    points, square : of a line, and of a side of the square of the landscape (0: neither), up to ``span`` on each side
+    progress : show a progress bar
+
+    Returns
+    -------
+    {"parameters", "norm" (‖w‖), "loss", "gradient_norm", "noise", "entropy", "climb", "hessian", "landscape"}: the
+    last five as from the functions of this module
+    """
+    lines = LINES if points else 0
+    total = 2 * draws + starts * climb_steps + points * lines + square**2
+    total += runs * lanczos_steps + probes if runs else 0
+    bar = tqdm(total=total, desc="sharpness", disable=not progress, leave=False)
+    w = surface.origin
+    report: dict[str, Any] = {"parameters": len(w), "norm": float(w.norm()),
+                              "loss": surface.loss(w), "gradient_norm": float(surface.gradient(w).norm())}
+    if draws:
+        report["noise"] = noise(surface, epsilon, draws, rng, bar.update)
+        report["entropy"] = entropy(surface, entropy_epsilon, draws, np.random.default_rng([seed, 4]), bar.update)
+    if starts:
+        report["climb"] = climb(surface, rho, climb_steps, starts, rng, bar.update)
+    if runs:
+        report["hessian"] = spectrum(surface, eigenvalues, runs, lanczos_steps, probes, rng, bar.update)
+    if points or square:
+        report["landscape"] = landscape(surface, points, lines, square, span, rng, bar.update)
+    bar.close()
+    return report

@@ -1,4 +1,4 @@
-"""Losses, errors and plots."""
+"""Losses, errors and figures."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rxmdnn.train.dataset import Batch, Dataset, Frame
+from rxmdnn.train.dataset import Batch, Dataset, LabelledFrame
 
 Predicted = tuple[float, np.ndarray, np.ndarray]  # energy, forces, stress of a frame
 TEMPERATURE_EDGES = (0.0, 120.0, 250.0, 350.0, 10000.0)  # K: rows of the table of errors
 
 
 def energy_forces(network: torch.nn.Module, batch: Batch, differentiable: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Energies of the frames (f,), eV, forces (n, 3), eV/Å, and the gradients of the pairs (m, 3), eV/Å, for `stress`.
+    """Energies of the frames (f,), eV, forces (n, 3), eV/Å, and dE/dr_ij (m, 3), eV/Å, for `stress`.
 
     ``differentiable`` keeps their graph for training.
     """
@@ -31,13 +31,13 @@ def energy_forces(network: torch.nn.Module, batch: Batch, differentiable: bool) 
 
 
 def stress(g: Tensor, batch: Batch) -> Tensor:
-    """(f, 3, 3) Σ r_ij ⊗ g_ij / V, eV/Å³, tension positive; frames without a volume give no number to use."""
+    """(f, 3, 3) Σ r_ij ⊗ g_ij / V, eV/Å³, tension positive; meaningless for frames without a volume."""
     virial = torch.zeros_like(batch.stress).index_add(0, batch.frame[batch.center], batch.r_ij[:, :, None] * g[:, None])
     return virial / batch.volume[:, None, None].clamp_min(1e-30)
 
 
 def mean_loss(error: Tensor, huber: float | Tensor | None) -> Tensor:
-    """Mean of error² ; with ``huber`` = δ of 2δ|error| - δ² beyond δ, which has the same value and slope at δ."""
+    """Mean of error²; with ``huber`` = δ, of 2δ|error| - δ² beyond δ, which has the same value and slope at δ."""
     if huber is None:
         return error.square().mean()
     size = error.abs()
@@ -46,12 +46,12 @@ def mean_loss(error: Tensor, huber: float | Tensor | None) -> Tensor:
 
 @dataclass(frozen=True)
 class Huber:
-    """Where errors begin to count linearly; None: never.
+    """Error δ beyond which the loss is linear; None: never.
 
     Attributes
     ----------
-    force, energy, stress : eV/Å, eV an atom, eV/Å³
-    by_species : (T,) float64, eV/Å, in the place of ``force``
+    force, energy, stress : eV/Å, eV/atom, eV/Å³
+    by_species : (T,) float64, eV/Å, instead of ``force``
     """
 
     force: float | None = None
@@ -60,11 +60,12 @@ class Huber:
     by_species: Tensor | None = None
 
     def of_forces(self, species: Tensor) -> float | Tensor | None:
+        """δ of the forces on atoms of these species (n,): one number, or (n, 1), eV/Å."""
         return self.force if self.by_species is None else self.by_species[species][:, None]
 
 
 def loss_parts(energy: Tensor, forces: Tensor, g: Tensor | None, batch: Batch, huber: Huber) -> tuple[Tensor, ...]:
-    """Loss of the forces' components, (eV/Å)², of the energies per atom, eV²; with ``g`` of the stresses, (eV/Å³)²."""
+    """Losses of force components, (eV/Å)², of energies per atom, eV², and with ``g`` of stresses, (eV/Å³)²."""
     parts = [mean_loss(forces - batch.forces, huber.of_forces(batch.species)),
              mean_loss((energy - batch.energy) / batch.atoms, huber.energy)]
     if g is not None:
@@ -81,21 +82,21 @@ def predict(network: torch.nn.Module, data: Dataset, which: Sequence[int], batch
     for chosen in batches:
         batch = data.batch(chosen)
         energy, forces, g = energy_forces(network, batch, differentiable=False)
-        pulls = stress(g, batch).numpy()
+        stresses = stress(g, batch).numpy()
         rows = np.cumsum([0, *(int(n) for n in batch.atoms)])
         for k, frame in enumerate(chosen):
-            out[frame] = float(energy[k]), forces[rows[k]:rows[k + 1]].numpy(), pulls[k]
+            out[frame] = float(energy[k]), forces[rows[k]:rows[k + 1]].numpy(), stresses[k]
     return {k: out[k] for k in which}
 
 
-def errors(frames: Sequence[Frame], predicted: Mapping[int, Predicted], elements: Sequence[str]
+def errors(frames: Sequence[LabelledFrame], predicted: Mapping[int, Predicted], elements: Sequence[str]
            ) -> dict[str, dict[str, float]]:
-    """Errors of all frames, of each species, kind and range of temperature.
+    """Errors of all frames, and by species, kind and range of temperature.
 
     Returns
     -------
-    {row: {"frames", "force_mae", "force_rmse", "force_max", "energy_mae", "energy_rmse"}}: of components of forces,
-    eV/Å, and of energies, eV/atom; where frames have them, "stress_mae" and "stress_rmse" of components, eV/Å³
+    {row: {"frames", "force_mae", "force_rmse", "force_max", "energy_mae", "energy_rmse"}}: of force components, eV/Å,
+    and of energies, eV/atom; if frames have stresses, "stress_mae" and "stress_rmse" of components, eV/Å³
     """
     def row(which: Sequence[int], species: int | None = None) -> dict[str, float]:
         df = np.concatenate([(predicted[k][1] - frames[k].forces)[
@@ -124,7 +125,7 @@ def errors(frames: Sequence[Frame], predicted: Mapping[int, Predicted], elements
 
 
 def table_text(table: dict[str, dict[str, float]]) -> str:
-    """The table of ``errors``, in meV/Å and meV/atom, and meV/Å³ where there are stresses."""
+    """The table of ``errors`` as text, in meV/Å and meV/atom, and meV/Å³ if there are stresses."""
     columns = ["force_mae", "force_rmse", "force_max", "energy_mae", "energy_rmse"]
     head = f"{'':<18s}{'frames':>7s}{'F MAE':>9s}{'F RMSE':>9s}{'F max':>9s}{'E MAE':>9s}{'E RMSE':>9s}"
     if "stress_mae" in table["all"]:
@@ -137,9 +138,9 @@ def table_text(table: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def plot_parity(path: Path, frames: Sequence[Frame], predicted: Mapping[int, Predicted],
+def plot_parity(path: Path, frames: Sequence[LabelledFrame], predicted: Mapping[int, Predicted],
                 elements: Sequence[str], shift: np.ndarray) -> None:
-    """Energies per atom (without the atoms' own) and force components, predicted against labelled."""
+    """Draw energies per atom (minus ``shift``, eV, of the species) and force components, predicted against labelled."""
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
@@ -168,7 +169,7 @@ def plot_parity(path: Path, frames: Sequence[Frame], predicted: Mapping[int, Pre
 
 
 def plot_curve(path: Path, rows: Sequence[dict[str, float]]) -> None:
-    """Losses, force error and learning rate against the epoch."""
+    """Draw losses, errors and learning rate against the epoch."""
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt

@@ -1,4 +1,4 @@
-"""The optimizer of a deck: Adam and AdamW of torch, any other of the package pytorch_optimizer."""
+"""The optimizer of a deck: Adam or AdamW of torch, or any optimizer of the package pytorch_optimizer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rxmdnn.parallel import AgreedError
 
 
 def make_optimizer(deck: Deck, weights: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """As lines 'adam' and 'optimizer' say; raises InputError for a name or option that is not known."""
+    """The optimizer of the lines 'adam' and 'optimizer'; raises InputError for an unknown name or option."""
     adam, line = deck["adam"], deck["optimizer"]
     name, *words = line.word or ("adam",)
     options: dict[str, Any] = {"lr": adam.learning_rate}
@@ -38,7 +38,7 @@ def make_optimizer(deck: Deck, weights: list[torch.nn.Parameter]) -> torch.optim
         try:
             make = load_optimizer(name)
         except Exception as error:
-            raise AgreedError(line.fault(f"{name}: pytorch_optimizer has none of this name: {error}")) from None
+            raise AgreedError(line.fault(f"{name}: not an optimizer of pytorch_optimizer: {error}")) from None
     try:
         return make(weights, **options)
     except (TypeError, ValueError, AssertionError) as error:

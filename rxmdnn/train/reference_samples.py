@@ -1,4 +1,4 @@
-"""What a network sees in labelled frames: the samples of its Reference."""
+"""Samples of environments in labelled frames for the Reference of a network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rxmdnn.train.dataset import Dataset
 
 
 def of_network(network: PairNetwork, data: Dataset, which: Sequence[int]) -> Reference:
-    """The reference of a network over some frames. Raises InputError where they are too few."""
+    """The Reference of a network over the frames ``which``. Raises InputError if they are too few."""
     elements = network.config.elements
     potential = Allegro(network, elements)
     potential.watched = True

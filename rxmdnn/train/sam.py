@@ -1,7 +1,7 @@
-"""Sharpness-aware minimization: steps by the gradient at the top of a short climb, so that what is found is flat.
+"""Sharpness-aware minimization: each step uses the gradient at the top of a short climb, to find flat minima.
 
 Plain: Foret et al., arXiv:2010.01412, as Allegro-Legato uses it (one norm over all parameters). Adaptive: Kwon et al.,
-arXiv:2102.11600. Friendly: Li et al., arXiv:2403.12350. Periodic and late-phase climb in a part of the steps.
+arXiv:2102.11600. Friendly: Li et al., arXiv:2403.12350. Periodic and late-phase variants climb in some of the steps.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from rxmdnn.train.trainer import Trainer
 
 ETA = 0.01  # ASAM: the size of a weight is |w| + η
-MEMORY = 0.9  # friendly: how slowly the running gradient changes
+MEMORY = 0.9  # friendly: decay of the running average of the gradient
 
 
 class Sam:
     """One step: gradient g at w; climb to w + ρ d/‖d‖; gradient there; back to w, bit for bit; clip; optimizer.
 
-    The direction is d = g; adaptive: T² g with T = |w| + η and the norm ‖T g‖; friendly: g less its running average
-    m, which then becomes 0.9 m + 0.1 g (the first climb has none).
+    The direction is d = g; adaptive: T² g with T = |w| + η and the norm ‖T g‖; friendly: g minus its running average
+    m, which then becomes 0.9 m + 0.1 g (none at the first climb).
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Sam:
 
     Attributes
     ----------
-    mean : the running gradient of the friendly variant
+    mean : running average of the gradient, of the friendly variant
     """
 
     def __init__(self, line: Entry) -> None:
@@ -43,16 +43,16 @@ class Sam:
 
     def __call__(self, trainer: Trainer, batch: Batch | None) -> tuple[float, ...]:
         line = self.line
-        whole = line.ascent == "global"
+        of_all_ranks = line.ascent == "global"
         climbs = trainer.progress >= line.start_fraction and (line.variant != "periodic" or
                                                               trainer.step % line.every == 0)
-        parts = trainer.gradient(batch, together=whole or not climbs)
+        parts = trainer.gradient(batch, together=of_all_ranks or not climbs)
         if climbs:
             kept = [w.detach().clone() for w in trainer.weights]
             self.climb(trainer.weights)
             above = trainer.gradient(batch)
             trainer.average.put(kept)
-            if not whole:
+            if not of_all_ranks:
                 parts = tuple(np.sum(trainer.comm.allgather(parts), axis=0).tolist())
             if not np.isfinite(above).all():
                 return above
@@ -62,7 +62,7 @@ class Sam:
 
     @torch.no_grad()
     def climb(self, weights: list[torch.nn.Parameter]) -> None:
-        """Add ρ d/‖d‖ to the weights, by the gradients they hold."""
+        """Add ρ d/‖d‖ to the weights; d comes from their gradients."""
         d = [torch.zeros_like(w) if w.grad is None else w.grad.clone() for w in weights]
         if self.line.variant == "friendly":
             g = d

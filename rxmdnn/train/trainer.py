@@ -1,14 +1,13 @@
-"""Training: what one step does, the average of the weights, the learning rate, epochs, checkpoints that go on exactly.
+"""Training: steps, average of the weights, learning rate, epochs, checkpoints.
 
-A killed training resumes from the end of the last whole epoch and gives, bit for bit, what an uninterrupted one gives
-(with the same number of threads): a checkpoint holds weights, Adam's moments, the average and the schedule, and the
+A killed training resumes from the end of the last complete epoch; the result is that of an uninterrupted one, bit for
+bit (with the same number of threads): a checkpoint holds weights, Adam's moments, the average and the schedule, and the
 order of the batches depends on seed and epoch alone.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from rxmdnn.deck.language import Deck
 from rxmdnn.errors import InputError
+from rxmdnn.files import atomic
 from rxmdnn.parallel import AgreedError
 from rxmdnn.train.dataset import Batch, Dataset, batches
 from rxmdnn.train.metrics import Huber, Predicted, energy_forces, loss_parts, mean_loss, predict
@@ -31,7 +31,7 @@ from rxmdnn.train.sam import Sam
 class Average:
     """Exponential moving average of weights: a += (1 - d) (w - a), with d = min(decay, (1 + t)/(10 + t)) at update t.
 
-    The early d lets the average forget the random start.
+    The smaller d of early updates removes the random start from the average.
     """
 
     def __init__(self, weights: list[torch.nn.Parameter], decay: float) -> None:
@@ -47,7 +47,7 @@ class Average:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The average stands in the network; the weights come back afterwards, exactly."""
+        """A block in which the network has the average; the weights are restored exactly afterwards."""
         kept = [w.detach().clone() for w in self.weights]
         self.put(self.values)
         try:
@@ -57,18 +57,20 @@ class Average:
 
     @torch.no_grad()
     def put(self, values: list[Tensor]) -> None:
+        """Copy these values into the network."""
         for w, v in zip(self.weights, values):
             w.copy_(v)
 
 
 class Plateau:
-    """A factor on the learning rate that shrinks after more than ``patience`` epochs without a better loss."""
+    """A factor on the learning rate, reduced after more than ``patience`` epochs without a lower loss."""
 
     def __init__(self, factor: float, patience: int) -> None:
         self.factor, self.patience = factor, patience
         self.best, self.waited, self.scale = math.inf, 0, 1.0
 
     def see(self, loss: float) -> None:
+        """Take the loss of one more epoch into account."""
         if loss < self.best:
             self.best, self.waited = loss, 0
             return
@@ -78,21 +80,21 @@ class Plateau:
 
 
 class Trainer:
-    """A network, its data, and everything that changes while it learns.
+    """A network, its data, and everything that changes during training.
 
     Parameters
     ----------
     network : torch module; called as in metrics.energy_forces
     data : Dataset
     train, validation : indices of frames
-    deck : Deck of table.TABLE
-    descend : (trainer, batch) -> the losses of forces, energies and, where the deck weighs them, stresses
-        One optimizer step: `plain_step`, or a `Sam` where the deck says so, by default.
+    deck : Deck of rxmdnn.deck.train.TABLE
+    descend : (trainer, batch) -> the losses of forces, energies and, if the deck has a weight for them, stresses
+        One optimizer step; default: `plain_step`, or a `Sam` if the deck has the line 'sam'.
     comm : ranks that share every batch; their weights are the same bits at every step
 
     Attributes
     ----------
-    progress : part of the deck's epochs that has passed
+    progress : fraction of the deck's epochs that are done
     """
 
     def __init__(self, network: torch.nn.Module, data: Dataset, train: list[int], validation: list[int], deck: Deck,
@@ -102,13 +104,13 @@ class Trainer:
         self.comm, self.progress = comm, 0.0
         self.descend = descend or (plain_step if deck["sam"].rho is None else Sam(deck["sam"]))
         self.weights = [p for p in network.parameters() if p.requires_grad]
-        self._agree()
+        self._copy_from_root()
         self.optimizer = make_optimizer(deck, self.weights)
         self.average = Average(self.weights, deck["ema"].decay)
         self.plateau = Plateau(deck["plateau"].factor, deck["plateau"].patience)
         self.huber = make_huber(deck)
         if deck["loss"].stress and not any(np.isfinite(data.frames[k].stress).all() for k in train):
-            raise AgreedError(deck["loss"].fault("no training frame has a stress; leave its weight out"))
+            raise AgreedError(deck["loss"].fault("no training frame has a stress; remove its weight"))
         self.sizes = [len(f.x) for f in data.frames]
         self.epoch, self.step, self.best, self.best_epoch = 0, 0, math.inf, 0
         self.best_values = [v.clone() for v in self.average.values]
@@ -120,55 +122,60 @@ class Trainer:
         return batches(self.train, self.sizes, self.deck["batch"].size, self.deck["batch"].of == "atoms", rng)
 
     def learning_rate(self, step: int, steps: int) -> float:
-        """At optimizer step ``step`` (from 0) of ``steps``."""
+        """The learning rate at optimizer step ``step`` (from 0) of ``steps``."""
         rate, final, warm = self.deck["adam"].learning_rate, self.deck["cosine"].final, self.deck["warm_up"].steps
         rate *= self.plateau.scale if final is None else \
             final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
         return rate * min(1.0, (step + 1) / (warm + 1))
 
     def gradient(self, batch: Batch | None, together: bool = True) -> tuple[float, ...]:
-        """Set the weights' gradients to that of the loss on ``batch``; the parts of the loss.
+        """Set the gradients of the weights to those of the loss of ``batch``; returns the parts of the loss.
 
-        Ranks hold parts of one batch (None: nothing); both are of the whole, or of this part unless ``together``.
+        ``batch`` is this rank's part of one batch (None: no frame). Gradients and losses are summed over the ranks if
+        ``together``.
         """
         self.optimizer.zero_grad()
-        found = [0.0] * (3 if self.deck["loss"].stress else 2)
+        losses = [0.0] * (3 if self.deck["loss"].stress else 2)
         if batch is not None:
             energy, forces, g = energy_forces(self.network, batch, differentiable=True)
             parts = loss_parts(energy, forces, g if self.deck["loss"].stress else None, batch, self.huber)
             self.total(*parts).backward()
-            found = [float(part.detach()) for part in parts]
+            losses = [float(part.detach()) for part in parts]
         if self.comm.size > 1 and together:
-            found = self._sum_over_ranks(found)
-        return tuple(found)
+            losses = self._sum_over_ranks(losses)
+        return tuple(losses)
 
     @torch.no_grad()
-    def _sum_over_ranks(self, found: list[float]) -> list[float]:
-        """Sum gradients and ``found`` in float64, on one rank: every rank gets the same bits."""
+    def _sum_over_ranks(self, losses: list[float]) -> list[float]:
+        """Sum gradients and ``losses`` in float64 on one rank, so that every rank gets the same bits."""
         rows = [torch.zeros(w.numel(), dtype=torch.float64) if w.grad is None else w.grad.reshape(-1).double()
                 for w in self.weights]
-        mine = torch.cat([*rows, torch.tensor(found, dtype=torch.float64)]).numpy()
-        whole = np.empty_like(mine)
-        self.comm.Reduce(mine, whole)
-        self.comm.Bcast(whole)
-        *grads, sums = torch.from_numpy(whole).split([*(w.numel() for w in self.weights), len(found)])
+        mine = torch.cat([*rows, torch.tensor(losses, dtype=torch.float64)]).numpy()
+        total = np.empty_like(mine)
+        self.comm.Reduce(mine, total)
+        self.comm.Bcast(total)
+        *grads, sums = torch.from_numpy(total).split([*(w.numel() for w in self.weights), len(losses)])
         for w, grad in zip(self.weights, grads):
             w.grad = grad.reshape(w.shape).to(w.dtype)
         return sums.tolist()
 
     @torch.no_grad()
-    def _agree(self) -> None:
-        """Every rank takes the arrays of rank 0, whatever its processor made of them."""
+    def _copy_from_root(self) -> None:
+        """Give every rank the arrays of rank 0: processors may differ in the last bits."""
         if self.comm.size > 1:
             for value in (*self.network.parameters(), *self.network.buffers()):
                 value.copy_(self.comm.bcast(value.detach()))
 
     def clip(self) -> None:
+        """Limit the norm of the gradient as the line 'clip' says."""
         if self.deck["clip"].norm is not None:
             torch.nn.utils.clip_grad_norm_(self.weights, self.deck["clip"].norm)
 
-    def run_epoch(self, tell: Callable[[int, int], None] = lambda done, of: None) -> dict[str, float]:
-        """One pass over the training frames and a validation of the average; the row of metrics."""
+    def run_epoch(self, on_batch: Callable[[int, int], None] = lambda done, of: None) -> dict[str, float]:
+        """One pass over the training frames and a validation of the average; returns the row of metrics.
+
+        ``on_batch`` is called after each batch with the number of batches done, and of all.
+        """
         todo = self.order(self.epoch)
         total = self.deck["epochs"].epochs * len(todo)
         sums = np.zeros(3 if self.deck["loss"].stress else 2)
@@ -183,7 +190,7 @@ class Trainer:
             sums += parts
             self.average.update()
             self.step += 1
-            tell(k + 1, len(todo))
+            on_batch(k + 1, len(todo))
         self.epoch += 1
         row = {"epoch": float(self.epoch), "train_loss": self.total(*(sums / len(todo)).tolist()), **self.validate(),
                "learning_rate": float(self.optimizer.param_groups[0]["lr"])}
@@ -195,30 +202,30 @@ class Trainer:
         return row
 
     def total(self, of_forces: Any, of_energy: Any, *of_stress: Any) -> Any:
-        """The loss of its parts, numbers or tensors."""
+        """The weighted loss from its parts, numbers or tensors."""
         loss = self.deck["loss"].force * of_forces + self.deck["loss"].energy * of_energy
         return loss + self.deck["loss"].stress * of_stress[0] if of_stress else loss
 
     def predict(self, which: list[int]) -> dict[int, Predicted]:
-        """Energies, forces, stresses by the network as it stands, in batches of at most 512 atoms; on every rank."""
+        """Energies, forces and stresses of frames with the current weights, on every rank."""
         cut = batches(which, self.sizes, 512, True)[self.comm.rank::self.comm.size]
         mine = predict(self.network, self.data, [k for some in cut for k in some], cut)
-        found = {k: p for some in self.comm.allgather(mine) for k, p in some.items()} if self.comm.size > 1 else mine
-        return {k: found[k] for k in which}
+        every = {k: p for some in self.comm.allgather(mine) for k, p in some.items()} if self.comm.size > 1 else mine
+        return {k: every[k] for k in which}
 
     def validate(self) -> dict[str, float]:
         """Loss and errors of the average over the validation frames (eV/Å, eV/atom)."""
         with self.average.in_place():
-            found = self.predict(self.validation)
+            predicted = self.predict(self.validation)
         frames = self.data.frames
-        df = torch.from_numpy(np.concatenate([found[k][1] - frames[k].forces for k in self.validation]))
-        de = torch.tensor([(found[k][0] - frames[k].energy) / len(frames[k].x) for k in self.validation],
+        df = torch.from_numpy(np.concatenate([predicted[k][1] - frames[k].forces for k in self.validation]))
+        de = torch.tensor([(predicted[k][0] - frames[k].energy) / len(frames[k].x) for k in self.validation],
                           dtype=torch.float64)
         species = torch.from_numpy(np.concatenate([frames[k].species for k in self.validation]))
         parts = [float(mean_loss(df, self.huber.of_forces(species))), float(mean_loss(de, self.huber.energy))]
         row = {"force_mae": float(df.abs().mean()), "force_rmse": float(df.square().mean().sqrt()),
                "energy_mae": float(de.abs().mean()), "energy_rmse": float(de.square().mean().sqrt())}
-        ds = torch.from_numpy(np.array([found[k][2] - frames[k].stress for k in self.validation]))
+        ds = torch.from_numpy(np.array([predicted[k][2] - frames[k].stress for k in self.validation]))
         if self.deck["loss"].stress and len(ds := ds[torch.isfinite(ds)]):
             parts.append(float(mean_loss(ds, self.huber.stress)))
             row["stress_mae"] = float(ds.abs().mean())
@@ -226,12 +233,13 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
+        """Whether all epochs are done, or the line 'stop' ends the training."""
         patience = self.deck["stop"].patience
         return self.epoch >= self.deck["epochs"].epochs or (
             patience is not None and self.epoch - self.best_epoch >= patience)
 
     def state(self) -> dict[str, Any]:
-        """Everything a checkpoint needs: tensors, numbers and words only."""
+        """Everything a checkpoint needs: only tensors, numbers and text."""
         return {"epoch": self.epoch, "step": self.step, "best": self.best, "best_epoch": self.best_epoch,
                 "weights": [w.detach() for w in self.weights], "average": self.average.values,
                 "updates": self.average.updates, "best_values": self.best_values,
@@ -251,18 +259,18 @@ class Trainer:
 
 
 def make_huber(deck: Deck) -> Huber:
-    """The deck's lines 'huber' and 'huber_species'."""
-    line, elements, given = deck["huber"], deck["elements"].element, deck["huber_species"]
-    unknown = sorted(set(given.element) - set(elements))
+    """The Huber losses of the lines 'huber' and 'huber_species'."""
+    line, elements, of_species = deck["huber"], deck["elements"].element, deck["huber_species"]
+    unknown = sorted(set(of_species.element) - set(elements))
     if unknown:
-        raise AgreedError(given.fault(f"{', '.join(unknown)}: not in the line 'elements'"))
-    own = dict(zip(given.element, given.force))
+        raise AgreedError(of_species.fault(f"{', '.join(unknown)}: not in the line 'elements'"))
+    own = dict(zip(of_species.element, of_species.force))
     by_species = torch.tensor([own.get(e, line.force or 1e100) for e in elements], dtype=torch.float64)
     return Huber(line.force, line.energy, line.stress, by_species if own else None)
 
 
 def plain_step(trainer: Trainer, batch: Batch | None) -> tuple[float, ...]:
-    """Gradient, clip, the optimizer's step."""
+    """One optimizer step: gradient, clip, step; returns the parts of the loss."""
     parts = trainer.gradient(batch)
     trainer.clip()
     trainer.optimizer.step()
@@ -270,22 +278,19 @@ def plain_step(trainer: Trainer, batch: Batch | None) -> tuple[float, ...]:
 
 
 def save_checkpoint(path: Path, trainer: Trainer, origin: dict[str, Any]) -> None:
-    """Write the trainer's state and its ``origin`` (deck, data, ...): all of it or nothing."""
-    new = path.with_suffix(".new")
+    """Replace the checkpoint at once: the state of the trainer and its ``origin`` (deck, data, ...)."""
     try:
-        with new.open("wb") as out:
+        with atomic(path) as new, new.open("wb") as out:
             torch.save({"origin": origin, **trainer.state()}, out)
-            out.flush()
-            os.fsync(out.fileno())
-        new.replace(path)
     except (OSError, RuntimeError) as error:
-        raise InputError(f"{path}: cannot write the checkpoint: {error}; the previous one is kept") from None
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be written: {reason}; the previous checkpoint is kept") from None
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content; no code in it is run."""
+    """The content of a checkpoint; code in the file is never executed."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise InputError(f"{path}: not a checkpoint of rxmdnn train, or damaged: {str(error).splitlines()[0]}; "
-                         "remove it or name another output") from None
+                         "remove it or name another output folder") from None

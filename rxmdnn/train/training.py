@@ -1,4 +1,4 @@
-"""``rxmdnn train train.in``: from labelled frames to a model file, with its errors and plots."""
+"""A training from a deck to a model file: data, network, epochs, errors, files. The command is ``rxmdnn train``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import rxmdnn
 from rxmdnn.deck.language import Deck
 from rxmdnn.errors import InputError
 from rxmdnn.fidelity.reference import write as write_reference
+from rxmdnn.files import atomic, unwritable, write_json, writing
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
 from rxmdnn.models.model_file import load_model, save_model
 from rxmdnn.parallel import AgreedError, on_root, together
@@ -29,118 +30,105 @@ from rxmdnn.train.from_model import adapt
 from rxmdnn.train.reference_samples import of_network
 from rxmdnn.train.trainer import Trainer, load_checkpoint, save_checkpoint
 
-# Lines that may change between resumes; data are compared by content.
+# Lines of the deck that may change when a training is resumed; data are compared by content.
 FREE = ("output", "model", "json", "data", "tensorboard", "keep")
+Log = Callable[[str], None]
 
 
-def run(deck: Deck, comm: MPI.Intracomm = MPI.COMM_SELF) -> dict[str, Any]:
-    """Train, or go on, or only report where all is done; the report that ``--json`` writes. All ranks call it."""
-    root = comm.rank == 0
-    say = print if root else _silent
-    elements = tuple(deck["elements"].element)
-    given = dict(zip(deck["energies"].element, deck["energies"].energy))
-    twice = sorted({e for e in elements if elements.count(e) > 1})
-    wrong = [deck["elements"].fault(f"{e} is named twice") for e in twice]
-    if given and set(given) != set(elements):
-        wrong.append(deck["energies"].fault(f"needs one energy for each of {' '.join(elements)}"))
-    if wrong:
-        raise AgreedError(*wrong)
+def train(deck: Deck, comm: MPI.Intracomm = MPI.COMM_SELF) -> dict[str, Any]:
+    """The report of a training (what ``--json`` writes): train, resume, or only report where all epochs are done.
+
+    Writes the model file, checkpoints, metrics and figures where the deck says. All ranks call it.
+
+    Parameters
+    ----------
+    deck : Deck of rxmdnn.deck.train.TABLE
+    comm : the ranks that share every batch
+
+    Returns
+    -------
+    {"model", "frames", "weights", "epochs", "kept_epoch", "best_epoch", "seconds", "validation" and "test": as from
+    metrics.errors; eV/Å, eV/atom}
+
+    Raises
+    ------
+    InputError
+        For a fault of the deck, of the data or of a checkpoint, and for a file that cannot be written.
+
+    Example
+    -------
+    >>> from rxmdnn.deck.language import read                       # doctest: +SKIP
+    >>> from rxmdnn.deck.train import TABLE                         # doctest: +SKIP
+    >>> train(read("train.in", TABLE))["test"]["all"]["force_mae"]  # doctest: +SKIP
+    """
+    log: Log = print if comm.rank == 0 else _silent
+    shift = _atomic_energies(deck)
     folder: Path = deck["output"].folder if deck["output"].given else deck.path(deck["output"].folder)
-
-    def make_folders() -> None:
-        for place in (folder, deck["model"].file.parent):
-            try:
-                place.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise InputError(f"{place}: cannot be made: {error.strerror}") from None
-
-    on_root(comm, make_folders)
-    threads = torch.get_num_threads()  # Numba's kernels change it
-    shift = [given[e] for e in elements] if given else None
-    with together(comm):
-        frames = dataset.read(deck["data"].file, elements, deck["groups"].group, deck["groups"].kind)
-        train, validation, test = dataset.split(frames, deck["split"].validation, deck["split"].test, deck["seed"].seed)
-        base = load_model(deck["from_model"].file) if deck["from_model"].file else None
-        r_max = float(base.config.cutoff.max()) if base else deck["r_max"].r_max
-        data = dataset.Dataset(frames, r_max, progress=root and sys.stderr.isatty())
-        torch.set_num_threads(threads)
-        network, stats = adapt(base, deck, data, train, shift) if base else build(deck, data, train, shift)
-    trainer = Trainer(network, data, train, validation, deck, comm=comm)
-    origin: dict[str, Any] = {
-        "deck": {line.split()[0]: " ".join(line.split("<")[0].split()) for line in deck.echo().splitlines()},
-        "data": [hashlib.sha256(p.read_bytes()).hexdigest()
-                 for p in (*deck["data"].file, *([deck["from_model"].file] if base else []))],
-        "threads": torch.get_num_threads(), "ranks": comm.size, "seconds": 0.0}
-    last = folder / "last.pt"
-
-
-    def saved() -> dict[str, Any] | None:
-        state = load_checkpoint(last) if last.exists() else None
-        if state:
-            _same(last, state["origin"], origin)
-        return state
-
-    if state := on_root(comm, saved):
-        trainer.restore(state)
-        origin["seconds"] = state["origin"]["seconds"]
-        say(f"going on from {last} after epoch {trainer.epoch}")
-        for what in ("threads", "ranks"):
-            if (before := state["origin"].get(what, 1)) != origin[what]:
-                say(f"note: {origin[what]} {what}, not {before}: the last bits may differ")
-    n_weights, counts = sum(w.numel() for w in trainer.weights), {"training": len(train), "validation": len(validation),
-                                                                  "test": len(test)}
-    say(f"{len(frames)} frames: {len(train)} training, {len(validation)} validation, {len(test)} test; "
-        f"{n_weights} weights; {torch.get_num_threads()} threads" + (f"; {comm.size} ranks" if comm.size > 1 else ""))
-    if len(train) < comm.size * len(trainer.order(0)):
-        say(f"note: a batch has {len(train) / len(trainer.order(0)):.1f} frames for {comm.size} ranks; some wait")
-    for k, e in enumerate(elements):
-        say(f"  {e}: {stats.neighbors[k]:.2f} neighbors, forces {stats.scale[k]:.4f} eV/Å rms, "
-            f"shift {stats.shift[k]:.4f} eV")
-
-    _epochs(trainer, folder, last, origin)
-
-    last_ones = deck["keep"].weights == "last"
-    trainer.average.put(trainer.average.values if last_ones else trainer.best_values)
-    kept = trainer.epoch if last_ones else trainer.best_epoch
-    report: dict[str, Any] = {"model": str(deck["model"].file),
-                              "frames": counts, "weights": n_weights, "epochs": trainer.epoch, "kept_epoch": kept,
-                              "best_epoch": trainer.best_epoch, "seconds": origin["seconds"]}
-    for name, which in (("validation", validation), ("test", test)):
-        if which:
-            found = trainer.predict(which)
-            report[name] = metrics.errors(frames, found, elements)
-            say(f"\n{name} errors, weights of epoch {kept}\n" + metrics.table_text(report[name]))
-            if root:
-                metrics.plot_parity(folder / "parity.png", frames, found, elements, np.array(stats.shift))
-    if not root:
-        return report
-    metrics.plot_curve(folder / "learning_curve.png", trainer.rows)
-    judged = "test" if test else "validation"
-    save_model(deck["model"].file, network, {
-        "program": f"rxmdnn {rxmdnn.__version__}, torch {torch.__version__}", "labels": frames[0].engine,
-        "deck": deck.echo(), "data_sha256": " ".join(origin["data"]), "frames": json.dumps(counts),
-        "best_epoch": str(trainer.best_epoch), "kept_epoch": str(kept),
-        f"{judged}_errors": json.dumps(report[judged]["all"])})
-    _keep_reference(deck["model"].file, network, data, train)
-    print(f"\n{deck['model'].file}: trained in {origin['seconds'] / 60:.1f} minutes; metrics.csv, parity.png and "
-          f"learning_curve.png are in {folder}")
-    if deck["json"].file:
-        deck["json"].file.write_text(json.dumps(report, indent=1) + "\n")
+    on_root(comm, lambda: _make_folders(folder, deck["model"].file.parent))
+    data, parts, network, statistics = _data_and_network(deck, shift, comm)
+    trainer = Trainer(network, data, parts.training, parts.validation, deck, comm=comm)
+    origin = _origin(deck, comm)
+    _resume(trainer, folder / "last.pt", origin, log)
+    _log_setup(trainer, parts, statistics, log)
+    _run_epochs(trainer, folder, origin, log)
+    kept_epoch = _put_kept_weights(trainer)
+    report, predicted = _report(trainer, parts, kept_epoch, origin, log)
+    if comm.rank == 0:
+        with writing(folder):
+            metrics.plot_parity(folder / "parity.png", data.frames, predicted, network.config.elements,
+                                np.array(statistics.shift))
+            metrics.plot_curve(folder / "learning_curve.png", trainer.rows)
+        _write_model(trainer, network, report, origin)
+        log(f"\n{deck['model'].file}: trained in {origin['seconds'] / 60:.1f} minutes; metrics.csv, parity.png and "
+            f"learning_curve.png are in {folder}")
+        if deck["json"].file:
+            with writing(deck["json"].file):
+                write_json(deck["json"].file, report)
     return report
 
 
-def _keep_reference(model: Path, network: AllegroNetwork, data: dataset.Dataset, train: Sequence[int]) -> None:
-    """What the training frames show, into the model file, for runs that are watched (``fidelity``)."""
-    try:
-        found = of_network(network, data, train)
-        write_reference(found, model, model, {"frames": str(len(train)), "kinds": "training"})
-    except InputError as error:
-        print(f"note: no statistics for 'fidelity' in the model file: {'; '.join(error.faults)}")
+# Data and network
+
+def _atomic_energies(deck: Deck) -> list[float] | None:
+    """Energies of isolated atoms (eV) in the order of the elements, or None; checks the lines that name elements."""
+    elements = tuple(deck["elements"].element)
+    energies = dict(zip(deck["energies"].element, deck["energies"].energy))
+    twice = sorted({e for e in elements if elements.count(e) > 1})
+    faults = [deck["elements"].fault(f"{e} is named twice") for e in twice]
+    if energies and set(energies) != set(elements):
+        faults.append(deck["energies"].fault(f"needs one energy for each of {' '.join(elements)}"))
+    if faults:
+        raise AgreedError(*faults)
+    return [energies[e] for e in elements] if energies else None
 
 
-def build(deck: Deck, data: dataset.Dataset, train: Sequence[int], shift: Sequence[float] | None
+def _make_folders(*folders: Path) -> None:
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(folder, error) from None
+
+
+def _data_and_network(deck: Deck, shift: Sequence[float] | None, comm: MPI.Intracomm
+                      ) -> tuple[dataset.Dataset, dataset.Split, AllegroNetwork, dataset.Statistics]:
+    """Frames with their neighbors, their split, and the network: a new one, or that of the deck's 'from_model'."""
+    threads = torch.get_num_threads()  # Numba's kernels change it
+    with together(comm):
+        frames = dataset.read(deck["data"].file, deck["elements"].element, deck["groups"].group, deck["groups"].kind)
+        parts = dataset.split(frames, deck["split"].validation, deck["split"].test, deck["seed"].seed)
+        start = load_model(deck["from_model"].file) if deck["from_model"].file else None
+        r_max = float(start.config.cutoff.max()) if start else deck["r_max"].r_max
+        data = dataset.Dataset(frames, r_max, progress=comm.rank == 0 and sys.stderr.isatty())
+        torch.set_num_threads(threads)
+        network, statistics = adapt(start, deck, data, parts.training, shift) if start else \
+            build(deck, data, parts.training, shift)
+    return data, parts, network, statistics
+
+
+def build(deck: Deck, data: dataset.Dataset, training: Sequence[int], shift: Sequence[float] | None
           ) -> tuple[AllegroNetwork, dataset.Statistics]:
-    """The network of a deck, scaled by the statistics of the training frames (what the repulsion gives taken off)."""
+    """The network of a deck, scaled by the statistics of the training frames after subtracting the repulsion."""
     elements, mlp = tuple(deck["elements"].element), deck["mlp"]
     dtype = getattr(torch, deck["dtype"].dtype)
     shape = deck["network"]
@@ -152,26 +140,84 @@ def build(deck: Deck, data: dataset.Dataset, train: Sequence[int], shift: Sequen
     known = None
     if config.zbl:  # a network of scale zero is the repulsion alone
         sizes = [len(f.x) for f in data.frames]
-        known = metrics.predict(AllegroNetwork(config, dtype), data, train, dataset.batches(train, sizes, 512, True))
-    stats = dataset.statistics(data, train, len(elements), None if shift is None else np.array(shift), known)
+        known = metrics.predict(AllegroNetwork(config, dtype), data, training,
+                                dataset.batches(training, sizes, 512, True))
+    stats = dataset.statistics(data, training, len(elements), None if shift is None else np.array(shift), known)
     config = replace(config, average_neighbors=tuple(stats.neighbors.tolist()), scale=tuple(stats.scale.tolist()),
                      shift=tuple(stats.shift.tolist()))
     return AllegroNetwork(config, dtype), stats
 
 
-def _epochs(trainer: Trainer, folder: Path, last: Path, origin: dict[str, Any]) -> None:
+# Resume
+
+def _origin(deck: Deck, comm: MPI.Intracomm) -> dict[str, Any]:
+    """What a checkpoint records of its training: lines of the deck, SHA-256 of the data, threads, ranks, seconds."""
+    start = [deck["from_model"].file] if deck["from_model"].file else []
+    return {"deck": {line.split()[0]: " ".join(line.split("<")[0].split()) for line in deck.echo().splitlines()},
+            "data": [hashlib.sha256(p.read_bytes()).hexdigest() for p in (*deck["data"].file, *start)],
+            "threads": torch.get_num_threads(), "ranks": comm.size, "seconds": 0.0}
+
+
+def _resume(trainer: Trainer, checkpoint: Path, origin: dict[str, Any], log: Log) -> None:
+    """Continue from the checkpoint if there is one; its seconds are added to ``origin``."""
+
+    def saved() -> dict[str, Any] | None:
+        state = load_checkpoint(checkpoint) if checkpoint.exists() else None
+        if state:
+            _check_origin(checkpoint, state["origin"], origin)
+        return state
+
+    if state := on_root(trainer.comm, saved):
+        trainer.restore(state)
+        origin["seconds"] = state["origin"]["seconds"]
+        log(f"resuming from {checkpoint} after epoch {trainer.epoch}")
+        for what in ("threads", "ranks"):
+            if (before := state["origin"].get(what, 1)) != origin[what]:
+                log(f"note: {origin[what]} {what}, not {before}: the last bits may differ")
+
+
+def _check_origin(checkpoint: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Raise InputError if the checkpoint was made with another deck or other data."""
+    was, now = ({k: d["deck"].get(k, f"no {k}") for k in {**old["deck"], **new["deck"]}} for d in (old, new))
+    faults = [f"{checkpoint}: made by a deck that says '{was[k]}', not '{now[k]}'; restore the line or name another "
+              "output" for k in was if k not in FREE and was[k] != now[k]]
+    if old["data"] != new["data"]:
+        faults.append(f"{checkpoint}: made from other data; restore the files or name another output")
+    if faults:
+        raise InputError(*faults)
+
+
+# Epochs
+
+def _log_setup(trainer: Trainer, parts: dataset.Split, statistics: dataset.Statistics, log: Log) -> None:
+    ranks, n_batches = trainer.comm.size, len(trainer.order(0))
+    log(f"{sum(map(len, parts))} frames: {len(parts.training)} training, {len(parts.validation)} validation, "
+        f"{len(parts.test)} test; {_count(trainer)} weights; {torch.get_num_threads()} threads"
+        + (f"; {ranks} ranks" if ranks > 1 else ""))
+    if len(parts.training) < ranks * n_batches:
+        log(f"note: {len(parts.training) / n_batches:.1f} frames per batch for {ranks} ranks; some ranks are idle")
+    for k, e in enumerate(trainer.deck["elements"].element):
+        log(f"  {e}: {statistics.neighbors[k]:.2f} neighbors, forces {statistics.scale[k]:.4f} eV/Å rms, "
+            f"shift {statistics.shift[k]:.4f} eV")
+
+
+def _count(trainer: Trainer) -> int:
+    return sum(w.numel() for w in trainer.weights)
+
+
+def _run_epochs(trainer: Trainer, folder: Path, origin: dict[str, Any], log: Log) -> None:
+    """The epochs that remain, each saved in ``folder``; their time is added to ``origin``."""
     epochs, root = trainer.deck["epochs"].epochs, trainer.comm.rank == 0
-    board = _board(trainer, folder) if root and trainer.deck["tensorboard"].on else None
+    board = _tensorboard(trainer, folder) if root and trainer.deck["tensorboard"].on else None
     bar = tqdm(total=epochs, initial=trainer.epoch, unit="epoch", disable=not root or not sys.stderr.isatty())
-    say = print if root else _silent
-    say(f"{'epoch':>6s}{'training':>12s}{'validation':>12s}{'F MAE':>9s}{'E MAE':>9s}{'rate':>10s}   "
+    log(f"{'epoch':>6s}{'training':>12s}{'validation':>12s}{'F MAE':>9s}{'E MAE':>9s}{'rate':>10s}   "
         "loss; meV/Å, meV/atom")
     while not trainer.finished:
         start = time.time()
         row = trainer.run_epoch(lambda done, of: bar.set_postfix_str(f"batch {done}/{of}", refresh=done % 8 == 0))
         origin["seconds"] += time.time() - start
         row["seconds"] = origin["seconds"]
-        on_root(trainer.comm, lambda: _save(trainer, folder, last, origin))
+        on_root(trainer.comm, lambda: _save(trainer, folder, origin))
         if not root:
             continue
         bar.update(1)
@@ -186,35 +232,68 @@ def _epochs(trainer: Trainer, folder: Path, last: Path, origin: dict[str, Any]) 
         board.close()
 
 
-def _board(trainer: Trainer, folder: Path) -> Any:
-    """What writes TensorBoard's files; of a training that goes on, what came after its checkpoint is dropped."""
+def _tensorboard(trainer: Trainer, folder: Path) -> Any:
+    """The writer of TensorBoard's files; a resumed training drops what is later than its checkpoint."""
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
         raise InputError(trainer.deck["tensorboard"].fault("the package tensorboardX is missing; pip install it, or "
-                                                           "leave the line out")) from None
+                                                           "remove the line")) from None
     return SummaryWriter(str(folder / "tensorboard"), purge_step=trainer.epoch + 1)
 
 
-def _save(trainer: Trainer, folder: Path, last: Path, origin: dict[str, Any]) -> None:
-    """Checkpoint and table of an epoch."""
-    save_checkpoint(last, trainer, origin)
-    with (folder / "metrics.csv").open("w", newline="") as out:
+def _save(trainer: Trainer, folder: Path, origin: dict[str, Any]) -> None:
+    """Write the checkpoint and the table of all epochs so far."""
+    save_checkpoint(folder / "last.pt", trainer, origin)
+    table = folder / "metrics.csv"
+    with writing(table), atomic(table) as new, new.open("w", newline="") as out:
         writer = csv.DictWriter(out, list(trainer.rows[-1]))
         writer.writeheader()
         writer.writerows({k: f"{v:.8g}" for k, v in r.items()} for r in trainer.rows)
 
 
-def _silent(*words: object) -> None:
-    """What ranks other than 0 print."""
+# Report and model file
+
+def _put_kept_weights(trainer: Trainer) -> int:
+    """Put the average that the deck keeps ('best' or 'last') into the network; its epoch."""
+    last = trainer.deck["keep"].weights == "last"
+    trainer.average.put(trainer.average.values if last else trainer.best_values)
+    return trainer.epoch if last else trainer.best_epoch
 
 
-def _same(last: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Refuse to go on with another deck or other data."""
-    was, now = ({k: d["deck"].get(k, f"no {k}") for k in {**old["deck"], **new["deck"]}} for d in (old, new))
-    faults = [f"{last}: made by a deck that says '{was[k]}', not '{now[k]}'; restore the line or name another output"
-              for k in was if k not in FREE and was[k] != now[k]]
-    if old["data"] != new["data"]:
-        faults.append(f"{last}: made from other data; restore the files or name another output")
-    if faults:
-        raise InputError(*faults)
+def _report(trainer: Trainer, parts: dataset.Split, kept_epoch: int, origin: dict[str, Any], log: Log
+            ) -> tuple[dict[str, Any], dict[int, metrics.Predicted]]:
+    """The report, and the predictions of the test frames, or of the validation frames if there are none."""
+    deck, frames = trainer.deck, trainer.data.frames
+    report: dict[str, Any] = {"model": str(deck["model"].file),
+                              "frames": {name: len(which) for name, which in parts._asdict().items()},
+                              "weights": _count(trainer), "epochs": trainer.epoch, "kept_epoch": kept_epoch,
+                              "best_epoch": trainer.best_epoch, "seconds": origin["seconds"]}
+    predicted: dict[int, metrics.Predicted] = {}
+    for name, which in (("validation", parts.validation), ("test", parts.test)):
+        if which:
+            predicted = trainer.predict(which)
+            report[name] = metrics.errors(frames, predicted, deck["elements"].element)
+            log(f"\n{name} errors, weights of epoch {kept_epoch}\n" + metrics.table_text(report[name]))
+    return report, predicted
+
+
+def _write_model(trainer: Trainer, network: AllegroNetwork, report: dict[str, Any], origin: dict[str, Any]) -> None:
+    """Write the network with its provenance, and the statistics of its training frames for ``fidelity``."""
+    deck, data, path = trainer.deck, trainer.data, trainer.deck["model"].file
+    part = "test" if "test" in report else "validation"
+    with writing(path):
+        save_model(path, network, {
+            "program": f"rxmdnn {rxmdnn.__version__}, torch {torch.__version__}", "labels": data.frames[0].engine,
+            "deck": deck.echo(), "data_sha256": " ".join(origin["data"]), "frames": json.dumps(report["frames"]),
+            "best_epoch": str(report["best_epoch"]), "kept_epoch": str(report["kept_epoch"]),
+            f"{part}_errors": json.dumps(report[part]["all"])})
+    try:
+        reference = of_network(network, data, trainer.train)
+        write_reference(reference, path, path, {"frames": str(len(trainer.train)), "kinds": "training"})
+    except InputError as error:
+        print(f"note: no statistics for 'fidelity' in the model file: {'; '.join(error.faults)}")
+
+
+def _silent(text: str) -> None:
+    """The log of ranks other than 0."""

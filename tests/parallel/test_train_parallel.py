@@ -13,8 +13,7 @@ from rxmdnn.deck.train import TABLE
 from rxmdnn.errors import InputError
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
 from rxmdnn.models.model_file import load_model
-from rxmdnn.train import dataset
-from rxmdnn.train import training as command
+from rxmdnn.train import dataset, training
 from rxmdnn.train.loss_surface import NetworkSurface
 from tests.unit.train.test_sam import with_stress
 from tests.unit.train.test_training import DECK, SMALL, structures, to_frame, workplace
@@ -28,7 +27,7 @@ def folder(tmp_path_factory, monkeypatch):
     """One folder for all ranks, with a data set of which not every frame has a stress."""
     torch.set_num_threads(1)
     for plot in ("plot_parity", "plot_curve"):  # test_train.py looks at them
-        monkeypatch.setattr(command.metrics, plot, lambda *words: None)
+        monkeypatch.setattr(training.metrics, plot, lambda *words: None)
     place = COMM.bcast(tmp_path_factory.mktemp("train") if COMM.rank == 0 else None)
     if COMM.rank == 0:
         workplace(place, DECK, with_stress())
@@ -44,7 +43,7 @@ def go(folder, name, comm, lines):
     if comm.rank == 0:
         (folder / f"{name}.in").write_text(DECK.replace("batch       2 frames\n", "") + LINES + lines)
     comm.Barrier()
-    report = command.run(decks.read(folder / f"{name}.in", TABLE, ["--output", str(folder / name), "--model",
+    report = training.train(decks.read(folder / f"{name}.in", TABLE, ["--output", str(folder / name), "--model",
                                                                    str(folder / f"{name}.safetensors")]), comm)
     comm.Barrier()
     return load_model(folder / f"{name}.safetensors").state_dict(), report
@@ -61,14 +60,14 @@ def test_any_rank_count_gives_the_weights_of_one(folder, lines):
 
 
 def test_weights_are_the_same_bits_on_every_rank(folder, monkeypatch):
-    seen, run_epoch = [], command.Trainer.run_epoch
+    seen, run_epoch = [], training.Trainer.run_epoch
 
     def watched(self, *words):
         row = run_epoch(self, *words)
         seen.append(b"".join(w.detach().numpy().tobytes() for w in self.weights))
         return row
 
-    monkeypatch.setattr(command.Trainer, "run_epoch", watched)
+    monkeypatch.setattr(training.Trainer, "run_epoch", watched)
     go(folder, "bits", COMM, "sam 0.02\n")
     assert len(seen) == 3 and all(len(set(COMM.allgather(s))) == 1 for s in seen)
 
@@ -78,30 +77,30 @@ def test_ascent_of_each_rank_trains_too(folder):
     assert np.isfinite(report["test"]["all"]["force_rmse"])
 
 
-def test_a_torn_run_goes_on_to_the_same_bits(folder):
+def test_a_killed_run_resumes_to_the_same_bits(folder):
     whole, _ = go(folder, "whole", COMM, "sam 0.02 .false. 0.0 friendly\n")
-    save = command.save_checkpoint
+    save = training.save_checkpoint
 
     def killed(path, trainer, origin):
         if trainer.epoch == 2:
             raise InputError("killed")
         save(path, trainer, origin)
 
-    command.save_checkpoint = killed
+    training.save_checkpoint = killed
     try:
         with pytest.raises(InputError, match="killed"):
-            go(folder, "torn", COMM, "sam 0.02 .false. 0.0 friendly\n")
+            go(folder, "killed", COMM, "sam 0.02 .false. 0.0 friendly\n")
     finally:
-        command.save_checkpoint = save
+        training.save_checkpoint = save
     COMM.Barrier()
-    torn, _ = go(folder, "torn", COMM, "sam 0.02 .false. 0.0 friendly\n")
-    assert all(torch.equal(whole[name], torn[name]) for name in whole)
+    resumed, _ = go(folder, "killed", COMM, "sam 0.02 .false. 0.0 friendly\n")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 def test_a_fault_is_one_message_on_every_rank(folder):
     with pytest.raises(InputError, match="elements: N is named twice"):
         train_command.main([str(folder / "train.in"), "--elements", "N", "N", "H"], COMM)
-    with pytest.raises(InputError, match="frame 1: holds H, which is not among the elements"):
+    with pytest.raises(InputError, match="frame 1: contains H, not one of the elements"):
         train_command.main([str(folder / "train.in"), "--elements", "N", "--output", str(folder / "bad")], COMM)
 
 

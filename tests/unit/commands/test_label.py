@@ -13,8 +13,7 @@ from rxmdnn.commands import fidelity as fidelity_command
 from rxmdnn.commands import label as label_command
 from rxmdnn.errors import InputError
 from rxmdnn.labelling import ammonia_frames as frames
-from rxmdnn.labelling import committee, labelling
-from rxmdnn.labelling import cp2k_engine as cp2k
+from rxmdnn.labelling import committee, cp2k_engine, labelling
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
 from rxmdnn.models.model_file import save_model
 
@@ -72,8 +71,8 @@ def models(tmp_path):
 @pytest.fixture
 def pool(tmp_path):
     """Vibrating monomers, no labels."""
-    made = [frames.to_ase(*frames.KINDS[t.kind](dict(t.given), t.rng())) for t in frames.plan()
-            if t.given.get("path") == "thermal"][:6]
+    made = [frames.to_ase(*frames.KINDS[t.kind](dict(t.parameters), t.rng())) for t in frames.plan()
+            if t.parameters.get("path") == "thermal"][:6]
     for k, atoms in enumerate(made):
         atoms.info = {"group": f"g{k % 2}", "temperature": 100.0 * k}
     ase.io.write(tmp_path / "pool.xyz", made, format="extxyz")
@@ -81,13 +80,13 @@ def pool(tmp_path):
 
 
 def test_the_spread_is_that_of_the_forces_over_the_models(models, pool):
-    from rxmdnn.train.dataset import Dataset, Frame
+    from rxmdnn.train.dataset import Dataset, LabelledFrame
     from rxmdnn.train.metrics import predict
 
     found = committee.candidates([pool])
     spread = committee.force_spread(models, found)
     a = found[3]
-    frame = Frame(np.array([("N", "H").index(s) for s in a.symbols]), a.positions, np.array(a.cell), a.pbc, 0.0,
+    frame = LabelledFrame(np.array([("N", "H").index(s) for s in a.symbols]), a.positions, np.array(a.cell), a.pbc, 0.0,
                   np.zeros((len(a), 3)), "", "", 0.0, "", "")
     data = Dataset([frame], 3.0)
     forces = []
@@ -100,7 +99,7 @@ def test_the_spread_is_that_of_the_forces_over_the_models(models, pool):
     assert committee.force_spread([models[0]] * 2, found)[3] == pytest.approx(0, abs=1e-12)
 
 
-def test_what_is_strange_to_a_model_is_chosen(tmp_path, capsys):
+def test_frames_far_from_the_training_set_are_chosen(tmp_path, capsys):
     """With the statistics of its training in its file, one model is enough: broken molecules come first."""
     model = tmp_path / "model.safetensors"
     config = AllegroConfig(("N", "H"), 3.0, n_scalar=4, n_tensor=2, embed_width=4, latent_width=4, readout_width=4,
@@ -131,7 +130,7 @@ def test_choice():
     assert committee.choose(score, groups, 3, 0.6, 5.0, None) == [1, 4]
 
 
-def test_chosen_frames_are_labelled_beside_what_is_there(models, pool, tmp_path, capsys):
+def test_chosen_frames_are_labelled_beside_existing_ones(models, pool, tmp_path, capsys):
     pytest.importorskip("tblite")
     chosen, out = tmp_path / "chosen.xyz", tmp_path / "set.xyz"
     label_command.main([str(chosen), "--select", *map(str, models), "--from", str(pool), "--count", "3",
@@ -140,7 +139,7 @@ def test_chosen_frames_are_labelled_beside_what_is_there(models, pool, tmp_path,
     picked = ase.io.read(chosen, ":")
     every = [s.max() for s in committee.force_spread(models, committee.candidates([pool]))]
     assert [a.info["spread_eV_per_A"] for a in picked] == pytest.approx(sorted(every)[:-4:-1], abs=1e-4)
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="exists already"):
         label_command.main([str(chosen), "--select", *map(str, models), "--from", str(pool)])
     first = [t for t in frames.plan() if t.kind == "monomer"][:2]
     labelling.run(out, first, "gfn1", 1)
@@ -153,7 +152,7 @@ def test_chosen_frames_are_labelled_beside_what_is_there(models, pool, tmp_path,
 
 
 @pytest.mark.parametrize(("words", "fault"), [
-    (["--select", "0.safetensors", "--from", "pool.xyz"], "0.safetensors: does not keep .* two models or more"),
+    (["--select", "0.safetensors", "--from", "pool.xyz"], "0.safetensors: has no statistics .* two or more"),
     (["--select", "0.safetensors", "1.safetensors"], "--from"),
     (["--select", "0.safetensors", "1.safetensors", "--from", "none.xyz"], "none.xyz: no such file"),
     (["--select", "0.safetensors", "1.safetensors", "--from", "pool.xyz", "--spread", "1e6", "1e7"], "no frame has"),
@@ -170,8 +169,8 @@ def test_cp2k_by_its_shell(tmp_path, monkeypatch):
     program = tmp_path / "cp2k_shell"
     program.write_text(SHELL.format(python=sys.executable))
     program.chmod(0o755)
-    monkeypatch.setenv(cp2k.COMMAND, str(program))
-    calculator = cp2k.Cp2k()
+    monkeypatch.setenv(cp2k_engine.COMMAND, str(program))
+    calculator = cp2k_engine.Cp2k()
     assert calculator.version == "CP2K stand-in 1"
     atoms = frames.to_ase(*frames.solid(5.1, (2, 1, 1)))
     atoms.calc = calculator
@@ -187,7 +186,7 @@ def test_cp2k_by_its_shell(tmp_path, monkeypatch):
     assert atoms.get_potential_energy() == pytest.approx((atoms.positions**2).sum() / 2)
 
 
-def test_no_cp2k_is_said(monkeypatch):
-    monkeypatch.setenv(cp2k.COMMAND, "no_such_program")
+def test_missing_cp2k_is_reported(monkeypatch):
+    monkeypatch.setenv(cp2k_engine.COMMAND, "no_such_program")
     with pytest.raises(InputError, match="no_such_program"):
-        cp2k.Cp2k()
+        cp2k_engine.Cp2k()

@@ -1,4 +1,4 @@
-"""rxmdnn sharpness: quadratics in closed form, Hessian products against finite differences, the command."""
+"""rxmdnn sharpness: quadratics in closed form, Hessian products against finite differences, the training."""
 
 import json
 
@@ -11,9 +11,8 @@ from rxmdnn.deck import language as decks
 from rxmdnn.deck.train import TABLE
 from rxmdnn.errors import InputError
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
-from rxmdnn.train import dataset
+from rxmdnn.train import dataset, training
 from rxmdnn.train import loss_surface as sharpness
-from rxmdnn.train import training as command
 from tests.unit.train.test_training import DECK, SMALL, same_threads, structures, to_frame, workplace  # noqa: F401
 
 
@@ -149,7 +148,7 @@ def test_gradient_and_loss_of_the_surface_agree_and_leave_the_weights(surface):
 def model(tmp_path_factory):
     torch.set_num_threads(1)
     place = tmp_path_factory.mktemp("model")
-    command.run(decks.read(workplace(place, DECK + "epochs 1\n"), TABLE))
+    training.train(decks.read(workplace(place, DECK + "epochs 1\n"), TABLE))
     return place
 
 

@@ -1,4 +1,4 @@
-"""Frames for the density functional, and the pipe to GPAW (with a harmonic stand-in for GPAW itself)."""
+"""The pipe to GPAW, with a harmonic substitute for GPAW."""
 
 import os
 import sys
@@ -10,8 +10,8 @@ from ase.io import read
 
 from rxmdnn.errors import InputError
 from rxmdnn.labelling import ammonia_frames as frames
-from rxmdnn.labelling import gpaw_engine as functional
-from rxmdnn.labelling import labelling
+from rxmdnn.labelling import ammonia_quantum_frames as quantum_frames
+from rxmdnn.labelling import gpaw_engine, labelling
 
 STAND_IN = """#!{python}
 import json, sys
@@ -35,45 +35,8 @@ def gpaw(tmp_path, monkeypatch):
     program = tmp_path / "python"
     program.write_text(STAND_IN.format(python=sys.executable))
     program.chmod(0o755)
-    monkeypatch.setenv(functional.PYTHON, str(program))
-    return functional.Gpaw()
-
-
-def test_internal_modes_leave_the_molecule_where_it_is():
-    x = frames.rotate(frames.molecule()[None], np.array([0]), np.random.default_rng(0))[0]
-    modes, nu = functional.internal_modes(x[1:] - x[:1])
-    assert modes.reshape(6, 12) @ modes.reshape(6, 12).T == pytest.approx(np.eye(6), abs=1e-12)
-    moves = modes / np.sqrt(functional.MASSES)[:, None]
-    assert np.einsum("a,kac->kc", functional.MASSES, moves) == pytest.approx(0, abs=1e-12)
-    assert np.einsum("a,kac->kc", functional.MASSES, np.cross(x - x[0], moves)) == pytest.approx(0, abs=1e-12)
-    arms = x[1:] - x[:1]
-    along = np.einsum("hc,khc->kh", arms / 1.012, moves[:, 1:] - moves[:, :1])
-    assert along[3:] == pytest.approx(0, abs=1e-12) and np.ptp(along[0]) < 1e-12  # bends; symmetric stretch
-    assert nu[0] == 3296 and nu[3] == 1135
-
-
-def test_quantum_spread_of_hydrogen():
-    rng = np.random.default_rng(0)
-    _, x = frames.solid(5.084, (6, 6, 6), *functional.RELAXED)
-    spread = {t: ((functional.quantum(x, t, rng) - x)[:, 1:] ** 2).sum(2).mean() for t in (5, 77, 300)}
-    assert spread[77] == pytest.approx(0.086, rel=0.2)  # <u²>_H of the harmonic solid, Å²
-    assert spread[5] < spread[77] < spread[300]
-    assert functional.width(1000.0, 1.0, 1e-3) == pytest.approx(np.sqrt(16.8576 / 1000))  # the ground state
-    nu, temperature = 5.0, 3000.0
-    assert functional.width(nu, 1.0, temperature) ** 2 == pytest.approx(
-        2 * 16.8576 * functional.KB * temperature / nu**2, rel=1e-4)  # classical: kT / m ω²
-
-
-def test_plan_is_long_the_same_and_balanced():
-    tasks = functional.plan()
-    assert len(tasks) >= 500 and tasks == functional.plan() and len({t.group for t in tasks}) == len(tasks)
-    first = [t.kind for t in tasks[:100]]
-    assert all(abs(first.count(k) - 100 * sum(t.kind == k for t in tasks) / len(tasks)) < 2 for k in functional.KINDS)
-    assert 0.05 < sum("stress" in t.given for t in tasks) / len(tasks) < 0.3
-    for task in (t for t in tasks[::5] if t.kind != "liquid"):
-        h, x = functional.KINDS[task.kind](dict(task.given), task.rng())
-        assert np.isfinite(x).all() and functional.clear(h, x)
-        assert functional.kpoints(h, x.size // 3) == ([1, 2, 2] if len(x) == 8 else [1, 1, 1])
+    monkeypatch.setenv(gpaw_engine.PYTHON, str(program))
+    return gpaw_engine.Gpaw()
 
 
 def test_pipe_to_the_engine(gpaw, tmp_path, capfd):
@@ -90,7 +53,7 @@ def test_pipe_to_the_engine(gpaw, tmp_path, capfd):
         assert atoms.get_potential_energy() == pytest.approx((atoms.positions**2).sum() / 2)
     assert "KohnShamConvergenceError" in capfd.readouterr().err
     path = tmp_path / "set.xyz"
-    tasks = [t for t in functional.plan() if t.kind == "solid"][:3]
+    tasks = [t for t in quantum_frames.plan() if t.kind == "solid"][:3]
     assert labelling.run(path, tasks, "gpaw-revpbe-d3bj", 1) == 3
     made = read(path, ":")
     assert [a.info["group"] for a in made] == [t.group for t in tasks]
@@ -98,18 +61,18 @@ def test_pipe_to_the_engine(gpaw, tmp_path, capfd):
     assert made[1].info["net_force"] == 1e-3 and "D3(BJ)" in made[1].info["settings"]
 
 
-def test_no_engine_is_said(monkeypatch):
-    monkeypatch.delenv(functional.PYTHON, raising=False)
-    with pytest.raises(InputError, match=functional.PYTHON):
-        functional.Gpaw()
+def test_missing_engine_is_reported(monkeypatch):
+    monkeypatch.delenv(gpaw_engine.PYTHON, raising=False)
+    with pytest.raises(InputError, match=gpaw_engine.PYTHON):
+        gpaw_engine.Gpaw()
 
 
-@pytest.mark.skipif(functional.PYTHON not in os.environ, reason="GPAW is not here")
+@pytest.mark.skipif(gpaw_engine.PYTHON not in os.environ, reason="GPAW is not installed")
 @pytest.mark.validation
 def test_gpaw_forces_of_a_molecule_are_gradients():
     x = frames.molecule(1.05)[None] + 4.25
     atoms = frames.to_ase(np.eye(3) * 8.5, x)
-    atoms.calc = functional.Gpaw()
+    atoms.calc = gpaw_engine.Gpaw()
     force = atoms.get_forces()[1, 0]
     energy = {}
     for step in (-0.01, 0.01):

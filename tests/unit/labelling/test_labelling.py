@@ -70,9 +70,9 @@ def test_plan_is_the_same_every_time_and_a_share_is_its_beginning():
     assert whole == frames.plan() and set(map(repr, part)) < set(map(repr, whole))
     assert len({t.group for t in whole}) == len(whole)
     for task in whole[::7]:
-        h, x = frames.KINDS[task.kind](dict(task.given), task.rng())
+        h, x = frames.KINDS[task.kind](dict(task.parameters), task.rng())
         assert np.isfinite(x).all() and np.diag(h).min() > 9.0
-        again = frames.KINDS[task.kind](dict(task.given), task.rng())
+        again = frames.KINDS[task.kind](dict(task.parameters), task.rng())
         assert (again[1] == x).all()
 
 

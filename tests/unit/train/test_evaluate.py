@@ -13,8 +13,7 @@ from rxmdnn.deck import language as decks
 from rxmdnn.deck.train import TABLE
 from rxmdnn.errors import InputError
 from rxmdnn.models.model_file import load_model
-from rxmdnn.train import dataset, evaluate, metrics
-from rxmdnn.train import training as command
+from rxmdnn.train import dataset, evaluate, metrics, training
 from tests.unit.train.test_sam import with_stress
 from tests.unit.train.test_training import DECK, same_threads, structures, to_frame, workplace  # noqa: F401
 
@@ -28,7 +27,7 @@ def place(tmp_path_factory):
         atoms.pbc = False
         atoms.cell = np.zeros((3, 3))
         atoms.calc.results.pop("stress", None)
-    command.run(decks.read(workplace(folder, DECK + "epochs 2\n", frames), TABLE))
+    training.train(decks.read(workplace(folder, DECK + "epochs 2\n", frames), TABLE))
     return folder
 
 
@@ -50,6 +49,15 @@ def test_errors_are_those_of_the_training_network(place, tmp_path, capsys):
     assert "> 10 RMSE" in capsys.readouterr().out
     for name in ("parity.png", "tail.png"):
         assert (tmp_path / name).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_python_gives_the_report_of_the_command(place, tmp_path):
+    words = [str(place / "model.safetensors"), str(place / "set.xyz"), "--part", "test"]
+    evaluate_command.main([*words, "--out", str(tmp_path), "--json", str(tmp_path / "e.json")])
+    found = evaluate.evaluate(place / "model.safetensors", [place / "set.xyz"], "test")
+    assert found.report == json.loads((tmp_path / "e.json").read_text()) and found.elements == ("N", "H")
+    assert sorted(found.predicted) == list(range(len(found.frames))) and found.shift.shape == (2,)
+    assert found.predicted[0][1].shape == found.frames[0].forces.shape
 
 
 def test_tail_of_a_normal_distribution_and_of_an_outlier():
@@ -78,12 +86,12 @@ def test_parts_are_those_of_the_training_deck(place):
 def test_faults_are_named(place, tmp_path):
     model = str(place / "model.safetensors")
     ase.io.write(tmp_path / "new.xyz", structures(seed=4), format="extxyz")
-    with pytest.raises(InputError, match=r"--part test: .*model.safetensors was not trained on .*new.xyz as they are"):
+    with pytest.raises(InputError, match=r"--part test: .*model.safetensors was not trained on these versions"):
         evaluate_command.main([model, str(tmp_path / "new.xyz"), "--part", "test"])
     with pytest.raises(InputError, match=r"gone.xyz: no such file"):
         evaluate_command.main([model, str(tmp_path / "gone.xyz")])
     frames = structures(2)
     frames[1].symbols[3] = "O"
     ase.io.write(tmp_path / "o.xyz", frames, format="extxyz")
-    with pytest.raises(InputError, match="frame 2: holds O"):
+    with pytest.raises(InputError, match="frame 2: contains O"):
         evaluate_command.main([model, str(tmp_path / "o.xyz")])

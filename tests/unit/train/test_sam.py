@@ -8,10 +8,9 @@ from rxmdnn.deck import language as decks
 from rxmdnn.deck.train import TABLE
 from rxmdnn.errors import InputError
 from rxmdnn.models.model_file import load_model
-from rxmdnn.train import dataset, metrics
-from rxmdnn.train import training as command
+from rxmdnn.train import dataset, metrics, training
 from rxmdnn.train.sam import ETA, Sam
-from tests.unit.train.test_training import DECK, run_torn, same_threads, structures, trainer, workplace  # noqa: F401
+from tests.unit.train.test_training import DECK, run_killed, same_threads, structures, trainer, workplace  # noqa: F401
 
 
 def line(text):
@@ -129,16 +128,16 @@ def test_sam_of_no_length_is_adam_bit_for_bit(tmp_path, extra):
 @pytest.mark.parametrize("extra", ["sam 0.02 .false. 0.4\n", "sam 0.02 .true. 0.0 friendly\noptimizer adamw\n"])
 def test_resume_with_sam_is_bitwise(tmp_path, monkeypatch, extra):
     text = DECK + extra + "epochs 4\n"
-    command.run(decks.read(workplace(tmp_path / "whole", text), TABLE))
+    training.train(decks.read(workplace(tmp_path / "whole", text), TABLE))
     deck = decks.read(workplace(tmp_path / "torn", text), TABLE)
-    run_torn(deck, monkeypatch)
+    run_killed(deck, monkeypatch)
     ends = [load_model(tmp_path / p / "model.safetensors").state_dict() for p in ("whole", "torn")]
     assert all(torch.equal(ends[0][k], ends[1][k]) for k in ends[0])
 
 
 def test_an_interrupted_write_keeps_the_checkpoint(tmp_path, monkeypatch):
     path = workplace(tmp_path, DECK + "epochs 1\n")
-    command.run(decks.read(path, TABLE))
+    training.train(decks.read(path, TABLE))
     kept = (tmp_path / "out" / "last.pt").read_bytes()
     deck = decks.read(path, TABLE, ["--epochs", "2", "--output", str(tmp_path / "out")])
 
@@ -148,8 +147,8 @@ def test_an_interrupted_write_keeps_the_checkpoint(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch, "save", full)
     t = trainer(tmp_path)
-    with pytest.raises(InputError, match=r"last.pt: cannot write the checkpoint: .*No space.*the previous one is kept"):
-        command.save_checkpoint(tmp_path / "out" / "last.pt", t, {})
+    with pytest.raises(InputError, match=r"last.pt: cannot be written: No space.*; the previous checkpoint is kept"):
+        training.save_checkpoint(tmp_path / "out" / "last.pt", t, {})
     assert (tmp_path / "out" / "last.pt").read_bytes() == kept and deck["epochs"].epochs == 2
 
 
@@ -210,35 +209,35 @@ def test_stresses_come_back_from_hdf5(tmp_path):
 
 
 def test_output_has_a_default_beside_the_deck(tmp_path):
-    command.run(decks.read(workplace(tmp_path, DECK.replace("output      out\n", "epochs 1\n")), TABLE))
+    training.train(decks.read(workplace(tmp_path, DECK.replace("output      out\n", "epochs 1\n")), TABLE))
     assert (tmp_path / "training" / "last.pt").exists()
 
 
 def test_fine_tuning_starts_from_the_model(tmp_path):
-    first = command.run(decks.read(workplace(tmp_path / "a", DECK + "epochs 6\n"), TABLE))
+    first = training.train(decks.read(workplace(tmp_path / "a", DECK + "epochs 6\n"), TABLE))
     frames = structures()
     for atoms in frames:  # another zero of energy
         atoms.calc.results["energy"] += 70.0 * atoms.symbols.count("N") - 20.0 * atoms.symbols.count("H")
     text = DECK.replace("network     1 2 8 4\n", "").replace("5.0e-3", "1.0e-4") + \
         "from_model ../a/model.safetensors\nepochs 1\n"
-    tuned = command.run(decks.read(workplace(tmp_path / "b", text, frames), TABLE))
+    tuned = training.train(decks.read(workplace(tmp_path / "b", text, frames), TABLE))
     best = first["validation"]["all"]
     # The new zero of energy is fitted to 8 frames with the model's own errors: forces stay, energies nearly so.
     for what, times in (("force_mae", 1.3), ("energy_mae", 3.0)):
         assert tuned["validation"]["all"][what] < times * best[what]
     old, new = (load_model(tmp_path / p / "model.safetensors") for p in "ab")
     assert torch.allclose(new.shift - old.shift, torch.tensor([70.0, -20.0], dtype=torch.float64), atol=0.3)
-    with pytest.raises(InputError, match="network: the model of 'from_model' has 1 2 8 4; write that, or leave"):
-        command.run(decks.read(workplace(tmp_path / "c", text + "network 1 2 16 4\n", frames), TABLE))
+    with pytest.raises(InputError, match="network: the model of 'from_model' has 1 2 8 4; write these, or remove"):
+        training.train(decks.read(workplace(tmp_path / "c", text + "network 1 2 16 4\n", frames), TABLE))
     with pytest.raises(InputError, match=r"elements: .* has N H; write these"):
-        command.run(decks.read(workplace(tmp_path / "d", text.replace("N H", "H N"), frames), TABLE))
+        training.train(decks.read(workplace(tmp_path / "d", text.replace("N H", "H N"), frames), TABLE))
 
 
 @pytest.mark.parametrize("text, message", [
     ("optimizer adamw lr=0.1\n", "lr comes from the line 'adam'"),
     ("optimizer adamw weight_decay\n", "'weight_decay': write options as name=value"),
     ("optimizer adam nonsense=1\n", "adam: .*nonsense"),
-    ("optimizer nonesuch\n", "nonesuch: (pytorch_optimizer has none|'adam' and 'adamw' are built in)"),
+    ("optimizer nonesuch\n", "nonesuch: (not an optimizer of pytorch_optimizer|'adam' and 'adamw' are built in)"),
     ("sam 0.005 .false. 0.0 friendly 5 rank\n", "friendly averages one gradient"),
     ("sam -1\n", "rho = -1: must not be negative"),
     ("sam 0.1 .false. 0.0 freindly\n", "variant must be one of .*did you mean 'friendly'"),
@@ -247,7 +246,7 @@ def test_fine_tuning_starts_from_the_model(tmp_path):
 ])
 def test_faults_are_named(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
-        command.run(decks.read(workplace(tmp_path, DECK + text + "epochs 1\n"), TABLE))
+        training.train(decks.read(workplace(tmp_path, DECK + text + "epochs 1\n"), TABLE))
 
 
 def other_units(frames):
@@ -264,15 +263,15 @@ def no_number(frames):
 
 
 @pytest.mark.parametrize("spoil, message", [
-    (other_units, "frame 6: .* as if in Hartree; units do not mix"),
+    (other_units, "frame 6: .* probably in Hartree; give all labels in eV and Å"),
     (named_units, "frame 2: energy_unit is kcal/mol; give labels in eV and Å"),
-    (no_number, "frame 2: a stress is not a finite number"),
+    (no_number, "frame 2: a stress is NaN or infinite"),
 ])
 def test_faulty_data_are_named(tmp_path, spoil, message):
     frames = structures()
     spoil(frames)
     with pytest.raises(InputError, match=message):
-        command.run(decks.read(workplace(tmp_path, frames=frames), TABLE))
+        training.train(decks.read(workplace(tmp_path, frames=frames), TABLE))
 
 
 def test_any_optimizer_of_the_package(tmp_path):

@@ -18,8 +18,7 @@ from rxmdnn.deck.train import TABLE
 from rxmdnn.errors import InputError
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
 from rxmdnn.models.model_file import load_model, read_metadata
-from rxmdnn.train import dataset, metrics
-from rxmdnn.train import training as command
+from rxmdnn.train import dataset, metrics, training
 from rxmdnn.train.trainer import Average, Plateau, Trainer
 
 SMALL = {"n_scalar": 8, "n_tensor": 4, "embed_width": 8, "latent_width": 8, "readout_width": 8}
@@ -72,11 +71,11 @@ def labelled(count, seed, n=6):
 
 
 def to_frame(atoms, **changed):
-    given = {"species": np.array([{"N": 0, "H": 1}[s] for s in atoms.symbols]), "x": atoms.positions.copy(),
+    fields = {"species": np.array([{"N": 0, "H": 1}[s] for s in atoms.symbols]), "x": atoms.positions.copy(),
              "cell": np.array(atoms.cell), "pbc": atoms.pbc, "energy": atoms.get_potential_energy(),
              "forces": atoms.get_forces(), "group": atoms.info.get("group", "g"), "kind": atoms.info.get("kind", "k"),
              "temperature": np.nan, "engine": "", "where": ""}
-    return dataset.Frame(**{**given, **changed})  # type: ignore[arg-type]
+    return dataset.LabelledFrame(**{**fields, **changed})  # type: ignore[arg-type]
 
 
 def workplace(path, deck=DECK, frames=None):
@@ -178,28 +177,28 @@ def test_first_step_is_adam_by_hand(tmp_path):
     assert float(torch.cat([w.grad.reshape(-1) for w in t.weights]).norm()) <= 5.0 + 1e-6  # clipped
 
 
-def run_torn(deck, monkeypatch):
-    """A training that is killed in its third epoch and run again."""
-    save = command.save_checkpoint
+def run_killed(deck, monkeypatch):
+    """A training that is killed in its third epoch and resumed."""
+    save = training.save_checkpoint
 
     def killed(path, t, origin):
         if t.epoch == 3:
             raise KeyboardInterrupt
         save(path, t, origin)
 
-    monkeypatch.setattr(command, "save_checkpoint", killed)
+    monkeypatch.setattr(training, "save_checkpoint", killed)
     with pytest.raises(KeyboardInterrupt):
-        command.run(deck)
-    monkeypatch.setattr(command, "save_checkpoint", save)
-    return command.run(deck)
+        training.train(deck)
+    monkeypatch.setattr(training, "save_checkpoint", save)
+    return training.train(deck)
 
 
 @pytest.mark.parametrize("schedule", ["plateau 0.5 0\n", "cosine 0.1\nhuber 0.3 0.1\n"])
 def test_resume_is_bitwise(tmp_path, monkeypatch, schedule):
     text = DECK + schedule + "epochs 5\n"
-    whole = command.run(decks.read(workplace(tmp_path / "whole", text), TABLE))
+    whole = training.train(decks.read(workplace(tmp_path / "whole", text), TABLE))
     deck = decks.read(workplace(tmp_path / "torn", text), TABLE)
-    torn = run_torn(deck, monkeypatch)
+    torn = run_killed(deck, monkeypatch)
     assert torn["test"] == whole["test"] and torn["best_epoch"] == whole["best_epoch"]
     states = [load_model(tmp_path / p / "model.safetensors").state_dict() for p in ("whole", "torn")]
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
@@ -258,7 +257,7 @@ def test_statistics_by_hand():
     assert stats.shift == pytest.approx([-2.0, -2.0]) and stats.scale[0] == pytest.approx(np.sqrt(9 / 6))
 
 
-def test_split_never_tears_a_group_and_serves_every_kind():
+def test_groups_are_never_split_and_every_part_has_every_kind():
     atoms = structures(1)[0]
     frames = [to_frame(atoms, group=f"{kind}{k // length}", kind=kind)
               for kind, count, length in (("md", 60, 10), ("single", 40, 1), ("few", 2, 1)) for k in range(count)]
@@ -318,16 +317,16 @@ def other_engine(frames):
 
 @pytest.mark.parametrize("spoil, message", [
     (no_forces, "set.xyz: frame 2: no forces; label it first"),
-    (not_finite, "set.xyz: frame 2: a force is not a finite number"),
-    (stranger, "set.xyz: frame 2: holds O, which is not among the elements"),
+    (not_finite, "set.xyz: frame 2: a force is NaN or infinite"),
+    (stranger, "set.xyz: frame 2: contains O, not one of the elements"),
     (twin, "set.xyz: frame 2: the same configuration as .*set.xyz: frame 1"),
-    (other_engine, "labels of several engines or settings do not mix: .*frame 1: ''; .*frame 2: 'GPAW'"),
+    (other_engine, "labels of several engines or settings cannot be mixed: .*frame 1: ''; .*frame 2: 'GPAW'"),
 ])
 def test_faulty_data_are_named(tmp_path, spoil, message):
     frames = structures(3)
     spoil(frames)
     with pytest.raises(InputError, match=message):
-        command.run(decks.read(workplace(tmp_path, frames=frames), TABLE))
+        training.train(decks.read(workplace(tmp_path, frames=frames), TABLE))
 
 
 def test_faulty_decks_are_named_all_at_once(tmp_path):
@@ -338,28 +337,28 @@ def test_faulty_decks_are_named_all_at_once(tmp_path):
     assert "train.in:10: emma: unknown keyword; did you mean 'ema'?" in text
     assert "train.in:9: adam: learning_rate = -1: must be above zero" in text and "loss: energy is missing" in text
     with pytest.raises(InputError, match=r"train.in:3: elements: N is named twice"):
-        command.run(decks.read(workplace(tmp_path, DECK.replace("N H", "N N H")), TABLE))
+        training.train(decks.read(workplace(tmp_path, DECK.replace("N H", "N N H")), TABLE))
     with pytest.raises(InputError, match="energies: needs one energy for each of N H"):
-        command.run(decks.read(workplace(tmp_path, DECK + "energies N -3.0\n"), TABLE))
+        training.train(decks.read(workplace(tmp_path, DECK + "energies N -3.0\n"), TABLE))
 
 
-def test_resume_refuses_another_deck_other_data_and_a_torn_checkpoint(tmp_path):
+def test_resume_refuses_another_deck_other_data_and_a_truncated_checkpoint(tmp_path):
     path = workplace(tmp_path, DECK + "epochs 1\n")
-    command.run(decks.read(path, TABLE))
+    training.train(decks.read(path, TABLE))
     with pytest.raises(InputError, match=r"last.pt: made by a deck that says 'ema 0.9', not 'ema 0.8'; restore"):
-        command.run(decks.read(path, TABLE, ["--ema", "0.8"]))
-    command.run(decks.read(path, TABLE, ["--model", str(tmp_path / "again.safetensors")]))  # names may change
+        training.train(decks.read(path, TABLE, ["--ema", "0.8"]))
+    training.train(decks.read(path, TABLE, ["--model", str(tmp_path / "again.safetensors")]))  # names may change
     checkpoint = tmp_path / "out" / "last.pt"
     whole = checkpoint.read_bytes()
     checkpoint.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"last.pt: not a checkpoint of rxmdnn train, or damaged"):
-        command.run(decks.read(path, TABLE))
+        training.train(decks.read(path, TABLE))
     checkpoint.write_bytes(whole)
     ase.io.write(tmp_path / "set.xyz", structures(seed=4), format="extxyz")
     with pytest.raises(InputError, match=r"last.pt: made from other data"):
-        command.run(decks.read(path, TABLE))
+        training.train(decks.read(path, TABLE))
 
 
-def test_divergence_is_said(tmp_path):
+def test_divergence_is_reported(tmp_path):
     with pytest.raises(InputError, match="the loss is not finite in epoch 1; lower learning_rate"):
-        command.run(decks.read(workplace(tmp_path, DECK.replace("5.0e-3", "1.0e30")), TABLE))
+        training.train(decks.read(workplace(tmp_path, DECK.replace("5.0e-3", "1.0e30")), TABLE))
