@@ -32,7 +32,8 @@ def writing(path: str | Path) -> Iterator[None]:
 def atomic(path: str | Path) -> Iterator[Path]:
     """A block that writes a temporary file beside ``path``; on success it is flushed to disk and takes its name.
 
-    A reader sees the old file or the new one, never a part; after a failure the old file is unchanged.
+    A reader sees the old file or the new one, never a part; after a failure the old file is unchanged. A link stays a
+    link; a device such as /dev/stdout is written to.
 
     Example
     -------
@@ -40,6 +41,11 @@ def atomic(path: str | Path) -> Iterator[Path]:
     ...     new.write_text("a,b\\n1,2\\n")
     """
     path = Path(path)
+    if path.is_relative_to("/dev") or path.is_relative_to("/proc") or path.is_fifo():  # nothing to replace
+        yield path
+        return
+    if path.is_symlink():
+        path = path.resolve()
     new = path.with_name(path.name + ".part")
     try:
         yield new

@@ -37,6 +37,14 @@ def test_what_cannot_be_written_names_the_file(tmp_path):
         fail()
 
 
+def test_links_and_devices_stay_what_they_are(tmp_path, capfd):
+    (tmp_path / "link").symlink_to("target")
+    write_text(tmp_path / "link", "a\n")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "target").read_text() == "a\n"
+    write_json("/dev/stdout", {"a": 1})
+    assert '"a": 1' in capfd.readouterr().out
+
+
 def test_append(tmp_path):
     append(tmp_path / "rows.csv", "Å\n")
     append(tmp_path / "rows.csv", "b\n")
