@@ -17,8 +17,8 @@ import numpy as np
 from mpi4py import MPI
 
 from rxmdnn.analysis import spectra as sp
-from rxmdnn.analysis.report import write_csv
 from rxmdnn.analysis.structure import Radial, half_width
+from rxmdnn.analysis.tables import write_csv
 from rxmdnn.atoms import Atoms
 from rxmdnn.backend import load
 from rxmdnn.deck.language import Entry
