@@ -12,8 +12,8 @@ from rxmdnn.io.ordered import block
 from rxmdnn.io.series import Series
 from rxmdnn.parallel import together
 
-MEMORY = 1 << 28  # bytes of positions that a rank works on at a time
-PARTS = 5  # of a trajectory, whose scatter gives errors
+MEMORY = 1 << 28  # bytes of positions in the memory of a rank
+PARTS = 5  # number of parts of a trajectory, whose scatter gives errors
 
 
 def msd(x: np.ndarray) -> np.ndarray:

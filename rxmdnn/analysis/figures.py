@@ -1,4 +1,4 @@
-"""Pictures of the analysis commands."""
+"""Figures of the analysis commands."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ TINTS = ("#e8eef6", "#eef4ea", "#f8eee4", "#f3ecf6", "#fbeaea")
 
 
 def color(name: str, number: int = 0) -> str:
+    """The color of a kind of atom; ``number`` chooses one for kinds that have none."""
     return COLORS.get(name, REST[number % len(REST)])
 
 
 def _halves(n_rows: int, split: float | None, top: float, height: float) -> tuple[Any, Any, list[tuple[float, float]]]:
-    """Axes in rows; two columns where the spectrum falls into two parts (between and inside molecules)."""
+    """Axes in rows, in two columns where the spectrum has two parts (between and inside molecules)."""
     ranges = [(0.0, split), (split, top)] if split and split < top else [(0.0, top)]
     figure, axes = plt.subplots(n_rows, len(ranges), figsize=(10 if len(ranges) > 1 else 8, height), squeeze=False,
                                 sharex="col", layout="constrained")
@@ -63,7 +64,7 @@ def _split(named: dict[str, Any], top: float) -> float | None:
 
 
 def _scale(axis: Axes, x: np.ndarray, *curves: np.ndarray) -> None:
-    """From zero to above what is in sight; without the first point, which diffusion may raise beyond all."""
+    """Set the y axis from zero to above the curves; without the first point, which diffusion may make very large."""
     lo, hi = axis.get_xlim()
     inside = (x >= lo) & (x <= hi) & (x > x[1])
     axis.set_ylim(0, 1.18 * max([float(np.nanmax(c[inside])) for c in curves if inside.any()] + [1e-12]))
@@ -154,7 +155,7 @@ def _neutron(path: Path, results: SpectraTables, hydrogen: HydrogenSpectrum, ins
         _shade(lower, named, True, measured)
         if column == 0:
             upper.set_ylabel("Q (Å$^{-1}$)")
-            lower.set_ylabel("S(Q, E) a hydrogen (1/meV)")
+            lower.set_ylabel("S(Q, E) per hydrogen (1/meV)")
     figure.colorbar(image, ax=axes[0, -1], label="S(Q, E) (1/meV)", pad=0.01)
     axes[1, -1].legend(loc="upper center" if split else "upper right", bbox_to_anchor=(0.5, 0.92) if split else None)
     ticks = ", ticks: measured (literature)" if measured else ""
@@ -207,7 +208,7 @@ def _bonds(path: Path, tables: dict[str, Any], bonds: Bonds) -> Path:
                                   rasterized=True)
         axes[2].set(xlabel="H···acceptor (Å)", ylabel="donor-H···acceptor (degrees)", title="")
         axes[2].grid(False)
-        figure.colorbar(mesh, ax=axes[2], label="pairs a frame and bin")
+        figure.colorbar(mesh, ax=axes[2], label="pairs per frame and bin")
     return save_figure(figure, path)
 
 
@@ -223,7 +224,7 @@ def _static(path: Path, d: dict[str, Any]) -> Path:
 
 
 def _bragg(path: Path, tables: dict[str, Any], kinds: Sequence[str], probe: str) -> Path:
-    """Intensities of the three probes, and -ln(I/I_0) against Q² beside the isotropic Debye-Waller line."""
+    """Draw the intensities of the three probes, and -ln(I/I_0) against Q² with the isotropic Debye-Waller line."""
     b, t = tables["bragg"], tables["bragg_time"]
     labels = [f"{h}{k}{x}" for h, k, x in zip(b["h"], b["k"], b["l"])]
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", width_ratios=(3, 2))
@@ -264,14 +265,14 @@ def _displacements(path: Path, d: dict[str, Any], out: dict[str, Any], kinds: Se
 
 
 def _dynamic(path: Path, d: dict[str, np.ndarray]) -> Path:
-    """S(q, ω) of all atoms, each unweighted, up to where 98 % of it lies."""
+    """Draw S(q, ω) of all atoms, unweighted, up to the energy below which 98 % of it lies."""
     figure, axis = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
     e, s = d["energy"], np.maximum(d["S"], 1e-300)
     inside = e > 0
     top = float(np.quantile(s[:, inside], 0.998))
     mesh = axis.pcolormesh(d["q"], e[inside], s[:, inside].T, norm=LogNorm(top * 1e-3, top), cmap="magma",
                            rasterized=True, shading="nearest")
-    weight = np.cumsum(d["S"][:, inside].sum(axis=0))  # with its sign: noise cancels
+    weight = np.cumsum(d["S"][:, inside].sum(axis=0))  # with its sign, so that noise cancels
     ceiling = e[inside][np.argmax(weight >= 0.98 * weight[-1])]
     axis.set(xlabel="q (Å$^{-1}$)", ylabel="energy (meV)", ylim=(0, ceiling))
     axis.grid(False)
@@ -281,9 +282,9 @@ def _dynamic(path: Path, d: dict[str, np.ndarray]) -> Path:
 
 def draw_radial(r: np.ndarray, g: dict[str, np.ndarray], title: str, path: Path,
                 neighbors: dict[str, np.ndarray] | None = None) -> Path:
-    """One panel a pair: heights of bonded pairs and of others differ too much for one axis.
+    """Draw g(r), one panel per pair, as heights of bonded and of other pairs differ too much for one axis; the path.
 
-    neighbors : number of atoms within r of each pair, drawn on an axis of its own
+    neighbors : number of atoms within r of each pair, drawn on a second axis
     """
     figure, axes = plt.subplots(len(g), 1, figsize=(7, 1.2 + 1.6 * len(g)), sharex=True, layout="constrained",
                                 squeeze=False)
@@ -293,7 +294,7 @@ def draw_radial(r: np.ndarray, g: dict[str, np.ndarray], title: str, path: Path,
         axis.axhline(1.0, color=GRAY, ls=":", lw=0.8)
         beyond = values[r > 2.0]
         top = 1.25 * max(float(beyond.max(initial=0.0)), 1.5)
-        if values.max() > 2 * top:  # a bond's peak would flatten all else
+        if values.max() > 2 * top:  # the peak of a bond would flatten everything else
             k = int(np.argmax(values))
             axis.annotate(f"{values[k]:.0f} at {r[k]:.2f} Å", (r[k], top), (18, -12), textcoords="offset points",
                           color=color)

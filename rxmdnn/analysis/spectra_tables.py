@@ -98,7 +98,7 @@ def conclude(s: sp.Spectrum, options: SpectraOptions) -> SpectraTables:
     notes = []
     if options.verlet_step is not None:
         s = s.unshifted(options.verlet_step)
-        notes.append(f"frequencies freed of the shift by a velocity-Verlet step of {options.verlet_step:g} fs")
+        notes.append(f"frequencies corrected for the shift by a velocity-Verlet step of {options.verlet_step:g} fs")
     temperature = options.temperature or s.temperature
     total = s.weighted(np.ones(len(s.kinds)))
     notes += doubts(s, total[0])
@@ -116,8 +116,8 @@ def conclude(s: sp.Spectrum, options: SpectraOptions) -> SpectraTables:
                     "debye_below_meV": hydrogen.low,
                     "incoherent_cross_section_barn": float(scatterers.incoherent([isotopes[k]])[0])}
         if hydrogen.below > 0.02:
-            notes.append(f"{100 * hydrogen.below:.1f} % of {s.kinds[k]}'s modes lie below {hydrogen.low:.3g} meV "
-                         "(--low): diffusion, if it is a liquid; the neutron spectrum treats it as a solid")
+            notes.append(f"{100 * hydrogen.below:.1f} % of the modes of {s.kinds[k]} lie below {hydrogen.low:.3g} meV "
+                         "(--low): diffusion, in a liquid; the neutron spectrum assumes a solid")
     return SpectraTables(list(s.kinds), temperature, s.resolution, windows,
                          vdos_table(s, total, s.weighted(scatterers.cross_sections(isotopes) / s.mass), options.most,
                                     temperature if options.quantum else None),
@@ -129,15 +129,15 @@ def doubts(s: sp.Spectrum, total: np.ndarray) -> list[str]:
     nu, notes = s.wavenumber, []
     beyond = total[nu > 0.9 * nu[-1]].sum() / total.sum()
     if beyond > ALIASED:
-        notes.append(f"{100 * beyond:.1f} % of the modes lie at the highest frequency that frames {s.dt:g} fs apart "
-                     "can show: faster ones are folded down; write frames more often")
+        notes.append(f"{100 * beyond:.1f} % of the modes lie near the highest frequency that frames {s.dt:g} fs apart "
+                     "resolve; faster modes are aliased to lower frequencies; write frames more often")
     spread = s.temperatures.max() - s.temperatures.min()
     if spread > 0.1 * s.temperature:
-        notes.append(f"the kinds' temperatures differ by {spread:.0f} K: not in equilibrium, or too short to show it; "
-                     "heights are not comparable between bands; equilibrate under a thermostat first")
+        notes.append(f"the temperatures of the kinds differ by {spread:.0f} K: not in equilibrium, or too short a run; "
+                     "heights of bands are not comparable; equilibrate with a thermostat first")
     if len(s.power) < 4:
-        notes.append(f"only {len(s.power)} segments: errors are rough or missing; take a coarser --resolution or a "
-                     "longer run")
+        notes.append(f"only {len(s.power)} segment(s): errors are inaccurate or missing; use a coarser --resolution or "
+                     "a longer run")
     return notes
 
 

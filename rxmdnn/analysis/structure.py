@@ -16,17 +16,17 @@ from rxmdnn.io.trajectory import Snapshot
 BOND = 1.25  # an atom is bonded within this times the sum of covalent radii
 DONORS = ("N", "O", "F")
 HYDROGEN = ("H", "D", "T")
-FARTHEST = 3.0  # Å, H to acceptor, that counts as a hydrogen bond's neighborhood
+FARTHEST = 3.0  # Å, the largest H...acceptor distance in the histogram of hydrogen bonds
 
 
 class Radial:
-    """g(r) of every pair of elements, frame by frame.
+    """g(r) of every pair of elements, accumulated frame by frame.
 
     g_ab(r) = <pairs within dr> / (N_a (N_b - δ_ab) / V * 4 π r² dr).
 
     Attributes
     ----------
-    r (bins,) Å; frames int; sums (pairs, bins) Σ of g over frames; density (elements,) Σ of N_b / V, 1/Å^3
+    r (bins,) Å; frames : their number; sums (pairs, bins) Σ of g over frames; density (elements,) Σ of N_b / V, 1/Å^3
     """
 
     def __init__(self, elements: Sequence[str], kind: np.ndarray, r_max: float, width: float = 0.04) -> None:
@@ -43,7 +43,7 @@ class Radial:
         self.frames, self.sums, self.density = 0, np.zeros((len(self.names), len(self.r))), np.zeros(n)
 
     def add(self, i: np.ndarray, j: np.ndarray, d: np.ndarray, volume: float) -> None:
-        """A frame: its directed pairs within r_max and their distances, Å."""
+        """Add a frame: its directed pairs within r_max and their distances, Å. volume : Å^3."""
         number = self._number[self.kind[i], self.kind[j]]
         own = number >= 0
         bins = np.minimum(np.searchsorted(self.edges, d[own], "right") - 1, len(self.r) - 1)
@@ -56,6 +56,7 @@ class Radial:
 
     @property
     def g(self) -> dict[str, np.ndarray]:
+        """{"A-B": (bins,)} g(r), averaged over the frames."""
         return dict(zip(self.names, self.sums / max(self.frames, 1)))
 
     @property
@@ -71,7 +72,7 @@ class Radial:
 
 
 def half_width(cell: Cell) -> float:
-    """Å: beyond it g(r) of a periodic cell counts images of the same atoms."""
+    """Half the narrowest width of a periodic cell, Å: beyond it g(r) counts images of the same atoms."""
     return float(cell.widths[cell.pbc].min()) / 2 if cell.pbc.any() else np.inf
 
 
@@ -90,7 +91,7 @@ def radial(frames: list[Snapshot], r_max: float) -> tuple[np.ndarray, dict[str, 
         kind = np.searchsorted(elements, f.names)
         if out is None:
             out = Radial(elements, kind, r_max)
-        out.kind = kind  # frames of one file each may order their atoms differently
+        out.kind = kind  # separate files may have different orders of atoms
         i, j, S = pairs(backend, f.x, f.cell, r_max)
         out.add(i, j, np.linalg.norm(f.x[j] + S @ f.cell.h - f.x[i], axis=1), f.cell.volume)
     assert out is not None
@@ -98,7 +99,7 @@ def radial(frames: list[Snapshot], r_max: float) -> tuple[np.ndarray, dict[str, 
 
 
 class Bonds:
-    """Bond lengths, bond angles and hydrogen bonds, frame by frame, as histograms.
+    """Histograms of bond lengths, bond angles and hydrogen bonds, accumulated frame by frame.
 
     Attributes
     ----------
@@ -122,7 +123,7 @@ class Bonds:
         self.frames = 0
 
     def add(self, i: np.ndarray, j: np.ndarray, r_ij: np.ndarray, d: np.ndarray) -> None:
-        """A frame: its directed pairs within ``reach``, i ascending; r_ij = x_j - x_i (pairs, 3), Å."""
+        """Add a frame: its directed pairs within ``reach``, i ascending; r_ij = x_j - x_i (pairs, 3), Å."""
         self.frames += 1
         bonded = d < BOND * (self.radius[i] + self.radius[j])
         bi, bj, unit, bd = i[bonded], j[bonded], r_ij[bonded] / d[bonded, None], d[bonded]
@@ -141,7 +142,7 @@ class Bonds:
 
     def _hydrogen_bonds(self, i: np.ndarray, j: np.ndarray, r_ij: np.ndarray, d: np.ndarray,
                         bonded: np.ndarray) -> None:
-        """Every donor-H...acceptor with H...acceptor up to FARTHEST; the angle is at the hydrogen."""
+        """Count every donor-H...acceptor with H...acceptor up to FARTHEST; the angle is that at the hydrogen."""
         from_h = (self.names[i] == "H") & np.isin(self.names[j], DONORS)
         donor = np.full((len(self.names), 3), np.nan)
         own = from_h & bonded

@@ -72,7 +72,7 @@ class StructureAverages:
                    cells, hkl, q)
 
     def accumulate(self, comm: MPI.Comm, series: Sequence[Series], most: int, quiet: bool) -> None:
-        """Add at most ``most`` frames of each trajectory, shared out among the ranks; all ranks get the sums."""
+        """Add at most ``most`` frames of each trajectory, divided among the ranks; all ranks get the sums."""
         backend = backends.make("cpu")
         for s in series:
             rows = spread(len(s.time), most)

@@ -152,7 +152,7 @@ def diffusion(timed: Sequence[Displacements], i: int, kind: str, travelled: floa
     out: Numbers = {f"msd_exponent_{kind}": power}
     if not (abs(power - 1) < NOT_DIFFUSIVE and travelled > TRAVELLED):
         grows = ("is not known at enough times" if np.isnan(power) else f"grows as t^{power:.2f}, not as t"
-                 if not abs(power - 1) < NOT_DIFFUSIVE else f"is {travelled:.2g} Å², a motion in place")
+                 if not abs(power - 1) < NOT_DIFFUSIVE else f"is {travelled:.2g} Å², a motion about a fixed position")
         return out, [f"{kind}: no diffusion coefficient: its mean-square displacement {grows}; "
                      "a solid, or too short a run"]
     out[f"diffusion_{kind}_cm2_s"] = 0.1 * float(np.mean([m.diffusion[i] for m in timed]))

@@ -23,29 +23,30 @@ from rxmdnn.parallel import AgreedError, on_root, together
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser("rxmdnn spectra", description="Velocity autocorrelation, vibrational density of "
                                 "states, neutron-weighted density, and incoherent inelastic neutron spectrum of "
-                                "hydrogen. A run writes what it needs with 'h5md 2'.")
+                                "hydrogen. The run must write velocities, with 'h5md 2'.")
     run_arguments(p)
-    p.add_argument("--resolution", type=float, metavar="CM", help="width of a sharp line, 1/cm; finer means fewer, "
-                   "longer segments and larger errors (default: five half-overlapping segments)")
-    p.add_argument("--max", type=float, default=4000.0, metavar="CM", help="figures and tables up to, 1/cm")
-    p.add_argument("--temperature", type=float, metavar="K", help="of the quantum factors and the neutron spectrum "
-                   "(default: that of the velocities)")
-    p.add_argument("--quantum", action="store_true", help="also the quantum spectrum, from a classical or RPMD (Kubo) "
-                   "one: times βħω/(1 - exp(-βħω)), scaled to the number of modes again; and harmonic kinetic energies")
-    p.add_argument("--verlet", action="store_true", help="undo the time step's shift of harmonic frequencies")
+    p.add_argument("--resolution", type=float, metavar="CM", help="width of a sharp line, 1/cm; a finer one means "
+                   "fewer, longer segments and larger errors (default: five half-overlapping segments)")
+    p.add_argument("--max", type=float, default=4000.0, metavar="CM",
+                   help="largest wavenumber of figures and tables, 1/cm")
+    p.add_argument("--temperature", type=float, metavar="K", help="temperature of quantum factors and neutron spectrum "
+                   "(default: temperature of the velocities)")
+    p.add_argument("--quantum", action="store_true", help="also the quantum spectrum of a classical or RPMD (Kubo) "
+                   "one: times βħω/(1 - exp(-βħω)), scaled to the number of modes; and harmonic kinetic energies")
+    p.add_argument("--verlet", action="store_true", help="correct the shift of harmonic frequencies by the time step")
     p.add_argument("--isotope", action="append", default=[], metavar="H=D", help="scatter neutrons as this isotope "
-                   "(frequencies stay the trajectory's); heavy hydrogen is known by its mass")
-    p.add_argument("--final", type=float, default=3.5, metavar="MEV", help="neutron's final energy")
-    p.add_argument("--angles", type=float, nargs="+", default=[45.0, 135.0], metavar="DEG", help="of scattering")
-    p.add_argument("--broadening", type=float, default=1.5, metavar="PERCENT", help="instrument's FWHM, ΔE/E")
-    p.add_argument("--low", type=float, metavar="MEV", help="below it the density is taken as a solid's, ~ E² "
+                   "(frequencies stay as in the trajectory); D and T are recognized by their mass")
+    p.add_argument("--final", type=float, default=3.5, metavar="MEV", help="final energy of the neutron")
+    p.add_argument("--angles", type=float, nargs="+", default=[45.0, 135.0], metavar="DEG", help="scattering angles")
+    p.add_argument("--broadening", type=float, default=1.5, metavar="PERCENT", help="FWHM of the instrument, ΔE/E")
+    p.add_argument("--low", type=float, metavar="MEV", help="below it the density is that of a solid, ~ E² "
                    "(default: the resolution)")
-    p.add_argument("--measured", action="store_true", help="mark measured positions of solid ammonia's bands")
+    p.add_argument("--measured", action="store_true", help="mark the measured bands of solid ammonia")
     return p
 
 
 def main(argv: Sequence[str], comm: MPI.Comm = MPI.COMM_SELF) -> None:
-    """Write spectra.h5, vdos.csv, vacf.csv, neutron.csv, bands.csv and their pictures; print the bands."""
+    """Write spectra.h5, vdos.csv, vacf.csv, neutron.csv, bands.csv and their figures; print the bands."""
     a = parse(parser(), argv, comm)
     faults: list[str] = []
     positive(faults, "spectra", a, "resolution", "max", "temperature", "final", "broadening", "low")
@@ -63,8 +64,8 @@ def measured(a: argparse.Namespace, comm: MPI.Comm) -> tuple[sp.Spectrum, float]
         stored = observe.find_spectrum(a.run[0])
         if stored is not None:
             if len(a.run) > 1 or any(x is not None for x in (a.start, a.stop, a.resolution)):
-                raise InputError(f"spectra: {stored}: a spectrum that a run summed up: take it alone, without --start, "
-                                 "--stop and --resolution")
+                raise InputError(f"spectra: {stored}: a spectrum accumulated during a run: analyze it alone, without "
+                                 "--start, --stop and --resolution")
             return observe.read_spectrum(stored)
         series = open_all(a.run, a.start, a.stop)
         dt = spacing(series)
@@ -75,21 +76,21 @@ def measured(a: argparse.Namespace, comm: MPI.Comm) -> tuple[sp.Spectrum, float]
 
 
 def spacing(series: Sequence[Series]) -> float:
-    """fs between frames, the same in all; all have velocities. Raises InputError."""
-    faults = [f"{s.path}: no velocities; a spectrum needs them: write trajectory.h5 by 'h5md 2', or extended XYZ "
-              "(its column 'velo')" for s in series if "v" not in s.has]
+    """The time between frames, fs. Raises InputError if it differs between trajectories, and without velocities."""
+    faults = [f"{s.path}: no velocities; write trajectory.h5 with 'h5md 2', or extended XYZ with the column "
+              "'velo'" for s in series if "v" not in s.has]
     if faults:
         raise InputError(*faults)
     dts = [s.interval() for s in series]
     wrong = next((k for k, dt in enumerate(dts) if abs(dt - dts[0]) > 1e-4 * dts[0]), None)
     if wrong is not None:
         raise InputError(f"{series[wrong].path}: {dts[wrong]:g} fs between frames, but {dts[0]:g} in {series[0].path}; "
-                         "analyze them one by one")
+                         "analyze each on its own")
     return dts[0]
 
 
 def report(results: SpectraTables, options: SpectraOptions, a: argparse.Namespace) -> None:
-    """Write files and pictures and print the numbers, on one rank."""
+    """Write files and figures and print the numbers, on one rank."""
     from rxmdnn.analysis import figures
 
     folder = out_folder(a)

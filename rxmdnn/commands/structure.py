@@ -1,4 +1,4 @@
-"""``rxmdnn structure RUN...``: where atoms are, in space and in diffraction, and how far they go."""
+"""``rxmdnn structure RUN...``: g(r), bonds, diffraction and displacements of trajectories."""
 
 from __future__ import annotations
 
@@ -26,23 +26,26 @@ def parser() -> argparse.ArgumentParser:
                                 "peaks for neutrons, x-rays and electrons, bonds, angles, hydrogen bonds, mean-square "
                                 "displacements and diffusion.")
     run_arguments(p)
-    p.add_argument("--frames", type=int, default=200, help="g(r), bonds and diffraction from at most so many frames")
-    p.add_argument("--rmax", type=float, default=10.0, metavar="A", help="g(r) up to, Å, and half the cell")
-    p.add_argument("--qmax", type=float, default=10.0, metavar="1/A", help="structure factors up to; 0: none")
-    p.add_argument("--cells", type=int, nargs=3, metavar=("NX", "NY", "NZ"), help="unit cells along a, b, c of the "
-                   "run: adds Bragg intensities of the unit cell")
-    p.add_argument("--hkl", type=int, nargs="+", metavar="H K L", help="reflections, three numbers each (default: all "
+    p.add_argument("--frames", type=int, default=200, help="largest number of frames for g(r), bonds and diffraction")
+    p.add_argument("--rmax", type=float, default=10.0, metavar="A",
+                   help="largest distance of g(r), at most half the cell")
+    p.add_argument("--qmax", type=float, default=10.0, metavar="1/A",
+                   help="largest wave vector of structure factors; 0: none")
+    p.add_argument("--cells", type=int, nargs=3, metavar=("NX", "NY", "NZ"), help="unit cells along a, b, c in the "
+                   "cell of the run; adds Bragg intensities per unit cell")
+    p.add_argument("--hkl", type=int, nargs="+", metavar="H K L", help="reflections, three numbers each (default: "
                    "h >= k >= l >= 0 with h² + k² + l² up to 16)")
-    p.add_argument("--probe", choices=scatterers.PROBES, default="electron", help="of the decay in time")
+    p.add_argument("--probe", choices=scatterers.PROBES, default="electron",
+                   help="probe for the decay of intensities in time")
     p.add_argument("--isotope", action="append", default=[], metavar="H=D", help="scatter neutrons as this isotope")
-    p.add_argument("--dynamic", action="store_true", help="also the dynamic structure factor S(q, ω), by dynasor")
+    p.add_argument("--dynamic", action="store_true", help="also the dynamic structure factor S(q, ω), with dynasor")
     p.add_argument("--dynamic-qmax", type=float, default=3.0, metavar="1/A", help="its largest wave vector")
     p.add_argument("--window", type=float, default=1.0, metavar="PS", help="its longest time difference")
     return p
 
 
 def main(argv: Sequence[str], comm: MPI.Comm = MPI.COMM_SELF) -> None:
-    """Write structure.h5, tables as CSV and pictures; print what they show."""
+    """Write structure.h5, tables as CSV and figures; print the numbers."""
     a = parse(parser(), argv, comm)
     check(a)
     with together(comm):
@@ -54,7 +57,8 @@ def main(argv: Sequence[str], comm: MPI.Comm = MPI.COMM_SELF) -> None:
         isotopes = scatterers.replaced(kinds, a.isotope)
         intervals, notes = _intervals(centroids)
         if centroids is not series:
-            notes.append(f"averages over {len(beads)} beads; displacements in time and --dynamic are the centroids'")
+            notes.append(f"averages over {len(beads)} beads; displacements in time and --dynamic are those of the "
+                         "centroids")
         if a.dynamic and intervals[0] is None:
             raise InputError(f"--dynamic: {notes[0]}")
         averages = StructureAverages.of(series[0], kinds, index, a.rmax, a.qmax, a.cells, a.hkl)
@@ -93,12 +97,12 @@ def dynamics(comm: MPI.Comm, series: Series, kinds: tuple[str, ...], index: np.n
     with together(comm):
         if window < 4:
             raise InputError(f"structure: --window {a.window:g} ps is {window} frames; write frames more often, or "
-                             "ask for a longer one")
+                             "use a longer one")
     return dynamic_structure(comm, series, kinds, index, dt, a.dynamic_qmax, window)
 
 
 def _intervals(series: Sequence[Series]) -> tuple[list[float | None], list[str]]:
-    """fs between the frames of each trajectory; None, and a note, where there is no such thing."""
+    """The time between frames of each trajectory, fs; None, and a note, where frames are not equally spaced."""
     out: list[float | None] = []
     notes = []
     for s in series:
@@ -111,7 +115,7 @@ def _intervals(series: Sequence[Series]) -> tuple[list[float | None], list[str]]
 
 
 def report(averages: StructureAverages, results: StructureTables, a: argparse.Namespace) -> None:
-    """Write files and pictures and print the numbers, on one rank."""
+    """Write files and figures and print the numbers, on one rank."""
     from rxmdnn.analysis import figures
 
     folder = out_folder(a)

@@ -99,8 +99,8 @@ def test_messages(folder):
             go(folder, "whole", 250, *flags)
 
     refused("vdos is given before; keep one", "--observe", "vdos", "2", "--observe", "vdos", "4")
-    refused("segments of .* frames 4 fs apart, the deck now", "--observe", "vdos", "2", "20")
-    refused("another r_max; give the same line", "--observe", "gr", "10", "4")
+    refused("segments of .* frames 4 fs apart, the deck asks for", "--observe", "vdos", "2", "20")
+    refused("another r_max; use the same line", "--observe", "gr", "10", "4")
     if COMM.rank == 0:
-        with pytest.raises(InputError, match="take it alone, without --start"):
+        with pytest.raises(InputError, match="analyze it alone, without --start"):
             spectra([str(folder / "whole/observe.h5"), "--resolution", "3"])
