@@ -31,9 +31,9 @@ skin 0.3
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    with shared_folder(COMM, tmp_path_factory) as place:
-        go(place, "whole", 250)
-        yield place
+    with shared_folder(COMM, tmp_path_factory) as shared:
+        go(shared, "whole", 250)
+        yield shared
 
 
 def go(folder, out, steps, *flags):

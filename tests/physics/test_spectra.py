@@ -228,7 +228,7 @@ def short(tmp_path_factory):
     return write(tmp_path_factory.mktemp("short") / "run", NAMES, MASS, x, v, dt=2.0)
 
 
-def test_what_cannot_be_done_is_said_with_what_would_do(short, tmp_path):
+def test_messages_name_the_fault_and_the_remedy(short, tmp_path):
     def refused(words, argv):
         with pytest.raises(InputError, match=words):
             main(argv)
