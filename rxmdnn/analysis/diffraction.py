@@ -11,12 +11,12 @@ import numpy as np
 from rxmdnn.analysis.scatterers import amplitudes
 from rxmdnn.cell import Cell
 
-CHUNK = 1 << 21  # complex numbers of phases, or of tables of them, at a time
-SEED = 20  # of the choice among vectors of one shell
+CHUNK = 1 << 21  # number of complex phases, or of entries of their tables, in memory at a time
+SEED = 20  # of the random choice of vectors in a shell
 
 
-def wave_vectors(cell: Cell, q_max: float, a_shell: int, width: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
-    """Reciprocal-lattice vectors of a periodic cell up to q_max, at most `a_shell` of each shell of |q|.
+def wave_vectors(cell: Cell, q_max: float, per_shell: int, width: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
+    """Reciprocal-lattice vectors of a periodic cell up to q_max, at most `per_shell` in each shell of |q|.
 
     Returns
     -------
@@ -27,21 +27,21 @@ def wave_vectors(cell: Cell, q_max: float, a_shell: int, width: float = 0.1) -> 
     k, l = (part.ravel() for part in np.meshgrid(*(np.arange(-m, m + 1) for m in most[1:]), indexing="ij"))  # noqa: E741
     random = np.random.default_rng(SEED)
     hkl, q, lot = np.zeros((0, 3), np.int64), np.zeros(0), np.zeros(0)
-    worst = np.ones(int(q_max / width) + 2)  # of a shell: what a vector must draw less than to be kept
-    for h in range(most[0] + 1):  # a plane at a time: the whole grid grows with the cell's volume
+    worst = np.ones(int(q_max / width) + 2)  # of a shell: a vector is kept if its random number is below
+    for h in range(most[0] + 1):  # a plane at a time, as the full grid grows with the volume of the cell
         half = np.flatnonzero((k > 0) | ((k == 0) & (l > 0))) if h == 0 else np.arange(len(k))
-        place = np.stack([np.full(len(half), h), k[half], l[half]], axis=1)
-        length, drawn = np.linalg.norm(place @ reciprocal, axis=1), random.random(len(half))
+        plane = np.stack([np.full(len(half), h), k[half], l[half]], axis=1)
+        length, drawn = np.linalg.norm(plane @ reciprocal, axis=1), random.random(len(half))
         limit = worst[np.minimum(length / width, len(worst) - 1).astype(int)]
         new = np.flatnonzero((length <= q_max) & (drawn < limit))
-        hkl = np.concatenate([hkl, place[new]])
+        hkl = np.concatenate([hkl, plane[new]])
         q, lot = np.concatenate([q, length[new]]), np.concatenate([lot, drawn[new]])
         shell = (q / width).astype(int)
         order = np.lexsort([lot, shell])
         number = np.arange(len(q)) - np.searchsorted(shell[order], shell[order])
-        full = order[number == a_shell - 1]
+        full = order[number == per_shell - 1]
         worst[shell[full]] = lot[full]
-        kept = np.sort(order[number < a_shell])
+        kept = np.sort(order[number < per_shell])
         hkl, q, lot = hkl[kept], q[kept], lot[kept]
     ascending = np.argsort(q, kind="stable")
     return hkl[ascending], q[ascending]
@@ -69,7 +69,13 @@ def densities(s: np.ndarray, kind: np.ndarray, n_kinds: int, hkl: np.ndarray) ->
 
 @dataclass
 class StaticFactors:
-    """Partial structure factors of frames: Σ over frames of Re ρ_a ρ_b*, for each wave vector."""
+    """Partial structure factors: Σ over frames of Re ρ_a ρ_b*, for each wave vector.
+
+    Attributes
+    ----------
+    kinds : names; count (kinds,) atoms; hkl (m, 3); q (m,) 1/Å, of the wave vectors
+    pairs : of kinds a <= b; sums (pairs, m); frames : number of frames in the sums
+    """
 
     kinds: Sequence[str]
     count: np.ndarray
@@ -83,6 +89,7 @@ class StaticFactors:
         self.sums = np.zeros((len(self.pairs), len(self.q)))
 
     def add(self, rho: np.ndarray) -> None:
+        """Add a frame. rho : (kinds, m) complex, of ``densities``."""
         self.sums += np.array([(rho[a] * rho[b].conj()).real for a, b in self.pairs])
         self.frames += 1
 
@@ -121,12 +128,12 @@ def reflections(most: int = 16) -> np.ndarray:
 
 
 def intensities(rho: np.ndarray, f: np.ndarray, cells: int) -> np.ndarray:
-    """(..., m) |Σ_a f_a ρ_a|² of one unit cell. rho : (..., kinds, m); f : (kinds, m); cells : unit cells."""
+    """(..., m) |Σ_a f_a ρ_a|² per unit cell. rho : (..., kinds, m); f : (kinds, m); cells : unit cells."""
     return np.abs((f * rho).sum(axis=-2) / cells) ** 2
 
 
 def debye_waller(rho: np.ndarray, f: np.ndarray, q: np.ndarray, u_sq: np.ndarray, cells: int) -> np.ndarray:
-    """(m,) intensities of atoms at mean places whose kinds are spread by Gaussians: ρ_a exp(-q² <u²>_a / 6).
+    """(m,) intensities of atoms with Gaussian displacements about their mean positions: ρ_a exp(-q² <u²>_a / 6).
 
     u_sq : (kinds,) <u²>, three-dimensional, Å². With one kind I/I_0 = exp(-q² <u²>/3).
     """

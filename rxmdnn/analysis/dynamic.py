@@ -1,4 +1,4 @@
-"""Dynamic structure factor S(q, ω) by `dynasor`, fed from any trajectory this package reads."""
+"""Dynamic structure factor S(q, ω), computed by `dynasor` from any trajectory that this package reads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rxmdnn.units import HBAR
 
 
 class Feed:
-    """A Series as `dynasor` meets a trajectory: frames of positions, one at a time."""
+    """A Series with the interface of a trajectory in `dynasor`: frames of positions, one at a time."""
 
     has_positions, has_velocities, has_forces, frame_step = True, False, False, 1
 
@@ -38,8 +38,8 @@ class Feed:
 
 
 def dynamic_structure(comm: MPI.Comm, series: Series, kinds: tuple[str, ...], index: np.ndarray, dt: float,
-                      q_max: float, window: int, a_shell: int = 12) -> dict[str, np.ndarray]:
-    """S(q, ω) of a trajectory in a constant cell; wave vectors are shared out among the ranks.
+                      q_max: float, window: int, per_shell: int = 12) -> dict[str, np.ndarray]:
+    """S(q, ω) of a trajectory in a constant cell; wave vectors are divided among the ranks.
 
     Parameters
     ----------
@@ -47,12 +47,12 @@ def dynamic_structure(comm: MPI.Comm, series: Series, kinds: tuple[str, ...], in
 
     Returns
     -------
-    q (shells,) 1/Å; energy (m,) meV; time (m,) fs; and in all and of each pair of kinds F, F_A_B (shells, m) in
-    dynasor's norm (a particle of all; pairs of unlike kinds count twice), elastic, elastic_A_B (shells,) their mean
-    over the later half of the times, and S, S_A_B (shells, m) fs: 2 ∫ (F - elastic) cos(ωt) dt under half a Hann
-    window.
+    q (shells,) 1/Å; energy (m,) meV; time (m,) fs; and for all atoms, and for each pair of kinds A_B:
+    F, F_A_B (shells, m): in the normalization of dynasor (per atom of all kinds; unlike pairs count twice)
+    elastic, elastic_A_B (shells,): mean of F over the later half of the times
+    S, S_A_B (shells, m) fs: 2 ∫ (F - elastic) cos(ωt) dt under half a Hann window
 
-    Raises InputError without dynasor, and where the cell changes.
+    Raises InputError without dynasor, for a cell that changes, and without wave vectors below q_max.
     """
     with together(comm):
         try:
@@ -61,9 +61,9 @@ def dynamic_structure(comm: MPI.Comm, series: Series, kinds: tuple[str, ...], in
             raise InputError("structure: --dynamic needs the package dynasor: pip install 'rxmdnn[analysis]'") from None
         first, last = series.cell(0), series.cell(len(series.time) - 1)
         if not np.allclose(first.h, last.h):
-            raise InputError(f"{series.path}: --dynamic needs a constant cell, and this one changes; run at constant "
+            raise InputError(f"{series.path}: --dynamic needs a constant cell, but the cell changes; run at constant "
                              "volume")
-        hkl, q = wave_vectors(first, q_max, a_shell)
+        hkl, q = wave_vectors(first, q_max, per_shell)
         if not len(q):
             raise InputError(f"structure: no wave vector of this cell is below --qmax {q_max:g} 1/Å")
         mine = slice(*block(len(q), comm.size, comm.rank))
@@ -75,14 +75,14 @@ def dynamic_structure(comm: MPI.Comm, series: Series, kinds: tuple[str, ...], in
                 Feed(series, kinds, index), vectors, dt, window, window_step=max(1, window // 4))  # type: ignore[arg-type]
             out = {"time": sample.time} | {k: sample[k] for k in sample.available_correlation_functions if k[0] == "F"}
     parts = comm.allgather(out)
-    whole = next(p for p in parts if p)
+    first_part = next(p for p in parts if p)
     shell = np.unique((q / 0.1).astype(int), return_inverse=True)[1]
     n = np.bincount(shell)
-    time = whole["time"]
+    time = first_part["time"]
     energy = np.arange(len(time)) * np.pi * 1000 * HBAR / time[-1]
     result = {"q": np.bincount(shell, q) / n, "time": time, "energy": energy}
     window_of = 0.5 + 0.5 * np.cos(np.pi * time / time[-1])
-    for name in (k for k in whole if k != "time"):
+    for name in (k for k in first_part if k != "time"):
         rows = np.concatenate([p[name] for p in parts if p])
         f = np.array([rows[shell == k].mean(axis=0) for k in range(len(n))])
         pair = name.removeprefix("Fqt_coh")

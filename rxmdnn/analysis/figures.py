@@ -1,8 +1,7 @@
-"""Pictures of the analysis commands."""
+"""Figures of the analysis commands."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
+from rxmdnn.analysis.hydrogen import HydrogenSpectrum
+from rxmdnn.analysis.inelastic import Instrument
 from rxmdnn.analysis.spectra import MEV_PER_CM
+from rxmdnn.analysis.spectra_tables import SpectraTables
+from rxmdnn.analysis.structure import Bonds
+from rxmdnn.analysis.structure_averages import StructureAverages
+from rxmdnn.analysis.structure_tables import StructureTables
 from rxmdnn.analysis.style import BLUE, GRAY, GREEN, ORANGE, STYLE, save_figure
 
 COLORS = {"H": BLUE, "D": BLUE, "N": ORANGE, "O": "#b2182b", "C": GRAY}
@@ -21,11 +26,12 @@ TINTS = ("#e8eef6", "#eef4ea", "#f8eee4", "#f3ecf6", "#fbeaea")
 
 
 def color(name: str, number: int = 0) -> str:
+    """The color of a kind of atom; ``number`` chooses one for kinds that have none."""
     return COLORS.get(name, REST[number % len(REST)])
 
 
 def _halves(n_rows: int, split: float | None, top: float, height: float) -> tuple[Any, Any, list[tuple[float, float]]]:
-    """Axes in rows; two columns where the spectrum falls into two parts (between and inside molecules)."""
+    """Axes in rows, in two columns where the spectrum has two parts (between and inside molecules)."""
     ranges = [(0.0, split), (split, top)] if split and split < top else [(0.0, top)]
     figure, axes = plt.subplots(n_rows, len(ranges), figsize=(10 if len(ranges) > 1 else 8, height), squeeze=False,
                                 sharex="col", layout="constrained")
@@ -58,25 +64,26 @@ def _split(named: dict[str, Any], top: float) -> float | None:
 
 
 def _scale(axis: Axes, x: np.ndarray, *curves: np.ndarray) -> None:
-    """From zero to above what is in sight; without the first point, which diffusion may raise beyond all."""
+    """Set the y axis from zero to above the curves; without the first point, which diffusion may make very large."""
     lo, hi = axis.get_xlim()
     inside = (x >= lo) & (x <= hi) & (x > x[1])
     axis.set_ylim(0, 1.18 * max([float(np.nanmax(c[inside])) for c in curves if inside.any()] + [1e-12]))
 
 
-def spectra(folder: Path, vdos: dict[str, Any], names: Sequence[str], vacf: dict[str, Any],
-            neutron: dict[str, Any] | None, mapped: dict[str, Any] | None, named: dict[str, Any],
-            a: argparse.Namespace, temperature: float) -> list[Path]:
-    """vdos.png, vacf.png, and neutron.png where there is hydrogen."""
+def spectra(folder: Path, results: SpectraTables, instrument: Instrument, measured: bool) -> list[Path]:
+    """Draw vdos.png, vacf.png and, with hydrogen, neutron.png; their paths.
+
+    measured : mark the measured positions of bands
+    """
     with plt.rc_context(STYLE):
-        made = [_vdos(folder / "vdos.png", vdos, names, named, a, temperature), _vacf(folder / "vacf.png", vacf, names)]
-        if neutron is not None and mapped is not None:
-            made.append(_neutron(folder / "neutron.png", neutron, mapped, named, a, temperature))
+        made = [_vdos(folder / "vdos.png", results, measured), _vacf(folder / "vacf.png", results.vacf, results.kinds)]
+        if results.hydrogen is not None:
+            made.append(_neutron(folder / "neutron.png", results, results.hydrogen, instrument, measured))
     return made
 
 
-def _vdos(path: Path, d: dict[str, Any], names: Sequence[str], named: dict[str, Any], a: argparse.Namespace,
-          temperature: float) -> Path:
+def _vdos(path: Path, results: SpectraTables, measured: bool) -> Path:
+    d, names, named = results.vdos, results.kinds, results.windows
     x = d["wavenumber_cm"]
     figure, axes, _ = _halves(2, _split(named, x[-1]), float(x[-1]), 6.4)
     for column, (upper, lower) in enumerate(axes.T):
@@ -93,8 +100,8 @@ def _vdos(path: Path, d: dict[str, Any], names: Sequence[str], named: dict[str, 
         lower.plot(x, y, color=GREEN, label="neutron-weighted, σ/m")
         _scale(upper, x, d["total_modes_per_cm"], *([d["total_quantum"]] if "total_quantum" in d else []))
         _scale(lower, x, y + np.nan_to_num(error))
-        _shade(upper, named, True, a.measured)
-        _shade(lower, named, False, a.measured)
+        _shade(upper, named, True, measured)
+        _shade(lower, named, False, measured)
         if column == 0:
             upper.set_ylabel("modes per cm$^{-1}$")
             lower.set_ylabel("modes per cm$^{-1}$")
@@ -103,9 +110,9 @@ def _vdos(path: Path, d: dict[str, Any], names: Sequence[str], named: dict[str, 
             axis.legend(loc="center", bbox_to_anchor=(0.5, 0.65))
         else:
             axis.legend(loc="upper right")
-    ticks = ", ticks: measured (literature)" if a.measured else ""
-    figure.suptitle(f"Vibrational density of states, {temperature:.0f} K; its integral is the number of modes{ticks}",
-                    fontsize=10)
+    ticks = ", ticks: measured (literature)" if measured else ""
+    figure.suptitle(f"Vibrational density of states, {results.temperature:.0f} K; its integral is the number of modes"
+                    f"{ticks}", fontsize=10)
     return save_figure(figure, path)
 
 
@@ -124,17 +131,17 @@ def _vacf(path: Path, d: dict[str, Any], names: Sequence[str]) -> Path:
     return save_figure(figure, path)
 
 
-def _neutron(path: Path, d: dict[str, Any], mapped: dict[str, Any], named: dict[str, Any], a: argparse.Namespace,
-             temperature: float) -> Path:
+def _neutron(path: Path, results: SpectraTables, hydrogen: HydrogenSpectrum, instrument: Instrument, measured: bool
+             ) -> Path:
+    d, named, q, e, s = hydrogen.columns, results.windows, hydrogen.q, hydrogen.energy, hydrogen.s
     x = d["energy_meV"] / MEV_PER_CM
     split = _split(named, x[-1])
     figure, axes, _ = _halves(2, split, float(x[-1]), 7.2)
-    q, e, s = (mapped[k][0] for k in ("q", "energy", "s"))
     top = float(np.nanmax(s[:, e > 5]))
     for column, (upper, lower) in enumerate(axes.T):
         image = upper.pcolormesh(e / MEV_PER_CM, q, np.maximum(s, 1e-12), norm=LogNorm(top * 1e-4, top), cmap="magma",
                                  rasterized=True, shading="nearest")
-        for angle in a.angles:
+        for angle in instrument.angles:
             upper.plot(x, d[f"q_{angle:g}deg"], color="w", lw=1.3)
             at = int(np.searchsorted(x, np.mean(upper.get_xlim())))
             upper.annotate(f"{angle:g}°", (x[at], d[f"q_{angle:g}deg"][at]), (0, 5), textcoords="offset points",
@@ -145,39 +152,42 @@ def _neutron(path: Path, d: dict[str, Any], mapped: dict[str, Any], named: dict[
         lower.plot(x, d["one_phonon"], color=BLUE, lw=1.0, label="one phonon, with Debye-Waller")
         lower.plot(x, d["all"], color="k", label="all orders")
         _scale(lower, x, np.where(x > 40, d["all"], 0))
-        _shade(lower, named, True, a.measured)
+        _shade(lower, named, True, measured)
         if column == 0:
             upper.set_ylabel("Q (Å$^{-1}$)")
-            lower.set_ylabel("S(Q, E) a hydrogen (1/meV)")
+            lower.set_ylabel("S(Q, E) per hydrogen (1/meV)")
     figure.colorbar(image, ax=axes[0, -1], label="S(Q, E) (1/meV)", pad=0.01)
     axes[1, -1].legend(loc="upper center" if split else "upper right", bbox_to_anchor=(0.5, 0.92) if split else None)
-    ticks = ", ticks: measured (literature)" if a.measured else ""
-    figure.suptitle(f"Incoherent inelastic neutron scattering of hydrogen, {temperature:.0f} K; final energy "
-                    f"{a.final:g} meV, ΔE/E {a.broadening:g} %{ticks}", fontsize=10)
+    ticks = ", ticks: measured (literature)" if measured else ""
+    figure.suptitle(f"Incoherent inelastic neutron scattering of hydrogen, {results.temperature:.0f} K; final energy "
+                    f"{instrument.final:g} meV, ΔE/E {100 * instrument.broadening:g} %{ticks}", fontsize=10)
     return save_figure(figure, path)
 
 
-def structure(folder: Path, found: Any, tables: dict[str, Any], kinds: Sequence[str],
-              dynamic: dict[str, np.ndarray] | None, out: dict[str, Any], a: argparse.Namespace) -> list[Path]:
-    """radial.png and, where there is something to show, bonds, static, bragg, displacements and dynamic.png."""
+def structure(folder: Path, averages: StructureAverages, results: StructureTables, probe: str) -> list[Path]:
+    """Draw radial.png and, where there is data, bonds, static, bragg, displacements and dynamic.png; their paths.
+
+    probe : whose Debye-Waller factors are drawn
+    """
+    radial, tables, kinds = averages.radial, results.tables, results.kinds
     with plt.rc_context(STYLE):
-        made = [draw_radial(found.radial.r, found.radial.g, f"{found.radial.frames} frames; dashed: neighbors within r",
-                            folder / "radial.png", found.radial.coordination)]
+        made = [draw_radial(radial.r, radial.g, f"{radial.frames} frames; dashed: neighbors within r",
+                            folder / "radial.png", radial.coordination)]
         if "bond_length" in tables:
-            made.append(_bonds(folder / "bonds.png", tables, found.bonds))
+            made.append(_bonds(folder / "bonds.png", tables, averages.bonds))
         if "static" in tables:
             made.append(_static(folder / "static.png", tables["static"]))
         if "bragg" in tables:
-            made.append(_bragg(folder / "bragg.png", tables, kinds, a))
+            made.append(_bragg(folder / "bragg.png", tables, kinds, probe))
         if "msd" in tables:
-            made.append(_displacements(folder / "displacements.png", tables["msd"], out, kinds))
-        if dynamic is not None:
-            made.append(_dynamic(folder / "dynamic.png", dynamic))
+            made.append(_displacements(folder / "displacements.png", tables["msd"], results.numbers, kinds))
+        if results.dynamic is not None:
+            made.append(_dynamic(folder / "dynamic.png", results.dynamic))
     return made
 
 
-def _bonds(path: Path, tables: dict[str, Any], bonds: Any) -> Path:
-    hydrogen = bonds.joint.any()
+def _bonds(path: Path, tables: dict[str, Any], bonds: Bonds) -> Path:
+    hydrogen = bool(bonds.joint.any())
     figure, axes = plt.subplots(1, 2 + hydrogen, figsize=(7.5 + 3.5 * hydrogen, 3.4), layout="constrained")
     for axis, key, label in ((axes[0], "bond_length", "length (Å)"), (axes[1], "bond_angle", "angle (degrees)")):
         if key not in tables:
@@ -198,7 +208,7 @@ def _bonds(path: Path, tables: dict[str, Any], bonds: Any) -> Path:
                                   rasterized=True)
         axes[2].set(xlabel="H···acceptor (Å)", ylabel="donor-H···acceptor (degrees)", title="")
         axes[2].grid(False)
-        figure.colorbar(mesh, ax=axes[2], label="pairs a frame and bin")
+        figure.colorbar(mesh, ax=axes[2], label="pairs per frame and bin")
     return save_figure(figure, path)
 
 
@@ -213,23 +223,23 @@ def _static(path: Path, d: dict[str, Any]) -> Path:
     return save_figure(figure, path)
 
 
-def _bragg(path: Path, tables: dict[str, Any], kinds: Sequence[str], a: argparse.Namespace) -> Path:
-    """Intensities of the three probes, and -ln(I/I_0) against Q² beside the isotropic Debye-Waller line."""
+def _bragg(path: Path, tables: dict[str, Any], kinds: Sequence[str], probe: str) -> Path:
+    """Draw the intensities of the three probes, and -ln(I/I_0) against Q² with the isotropic Debye-Waller line."""
     b, t = tables["bragg"], tables["bragg_time"]
     labels = [f"{h}{k}{x}" for h, k, x in zip(b["h"], b["k"], b["l"])]
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", width_ratios=(3, 2))
     at = np.arange(len(labels))
-    for k, (probe, shade) in enumerate((("neutron", GREEN), ("xray", BLUE), ("electron", ORANGE))):
-        left.bar(at + 0.27 * (k - 1), b[f"{probe}_I"] / b[f"{probe}_I"].max(), 0.25, color=shade,
-                 label=probe.replace("xray", "x-ray"))
+    for k, (name, shade) in enumerate((("neutron", GREEN), ("xray", BLUE), ("electron", ORANGE))):
+        left.bar(at + 0.27 * (k - 1), b[f"{name}_I"] / b[f"{name}_I"].max(), 0.25, color=shade,
+                 label=name.replace("xray", "x-ray"))
     left.set_xticks(at, labels, rotation=60)
     left.set(xlabel="hkl", ylabel="intensity / strongest")
     left.legend()
-    ratio = b[f"{a.probe}_I"] / np.maximum(b[f"{a.probe}_I0"], 1e-300)
-    model = b[f"{a.probe}_debye_waller"] / np.maximum(b[f"{a.probe}_I0"], 1e-300)
-    strong = b[f"{a.probe}_I0"] > 1e-3 * b[f"{a.probe}_I0"].max()
+    ratio = b[f"{probe}_I"] / np.maximum(b[f"{probe}_I0"], 1e-300)
+    model = b[f"{probe}_debye_waller"] / np.maximum(b[f"{probe}_I0"], 1e-300)
+    strong = b[f"{probe}_I0"] > 1e-3 * b[f"{probe}_I0"].max()
     q_sq = b["q_1_A"] ** 2
-    right.plot(q_sq[strong], -np.log(ratio[strong]), "o", color=ORANGE, ms=4, label=f"{a.probe}, run")
+    right.plot(q_sq[strong], -np.log(ratio[strong]), "o", color=ORANGE, ms=4, label=f"{probe}, run")
     right.plot(q_sq[strong], -np.log(model[strong]), "x", color="k", ms=5, label="Debye-Waller, <u²> of each kind")
     for k, kind in enumerate(kinds):
         u = float(np.mean(t[f"u_squared_{kind}_A2"]))
@@ -255,14 +265,14 @@ def _displacements(path: Path, d: dict[str, Any], out: dict[str, Any], kinds: Se
 
 
 def _dynamic(path: Path, d: dict[str, np.ndarray]) -> Path:
-    """S(q, ω) of all atoms, each unweighted, up to where 98 % of it lies."""
+    """Draw S(q, ω) of all atoms, unweighted, up to the energy below which 98 % of it lies."""
     figure, axis = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
     e, s = d["energy"], np.maximum(d["S"], 1e-300)
     inside = e > 0
     top = float(np.quantile(s[:, inside], 0.998))
     mesh = axis.pcolormesh(d["q"], e[inside], s[:, inside].T, norm=LogNorm(top * 1e-3, top), cmap="magma",
                            rasterized=True, shading="nearest")
-    weight = np.cumsum(d["S"][:, inside].sum(axis=0))  # with its sign: noise cancels
+    weight = np.cumsum(d["S"][:, inside].sum(axis=0))  # with its sign, so that noise cancels
     ceiling = e[inside][np.argmax(weight >= 0.98 * weight[-1])]
     axis.set(xlabel="q (Å$^{-1}$)", ylabel="energy (meV)", ylim=(0, ceiling))
     axis.grid(False)
@@ -272,9 +282,9 @@ def _dynamic(path: Path, d: dict[str, np.ndarray]) -> Path:
 
 def draw_radial(r: np.ndarray, g: dict[str, np.ndarray], title: str, path: Path,
                 neighbors: dict[str, np.ndarray] | None = None) -> Path:
-    """One panel a pair: heights of bonded pairs and of others differ too much for one axis.
+    """Draw g(r), one panel per pair, as heights of bonded and of other pairs differ too much for one axis; the path.
 
-    neighbors : number of atoms within r of each pair, drawn on an axis of its own
+    neighbors : number of atoms within r of each pair, drawn on a second axis
     """
     figure, axes = plt.subplots(len(g), 1, figsize=(7, 1.2 + 1.6 * len(g)), sharex=True, layout="constrained",
                                 squeeze=False)
@@ -284,7 +294,7 @@ def draw_radial(r: np.ndarray, g: dict[str, np.ndarray], title: str, path: Path,
         axis.axhline(1.0, color=GRAY, ls=":", lw=0.8)
         beyond = values[r > 2.0]
         top = 1.25 * max(float(beyond.max(initial=0.0)), 1.5)
-        if values.max() > 2 * top:  # a bond's peak would flatten all else
+        if values.max() > 2 * top:  # the peak of a bond would flatten everything else
             k = int(np.argmax(values))
             axis.annotate(f"{values[k]:.0f} at {r[k]:.2f} Å", (r[k], top), (18, -12), textcoords="offset points",
                           color=color)

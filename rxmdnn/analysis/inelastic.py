@@ -19,7 +19,7 @@ from rxmdnn.units import ACCELERATION, HBAR, KB
 NEUTRON_MASS = 1.00866491595  # amu
 E_OF_Q2 = 1e3 * HBAR**2 * ACCELERATION / (2 * NEUTRON_MASS)  # meV Å²: ħ²/2m of the neutron
 MOST_ORDERS = 400
-TAIL = 1e-9  # of the Poisson weights that is left out
+TAIL = 1e-9  # sum of the Poisson weights that are neglected
 
 
 @dataclass
@@ -31,14 +31,14 @@ class Instrument:
     broadening: float = 0.015
 
     def q_squared(self, energy: np.ndarray, angle: float) -> np.ndarray:
-        """Å^-2, of a neutron that lost `energy` (meV)."""
+        """Q² (Å^-2) of a neutron that lost `energy` (meV). angle : degrees."""
         initial = energy + self.final
         return (initial + self.final - 2 * np.sqrt(initial * self.final) * np.cos(np.radians(angle))) / E_OF_Q2
 
     def broadened(self, energy: np.ndarray, s: np.ndarray) -> np.ndarray:
         """s on the uniform grid `energy` (from zero up, meV), each point spread to a Gaussian of its own width.
 
-        Rows far from the end keep their sum: what is spread is conserved.
+        The sum is conserved, except near the ends of the grid.
         """
         step = energy[1] - energy[0]
         sigma = np.maximum(self.broadening * energy / 2.354820045, 1e-3 * step)
@@ -53,7 +53,7 @@ class Instrument:
 
 @dataclass
 class Phonons:
-    """The vibrations of one kind of atom, as neutrons meet them.
+    """Multiphonon expansion of the vibrations of one kind of atom.
 
     Attributes
     ----------
@@ -69,20 +69,20 @@ class Phonons:
     @classmethod
     def of(cls, energy: np.ndarray, g: np.ndarray, mass: float, temperature: float, q_sq_max: float,
            shown: float | None = None, low: float = 0.0) -> Phonons:
-        """From a density of states.
+        """The expansion from a density of states.
 
         Parameters
         ----------
-        energy : (k,) meV, uniform from zero; g : (k,) density of any norm (it is scaled to 1)
+        energy : (k,) meV, uniform from zero; g : (k,) density, of any normalization
         mass : amu; temperature : K
-        q_sq_max : Å^-2, the largest Q² that will be asked
-        shown : meV: orders are kept from -shown to shown (all where absent)
-        low : meV: below it g is replaced by Debye's parabola through g(low)
+        q_sq_max : Å^-2, the largest Q² for which ``scattering`` will be called
+        shown : meV: orders are kept from -shown to shown (default: all)
+        low : meV: below it g is replaced by the parabola of Debye through g(low)
 
         Raises InputError for a temperature of zero or displacements too large to expand.
         """
         if temperature <= 0:
-            raise InputError("spectra: a neutron spectrum needs a temperature above zero; give --temperature")
+            raise InputError("spectra: a neutron spectrum needs a temperature above zero; use --temperature")
         step = energy[1] - energy[0]
         g = np.array(g, float)
         k = round(low / step)
@@ -99,8 +99,9 @@ class Phonons:
         u_squared = float((up.sum() + down.sum() + still) * step)
         n = orders_needed(q_sq_max * u_squared)
         if n > MOST_ORDERS:
-            raise InputError(f"spectra: <u_x²> = {u_squared:.3g} Å² is no vibration (2W = {q_sq_max * u_squared:.0f}): "
-                             "a liquid's or an unequilibrated run's; give a --low edge above its diffusion, in meV")
+            raise InputError(f"spectra: <u_x²> = {u_squared:.3g} Å² is too large for a vibration (2W = "
+                             f"{q_sq_max * u_squared:.0f}); is this a liquid, or not equilibrated? Set --low, in meV, "
+                             "above the energies of its diffusion")
         top = np.flatnonzero(g > 1e-9 * g.max())[-1] + 1
         m = round((shown or energy[-1]) / step)
         size = scipy.fft.next_fast_len(2 * (n * int(top) + max(len(e), m)) + 2)
@@ -128,7 +129,7 @@ class Phonons:
 
 
 def orders_needed(w: float) -> int:
-    """How many orders leave out less than TAIL of a Poisson distribution of mean w, which carry the sum rules."""
+    """Number of orders that neglect less than TAIL of a Poisson distribution of mean w, so that the sum rules hold."""
     from scipy.stats import poisson
 
     return int(poisson.isf(TAIL, w)) + 3

@@ -1,4 +1,4 @@
-"""How atoms scatter neutrons, x-rays and electrons: numbers of `periodictable` for the kinds of a trajectory."""
+"""Scattering amplitudes and cross sections of atoms for neutrons, x-rays and electrons, from `periodictable`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROBES = ("neutron", "xray", "electron")
 
 
 def nucleus(kind: str) -> Any:
-    """The element or isotope, e.g. N, D, 15-N, as `periodictable` has it. Raises InputError."""
+    """The element or isotope of `periodictable`, e.g. of N, D, 15-N. Raises InputError."""
     import periodictable
 
     number, _, name = kind.rpartition("-")
@@ -29,12 +29,12 @@ def nucleus(kind: str) -> Any:
 
 
 def replaced(kinds: Sequence[str], isotopes: Sequence[str]) -> list[str]:
-    """Kinds with the wanted isotopes in the place of elements; `isotopes` are words such as H=D. Raises InputError."""
+    """The kinds, with elements replaced by isotopes; `isotopes` are options such as H=D. Raises InputError."""
     table = {}
     for word in isotopes:
         old, equals, new = word.partition("=")
         if not equals or old not in kinds:
-            raise InputError(f"--isotope: {word}: write OLD=NEW, where OLD is one of {', '.join(kinds)}")
+            raise InputError(f"--isotope: {word}: expected OLD=NEW, where OLD is one of {', '.join(kinds)}")
         nucleus(new)
         table[old] = new
     return [table.get(k, k) for k in kinds]
@@ -53,7 +53,8 @@ def incoherent(kinds: Sequence[str]) -> np.ndarray:
 def amplitudes(probe: str, kinds: Sequence[str], q: np.ndarray) -> np.ndarray:
     """(kinds, q) scattering amplitude of an atom: neutron b (fm), xray f0 (electrons), electron f (Å).
 
-    Electrons see the nucleus less the x-ray cloud (Mott-Bethe): f_e = (2/a_0) (Z - f_x)/q², so q must be above zero.
+    Electrons are scattered by the nucleus and the electron cloud (Mott-Bethe): f_e = (2/a_0) (Z - f_x)/q²; q must be
+    above zero.
 
     Parameters
     ----------
@@ -65,7 +66,7 @@ def amplitudes(probe: str, kinds: Sequence[str], q: np.ndarray) -> np.ndarray:
         if probe == "neutron":
             row[:] = atom.neutron.b_c
             continue
-        element = getattr(atom, "element", atom)  # an isotope's electrons are its element's
+        element = getattr(atom, "element", atom)  # the electrons of an isotope are those of its element
         f = np.asarray(element.xray.f0(q), float)
         row[:] = f if probe == "xray" else 2 / BOHR * (element.number - f) / q**2
     return out

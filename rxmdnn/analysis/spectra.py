@@ -1,6 +1,6 @@
-"""Velocity autocorrelation and vibrational density of states, of segments of velocities in bounded memory.
+"""Velocity autocorrelation and vibrational density of states, from segments of velocities in bounded memory.
 
-Inside, frequencies ν are in 1/fs; wavenumbers ν/c in 1/cm and energies hν in meV are for the eye.
+Frequencies ν are in 1/fs inside; results are given as wavenumbers ν/c in 1/cm and energies hν in meV.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from rxmdnn.units import ACCELERATION, HBAR, KB
 
 C_CM = 2.99792458e-5  # cm/fs
 MEV_PER_CM = 2e3 * np.pi * HBAR * C_CM  # meV of one 1/cm
-HANN_WIDTH = 1.44  # full width at half maximum of a Hann window's line, in units of 1/(its length)
-MEMORY = 1 << 28  # bytes of velocities that a rank works on at a time
+HANN_WIDTH = 1.44  # full width at half maximum of the line of a Hann window, in units of 1/(its length)
+MEMORY = 1 << 28  # bytes of velocities in the memory of a rank
 OVERLAP = 1 / 6  # correlation of the amplitudes of two Hann segments that share a half (Welch 1967)
 
 
 def hann(n: int) -> np.ndarray:
-    """(n,) the periodic Hann window."""
+    """The periodic Hann window, (n,)."""
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
 
 
@@ -42,7 +42,7 @@ def power(v: np.ndarray, dt: float) -> np.ndarray:
 
     Returns
     -------
-    (n, frames // 2 + 1) float64, Å²/fs: the integral over ν (1/fs) is the window's mean of |v|².
+    (n, frames // 2 + 1) float64, Å²/fs: the integral over ν (1/fs) is the mean of |v|², weighted by the window.
     """
     n = v.shape[1]
     w = hann(n).astype(v.dtype)
@@ -64,7 +64,7 @@ def autocorrelation(v: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Spectrum:
-    """What segments add up to, by kind of atom (element, or isotope).
+    """Power spectra and autocorrelations of segments, by kind of atom (element, or isotope).
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class Spectrum:
     dt : fs between frames; length : frames of a segment
     power : (segments, kinds, length // 2 + 1) float64: Σ m |v(ν)|² over a kind's atoms, eV fs
     correlation : (half of the segments, kinds, length // 2) float64: Σ m v(0)·v(t), eV
-    fixed : the total momentum is zero, so that 3N - 3 modes are seen
+    fixed : the total momentum is zero; there are 3N - 3 modes
     """
 
     kinds: tuple[str, ...]
@@ -86,41 +86,41 @@ class Spectrum:
 
     @property
     def nu(self) -> np.ndarray:
-        """1/fs."""
+        """(frequencies,) ν, 1/fs."""
         return np.arange(self.length // 2 + 1) / (self.length * self.dt)
 
     @property
     def wavenumber(self) -> np.ndarray:
-        """1/cm."""
+        """(frequencies,) wavenumber, 1/cm."""
         return self.nu / C_CM
 
     @property
     def resolution(self) -> float:
-        """1/cm: full width at half maximum of a sharp line."""
+        """Full width at half maximum of a sharp line, 1/cm."""
         return HANN_WIDTH / (self.length * self.dt * C_CM)
 
     @property
-    def freedoms(self) -> np.ndarray:
-        """(kinds,) degrees of freedom: 3 an atom, less m/M of each where the total momentum is zero."""
+    def degrees_of_freedom(self) -> np.ndarray:
+        """(kinds,) degrees of freedom: 3 per atom, less the fraction m/M of each if the total momentum is zero."""
         return 3.0 * self.count * (1.0 - self.mass / (self.count @ self.mass) * self.fixed)
 
     @property
     def modes(self) -> float:
-        """3N, or 3N - 3."""
-        return float(self.freedoms.sum())
+        """Number of modes: 3N, or 3N - 3."""
+        return float(self.degrees_of_freedom.sum())
 
     @property
     def temperatures(self) -> np.ndarray:
-        """(kinds,) K, of each kind's velocities: equal in equilibrium."""
-        return self.power.mean(axis=0).sum(axis=1) * self.nu[1] / (np.maximum(self.freedoms, 1e-300) * KB)
+        """(kinds,) temperature of the velocities of each kind, K; equal in equilibrium."""
+        return self.power.mean(axis=0).sum(axis=1) * self.nu[1] / (np.maximum(self.degrees_of_freedom, 1e-300) * KB)
 
     @property
     def temperature(self) -> float:
-        """K, of all velocities."""
-        return float((self.temperatures * self.freedoms).sum() / self.modes)
+        """Temperature of all velocities, K."""
+        return float((self.temperatures * self.degrees_of_freedom).sum() / self.modes)
 
     def _scale(self) -> float:
-        """To modes a 1/cm: the total integrates to ``modes``."""
+        """Factor to modes per 1/cm; the total integrates to ``modes``."""
         total = self.power.mean(axis=0).sum() * self.nu[1]
         if not total > 0:
             raise InputError("spectra: all velocities are zero; is this the trajectory of a minimization?")
@@ -128,12 +128,12 @@ class Spectrum:
 
     @property
     def dos(self) -> np.ndarray:
-        """(kinds, frequencies) modes a 1/cm; one factor for all kinds: their shares show equipartition, or its lack."""
+        """(kinds, frequencies) modes per 1/cm; with one factor for all kinds, so that unequal temperatures show."""
         return self.power.mean(axis=0) * self._scale()
 
     @property
     def dos_error(self) -> np.ndarray:
-        """Standard error of ``dos``, of segments that overlap by half (Welch); nan for a single one."""
+        """Standard error of ``dos``, for segments that overlap by half (Welch); NaN for a single segment."""
         return _error(self.power) * self._scale()
 
     def weighted(self, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -143,7 +143,10 @@ class Spectrum:
         return p.mean(axis=0) * scale, _error(p) * scale
 
     def unshifted(self, step: float) -> Spectrum:
-        """With harmonic modes of a velocity-Verlet run of `step` fs where they belong, sin(ω step/2)/(step/2)."""
+        """The spectrum without the shift of harmonic modes by velocity Verlet, ω = sin(ω' step/2)/(step/2).
+
+        step : fs
+        """
         edges = (np.arange(len(self.nu) + 1) - 0.5) * self.nu[1]
         seen = np.arcsin(np.minimum(np.pi * step * edges, 1.0)) / (np.pi * step)
         below = np.concatenate([np.zeros((*self.power.shape[:2], 1)), self.power.cumsum(axis=2)], axis=2)
@@ -152,7 +155,7 @@ class Spectrum:
 
     @property
     def vacf(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """t (fs); (kinds, t) <v(0)·v(t)>/<v²> and its standard error."""
+        """Times (t,) fs; (kinds, t) <v(0)·v(t)>/<v²> and its standard error."""
         c = self.correlation / np.maximum(self.correlation.mean(axis=0)[:, :1], 1e-300)
         k = len(c)
         error = c.std(axis=0, ddof=1) / np.sqrt(k) if k > 1 else np.full(c.shape[1:], np.nan)
@@ -167,7 +170,7 @@ def _error(p: np.ndarray) -> np.ndarray:
 
 
 def kinds_of(names: np.ndarray, mass: np.ndarray) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-    """Kinds of atoms (heavy hydrogen by its mass), (n,) index of each atom's, (kinds,) mass in amu."""
+    """Names of the kinds (D and T by their mass), (n,) kind of each atom, (kinds,) mass in amu."""
     labels = np.array([("T" if m > 2.6 else "D" if m > 1.5 else "H") if e in ("H", "D", "T") else e
                        for e, m in zip(names.tolist(), mass.tolist())])
     kinds, index = np.unique(labels, return_inverse=True)
@@ -175,11 +178,11 @@ def kinds_of(names: np.ndarray, mass: np.ndarray) -> tuple[tuple[str, ...], np.n
 
 
 def segment_length(frames: Sequence[int], dt: float, resolution: float | None) -> int:
-    """Frames of a segment that resolves lines `resolution` 1/cm apart.
+    """Number of frames of a segment that resolves lines `resolution` 1/cm apart.
 
-    Without one: five segments that overlap by half in the longest trajectory, more where they resolve 2 1/cm.
+    Default: five segments that overlap by half in the longest trajectory, more where they resolve 2 1/cm.
 
-    Raises InputError if the trajectories are too short, saying what would do.
+    Raises InputError if the trajectories are too short.
     """
     longest = max(frames)
     if resolution is None:
@@ -187,22 +190,22 @@ def segment_length(frames: Sequence[int], dt: float, resolution: float | None) -
     else:
         length = round(HANN_WIDTH / (resolution * C_CM * dt))
         if length < 8:
-            raise InputError(f"spectra: --resolution {resolution:g} 1/cm leaves {length} frames of {dt:g} fs to a "
-                             "segment; ask for a finer one")
+            raise InputError(f"spectra: --resolution {resolution:g} 1/cm gives {length} frames of {dt:g} fs per "
+                             "segment; use a finer resolution")
     length -= length % 2
     if length > longest or length < 8:
         need = max(length, 8) * dt / 1000
         best = HANN_WIDTH / (longest * dt * C_CM)
         raise InputError(f"spectra: the longest trajectory has {longest} frames, {longest * dt / 1000:g} ps; a "
-                         f"resolution of {resolution or best:.3g} 1/cm needs {need:.3g} ps, several times that for "
-                         f"errors; run longer, or ask for --resolution {max(1.05 * best, 0.01):.3g} or more")
+                         f"resolution of {resolution or best:.3g} 1/cm needs {need:.3g} ps, and several times that for "
+                         f"errors; run longer, or use --resolution {max(1.05 * best, 0.01):.3g} or more")
     return length
 
 
 def measure(comm: MPI.Comm, series: Sequence[Series], length: int, dt: float, quiet: bool = True) -> Spectrum:
-    """The spectrum of trajectories, in segments of `length` frames that overlap by half, shared out among the ranks.
+    """The spectrum of trajectories, in segments of `length` frames that overlap by half, divided among the ranks.
 
-    A piece of work is one segment of a block of atoms; memory stays below MEMORY a rank whatever the trajectory's
+    The unit of work is one segment of a block of atoms; memory stays below MEMORY per rank for trajectories of any
     size. All ranks get the result.
     """
     first = series[0]
@@ -212,7 +215,7 @@ def measure(comm: MPI.Comm, series: Sequence[Series], length: int, dt: float, qu
     width = max(1, min(n, MEMORY // (length * 3 * 4 * 6)))  # work arrays: about six of the segment's size
     items = [(k, lo) for k in range(len(starts)) for lo in range(0, n, width)]
     p = np.zeros((len(starts), len(kinds), length // 2 + 1))
-    origins = [k for k, (_, at) in enumerate(starts) if at % length == 0]  # these share no frames
+    origins = [k for k, (_, at) in enumerate(starts) if at % length == 0]  # these have no frames in common
     row = {k: i for i, k in enumerate(origins)}
     c = np.zeros((len(origins), len(kinds), length // 2))
     mine = items[slice(*block(len(items), comm.size, comm.rank))]
@@ -221,7 +224,7 @@ def measure(comm: MPI.Comm, series: Sequence[Series], length: int, dt: float, qu
             s, at = starts[k]
             v = s.read("v", np.arange(at, at + length), slice(lo, lo + width)).astype(np.float32)
             if not np.isfinite(v).all():
-                raise InputError(f"{s.path}: velocities that are no numbers after {s.time[at] / 1000:g} ps")
+                raise InputError(f"{s.path}: NaN or infinite velocities after {s.time[at] / 1000:g} ps")
             add(v, index[lo:lo + width], mass, dt, p[k], c[row[k]] if k in row else None)
     for array in (p, c):
         comm.Allreduce(MPI.IN_PLACE, array)
@@ -229,7 +232,7 @@ def measure(comm: MPI.Comm, series: Sequence[Series], length: int, dt: float, qu
 
 
 def at_rest(series: Series) -> bool:
-    """Is the total momentum zero, as dynamics without friction keep it? (Of the last frame, against m k_B T.)"""
+    """True if the total momentum of the last frame is zero, compared with that of thermal motion."""
     v = series.read("v", [len(series.time) - 1])[0].astype(float)
     momentum, thermal = series.mass @ v, float(series.mass**2 @ (v**2).sum(axis=1))
     return len(v) > 1 and float(momentum @ momentum) < 1e-4 * thermal
@@ -240,7 +243,7 @@ def add(v: np.ndarray, kind: np.ndarray, mass: np.ndarray, dt: float, p: np.ndar
     v = np.ascontiguousarray(v.swapaxes(0, 1))
     for k in np.unique(kind):
         part = v[kind == k]
-        for lo in range(0, len(part), 64):  # transforms that stay near the caches
+        for lo in range(0, len(part), 64):  # small transforms, which fit into the caches
             p[k] += power(part[lo:lo + 64], dt).sum(axis=0) * (mass[k] / ACCELERATION)
             if c is not None:
                 c[k] += autocorrelation(part[lo:lo + 64]).sum(axis=0) * (mass[k] / ACCELERATION)
@@ -248,13 +251,13 @@ def add(v: np.ndarray, kind: np.ndarray, mass: np.ndarray, dt: float, p: np.ndar
 
 # ------------------------------------------------------------------ quantum factors
 def kubo_factor(wavenumber: np.ndarray, temperature: float) -> np.ndarray:
-    """βħω/(1 - exp(-βħω)): from a Kubo-transformed (RPMD, classical) spectrum to the quantum one, ω > 0."""
+    """βħω/(1 - exp(-βħω)): factor from a Kubo-transformed (RPMD, classical) spectrum to the quantum one, ω > 0."""
     x = wavenumber * MEV_PER_CM / 1000 / (KB * temperature)
     return np.where(x > 1e-9, x / -np.expm1(-np.maximum(x, 1e-9)), 1.0)
 
 
 def harmonic_kinetic(wavenumber: np.ndarray, dos: np.ndarray, count: np.ndarray, temperature: float) -> np.ndarray:
-    """(kinds,) quantum kinetic energy of an atom, meV, of harmonic modes of these densities: ∫ g (ħω/4) coth(βħω/2)."""
+    """(kinds,) quantum kinetic energy per atom, meV, of harmonic modes with these densities: ∫ g (ħω/4) coth(βħω/2)."""
     e = wavenumber * MEV_PER_CM
     x = e / (2000 * KB * temperature)
     mean = np.where(x > 1e-9, e / 4 / np.tanh(np.maximum(x, 1e-9)), 500 * KB * temperature)
@@ -262,8 +265,8 @@ def harmonic_kinetic(wavenumber: np.ndarray, dos: np.ndarray, count: np.ndarray,
 
 
 # ------------------------------------------------------------------ bands
-# Windows of solid ammonia's bands, 1/cm, and where they were measured (from memory of the literature; check before
-# print). Those of ND3 lie lower by about the root of the mass.
+# Windows of the bands of solid ammonia, 1/cm, and measured positions (quoted from memory; check before publication).
+# Those of ND3 are lower, by about the square root of the mass ratio.
 AMMONIA = {
     "translations": (20.0, 215.0, (107, 138, 181)), "librations": (215.0, 750.0, (260, 320, 360, 426, 530)),
     "ν2": (900.0, 1300.0, (1060,)), "ν4": (1450.0, 1850.0, (1630,)), "ν1, ν3": (2900.0, 3800.0, (3210, 3375)),
@@ -272,7 +275,7 @@ HEAVIER = 0.73
 
 
 def windows(kinds: Sequence[str], count: np.ndarray, wavenumber: np.ndarray, g: np.ndarray) -> dict[str, Any]:
-    """{band: (from, to, measured)} in 1/cm: ammonia's by name, otherwise the regions between gaps of g."""
+    """{band: (from, to, measured)} in 1/cm: those of ammonia by name, otherwise the regions between gaps of g."""
     number = dict(zip(kinds, count.tolist()))
     hydrogen = number.get("H", 0) + number.get("D", 0)
     if set(number) <= {"N", "H", "D"} and number.get("N", 0) * 3 == hydrogen > 0:
@@ -288,9 +291,9 @@ def windows(kinds: Sequence[str], count: np.ndarray, wavenumber: np.ndarray, g: 
 
 
 def bands(wavenumber: np.ndarray, segments: np.ndarray, named: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each band's modes, mean, standard error of the mean, highest peak, half width, and all its peaks, in 1/cm.
+    """One dict per band: modes, mean, standard error of the mean, highest peak, half width, all peaks, in 1/cm.
 
-    segments : (segments, frequencies) a density in modes a 1/cm
+    segments : (segments, frequencies) a density in modes per 1/cm
     """
     g, step, rows = segments.mean(axis=0), wavenumber[1] - wavenumber[0], []
     for name, (lo, hi, _) in named.items():

@@ -1,4 +1,4 @@
-"""Structure in space: g(r) and what it integrates to, bonds, angles, hydrogen bonds, displacements, diffusion."""
+"""Structure in space: g(r) and coordination numbers, bonds, angles, hydrogen bonds."""
 
 from __future__ import annotations
 
@@ -6,34 +6,27 @@ from collections.abc import Sequence
 from itertools import combinations_with_replacement
 
 import numpy as np
-import scipy.fft
 from mpi4py import MPI
 
 from rxmdnn import backend as backends
 from rxmdnn.cell import Cell
 from rxmdnn.engine.neighbors import pairs
-from rxmdnn.errors import InputError
-from rxmdnn.io.ordered import block
-from rxmdnn.io.series import Series
 from rxmdnn.io.trajectory import Snapshot
-from rxmdnn.parallel import together
 
 BOND = 1.25  # an atom is bonded within this times the sum of covalent radii
 DONORS = ("N", "O", "F")
 HYDROGEN = ("H", "D", "T")
-FARTHEST = 3.0  # Å, H to acceptor, that counts as a hydrogen bond's neighborhood
-MEMORY = 1 << 28  # bytes of positions that a rank works on at a time
-PARTS = 5  # of a trajectory, whose scatter gives errors
+FARTHEST = 3.0  # Å, the largest H...acceptor distance in the histogram of hydrogen bonds
 
 
 class Radial:
-    """g(r) of every pair of elements, frame by frame.
+    """g(r) of every pair of elements, accumulated frame by frame.
 
     g_ab(r) = <pairs within dr> / (N_a (N_b - δ_ab) / V * 4 π r² dr).
 
     Attributes
     ----------
-    r (bins,) Å; frames int; sums (pairs, bins) Σ of g over frames; density (elements,) Σ of N_b / V, 1/Å^3
+    r (bins,) Å; frames : their number; sums (pairs, bins) Σ of g over frames; density (elements,) Σ of N_b / V, 1/Å^3
     """
 
     def __init__(self, elements: Sequence[str], kind: np.ndarray, r_max: float, width: float = 0.04) -> None:
@@ -50,7 +43,7 @@ class Radial:
         self.frames, self.sums, self.density = 0, np.zeros((len(self.names), len(self.r))), np.zeros(n)
 
     def add(self, i: np.ndarray, j: np.ndarray, d: np.ndarray, volume: float) -> None:
-        """A frame: its directed pairs within r_max and their distances, Å."""
+        """Add a frame: its directed pairs within r_max and their distances, Å. volume : Å^3."""
         number = self._number[self.kind[i], self.kind[j]]
         own = number >= 0
         bins = np.minimum(np.searchsorted(self.edges, d[own], "right") - 1, len(self.r) - 1)
@@ -63,6 +56,7 @@ class Radial:
 
     @property
     def g(self) -> dict[str, np.ndarray]:
+        """{"A-B": (bins,)} g(r), averaged over the frames."""
         return dict(zip(self.names, self.sums / max(self.frames, 1)))
 
     @property
@@ -78,7 +72,7 @@ class Radial:
 
 
 def half_width(cell: Cell) -> float:
-    """Å: beyond it g(r) of a periodic cell counts images of the same atoms."""
+    """Half the narrowest width of a periodic cell, Å: beyond it g(r) counts images of the same atoms."""
     return float(cell.widths[cell.pbc].min()) / 2 if cell.pbc.any() else np.inf
 
 
@@ -97,7 +91,7 @@ def radial(frames: list[Snapshot], r_max: float) -> tuple[np.ndarray, dict[str, 
         kind = np.searchsorted(elements, f.names)
         if out is None:
             out = Radial(elements, kind, r_max)
-        out.kind = kind  # frames of one file each may order their atoms differently
+        out.kind = kind  # separate files may have different orders of atoms
         i, j, S = pairs(backend, f.x, f.cell, r_max)
         out.add(i, j, np.linalg.norm(f.x[j] + S @ f.cell.h - f.x[i], axis=1), f.cell.volume)
     assert out is not None
@@ -105,7 +99,7 @@ def radial(frames: list[Snapshot], r_max: float) -> tuple[np.ndarray, dict[str, 
 
 
 class Bonds:
-    """Bond lengths, bond angles and hydrogen bonds, frame by frame, as histograms.
+    """Histograms of bond lengths, bond angles and hydrogen bonds, accumulated frame by frame.
 
     Attributes
     ----------
@@ -129,7 +123,7 @@ class Bonds:
         self.frames = 0
 
     def add(self, i: np.ndarray, j: np.ndarray, r_ij: np.ndarray, d: np.ndarray) -> None:
-        """A frame: its directed pairs within ``reach``, i ascending; r_ij = x_j - x_i (pairs, 3), Å."""
+        """Add a frame: its directed pairs within ``reach``, i ascending; r_ij = x_j - x_i (pairs, 3), Å."""
         self.frames += 1
         bonded = d < BOND * (self.radius[i] + self.radius[j])
         bi, bj, unit, bd = i[bonded], j[bonded], r_ij[bonded] / d[bonded, None], d[bonded]
@@ -148,7 +142,7 @@ class Bonds:
 
     def _hydrogen_bonds(self, i: np.ndarray, j: np.ndarray, r_ij: np.ndarray, d: np.ndarray,
                         bonded: np.ndarray) -> None:
-        """Every donor-H...acceptor with H...acceptor up to FARTHEST; the angle is at the hydrogen."""
+        """Count every donor-H...acceptor with H...acceptor up to FARTHEST; the angle is that at the hydrogen."""
         from_h = (self.names[i] == "H") & np.isin(self.names[j], DONORS)
         donor = np.full((len(self.names), 3), np.nan)
         own = from_h & bonded
@@ -178,113 +172,3 @@ def moments(counts: np.ndarray, edges: np.ndarray) -> tuple[float, float]:
     x, n = 0.5 * (edges[1:] + edges[:-1]), counts.sum()
     mean = float(counts @ x / max(n, 1))
     return mean, float(np.sqrt(max(counts @ (x - mean) ** 2 / max(n, 1), 0.0)))
-
-
-# ------------------------------------------------------------------ displacements
-def msd(x: np.ndarray) -> np.ndarray:
-    """(n, frames, 3) positions -> (n, frames) mean over origins of |x(t) - x(0)|²; by Fourier transform.
-
-    Calandrini et al., Collection SFN 12, 201 (2011): MSD = S_1 - 2 S_2.
-    """
-    n = x.shape[1]
-    x = x - x.mean(axis=1, keepdims=True)
-    f = scipy.fft.rfft(x, scipy.fft.next_fast_len(2 * n, real=True), axis=1)
-    c = scipy.fft.irfft((f.real**2 + f.imag**2).sum(axis=2), scipy.fft.next_fast_len(2 * n, real=True), axis=1)[:, :n]
-    sq = (x**2).sum(axis=2)
-    ends = np.zeros((len(x), n + 1))
-    np.cumsum(sq, axis=1, out=ends[:, 1:])
-    total = ends[:, -1:]
-    lag = np.arange(n)
-    s1 = ends[:, n - lag] + total - ends[:, lag]
-    return (s1 - 2 * c) / (n - lag)
-
-
-class Displacements:
-    """How far atoms go: about their mean places, and away from where they were. Filled by ``measure``.
-
-    Attributes
-    ----------
-    kinds; mean (n, 3) Å: mean places, in the mean cell; cell : the mean cell
-    u_sq (kinds,) Å²: <|x - <x>|²> (three-dimensional); u_sq_error : of PARTS of the time
-    u_sq_time (kinds, frames) Å²
-    lag (lags,) fs, msd (kinds, lags) Å²: where frames are equally spaced
-    diffusion, diffusion_error (kinds,) Å²/fs: slope/6 over the later 80 % of the lags, over PARTS of the time
-    exponent (kinds,): the MSD grows as its power of t over the later half of the lags; 1 for diffusion
-    """
-
-    lag: np.ndarray | None = None
-
-    def __init__(self, comm: MPI.Comm, series: Series, index: np.ndarray, n_kinds: int, dt: float | None) -> None:
-        """Collective. dt : fs between frames, or None where they are not equally spaced."""
-        frames, n = len(series.time), len(series.names)
-        rows = np.arange(frames)
-        with together(comm):
-            boxes = np.array([series.cell(k).h for k in range(frames)])
-        self.cell = Cell(boxes.mean(axis=0), series.cell(0).pbc)
-        width = max(1, min(n, MEMORY // (frames * 3 * 8 * 6)))
-        lows = range(0, n, width)
-        mine = lows[slice(*block(len(lows), comm.size, comm.rank))]
-        drift = np.zeros((frames, 3))
-        with together(comm):
-            for lo in mine:
-                drift += np.einsum("fai,a->fi", _places(series, rows, slice(lo, lo + width), boxes, self.cell),
-                                   series.mass[lo:lo + width])
-        comm.Allreduce(MPI.IN_PLACE, drift)
-        drift /= series.mass.sum()
-        drift -= drift[0]
-        count = np.bincount(index, minlength=n_kinds)
-        self.mean, self.u_sq_time = np.zeros((n, 3)), np.zeros((n_kinds, frames))
-        part = frames // PARTS
-        lags = frames // 2 if dt else 0
-        self.msd, slopes = np.zeros((n_kinds, lags)), np.zeros((n_kinds, PARTS, part // 2 if dt else 0))
-        with together(comm):
-            for lo in mine:
-                x = _places(series, rows, slice(lo, lo + width), boxes, self.cell) - drift[:, None]
-                x = np.ascontiguousarray(x.swapaxes(0, 1))
-                self.mean[lo:lo + width] = x.mean(axis=1)
-                sq = ((x - x.mean(axis=1, keepdims=True)) ** 2).sum(axis=2)
-                kind = index[lo:lo + width]
-                for k in np.unique(kind):
-                    own = kind == k
-                    self.u_sq_time[k] += sq[own].sum(axis=0) / count[k]
-                    if lags:
-                        self.msd[k] += msd(x[own])[:, :lags].sum(axis=0) / count[k]
-                        for p in range(PARTS if part > 3 else 0):
-                            slopes[k, p] += msd(x[own, p * part:(p + 1) * part])[:, :part // 2].sum(axis=0) / count[k]
-        for array in (self.mean, self.u_sq_time, self.msd, slopes):
-            comm.Allreduce(MPI.IN_PLACE, array)
-        self.u_sq = self.u_sq_time.mean(axis=1)
-        parts = np.array([p.mean(axis=1) for p in np.array_split(self.u_sq_time, PARTS, axis=1) if p.size])
-        self.u_sq_error = parts.std(axis=0, ddof=1) / np.sqrt(len(parts)) if len(parts) > 1 else self.u_sq * np.nan
-        self.diffusion, self.diffusion_error = self.u_sq * np.nan, self.u_sq * np.nan
-        self.exponent = self.u_sq * np.nan
-        if dt:
-            self.lag = np.arange(lags) * dt
-        if lags > 8:
-            late = np.arange(lags // 2, lags)
-            self.exponent = np.array([np.polyfit(np.log(late), np.log(np.maximum(m[late], 1e-300)), 1)[0]
-                                      for m in self.msd])
-        if dt and slopes.shape[2] > 4:
-            first = slopes.shape[2] // 5
-            t = np.arange(first, slopes.shape[2]) * dt
-            d = np.array([[np.polyfit(t, m[first:], 1)[0] / 6 for m in kind] for kind in slopes])
-            self.diffusion, self.diffusion_error = d.mean(axis=1), d.std(axis=1, ddof=1) / np.sqrt(PARTS)
-
-
-def _places(series: Series, rows: np.ndarray, atoms: slice, boxes: np.ndarray, cell: Cell) -> np.ndarray:
-    """(frames, atoms, 3) positions continuous in time, in the mean cell: fractional ones, times its vectors.
-
-    Without images in the file an atom is taken to move less than half the cell from frame to frame.
-    """
-    s = np.einsum("fai,fij->faj", series.unwrapped(rows, atoms), np.linalg.inv(boxes))
-    if not np.isfinite(s).all():
-        raise InputError(f"{series.path}: positions that are no numbers")
-    if "image" not in series.has:
-        jumps = np.where(cell.pbc, np.round(np.diff(s, axis=0)), 0.0)
-        s[1:] -= np.cumsum(jumps, axis=0)
-    return s @ cell.h
-
-
-def spread(n: int, most: int) -> np.ndarray:
-    """At most `most` of n frames, evenly, the last one among them."""
-    return np.arange(n) if n <= most else np.unique(np.linspace(0, n - 1, most).round().astype(int))

@@ -1,4 +1,4 @@
-"""``rxmdnn geninit``: from a unit cell to rxff.bin and an extended XYZ of what was made. RXMD's options."""
+"""``rxmdnn geninit``: rxff.bin and an extended XYZ file from a unit cell, with the options of RXMD."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ from rxmdnn.units import RXMD_TIME
 
 
 def parser() -> argparse.ArgumentParser:
-    """RXMD's options, and no abbreviations of them."""
+    """The options of RXMD, without abbreviations."""
     p = argparse.ArgumentParser("rxmdnn geninit", description="Make rxff.bin and geninit.xyz from a unit cell.",
                                 allow_abbrev=False, add_help=False)
-    p.add_argument("-help", "-h", "--help", action="help", help="this page")
-    p.add_argument("-inputxyz", "-i", metavar="F", default="input.xyz", help="input.xyz, or any file ASE reads")
-    p.add_argument("-mc", "-m", nargs=3, type=int, default=[1, 1, 1], metavar=("nx", "ny", "nz"), help="replicate")
+    p.add_argument("-help", "-h", "--help", action="help", help="show this page")
+    p.add_argument("-inputxyz", "-i", metavar="F", default="input.xyz", help="input.xyz, or any file that ASE reads")
+    p.add_argument("-mc", "-m", nargs=3, type=int, default=[1, 1, 1], metavar=("nx", "ny", "nz"),
+                   help="number of replicas along a, b, c")
     p.add_argument("-vprocs", "-v", nargs=3, type=int, default=[1, 1, 1], metavar=("vx", "vy", "vz"),
-                   help="rank grid of the file; rxmdnn reads any, RXMD needs its own")
-    p.add_argument("-output", "-o", metavar="DIR", default=".", help="where files go")
+                   help="rank grid of the file; rxmdnn reads any grid, RXMD needs that of its run")
+    p.add_argument("-output", "-o", metavar="DIR", default=".", help="folder of the files")
     p.add_argument("-rxmdnn", metavar="F",
-                   help="model deck, whose elements in order are the types (default rxmdnn.in, here or one folder up)")
-    p.add_argument("-vread", action="store_true", help="take the file's velocities")
+                   help="model deck; its elements, in order, are the types (default: rxmdnn.in, here or one folder up)")
+    p.add_argument("-vread", action="store_true", help="use the velocities of the file")
     p.add_argument("-getreal", "-r", action="store_true", help="only convert: write real.xyz, coordinates in Å")
     p.add_argument("-getnorm", "-n", action="store_true",
                    help="only convert: read coordinates in Å, write norm.xyz, fractional")
@@ -43,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> None:
     """Make <output>/rxff.bin and <output>/geninit.xyz; or convert coordinates."""
     a = parser().parse_args(argv)
-    faults = [f"geninit: {k}: three numbers above zero are needed, not {' '.join(map(str, v))}"
+    faults = [f"geninit: {k}: expected three numbers above zero, found {' '.join(map(str, v))}"
               for k, v in (("-mc", a.mc), ("-vprocs", a.vprocs)) if min(v) < 1]
     if faults:
         raise InputError(*faults)
@@ -59,15 +60,15 @@ def main(argv: Sequence[str]) -> None:
     cell, n = start.cell, start.n_global
     v = start.v if a.vread and start.v is not None else np.zeros((n, 3))
     if a.vread and start.v is None:
-        raise InputError(f"{a.inputxyz}: -vread: it holds no velocities")
+        raise InputError(f"{a.inputxyz}: -vread: it has no velocities")
     if a.getreal or a.getnorm:
         with writable(MPI.COMM_SELF, folder / made):
             _write_input_xyz(folder / made, start, start.x if a.getreal else cell.fractional(start.x), v)
         print(f"wrote {folder / made}: {n} atoms, {'Å' if a.getreal else 'fractional'}")
         return
     if (folder / NAME).exists():
-        raise InputError(f"{folder / NAME}: a run in {folder} would go on from this checkpoint, not from what geninit "
-                         "makes; use another folder, or move the checkpoint away")
+        raise InputError(f"{folder / NAME}: a run in {folder} would continue from this checkpoint, not from the "
+                         "files of geninit; use another folder, or move the checkpoint away")
     s = cell.fractional(start.x)
     start.x = cell.cartesian(s if a.noCoordinateShift else s - s.min(axis=0))
     start.v = v
@@ -79,8 +80,8 @@ def main(argv: Sequence[str]) -> None:
           + " ".join(f"{p:.5f}" for p in cell.parameters))
     print(f"wrote {folder / 'rxff.bin'} for {' x '.join(map(str, a.vprocs))} ranks, and {folder / 'geninit.xyz'}")
     if not cell.pbc.all():
-        print(f"note: {a.inputxyz} does not repeat along every axis, which rxff.bin cannot say: a run from it repeats "
-              f"along all three; start from 'structure {folder / 'geninit.xyz'} 1 1 1' instead")
+        print(f"note: {a.inputxyz} is not periodic along every axis, but a run from rxff.bin is, as the format "
+              f"does not hold periodicity; start from 'structure {folder / 'geninit.xyz'} 1 1 1' instead")
 
 
 def _write_input_xyz(path: Path, start: Start, x: np.ndarray, v: np.ndarray) -> None:

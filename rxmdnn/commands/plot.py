@@ -1,9 +1,8 @@
-"""``rxmdnn plot DAT``: pictures of a run, and the figures they show."""
+"""``rxmdnn plot DAT``: figures of a run, and their numbers."""
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,19 @@ from rxmdnn.analysis.figures import draw_radial
 from rxmdnn.analysis.structure import radial
 from rxmdnn.analysis.style import BLUE, GRAY, GREEN, ORANGE, STYLE, save_figure
 from rxmdnn.errors import InputError
+from rxmdnn.files import write_json, writing
 from rxmdnn.io.h5md import HEALED
 from rxmdnn.io.log import read_energies
 from rxmdnn.io.trajectory import read_frames
 
 
 def main(argv: Sequence[str]) -> None:
-    """Make energies.png, temperature.png and gr.png in a run's folder; print figures and file names."""
-    p = argparse.ArgumentParser("rxmdnn plot", description="Pictures of a run: energies, temperature, g(r).")
+    """Make energies.png, temperature.png and gr.png in a run's folder; print numbers and file names."""
+    p = argparse.ArgumentParser("rxmdnn plot", description="Figures of a run: energies, temperature, g(r).")
     p.add_argument("folder", help="the outDir of a run")
-    p.add_argument("--json", metavar="F", help="also write the figures to this file")
-    p.add_argument("--rmax", type=float, default=10.0, help="g(r) up to this distance, Å, and half the cell")
-    p.add_argument("--frames", type=int, default=50, help="g(r) from at most this many frames")
+    p.add_argument("--json", metavar="F", help="also write the numbers to this file")
+    p.add_argument("--rmax", type=float, default=10.0, help="largest distance of g(r), Å, at most half the cell")
+    p.add_argument("--frames", type=int, default=50, help="largest number of frames for g(r)")
     a = p.parse_args(argv)
     if a.rmax <= 0 or a.frames < 1:
         raise InputError("plot: --rmax and --frames must be above zero")
@@ -37,41 +37,38 @@ def main(argv: Sequence[str]) -> None:
     if not energies and not frames:
         raise InputError(f"{folder}: nothing to plot: no rows in energies.csv and no frames")
     n = len(frames[0].names) if frames else None
-    figures: dict[str, Any] = {"atoms": n, "frames": len(frames)}
+    numbers: dict[str, Any] = {"atoms": n, "frames": len(frames)}
     made = []
-    try:
+    with writing(folder):
         with plt.rc_context(STYLE):
             if energies:
-                figures |= thermodynamics(energies, n)
+                numbers |= thermodynamics(energies, n)
                 healed = stretches(folder, energies)
-                figures |= {"healed_ps": [list(ends) for ends in healed]} if healed else {}
-                made += [_energies(energies, n, figures, healed, folder / "energies.png"),
-                         _temperature(energies, figures, healed, folder / "temperature.png")]
+                numbers |= {"healed_ps": [list(ends) for ends in healed]} if healed else {}
+                made += [_energies(energies, n, numbers, healed, folder / "energies.png"),
+                         _temperature(energies, numbers, healed, folder / "temperature.png")]
             if frames:
                 late = frames[len(frames) // 2:]
                 r, g = radial(late, a.rmax)
-                figures["highest_peak_A"] = {k: round(float(r[np.argmax(v)]), 4) for k, v in g.items() if v.any()}
-                frames_of = f"{len(late)} frame{'s' if len(late) != 1 else ''}, the later half of the run"
-                made.append(draw_radial(r, g, frames_of, folder / "gr.png"))
+                numbers["highest_peak_A"] = {k: round(float(r[np.argmax(v)]), 4) for k, v in g.items() if v.any()}
+                averaged = f"{len(late)} frame{'s' if len(late) != 1 else ''}, the later half of the run"
+                made.append(draw_radial(r, g, averaged, folder / "gr.png"))
         if a.json:
-            Path(a.json).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-            made.append(Path(a.json))
-    except OSError as error:
-        raise InputError(f"{error.filename or folder}: cannot be written: {error.strerror}") from None
-    for key, value in figures.items():
+            made.append(write_json(a.json, numbers))
+    for key, value in numbers.items():
         print(f"{key}: {value:.6g}" if isinstance(value, float) else f"{key}: {value}")
     print("wrote " + " ".join(map(str, made)))
 
 
 def conserved(e: dict[str, np.ndarray]) -> tuple[np.ndarray, str]:
-    """What the run should have kept, eV, and its name: under a thermostat, a barostat or rings not the total energy."""
+    """The conserved quantity, eV, and its name; the total energy without thermostat, barostat and ring polymer."""
     return (e["conserved_eV"], "conserved") if "conserved_eV" in e else (e["etotal_eV"], "total")
 
 
 def thermodynamics(e: dict[str, np.ndarray], n: int | None) -> dict[str, Any]:
-    """Drift of what is conserved (slope of a straight line), its spread about that line; means over the second half.
+    """Drift of the conserved quantity (slope of a line), its deviation from that line; means over the second half.
 
-    e : columns of energies.csv; n : atoms, or None where no frame says it (then figures are of the whole system)
+    e : columns of energies.csv; n : number of atoms; None without frames: energies are then not per atom
     """
     kept, name = conserved(e)
     time, total = e["time_fs"], kept / (n or 1)
@@ -90,7 +87,7 @@ def thermodynamics(e: dict[str, np.ndarray], n: int | None) -> dict[str, Any]:
 
 
 def stretches(folder: Path, e: dict[str, np.ndarray]) -> list[tuple[float, float]]:
-    """[(start, end)], ps, of what was taken in shorter steps after a failure, as the run's trajectory says."""
+    """[(start, end)], ps, of the intervals computed in shorter steps after a failure, from the trajectory."""
     path = folder / "trajectory.h5"
     if not path.is_file():
         return []
@@ -105,9 +102,9 @@ def _mark(axes: Sequence[Any], healed: list[tuple[float, float]]) -> None:
             axis.axvspan(start, end, color=GREEN, alpha=0.15, lw=0, label="healed: shorter steps" if not k else None)
 
 
-def _energies(e: dict[str, np.ndarray], n: int | None, figures: dict[str, Any], healed: list[tuple[float, float]],
+def _energies(e: dict[str, np.ndarray], n: int | None, numbers: dict[str, Any], healed: list[tuple[float, float]],
               path: Path) -> Path:
-    """Above: the energies from their start. Below: what is conserved, alone, on its own scale, with its drift."""
+    """Draw above the energies since the start, below the conserved quantity on its own scale, with its drift."""
     scale, unit = (1000 / n, "meV/atom") if n else (1.0, "eV")
     time = e["time_fs"] / 1000
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(7, 5.4), sharex=True, layout="constrained")
@@ -120,7 +117,7 @@ def _energies(e: dict[str, np.ndarray], n: int | None, figures: dict[str, Any], 
     upper.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     change = (kept - kept[0]) * scale
     lower.plot(time, change, color=GRAY, label=kept_name)
-    drift = next((figures[k] for k in figures if k.startswith("drift")), None)
+    drift = next((numbers[k] for k in numbers if k.startswith("drift")), None)
     if drift is not None:
         slope, start = np.polyfit(time, change, 1)
         lower.plot(time, start + slope * time, "--", color=ORANGE,
@@ -130,18 +127,18 @@ def _energies(e: dict[str, np.ndarray], n: int | None, figures: dict[str, Any], 
     return save_figure(figure, path)
 
 
-def _temperature(e: dict[str, np.ndarray], figures: dict[str, Any], healed: list[tuple[float, float]], path: Path
+def _temperature(e: dict[str, np.ndarray], numbers: dict[str, Any], healed: list[tuple[float, float]], path: Path
                  ) -> Path:
     time, half = e["time_fs"] / 1000, e["time_fs"][[len(e["time_fs"]) // 2, -1]] / 1000
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(7, 4.8), sharex=True, layout="constrained")
     upper.plot(time, e["temperature_K"], color=ORANGE)
-    mean, spread = figures["temperature_mean_K"], figures["temperature_std_K"]
+    mean, spread = numbers["temperature_mean_K"], numbers["temperature_std_K"]
     upper.plot(half, [mean, mean], color=GRAY, ls="--",
                label=f"second half: {mean:.1f} K, standard deviation {spread:.1f} K")
     upper.set(ylabel="temperature (K)")
     _mark((upper,), healed)
     upper.legend(loc="best")
-    p = figures["pressure_mean_GPa"]
+    p = numbers["pressure_mean_GPa"]
     lower.plot(time, e["pressure_GPa"], color=BLUE)
     lower.plot(half, [p, p], color=GRAY, ls="--", label=f"second half: {p:.3g} GPa")
     lower.set(xlabel="time (ps)", ylabel="pressure (GPa)")

@@ -1,8 +1,8 @@
-"""Checkpoints: everything a run needs to go on, in one HDF5 file that is either whole or not there.
+"""Checkpoints: everything a run needs to continue, in one HDF5 file that is either complete or absent.
 
-Every rank's atoms are one segment, in its row order, with a checksum, so that the same rank count continues with the
-same bits; another rank count deals whole segments to its ranks and sends atoms to their owners afterwards. The file
-is written under a passing name and renamed; the one before stays as checkpoint.prev.h5.
+The atoms of each rank are one segment, in its row order, with a checksum, so that the same number of ranks continues
+with the same bits; another number of ranks distributes complete segments and then sends atoms to their owners. The file
+is written under a temporary name and renamed; the previous one is kept as checkpoint.prev.h5.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ NAME, PREVIOUS, VERSION = "checkpoint.h5", "checkpoint.prev.h5", 1
 
 
 def write_checkpoint(frame: Frame, folder: str | Path, state: dict[str, Any] | None = None, deck: str = "") -> Path:
-    """Write <folder>/checkpoint.h5, keeping the one before as checkpoint.prev.h5.
+    """Write <folder>/checkpoint.h5, keeping the previous one as checkpoint.prev.h5; its path.
 
     Parameters
     ----------
-    frame : Frame; its atoms' rows are kept in their order, with `extra`
+    frame : Frame; rows of its atoms keep their order; `extra` is written too
     state : dict of numbers, strings, lists, dicts and NumPy arrays: of thermostats, random numbers, the schedule
     deck : the effective deck
 
-    Raises InputError (full disk, no permission); the file that was there is then untouched.
+    Raises InputError (full disk, no permission); the existing file is then unchanged.
     """
     comm, atoms, path = frame.comm, frame.atoms, Path(folder) / NAME
     n = atoms.n_owned
@@ -47,14 +47,14 @@ def write_checkpoint(frame: Frame, folder: str | Path, state: dict[str, Any] | N
         "version": VERSION, "n_global": frame.n_global, "elements": frame.elements, "masses": frame.masses,
         "cell": frame.cell.h.tolist(), "pbc": frame.cell.pbc.tolist(), "step": frame.step, "time": frame.time,
         "state": _packed(state or {}), "deck": deck, "units": "A fs amu eV K", "ranks": comm.size})
-    with replacing(comm, path, path.with_name(PREVIOUS)) as passing:
+    with replacing(comm, path, path.with_name(PREVIOUS)) as part:
         offsets: dict[str, int] | None = None
         with writable(comm, path):
             if segments is not None:
-                offsets = _create(passing, arrays, frame.n_global, header, np.array(segments, np.int64))
+                offsets = _create(part, arrays, frame.n_global, header, np.array(segments, np.int64))
         offsets = comm.bcast(offsets)
         start = exscan(comm, n)
-        write_blocks(comm, passing, [(offsets[k] + start * a[:0].itemsize * int(np.prod(a.shape[1:], dtype=int)), a)
+        write_blocks(comm, part, [(offsets[k] + start * a[:0].itemsize * int(np.prod(a.shape[1:], dtype=int)), a)
                                      for k, a in arrays.items()])
     return path
 
@@ -64,11 +64,11 @@ def _create(path: Path, arrays: dict[str, np.ndarray], n: int, header: str, segm
         file["header"] = header
         file["header_crc32"] = zlib.crc32(header.encode())
         file["segments"] = segments  # (ranks, 2): atoms, crc32 of their rows
-        return {k: room(file, k, a.dtype, (n, *a.shape[1:])) for k, a in arrays.items()}
+        return {k: allocate(file, k, a.dtype, (n, *a.shape[1:])) for k, a in arrays.items()}
 
 
-def room(file: h5py.Group, name: str, dtype: Any, shape: tuple[int, ...]) -> int:
-    """Make a contiguous dataset whose bytes ranks will write themselves; its offset in the file."""
+def allocate(file: h5py.Group, name: str, dtype: Any, shape: tuple[int, ...]) -> int:
+    """Create a contiguous dataset, whose bytes the ranks write themselves; its offset in the file."""
     make = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     make.set_layout(h5py.h5d.CONTIGUOUS)
     make.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -86,7 +86,7 @@ def _checksum(arrays: dict[str, np.ndarray]) -> int:
 
 
 def _packed(value: Any) -> Any:
-    """As JSON can hold it; numbers keep all their bits."""
+    """The value in a form that JSON can hold; numbers keep all their bits."""
     if isinstance(value, np.ndarray):
         return {"array": value.tolist(), "dtype": value.dtype.str, "shape": value.shape}
     if isinstance(value, np.generic):
@@ -105,32 +105,32 @@ def _unpacked(value: Any) -> Any:
 
 
 def find_checkpoint(folder: str | Path) -> Path | None:
-    """The checkpoint to go on from, or None."""
+    """The checkpoint from which to continue, or None."""
     return next((p for p in (Path(folder) / NAME, Path(folder) / PREVIOUS) if p.is_file()), None)
 
 
 def read_checkpoint(comm: MPI.Comm, path: str | Path, elements: tuple[str, ...] | None = None) -> Start:
-    """Read a checkpoint; rows of each rank as dealt (see Start.exact). Collective.
+    """The atoms and the state of a checkpoint, a share of the rows on each rank (see Start.exact). Collective.
 
     Parameters
     ----------
-    elements : the model deck's; species are numbered in its order
+    elements : of the model deck; species are numbered in its order
 
-    Raises InputError: cut short, changed, or not of these elements.
+    Raises InputError for a truncated or changed file, and for other elements.
     """
     path = Path(path)
     other = path.with_name(PREVIOUS)
-    advice = f"; move it away to go on from {PREVIOUS}" if path.name == NAME and other.exists() else ""
+    advice = f"; move it away to continue from {PREVIOUS}" if path.name == NAME and other.exists() else ""
 
     def head() -> tuple[dict[str, Any], np.ndarray]:
         try:
             with h5py.File(path, "r", locking=False) as file:
                 text = file["header"][()]
                 if zlib.crc32(text) != file["header_crc32"][()]:
-                    raise InputError(f"{path}: damaged (checksum of its header){advice}")
+                    raise InputError(f"{path}: damaged (wrong checksum of the header){advice}")
                 return json.loads(text), file["segments"][:]
         except (OSError, KeyError, ValueError) as error:
-            raise InputError(f"{path}: no whole checkpoint: {_brief(error)}{advice}") from None
+            raise InputError(f"{path}: not a complete checkpoint: {_brief(error)}{advice}") from None
 
     header, segments = on_root(comm, head)
     own = tuple(header["elements"])
@@ -139,7 +139,7 @@ def read_checkpoint(comm: MPI.Comm, path: str | Path, elements: tuple[str, ...] 
             raise InputError(f"{path}: written by a newer rxmdnn (version {header['version']})")
         if elements is not None and set(own) - set(elements):
             raise InputError(f"{path}: a checkpoint of another system: its elements are {' '.join(own)}, "
-                             f"those of the model deck {' '.join(elements)}; use another outDir")
+                             f"the elements of the model deck are {' '.join(elements)}; use another outDir")
     total = len(segments)
     mine = [k for k in range(total) if k * comm.size // total == comm.rank]
     if total == comm.size:
@@ -152,11 +152,11 @@ def read_checkpoint(comm: MPI.Comm, path: str | Path, elements: tuple[str, ...] 
                 lo, hi = (int(starts[mine[0]]), int(starts[mine[-1] + 1])) if mine else (0, 0)
                 arrays = {k: file[k][lo:hi] for k in keys}
         except (OSError, KeyError, ValueError) as error:
-            raise InputError(f"{path}: no whole checkpoint: {_brief(error)}{advice}") from None
+            raise InputError(f"{path}: not a complete checkpoint: {_brief(error)}{advice}") from None
         for k in mine:
             part = {name: a[starts[k] - lo:starts[k + 1] - lo] for name, a in arrays.items()}
             if _checksum(part) != segments[k, 1]:
-                raise InputError(f"{path}: damaged (checksum of the atoms of rank {k}){advice}")
+                raise InputError(f"{path}: damaged (wrong checksum of the atoms of rank {k}){advice}")
     species = arrays["species"]
     if elements is not None and own != elements:
         species = np.array([elements.index(e) for e in own], np.int32)[species]

@@ -1,4 +1,4 @@
-"""The folder of a run: one run writes to it at a time, and what a former one left there is kept apart."""
+"""The folder of a run: only one run writes to it at a time; files of an earlier run are moved to a subfolder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rxmdnn.errors import InputError
 from rxmdnn.parallel import on_root
 
 LOCK = ".rxmdnn.lock"
-OURS = re.compile(  # files of a run and of its analysis; everything else in a folder is the user's
+OURS = re.compile(  # files of a run and of its analysis; all other files belong to the user
     r"run\.log|energies\.(csv|png)|temperature\.png|trajectory\.h5|(checkpoint|observe)(\.prev)?\.h5|rxff\.bin|\d{9}\.(xyz|pdb)"
     r"|ring_polymer\.csv|bead_\d+\.h5|incidents\.(jsonl|xyz)|gr_observed\.csv|(spectra|structure)\.h5|gr\.(csv|png)"
     r"|(bands|vdos|vacf|neutron|static|bragg|bragg_time|bond_length|bond_angle|hydrogen_bonds|msd|displacements)\.(csv|png)"
@@ -25,9 +25,9 @@ OURS = re.compile(  # files of a run and of its analysis; everything else in a f
 
 @contextmanager
 def locked(comm: MPI.Comm, folder: Path) -> Iterator[None]:
-    """Within it no other run writes to the folder; the operating system ends it with the process, however that ends.
+    """A block in which no other run writes to the folder; the lock ends with the process, however that ends.
 
-    Raises InputError where another run does.
+    Raises InputError where another run writes to it.
     """
     held: list[IO[str]] = []
 
@@ -41,7 +41,7 @@ def locked(comm: MPI.Comm, folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"{folder}: another run writes to this folder; wait for its end, or give another "
+            raise InputError(f"{folder}: another run writes to this folder; wait for its end, or use another "
                              "--outDir") from None
         except OSError:
             pass  # a file system without locks
@@ -60,9 +60,9 @@ def holds_a_run(folder: Path) -> bool:
 
 
 def set_aside(folder: Path, source: str) -> str:
-    """A new run in a folder that holds another: its files go to <folder>/old.N, so that nothing is lost or mixed.
+    """Move the files of an earlier run to <folder>/old.N, so that a new run neither loses nor mixes them.
 
-    source : what the new run starts from, which stays. Returns what to tell the user, or nothing.
+    source : the file from which the new run starts, which stays. Returns a message for the user, or an empty string.
     """
     start = Path(source).resolve()
     left = [f for f in folder.glob("*") if OURS.fullmatch(f.name) and f.resolve() != start] if folder.is_dir() else []
@@ -72,4 +72,4 @@ def set_aside(folder: Path, source: str) -> str:
     (folder / f"old.{number}").mkdir()
     for file in left:
         shutil.move(file, folder / f"old.{number}" / file.name)
-    return f"{len(left)} file(s) of a former run went to {folder / f'old.{number}'}"
+    return f"{len(left)} file(s) of an earlier run were moved to {folder / f'old.{number}'}"

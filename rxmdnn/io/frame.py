@@ -1,4 +1,4 @@
-"""One moment of a run, and the per-frame files: extended XYZ, PDB, RXMD's binary."""
+"""One moment of a run, and the per-frame files: extended XYZ, PDB, the binary format of RXMD."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rxmdnn.io.rxff import write_rxff
 from rxmdnn.parallel import AgreedError, together
 from rxmdnn.units import GPA_PER_EV_A3
 
-MOST_SCORE = 99999.0  # what a column of scores holds
+MOST_SCORE = 99999.0  # the largest number in the column of scores
 
 
 class Rows(NamedTuple):
@@ -39,7 +39,7 @@ class Rows(NamedTuple):
 
 @dataclass
 class Frame:
-    """What writers write; made by every rank, with the atoms it owns.
+    """One moment of a run, as the writers need it; every rank makes one, with the atoms it owns.
 
     Parameters
     ----------
@@ -49,8 +49,8 @@ class Frame:
     step : int; time : float, fs
     potential, kinetic : float, eV; temperature : float, K
     stress : (3, 3) float64, GPa, tension positive
-    grid : the rank grid, for RXMD's binary
-    healed : of a stretch that was taken in shorter steps after a failure (rxmdnn.fidelity)
+    grid : the rank grid, for the binary format of RXMD
+    healed : True if it was computed in shorter steps after a failure (rxmdnn.fidelity)
     """
 
     comm: MPI.Comm
@@ -70,7 +70,7 @@ class Frame:
 
     @cached_property
     def rows(self) -> Rows:
-        """This rank's block of all atoms in order of gid (collective at the first use)."""
+        """The block of this rank of all atoms in order of gid (collective at the first use)."""
         a, n = self.atoms, self.atoms.n_owned
         turns = np.where(self.cell.pbc, np.floor(self.cell.fractional(a.x[:n])), 0.0)
         x, image = a.x[:n] - self.cell.cartesian(turns), a.image + turns.astype(np.int32)
@@ -112,10 +112,10 @@ def names(species: np.ndarray, elements: tuple[str, ...], width: int) -> np.ndar
 
 
 def columns(comm: MPI.Comm, x: np.ndarray, decimals: int) -> list[np.ndarray]:
-    """(n, 3) -> three texts of one width, wide enough on every rank. Raises InputError if a number is absurd."""
+    """(n, 3) -> three arrays of text, of one width on all ranks. Raises AgreedError if a number is too large."""
     largest = comm.allreduce(float(np.nan_to_num(np.abs(x), nan=np.inf).max(initial=0.0)), MPI.MAX)
     if not largest * 10.0**decimals < 2.0**62:
-        raise AgreedError(f"a number of size {largest:g} cannot be written as text: the run has blown up")
+        raise AgreedError(f"the number {largest:g} is too large for a text file: the simulation has become unstable")
     width = decimals + 4 + len(str(int(largest)))
     return [fixed(x[:, k], decimals, width) for k in range(3)]
 
@@ -128,8 +128,8 @@ def write_text(frame: Frame, path: Path, header: str, parts: list[np.ndarray], f
     foot = np.frombuffer(footer.encode(), np.uint8)
     first, last = comm.rank == 0, comm.rank == comm.size - 1
     width = table.shape[1]
-    with replacing(comm, path) as passing:
-        write_blocks(comm, passing, [(0, head if first else head[:0]), (len(head) + start * width, table),
+    with replacing(comm, path) as part:
+        write_blocks(comm, part, [(0, head if first else head[:0]), (len(head) + start * width, table),
                                      (len(head) + frame.n_global * width, foot if last else foot[:0])])
 
 
@@ -138,8 +138,8 @@ def write_xyz(frame: Frame, folder: Path, name: str | None = None, note: str = "
     """<folder>/%09d.xyz (or another name): extended XYZ, read by ASE (energy, forces, stress) and OVITO.
 
     Columns: element, position (Å), ``velo`` velocity (Å/fs), forces (eV/Å), id (gid), and ``score`` where there are
-    scores, (n,) of this rank's rows. A frame whose potential energy is not a number has neither energy, stress nor
-    forces. note : words for the header, a space after them.
+    scores, (n,) of this rank's rows. A frame whose potential energy is NaN has neither energy, stress nor forces.
+    note : further keys of the header, with a space at the end.
     """
     rows, comm = frame.rows, frame.comm
     note += "healed=T " if frame.healed else ""
@@ -164,13 +164,13 @@ def write_xyz(frame: Frame, folder: Path, name: str | None = None, note: str = "
 
 
 def write_pdb(frame: Frame, folder: Path) -> Path:
-    """<folder>/%09d.pdb: element names and positions (Å, three decimals) in the cell's standard orientation."""
+    """<folder>/%09d.pdb: element names and positions (Å, three decimals) in the standard orientation of the cell."""
     rows, n = frame.rows, len(frame.rows.species)
     a, b, c, *angles = frame.cell.parameters
     x = frame.cell.fractional(rows.x) @ Cell.from_parameters(a, b, c, *angles).h
     with together(frame.comm):
         if np.abs(x).max(initial=0.0) >= 1000:
-            raise InputError(f"isPDB: the columns of a PDB file hold no {np.abs(x).max():.0f} Å; use isXYZ or h5md")
+            raise InputError(f"isPDB: {np.abs(x).max():.0f} Å does not fit into a PDB file; use isXYZ or h5md")
     serial = (np.arange(rows.start, rows.start + n) + 1) % 100000
     label = names(rows.species, tuple(e.rjust(2) for e in frame.elements), 2)
 
@@ -187,12 +187,12 @@ def write_pdb(frame: Frame, folder: Path) -> Path:
 
 
 def write_bin(frame: Frame, folder: Path) -> Path:
-    """<folder>/%09d.bin: RXMD's configuration."""
+    """<folder>/%09d.bin: the configuration in the format of RXMD."""
     path = Path(folder) / f"{frame.step:09d}.bin"
     write_rxff(frame.comm, path, frame.atoms, frame.cell, frame.step, frame.grid)
     return path
 
 
-# Columns of the deck's io_type.
+# Columns of io_type in the deck.
 FRAME_WRITERS: dict[str, Callable[[Frame, Path], Path]] = {
     "isXYZ": write_xyz, "isPDB": write_pdb, "isBinary": write_bin}

@@ -1,8 +1,8 @@
 """H5MD 1.1 trajectories, written by all ranks into one file; MDAnalysis reads them.
 
-Rank 0 makes room for a frame with HDF5 (chunks allocated early, never filled) and closes the file; then every rank
-writes its rows at the chunks' byte offsets itself; then rank 0 writes the frame's step. A run killed at any
-of these leaves a readable file; its unfinished frame has step -1 and is dropped when the run goes on.
+Rank 0 allocates a frame with HDF5 (chunks allocated early, never filled) and closes the file; then every rank writes
+its rows itself at the byte offsets of the chunks; then rank 0 writes the step of the frame. A run killed at any of
+these points leaves a readable file; the unfinished frame has step -1 and is dropped when the run continues.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mpi4py import MPI
 
 import rxmdnn
 from rxmdnn.errors import InputError
-from rxmdnn.io.checkpoint import room
+from rxmdnn.io.checkpoint import allocate
 from rxmdnn.io.frame import Frame
 from rxmdnn.io.ordered import exscan, replacing, writable, write_blocks
 from rxmdnn.parallel import on_root
@@ -23,7 +23,7 @@ from rxmdnn.parallel import on_root
 CHUNK = 1 << 22  # atoms: HDF5 chunks are below 4 GiB, MPI counts below 2^31
 HEALED = "parameters/healed_steps"  # (k, 2) int64
 KJ_MOL = 96.4853321233  # kJ/mol of one eV
-# Elements of particles/all: what a frame's rows give, their type in the file, unit and factor.
+# Elements of particles/all: field of Rows, type in the file, unit, factor.
 ELEMENTS = {
     "position": ("x", "<f8", "Angstrom", 1.0),
     "image": ("image", "<i4", None, 1),
@@ -40,14 +40,14 @@ OBSERVABLES = {
 
 
 class H5MD:
-    """A trajectory that grows by one frame a call.
+    """A trajectory that grows by one frame per call of ``write``.
 
     Parameters
     ----------
     comm : MPI communicator
     path : Path
     restart : int, optional
-        The step a restarted run goes on from: frames after it are dropped. Without it the file is made anew.
+        The step from which a restarted run continues: frames after it are dropped. Without it a new file is made.
     """
 
     def __init__(self, comm: MPI.Comm, path: str | Path, restart: int | None = None) -> None:
@@ -62,16 +62,16 @@ class H5MD:
             self._create(frame)
             self.started = True
         rows, n = frame.rows, frame.n_global
-        places = None
+        offsets = None
         with writable(self.comm, self.path):
             if self.comm.rank == 0:
-                places = self._grow(frame)
-        places = self.comm.bcast(places)
+                offsets = self._grow(frame)
+        offsets = self.comm.bcast(offsets)
         size = min(CHUNK, n)
         blocks = []
         for name, (source, kind, _, factor) in ELEMENTS.items():
             values = (getattr(rows, source) * factor).astype(kind)
-            for k, offset in enumerate(places[name]):
+            for k, offset in enumerate(offsets[name]):
                 lo, hi = np.clip([k * size - rows.start, (k + 1) * size - rows.start], 0, len(values))
                 at = offset + (rows.start + lo - k * size) * 3 * values.itemsize
                 blocks.append((int(at) if hi > lo else 0, values[lo:hi]))
@@ -82,7 +82,7 @@ class H5MD:
                     file["particles/all/position/step"][-1] = frame.step
 
     def rewind(self, step: int, healed: list[list[int]]) -> None:
-        """Drop frames after a step, and note which [first, last] steps were taken in parts (collective)."""
+        """Drop frames after a step, and record the [first, last] steps of what was healed (collective)."""
         def act() -> None:
             self._truncate(step)
             with h5py.File(self.path, "r+", locking=False) as file:
@@ -101,19 +101,19 @@ class H5MD:
                "mass": np.array(frame.masses, "<f8")[frame.rows.species],
                "id": np.arange(frame.rows.start, frame.rows.start + len(frame.rows.species), dtype="<i8")}
         offsets = None
-        with replacing(comm, self.path) as passing:
+        with replacing(comm, self.path) as part:
             with writable(comm, self.path):
                 if comm.rank == 0:
-                    with h5py.File(passing, "w") as file:
+                    with h5py.File(part, "w") as file:
                         _skeleton(file, frame)
-                        offsets = {k: room(file["particles/all"], k, a.dtype, (n,)) for k, a in own.items()}
+                        offsets = {k: allocate(file["particles/all"], k, a.dtype, (n,)) for k, a in own.items()}
                         file["particles/all/mass"].attrs["unit"] = "u"
             offsets = comm.bcast(offsets)
             start = exscan(comm, len(frame.rows.species))
-            write_blocks(comm, passing, [(offsets[k] + start * a.itemsize, a) for k, a in own.items()])
+            write_blocks(comm, part, [(offsets[k] + start * a.itemsize, a) for k, a in own.items()])
 
     def _grow(self, frame: Frame) -> dict[str, list[int]]:
-        """Room for one more frame; byte offsets of its chunks."""
+        """Allocate one more frame; the byte offsets of its chunks."""
         with h5py.File(self.path, "r+", locking=False) as file:
             everything = file["particles/all"]
             k = len(everything["position/step"])
@@ -127,7 +127,7 @@ class H5MD:
                            for i in range(0, n, size)] for name in ELEMENTS}
 
     def _truncate(self, restart: int) -> bool:
-        """Drop unfinished frames and those after `restart`; whether there is a file to append to."""
+        """Drop unfinished frames and those after `restart`; True if there is a file to append to."""
         if not self.path.exists():
             return False
         try:
@@ -137,7 +137,8 @@ class H5MD:
                 keep = int(dropped[0]) if len(dropped) else len(step)
                 _resize(file, keep)
         except (OSError, KeyError) as error:
-            raise InputError(f"{self.path}: no H5MD trajectory that can be continued ({error}); move it away") from None
+            raise InputError(f"{self.path}: not an H5MD trajectory that can be continued ({error}); "
+                             "move it away") from None
         return True
 
 
@@ -149,7 +150,7 @@ def _resize(file: h5py.File, frames: int) -> None:
 
 
 def _skeleton(file: h5py.File, frame: Frame) -> None:
-    """Groups and empty datasets; step and time are one dataset under many names."""
+    """Create groups and empty datasets; step and time are one dataset under many names."""
     n, size = frame.n_global, min(CHUNK, frame.n_global)
     file.create_group("h5md").attrs["version"] = np.array([1, 1], np.int32)
     for name, attributes in (("author", {"name": "rxmdnn"}),

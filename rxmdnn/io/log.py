@@ -1,4 +1,4 @@
-"""The run log: on standard output, in <outDir>/run.log, and for machines in <outDir>/energies.csv."""
+"""The run log: on standard output and in <outDir>/run.log; as a table in <outDir>/energies.csv."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENERGY = {"ev": ("eV", 1.0), "kcal": ("kcal/mol", 1.0 / EV_PER_KCAL_MOL)}
 
 
 class SupportsWrite(Protocol):
-    """What ``print`` can print to."""
+    """A stream for ``print``."""
 
     def write(self, text: str, /) -> Any: ...
 
@@ -40,16 +40,16 @@ def row_of(thermo: Any) -> dict[str, float]:
 
 
 class Log:
-    """Rank 0 writes; every rank calls.
+    """The log of a run; every rank calls, rank 0 writes.
 
     Parameters
     ----------
     comm : MPI communicator
-    folder : outDir, made if it is not there
+    folder : outDir, made if it does not exist
     units : "ev" or "kcal": energies of the lines; energies.csv is always in eV
     restart : int, optional
-        The step a restarted run goes on from: run.log is appended to, and rows of energies.csv after it are dropped.
-    echo : where lines go besides the file
+        The step from which a restarted run continues: run.log is appended to, later rows of energies.csv are dropped.
+    echo : a second stream for the lines (default: standard output)
     ensemble : also write volume and conserved quantity
     """
 
@@ -80,7 +80,7 @@ class Log:
         self.rows.flush()
 
     def rewind(self, step: int) -> None:
-        """The run is at an earlier step again: rows of energies.csv after it go; run.log keeps its lines."""
+        """Return to an earlier step: later rows of energies.csv are dropped; run.log keeps its lines."""
         def act() -> None:
             assert self.rows
             self.rows.close()
@@ -96,11 +96,11 @@ class Log:
                 act()
 
     def write(self, *lines: str) -> None:
-        """Lines of text, to the file and to `echo`."""
+        """Write lines of text to run.log and to `echo`."""
         self._on_root(lambda: self._put(lines))
 
     def thermo(self, thermo: Any) -> None:
-        """One log line, and the row of energies.csv.
+        """Write one log line and one row of energies.csv.
 
         thermo : with step, time (fs), total, kinetic, potential (eV), temperature (K), pressure (GPa), stress (3, 3)
         (GPa), spread (energy eV, force eV/Å, or None), seconds, volume (Å^3), conserved (eV)
@@ -138,7 +138,7 @@ class Log:
 
 
 def _rows_until(path: Path, step: int, columns: tuple[str, ...]) -> tuple[tuple[str, ...], list[str]]:
-    """The columns of the file and the wanted ones besides, and its rows up to a step, "nan" in new columns."""
+    """The columns of the file with the missing ones added, and its rows up to a step, "nan" in new columns."""
     lines = path.read_text(encoding="utf-8").splitlines()
     old = tuple(lines[0].split(",")) if lines else ()
     if old[: len(COLUMNS)] != COLUMNS:
@@ -160,5 +160,5 @@ def read_energies(folder: str | Path) -> dict[str, np.ndarray]:
         table = np.array([[float(w) for w in line.split(",")] for line in lines[1:]
                           if line.count(",") == lines[0].count(",")])
     except (OSError, ValueError, IndexError) as error:
-        raise InputError(f"{path}: cannot be read: {error}; is this the outDir of a run?") from None
+        raise InputError(f"{path}: cannot be read: {error}; is its folder the outDir of a run?") from None
     return {name: table[:, k] for k, name in enumerate(lines[0].split(","))} if len(table) else {}

@@ -1,7 +1,7 @@
-"""Rows of atoms across ranks, and writing one file from all ranks: what every parallel format is made of.
+"""Rows of atoms across ranks, and writing one file from all ranks, for all parallel formats.
 
-Nothing here gathers all atoms on one rank; counts of rows and offsets in files are 64-bit. A file appears under its
-name only when it is complete.
+No function here gathers all atoms on one rank; counts of rows and offsets in files are 64-bit. A file gets its name
+only when it is complete.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from mpi4py import MPI
 from rxmdnn.errors import InputError
 from rxmdnn.parallel import send_rows, together
 
-NEARLY_FULL = 1 << 20  # bytes left on a disk that HDF5 may have failed on
+NEARLY_FULL = 1 << 20  # free bytes of a disk below which a failure of HDF5 is taken as a full disk
 
 
 def block(n: int, size: int, rank: int) -> tuple[int, int]:
-    """The rows [start, stop) of n that are dealt to a rank."""
+    """The rows [start, stop) of n that belong to a rank."""
     return n * rank // size, n * (rank + 1) // size
 
 
@@ -36,16 +36,16 @@ def exscan(comm: MPI.Comm, n: int) -> int:
 
 
 def in_gid_order(comm: MPI.Comm, n_global: int, gid: np.ndarray, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Rows of this rank's block of 0 .. n_global - 1, in order of gid.
+    """Rows of the block of this rank of 0 .. n_global - 1, in order of gid.
 
     Parameters
     ----------
-    gid    (n,) int64: all ranks' together are 0 .. n_global - 1
+    gid    (n,) int64: those of all ranks together are 0 .. n_global - 1
     arrays (n, ...) each
 
     Returns
     -------
-    The arrays' rows for gids `block(n_global, comm.size, comm.rank)`.
+    Of each array the rows with gids `block(n_global, comm.size, comm.rank)`.
     """
     # Inverse of block(): gid belongs to the last rank whose start is not above it.
     to = ((gid + 1) * comm.size - 1) // n_global
@@ -55,15 +55,16 @@ def in_gid_order(comm: MPI.Comm, n_global: int, gid: np.ndarray, arrays: Sequenc
 
 
 class Hdf5Failure:
-    """HDF5 keeps what it could not write, says so for each object of the file, and dies of it when the process ends.
+    """After a failed write HDF5 reports an error for each object of the file, and crashes when the process ends.
 
-    The first is kept from the user, who is told once; ``leave`` ends the process before the second.
+    The reports are suppressed, as the user has one message; ``leave`` ends the process before the crash.
     """
 
     happened = False
 
     @classmethod
     def watch(cls) -> None:
+        """Suppress the reports, from now on."""
         before = sys.unraisablehook
         if getattr(before, "__self__", None) is cls:
             return
@@ -77,7 +78,7 @@ class Hdf5Failure:
 
     @classmethod
     def leave(cls, code: int) -> int:
-        """The exit code, unless HDF5 would spoil it."""
+        """Return the exit code; or end the process with it, where HDF5 would crash."""
         if cls.happened:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -88,15 +89,15 @@ class Hdf5Failure:
 
 @contextmanager
 def writable(comm: MPI.Comm, path: str | Path) -> Iterator[None]:
-    """A block that writes: a failure of the file system on any rank is one InputError on all, naming the file."""
+    """A block that writes; a failure of the file system on any rank is one InputError on all, naming the file."""
     Hdf5Failure.watch()
     with together(comm):
         try:
             yield
-        except (OSError, RuntimeError) as error:  # HDF5's are RuntimeErrors
+        except (OSError, RuntimeError) as error:  # those of HDF5 are RuntimeErrors
             folder = Path(path).parent
             reason = getattr(error, "strerror", None)
-            if reason is None:  # HDF5's own, which does not always say why: ask the disk
+            if reason is None:  # an error of HDF5, which does not always give the reason: look at the disk
                 Hdf5Failure.happened = True
                 full = folder.is_dir() and shutil.disk_usage(folder).free < NEARLY_FULL
                 reason = "no space left on device" if full else str(error).strip().split("\n")[0]
@@ -105,35 +106,35 @@ def writable(comm: MPI.Comm, path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(comm: MPI.Comm, path: str | Path, keep: str | Path | None = None) -> Iterator[Path]:
-    """A block that writes a file under a passing name; it takes its own name only when every rank has succeeded.
+    """A block that writes a file under a temporary name; it gets its name only when every rank has succeeded.
 
-    keep : the name under which the file that was there before stays.
+    keep : the name under which the previous file is kept
     """
     path = Path(path)
-    passing = path.with_name(path.name + ".part")
+    part = path.with_name(path.name + ".part")
 
     def create() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        passing.write_bytes(b"")
+        part.write_bytes(b"")
 
     def finish() -> None:
-        with open(passing, "rb+") as file:
+        with open(part, "rb+") as file:
             os.fsync(file.fileno())
         if keep and path.exists():
-            # A second name first: at no moment is there no file of this name.
-            beside = Path(keep).with_name(Path(keep).name + ".part")
-            beside.unlink(missing_ok=True)
+            # A second name first, so that a file of this name exists at every moment.
+            link = Path(keep).with_name(Path(keep).name + ".part")
+            link.unlink(missing_ok=True)
             try:
-                os.link(path, beside)
-                os.replace(beside, keep)
+                os.link(path, link)
+                os.replace(link, keep)
             except OSError:  # a file system without hard links
                 os.replace(path, keep)
-        os.replace(passing, path)
+        os.replace(part, path)
 
     try:
         for step in (create, None, finish):
             if step is None:
-                yield passing
+                yield part
             else:
                 with writable(comm, path):
                     if comm.rank == 0:
@@ -141,15 +142,15 @@ def replacing(comm: MPI.Comm, path: str | Path, keep: str | Path | None = None) 
     except InputError:
         if comm.rank == 0:
             with suppress(OSError):
-                passing.unlink(missing_ok=True)
+                part.unlink(missing_ok=True)
         raise
 
 
 def write_blocks(comm: MPI.Comm, path: str | Path, blocks: Sequence[tuple[int, np.ndarray]]) -> None:
-    """Write arrays at byte offsets of an existing file, each rank its own pieces.
+    """Write arrays at byte offsets of an existing file, each rank its own blocks.
 
-    The operating system's own calls, not MPI-IO: every rank has one contiguous piece of a block, and Open MPI 4.1 and
-    5.0 lose data on a full disk without an error (seen with 1 and 3 ranks). Raises InputError if one rank fails.
+    By system calls, not by MPI-IO: Open MPI 4.1 and 5.0 lose data on a full disk without an error (seen with 1 and 3
+    ranks). Raises InputError on all ranks if one fails.
     """
     with writable(comm, path):
         file = os.open(path, os.O_WRONLY)

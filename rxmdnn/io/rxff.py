@@ -1,8 +1,8 @@
-"""RXMD's configuration file rxff.bin, from any number of ranks onto any.
+"""The configuration file rxff.bin of RXMD, written and read with any number of ranks.
 
 Little endian, no record marks: int32 nprocs, vprocs[3], natoms[nprocs], current_step; float64 a b c α β γ; then for
 each rank ix + vx (iy + vy iz) and each of its atoms ten float64: position (fractional in the whole cell, minus the
-rank's origin), velocity (Å per RXMD's unit of time), q, atype, qsfp, qsfv; atype = type + 1e-13 gid, both counted
+origin of the rank), velocity (Å per time unit of RXMD), q, atype, qsfp, qsfv; atype = type + 1e-13 gid, both counted
 from 1.
 """
 
@@ -26,39 +26,39 @@ ROW = 10
 
 def write_rxff(comm: MPI.Comm, path: str | Path, atoms: Atoms, cell: Cell, step: int,
                grid: tuple[int, int, int] = (1, 1, 1)) -> None:
-    """Write the owned atoms of every rank, dealt to RXMD's ranks on `grid`; type = species + 1, gid + 1.
+    """Write the owned atoms of every rank, distributed to the ranks of RXMD on `grid`; type = species + 1, gid + 1.
 
-    The file holds lengths and angles of the cell, so velocities are turned into its standard orientation.
+    The file holds lengths and angles of the cell; velocities are rotated to its standard orientation.
     """
     n, parts = atoms.n_owned, np.array(grid)
     standard = Cell.from_parameters(*cell.parameters)
     s = cell.fractional(atoms.x[:n])
     s -= np.floor(s)
     s[s >= 1.0] = 0.0
-    place = np.minimum((s * parts).astype(np.int64), parts - 1)
+    subcell = np.minimum((s * parts).astype(np.int64), parts - 1)
     rows = np.zeros((n, ROW))
-    rows[:, 0:3] = s - place / parts
+    rows[:, 0:3] = s - subcell / parts
     rows[:, 3:6] = cell.fractional(atoms.v[:n]) @ standard.h * RXMD_TIME
     rows[:, 7] = atoms.species[:n] + 1 + (atoms.gid[:n] + 1) * 1e-13
-    owner = place[:, 0] + grid[0] * (place[:, 1] + grid[1] * place[:, 2])
-    # The file's ranks are dealt to ours in order, so that what each holds is one contiguous piece.
+    owner = subcell[:, 0] + grid[0] * (subcell[:, 1] + grid[1] * subcell[:, 2])
+    # Each rank writes whole ranks of the file, in order, so that its rows are contiguous.
     n_file = int(parts.prod())
     owner, gid, rows = send_rows(comm, owner * comm.size // n_file, [owner, atoms.gid[:n], rows])
     rows = rows[np.lexsort((gid, owner))]
     counts = comm.allreduce(np.bincount(owner, minlength=n_file))
     with together(comm):
         if counts.max(initial=0) >= 2**31 or step >= 2**31:
-            raise InputError(f"{path}: rxff.bin counts steps and the atoms of a rank in 32 bits; use the checkpoint")
+            raise InputError(f"{path}: rxff.bin has 32-bit numbers of steps and atoms per rank; use the checkpoint")
     header = (np.array([n_file, *grid, *counts, step], "<i4").tobytes()
               + np.array(cell.parameters, "<f8").tobytes())
     offset = len(header) + 8 * ROW * exscan(comm, len(rows))
     head = np.frombuffer(header if comm.rank == 0 else b"", np.uint8)
-    with replacing(comm, path) as passing:
-        write_blocks(comm, passing, [(0, head), (offset, rows.astype("<f8"))])
+    with replacing(comm, path) as part:
+        write_blocks(comm, part, [(0, head), (offset, rows.astype("<f8"))])
 
 
 def read_rxff(comm: MPI.Comm, path: str | Path, elements: tuple[str, ...]) -> Start:
-    """Read a share of the file on every rank. Raises InputError if it is cut short or does not hold what it says."""
+    """The atoms of the file, a share on each rank. Raises InputError for a truncated or inconsistent file."""
     path = Path(path)
 
     def header() -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
@@ -68,7 +68,7 @@ def read_rxff(comm: MPI.Comm, path: str | Path, elements: tuple[str, ...]) -> St
                 def take(kind: str, count: int) -> np.ndarray:
                     raw = file.read(np.dtype(kind).itemsize * count)
                     if len(raw) < np.dtype(kind).itemsize * count:
-                        raise InputError(f"{path}: cut short inside its header; make it again")
+                        raise InputError(f"{path}: truncated inside the header; make it again")
                     return np.frombuffer(raw, kind)
 
                 nprocs, *grid = (int(i) for i in take("<i4", 4))
@@ -79,11 +79,11 @@ def read_rxff(comm: MPI.Comm, path: str | Path, elements: tuple[str, ...]) -> St
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from None
         if counts.min() < 0 or not np.isfinite(parameters).all():
-            raise InputError(f"{path}: not an rxff.bin: its header makes no sense")
+            raise InputError(f"{path}: not an rxff.bin: invalid header")
         wanted = 4 * (5 + nprocs) + 48 + 8 * ROW * int(counts.sum())
         if size != wanted:
-            raise InputError(f"{path}: {size} bytes, but its header promises {wanted}; "
-                             + ("cut short" if size < wanted else "too long") + ", make it again")
+            raise InputError(f"{path}: expected {wanted} bytes, found {size}: "
+                             + ("truncated" if size < wanted else "too long") + "; make it again")
         return np.array(grid), counts, step, parameters
 
     grid, counts, step, parameters = on_root(comm, header)
@@ -103,18 +103,18 @@ def read_rxff(comm: MPI.Comm, path: str | Path, elements: tuple[str, ...]) -> St
             i = int(wrong[0])
             raise InputError(f"{path}: atom {start + i + 1}: " + (
                 f"type {kind[i]:.0f}, but the model deck has {len(elements)} elements" if np.isfinite(rows[i, :8]).all()
-                else "a coordinate or velocity is not a finite number"))
+                else "NaN or infinite coordinate or velocity"))
     owner = np.searchsorted(np.cumsum(counts), np.arange(start, stop), side="right")
-    place = np.stack([owner % grid[0], owner // grid[0] % grid[1], owner // (grid[0] * grid[1])], axis=1)
+    subcell = np.stack([owner % grid[0], owner // grid[0] % grid[1], owner // (grid[0] * grid[1])], axis=1)
     gid = np.rint((rows[:, 7] - kind) * 1e13).astype(np.int64) - 1
     if not _numbered(comm, gid, n):
         gid = np.arange(start, stop, dtype=np.int64)
-    return Start(gid, (kind - 1).astype(np.int32), cell.cartesian(rows[:, :3] + place / grid), cell, n, elements,
+    return Start(gid, (kind - 1).astype(np.int32), cell.cartesian(rows[:, :3] + subcell / grid), cell, n, elements,
                  v=rows[:, 3:6] / RXMD_TIME, step=step, source=str(path))
 
 
 def _numbered(comm: MPI.Comm, gid: np.ndarray, n: int) -> bool:
-    """Whether all ranks' gids are 0 .. n - 1, each once."""
+    """True if the gids of all ranks are 0 .. n - 1, each once."""
     if comm.allreduce(bool(((gid < 0) | (gid >= n)).any()), MPI.LOR):
         return False
     (mine,) = send_rows(comm, ((gid + 1) * comm.size - 1) // max(n, 1), [gid])

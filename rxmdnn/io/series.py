@@ -1,4 +1,4 @@
-"""A trajectory by frames and atoms, whatever file holds it: what analyses stream over in bounded memory."""
+"""Trajectories of all file formats, read by frames and atoms in bounded memory, for analyses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rxmdnn.errors import InputError
 
 EVERY = slice(None)
 VELOCITY = {"Angstrom fs-1": 1.0, "Angstrom ps-1": 1e-3, "nm ps-1": 1e-2, "A/fs": 1.0, "A/ps": 1e-3}  # to Å/fs
-HEAVY = {"D": 2.0141, "T": 3.0160}  # amu; names that are no element
+HEAVY = {"D": 2.0141, "T": 3.0160}  # amu; names besides those of elements
 
 
 class Series(ABC):
@@ -28,7 +28,7 @@ class Series(ABC):
     names : (n,) of str; mass : (n,) float64, amu
     step  : (frames,) int64
     time  : (frames,) float64, fs
-    has   : set of the fields that every frame holds: "x", "v", "image"
+    has   : set of the fields of every frame: "x", "v", "image"
     """
 
     path: Path
@@ -40,11 +40,11 @@ class Series(ABC):
 
     @abstractmethod
     def read(self, field: str, frames: Sequence[int] | np.ndarray, atoms: slice = EVERY) -> np.ndarray:
-        """(frames, atoms, 3): "x" in Å, "v" in Å/fs, "image" in periods."""
+        """(frames, atoms, 3) values of a field: "x" in Å, "v" in Å/fs, "image" in periods."""
 
     @abstractmethod
     def cell(self, frame: int) -> Cell:
-        """Of a frame."""
+        """The cell of a frame."""
 
     def unwrapped(self, frames: Sequence[int] | np.ndarray, atoms: slice = EVERY) -> np.ndarray:
         """(frames, atoms, 3) positions, Å, continuous in time where images were written."""
@@ -63,14 +63,14 @@ class Series(ABC):
             keep &= self.time <= 1000 * stop + 1e-6
         if not keep.any():
             span = f"{self.time[0] / 1000:g} to {self.time[-1] / 1000:g} ps" if len(self.time) else "nothing"
-            raise InputError(f"{self.path}: no frames in the asked times; it holds {span}; change --start or --stop")
+            raise InputError(f"{self.path}: no frames between these times; it holds {span}; change --start or --stop")
         self._keep(np.flatnonzero(keep))
 
     def _keep(self, rows: np.ndarray) -> None:
         self.step, self.time, self.rows = self.step[rows], self.time[rows], self.rows[rows]
 
     def interval(self) -> float:
-        """fs between frames, all the same; a last frame that a run wrote besides, at its end, is dropped.
+        """The time between frames, fs, all equal; an extra last frame at the end of a run is dropped.
 
         Raises InputError for fewer than two frames and for unequal intervals.
         """
@@ -84,15 +84,15 @@ class Series(ABC):
         if len(wrong) or gaps[0] <= 0:
             k = int(wrong[0]) if len(wrong) else 0
             raise InputError(f"{self.path}: frames are not equally spaced: {gaps[k]:g} fs after frame {k} at "
-                             f"{self.time[k] / 1000:g} ps, {np.median(gaps):g} fs elsewhere; take a part by --start "
-                             "and --stop, or run again with one 'h5md' interval")
+                             f"{self.time[k] / 1000:g} ps, {np.median(gaps):g} fs elsewhere; select a part with "
+                             "--start and --stop, or run again with one 'h5md' interval")
         return float(np.mean(gaps))
 
-    rows: np.ndarray  # of the file, for each frame
+    rows: np.ndarray  # (frames,) row of the file
 
 
 class H5Series(Series):
-    """trajectory.h5 of a run."""
+    """The trajectory.h5 of a run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -108,7 +108,7 @@ class H5Series(Series):
             self.pbc = np.array([b in ("periodic", b"periodic") for b in group["box"].attrs["boundary"]])
             self.boxes = group["box/edges/value"][:]
         except (OSError, KeyError) as error:
-            raise InputError(f"{path}: no H5MD trajectory: {error}") from None
+            raise InputError(f"{path}: not a valid H5MD trajectory: {error}") from None
         names = {"x": "position", "v": "velocity", "image": "image"}
         self.data = {k: group[name]["value"] for k, name in names.items() if name in group}
         self.has = set(self.data)
@@ -116,7 +116,7 @@ class H5Series(Series):
         if "v" in self.data:
             unit = str(self.data["v"].attrs.get("unit", ""))
             if unit not in VELOCITY:
-                raise InputError(f"{path}: velocities in the unknown unit '{unit}'; known are {', '.join(VELOCITY)}")
+                raise InputError(f"{path}: unknown unit of velocity '{unit}'; known are {', '.join(VELOCITY)}")
             self.factor["v"] = VELOCITY[unit]
 
     def read(self, field: str, frames: Sequence[int] | np.ndarray, atoms: slice = EVERY) -> np.ndarray:
@@ -132,7 +132,7 @@ class H5Series(Series):
 
 
 class XYZSeries(Series):
-    """Extended XYZ: frames in one file, or a file each. Velocities as ``velo`` (Å/fs), ``vel``, or ASE's momenta."""
+    """Extended XYZ: frames in one file, or one file per frame. Velocities: ``velo`` (Å/fs), ``vel``, momenta of ASE."""
 
     FIELDS = ("velo", "vel", "velocities", "momenta")
 
@@ -140,11 +140,11 @@ class XYZSeries(Series):
         from ase.data import atomic_masses, atomic_numbers
 
         self.path = path
-        self.places: list[tuple[Path, int]] = [place for file in files for place in _frames_of(file)]
-        if not self.places:
+        self.offsets: list[tuple[Path, int]] = [at for file in files for at in _frames_of(file)]
+        if not self.offsets:
             raise InputError(f"{path}: no frames")
-        heads = [self._head(*place) for place in self.places]
-        n = len(self.places)
+        heads = [self._head(*at) for at in self.offsets]
+        n = len(self.offsets)
         self.rows = np.arange(n)
         self.step = np.array([int(h.get("step", k)) for k, h in enumerate(heads)])
         timed = all("time" in h for h in heads)
@@ -155,7 +155,7 @@ class XYZSeries(Series):
         self.names = first["species"]
         unknown = sorted(set(self.names.tolist()) - set(atomic_numbers) - set(HEAVY))
         if unknown:
-            raise InputError(f"{path}: {', '.join(unknown)}: no element; name atoms by element, or D for deuterium")
+            raise InputError(f"{path}: {', '.join(unknown)}: not an element; name atoms by element, or D for deuterium")
         self.mass = np.array([HEAVY.get(e) or atomic_masses[atomic_numbers[e]] for e in self.names.tolist()])
         self.timed = timed
         self.velocity = next((f for f in self.FIELDS if f in first), None)
@@ -172,10 +172,10 @@ class XYZSeries(Series):
 
     def _table(self, row: int) -> dict[str, Any]:
         """The columns of a frame by name, its cell, and its header."""
-        file, offset = self.places[row]
+        file, offset = self.offsets[row]
         head = self._head(file, offset)
         if "Lattice" not in head:
-            raise InputError(f"{file}: frame {row}: no Lattice: an extended XYZ file is needed")
+            raise InputError(f"{file}: frame {row}: no Lattice; an extended XYZ file is needed")
         h = np.asarray(head["Lattice"], float)  # ASE gives it with cell vectors as columns
         out: dict[str, Any] = {"cell": Cell(h.T, np.asarray(head.get("pbc", [True] * 3), bool).ravel()), "head": head}
         words = str(head.get("Properties", "species:S:1:pos:R:3")).split(":")
@@ -192,7 +192,7 @@ class XYZSeries(Series):
                 out[name] = np.char.decode(block[:, 0]) if kind == "S" else block.astype(float)
                 at += width
         except (ValueError, IndexError) as error:
-            raise InputError(f"{file}: frame {row} is cut short or no extended XYZ: {error}") from None
+            raise InputError(f"{file}: frame {row} is truncated or not valid extended XYZ: {error}") from None
         return out
 
     def read(self, field: str, frames: Sequence[int] | np.ndarray, atoms: slice = EVERY) -> np.ndarray:
@@ -201,7 +201,7 @@ class XYZSeries(Series):
         for k in np.asarray(frames):
             table = self._frame(int(k))
             if column not in table or len(table[column]) != len(self.names):
-                raise InputError(f"{self.path}: frame {k} lacks '{column}', or has other atoms than the first")
+                raise InputError(f"{self.path}: frame {k} has no '{column}', or other atoms than the first frame")
             out.append(table[column][atoms])
         values = np.array(out)
         if field == "v":
@@ -211,7 +211,7 @@ class XYZSeries(Series):
                 return values / self.mass[atoms, None] * fs
             unit = str(self._kept[1]["head"].get("velo_unit", "A/fs"))
             if unit not in VELOCITY:
-                raise InputError(f"{self.path}: velocities in the unknown unit '{unit}'; known are "
+                raise InputError(f"{self.path}: unknown unit of velocity '{unit}'; known are "
                                  f"{', '.join(VELOCITY)}")
             values = values * VELOCITY[unit]
         return values
@@ -227,38 +227,38 @@ class XYZSeries(Series):
 
     def interval(self) -> float:
         if not self.timed:
-            raise InputError(f"{self.path}: its frames do not say their time; write time=<fs> into each frame's second "
-                             "line")
+            raise InputError(f"{self.path}: frames without time; write time=<fs> in the second line of each frame")
         return super().interval()
 
 
 def _frames_of(file: Path) -> list[tuple[Path, int]]:
-    """File and byte offset of each whole frame."""
-    places: list[tuple[Path, int]] = []
+    """The file and the byte offset of each complete frame."""
+    found: list[tuple[Path, int]] = []
     with open(file, "rb") as text:
         size = os.fstat(text.fileno()).st_size
         while True:
             offset = text.tell()
             line = text.readline()
             if not line.strip():
-                return places
+                return found
             if not line.strip().isdigit():
-                raise InputError(f"{file}: byte {offset}: the number of atoms is expected, not '{line[:30]!r}'")
+                raise InputError(f"{file}: byte {offset}: expected the number of atoms, found {line[:30]!r}")
             for _ in range(int(line) + 1):
                 text.readline()
-            if text.tell() == size and not _whole(file, size):
-                return places  # the run was killed while it wrote
-            places.append((file, offset))
+            if text.tell() == size and not _complete(file, size):
+                return found  # the run was killed while it wrote
+            found.append((file, offset))
 
 
-def _whole(file: Path, size: int) -> bool:
+def _complete(file: Path, size: int) -> bool:
+    """True if the last line of the file has its end."""
     with open(file, "rb") as text:
         text.seek(max(size - 1, 0))
         return text.read() == b"\n"
 
 
 def open_series(path: str | Path) -> Series:
-    """The trajectory of a run's folder (trajectory.h5, or numbered extended XYZ files), or of one file.
+    """The trajectory in the folder of a run (trajectory.h5, or numbered extended XYZ files), or in one file.
 
     Raises InputError if there is none.
     """
@@ -276,7 +276,7 @@ def open_series(path: str | Path) -> Series:
 
 
 def with_beads(paths: Sequence[str | Path]) -> list[Path]:
-    """The trajectories of a path-integral run's beads in the place of its folder; other paths as they are."""
+    """The paths, with the folder of each path-integral run replaced by the trajectories of its beads."""
     out: list[Path] = []
     for path in map(Path, paths):
         out += (sorted(path.glob("bead_*.h5")) if path.is_dir() else []) or [path]
@@ -288,8 +288,8 @@ def open_all(paths: Sequence[str | Path], start: float | None = None, stop: floa
     found = [open_series(p) for p in paths]
     for s in found:
         if len(s.time) == 0:
-            raise InputError(f"{s.path}: no frames; the run wrote none yet")
+            raise InputError(f"{s.path}: no frames; the run has not written any yet")
         if not np.array_equal(s.names, found[0].names) or not np.allclose(s.mass, found[0].mass):
-            raise InputError(f"{s.path}: other atoms than {found[0].path}; analyze them one by one")
+            raise InputError(f"{s.path}: other atoms than {found[0].path}; analyze each on its own")
         s.select(start, stop)
     return found

@@ -1,4 +1,4 @@
-"""Where a run starts from: input.xyz, any file ASE reads, replicated over the ranks."""
+"""Structures from which a run starts: input.xyz, or any file that ASE reads, replicated over the ranks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from rxmdnn.io.ordered import block
 from rxmdnn.parallel import on_root
 from rxmdnn.units import RXMD_TIME
 
-CLOSEST = 0.1  # Å: atoms nearer than this are on top of each other
+CLOSEST = 0.1  # Å: atoms nearer than this overlap
 
 
 @dataclass
 class Start:
-    """A share of the atoms on each rank, whoever owns them, and what came with them.
+    """A share of the atoms on each rank, not yet sent to their owners, and the state that was stored with them.
 
     Parameters
     ----------
@@ -64,11 +64,11 @@ class Start:
 
     @property
     def continued(self) -> bool:
-        """Whether an earlier run's outputs go on here."""
+        """True if the outputs of an earlier run are continued."""
         return self.f is not None or self.step > 0
 
     def atoms(self) -> Atoms:
-        """As owned atoms, not yet at their owners; missing arrays are zero."""
+        """The share as Atoms, not yet sent to their owners; missing arrays are zero."""
         atoms = Atoms.of(self.gid, self.species, self.x, self.v, self.image, self.f)
         atoms.extra = dict(self.extra)
         return atoms
@@ -76,23 +76,23 @@ class Start:
 
 @dataclass
 class Structure:
-    """The atoms of one file: names (n,) of str, x (n, 3) Å, v (n, 3) Å/fs or None, cell, comment; unsaid: the file
-    names no axis of repetition, and all three were taken."""
+    """The atoms of one file: names (n,) of str, x (n, 3) Å, v (n, 3) Å/fs or None, cell, comment; pbc_unspecified: the
+    file does not specify periodicity, and the cell is periodic in all directions."""
 
     names: np.ndarray
     x: np.ndarray
     v: np.ndarray | None
     cell: Cell
     comment: str = ""
-    unsaid: bool = False
+    pbc_unspecified: bool = False
 
 
 def read_structure(path: str | Path, angstrom: bool = False) -> Structure:
-    """Read an input.xyz (cell parameters in its second line, fractional coordinates), or any file through ASE.
+    """The atoms of an input.xyz (cell parameters in line 2, fractional coordinates), or of any file that ASE reads.
 
     angstrom : the coordinates of an input.xyz are in Å.
 
-    Raises InputError for a file that cannot be read, coordinates that are no numbers, atoms on top of each other.
+    Raises InputError for a file that cannot be read, NaN or infinite coordinates, and atoms that overlap.
     """
     path = Path(path)
     try:
@@ -106,7 +106,7 @@ def read_structure(path: str | Path, angstrom: bool = False) -> Structure:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     bad = np.flatnonzero(~np.isfinite(found.x).all(axis=1))
     if len(bad):
-        raise InputError(f"{path}: atom {bad[0] + 1} ({found.names[bad[0]]}): a coordinate is not a finite number")
+        raise InputError(f"{path}: atom {bad[0] + 1} ({found.names[bad[0]]}): NaN or infinite coordinate")
     _apart(path, found)
     return found
 
@@ -124,9 +124,9 @@ def _input_xyz(path: Path, angstrom: bool) -> Structure:
     n = int(lines[0].split()[0])
     rows = [line.split() for line in lines[2:2 + n]]
     if len(rows) < n:
-        raise InputError(f"{path}: {n} atoms are promised, but there are {len(rows)}; cut short")
+        raise InputError(f"{path}: expected {n} atoms, found {len(rows)}: file truncated")
     moving = n > 0 and all(len(r) >= 7 and all(map(_number, r[4:7])) for r in rows)
-    faults = [f"{path}:{k + 3}: an atom is 'El x y z', not '{lines[k + 2].strip()}'"
+    faults = [f"{path}:{k + 3}: expected 'El x y z', found '{lines[k + 2].strip()}'"
               for k, r in enumerate(rows) if len(r) < 4 or not all(map(_number, r[1:4]))]
     if faults:
         raise InputError(*faults)
@@ -148,22 +148,22 @@ def _by_ase(path: Path) -> Structure:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # ASE would otherwise broadcast over all ranks by itself
+            # otherwise ASE broadcasts over all ranks
             atoms: Any = ase.io.read(path, parallel=False)
     except OSError:
         raise
-    except Exception as error:  # ASE's readers raise whatever their parsing met
+    except Exception as error:  # the readers of ASE raise exceptions of any kind
         raise InputError(f"{path}: ASE cannot read it: {str(error) or type(error).__name__}") from None
     if not len(atoms):
         raise InputError(f"{path}: no atoms")
     if atoms.cell.rank < 3:
-        raise InputError(f"{path}: no cell; give the file three cell vectors")
+        raise InputError(f"{path}: no cell; three cell vectors are needed")
     v = None
     if "velo" in atoms.arrays:
         v = np.array(atoms.arrays["velo"], float)
     elif "momenta" in atoms.arrays:
         v = np.array(atoms.get_velocities() * fs, float)
-    pbc = atoms.pbc if atoms.pbc.any() else [True] * 3  # most formats do not say
+    pbc = atoms.pbc if atoms.pbc.any() else [True] * 3  # most formats do not specify it
     return Structure(np.array(atoms.get_chemical_symbols()), np.array(atoms.positions),
                      v, Cell(np.array(atoms.cell), np.array(pbc)), str(atoms.info.get("comment", "")),
                      not atoms.pbc.any())
@@ -175,7 +175,7 @@ def _apart(path: Path, found: Structure) -> None:
         d = np.linalg.norm(found.x[j] + images @ found.cell.h - found.x[i], axis=1)
         k = int(np.argmin(d))
         raise InputError(f"{path}: atoms {i[k] + 1} ({found.names[i[k]]}) and {j[k] + 1} ({found.names[j[k]]}) are "
-                         f"{d[k]:.3f} Å apart: on top of each other")
+                         f"{d[k]:.3f} Å apart; they overlap")
 
 
 def species_of(names: np.ndarray, elements: tuple[str, ...], path: str | Path) -> np.ndarray:
@@ -191,11 +191,11 @@ def species_of(names: np.ndarray, elements: tuple[str, ...], path: str | Path) -
 def start_from_file(comm: MPI.Comm, path: str | Path, elements: tuple[str, ...],
                     copies: tuple[int, int, int] = (1, 1, 1), strain: tuple[float, ...] = (0, 0, 0),
                     shear: tuple[float, ...] = (0, 0, 0), angstrom: bool = False) -> Start:
-    """Read a structure on rank 0 and make a share of its replicas on every rank.
+    """A share of the replicas of a structure on each rank; rank 0 reads the file (collective).
 
     Parameters
     ----------
-    copies : how often the file's cell is repeated along a, b, c; gid = copy * n + row of the file
+    copies : number of cells along a, b, c; gid = copy * n + row of the file
     strain : a, b, c are stretched by 1 + strain
     shear : degrees, added to alpha, beta, gamma; fractional coordinates stay
     angstrom : the coordinates of an input.xyz are in Å
@@ -220,11 +220,13 @@ def start_from_file(comm: MPI.Comm, path: str | Path, elements: tuple[str, ...],
         s = cell.fractional(x)
         cell = Cell(Cell.from_parameters(*new).h if any(shear) else cell.h * (1 + np.array(strain))[:, None], cell.pbc)
         x = cell.cartesian(s)
-    notes = [f"{path} names no axis along which it repeats: taken as all three"] if unit.unsaid else []
+    notes = []
+    if unit.pbc_unspecified:
+        notes.append(f"{path} does not specify periodicity; assuming periodic in all directions")
     return Start(gid, species[row], x, cell, n * nx * ny * nz, elements,
                  v=None if unit.v is None else unit.v[row], source=str(path), notes=notes)
 
 
 def formula(counts: np.ndarray, elements: tuple[str, ...]) -> str:
-    """'96 H 32 N'."""
+    """The composition as text, '96 H 32 N'."""
     return " ".join(f"{n} {e}" for n, e in zip(counts, elements))

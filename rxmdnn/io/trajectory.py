@@ -1,4 +1,4 @@
-"""Reading back what a run wrote: frames of trajectory.h5, or of the numbered extended XYZ files."""
+"""Frames that a run wrote, read from trajectory.h5 or from the numbered extended XYZ files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rxmdnn.errors import InputError
 
 
 class Snapshot(NamedTuple):
-    """step; names (n,) of str; x (n, 3) Å; cell"""
+    """One frame of a file: step; names (n,) of str; x (n, 3) Å; cell."""
 
     step: int
     names: np.ndarray
@@ -23,7 +23,7 @@ class Snapshot(NamedTuple):
 
 
 def read_frames(folder: str | Path, most: int = 50) -> Iterator[Snapshot]:
-    """At most `most` frames of a run, evenly spread; from trajectory.h5 where there is one. Raises InputError."""
+    """At most `most` frames of a run, evenly spaced; from trajectory.h5 where there is one. Raises InputError."""
     folder = Path(folder)
     path = folder / "trajectory.h5"
     if path.is_file():
@@ -37,7 +37,7 @@ def read_frames(folder: str | Path, most: int = 50) -> Iterator[Snapshot]:
                     yield Snapshot(int(steps[k]), names, everything["position/value"][k],
                                    Cell(everything["box/edges/value"][k], pbc))
         except (OSError, KeyError) as error:
-            raise InputError(f"{path}: no H5MD trajectory: {error}") from None
+            raise InputError(f"{path}: not a valid H5MD trajectory: {error}") from None
         return
     import ase.io
 
@@ -45,14 +45,14 @@ def read_frames(folder: str | Path, most: int = 50) -> Iterator[Snapshot]:
     for file in _spread(files, most):
         try:
             atoms: Any = ase.io.read(file, format="extxyz", parallel=False)
-        except Exception as error:  # ASE's readers raise whatever their parsing met
+        except Exception as error:  # the readers of ASE raise exceptions of any kind
             raise InputError(f"{file}: cannot be read: {error}") from None
         yield Snapshot(int(file.stem), np.array(atoms.get_chemical_symbols()), atoms.positions,
                        Cell(np.array(atoms.cell), atoms.pbc))
 
 
 def _spread(items: Sequence[Any] | np.ndarray, most: int) -> list[Any]:
-    """At most `most` of the items, evenly, the last one among them."""
+    """At most `most` of the items, evenly spaced, the last one among them."""
     if len(items) <= most:
         return list(items)
     return [items[k] for k in np.linspace(0, len(items) - 1, most).round().astype(int)]

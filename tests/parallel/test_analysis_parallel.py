@@ -8,10 +8,10 @@ from mpi4py import MPI
 
 from rxmdnn.analysis import observe
 from rxmdnn.analysis import spectra as sp
-from rxmdnn.analysis.structure import Displacements
+from rxmdnn.analysis.displacements import Displacements
+from rxmdnn.analysis.structure_averages import StructureAverages
 from rxmdnn.commands import run as run_command
 from rxmdnn.commands.spectra import main as spectra
-from rxmdnn.commands.structure import accumulate, parser, prepare
 from rxmdnn.errors import InputError
 from rxmdnn.io.series import open_series
 from tests.runs import killed_at, shared_folder
@@ -31,9 +31,9 @@ skin 0.3
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    with shared_folder(COMM, tmp_path_factory) as place:
-        go(place, "whole", 250)
-        yield place
+    with shared_folder(COMM, tmp_path_factory) as shared:
+        go(shared, "whole", 250)
+        yield shared
 
 
 def go(folder, out, steps, *flags):
@@ -66,11 +66,10 @@ def test_observing_is_what_the_trajectory_gives(folder):
     if COMM.rank == 0:
         spectra([str(folder / "whole/observe.h5"), "-o", str(folder / "out")])
         assert (folder / "out/vdos.png").is_file()
-        a = parser().parse_args([str(folder / "whole"), "--rmax", "5", "--qmax", "0"])
         kinds, index, _ = sp.kinds_of(series.names, series.mass)
-        found = prepare(series, kinds, index, a)
+        found = StructureAverages.of(series, kinds, index, 5.0)
         series._keep(np.flatnonzero(series.step % 10 == 0))
-        accumulate(MPI.COMM_SELF, [series], index, found, 10**6, None, True)
+        found.accumulate(MPI.COMM_SELF, [series], 10**6, True)
         with h5py.File(folder / "whole/observe.h5") as file:
             assert file["gr/frames"][()] == found.radial.frames == 26
             assert np.allclose(file["gr/sums"][:], found.radial.sums, rtol=1e-9, atol=1e-9)
@@ -81,11 +80,10 @@ def test_results_do_not_depend_on_the_rank_count(folder):
     series = open_series(folder / "whole")
     dt = series.interval()
     kinds, index, _ = sp.kinds_of(series.names, series.mass)
-    a = parser().parse_args([str(folder / "whole"), "--rmax", "5", "--qmax", "3", "--cells", "1", "1", "1"])
     both = []
     for comm in (COMM, MPI.COMM_SELF):
-        found = prepare(series, kinds, index, a)
-        accumulate(comm, [series], index, found, 11, a.cells, True)
+        found = StructureAverages.of(series, kinds, index, 5.0, 3.0, (1, 1, 1))
+        found.accumulate(comm, [series], 11, True)
         moved = Displacements(comm, series, index, 2, dt)
         p = sp.measure(comm, [series], 30, dt)
         both.append([found.radial.sums, found.static.sums, found.bragg[0], moved.mean, moved.msd, moved.u_sq_time,
@@ -101,8 +99,8 @@ def test_messages(folder):
             go(folder, "whole", 250, *flags)
 
     refused("vdos is given before; keep one", "--observe", "vdos", "2", "--observe", "vdos", "4")
-    refused("segments of .* frames 4 fs apart, the deck now", "--observe", "vdos", "2", "20")
-    refused("another r_max; give the same line", "--observe", "gr", "10", "4")
+    refused("segments of .* frames 4 fs apart, the deck asks for", "--observe", "vdos", "2", "20")
+    refused("another r_max; use the same line", "--observe", "gr", "10", "4")
     if COMM.rank == 0:
-        with pytest.raises(InputError, match="take it alone, without --start"):
+        with pytest.raises(InputError, match="analyze it alone, without --start"):
             spectra([str(folder / "whole/observe.h5"), "--resolution", "3"])

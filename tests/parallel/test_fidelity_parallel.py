@@ -11,9 +11,9 @@ from mpi4py import MPI
 from rxmdnn import backend as backends
 from rxmdnn.analysis import observe
 from rxmdnn.analysis import spectra as sp
+from rxmdnn.analysis.structure_averages import StructureAverages
 from rxmdnn.commands import run as run_command
 from rxmdnn.commands.plot import stretches
-from rxmdnn.commands.structure import accumulate, parser, prepare
 from rxmdnn.deck.run import read_run
 from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.errors import InputError
@@ -213,10 +213,9 @@ def test_what_is_observed_is_what_the_healed_trajectory_holds(folder, monkeypatc
     want = sp.measure(COMM, [series], seen.length, 20.0)
     assert len(series.step) == 21 and len(seen.power) == len(want.power) > 3
     assert np.allclose(want.power, seen.power, rtol=1e-4, atol=1e-7 * want.power.max())
-    a = parser().parse_args([str(out), "--rmax", "5", "--qmax", "0"])
     kinds, index, _ = sp.kinds_of(series.names, series.mass)
-    found = prepare(series, kinds, index, a)
-    accumulate(COMM, [series], index, found, 10**6, None, True)
+    found = StructureAverages.of(series, kinds, index, 5.0)
+    found.accumulate(COMM, [series], 10**6, True)
     with h5py.File(out / "observe.h5", locking=False) as file:
         assert file["gr/frames"][()] == 21
         np.testing.assert_allclose(file["gr/sums"][:], found.radial.sums, rtol=1e-9, atol=1e-9)

@@ -192,8 +192,8 @@ def test_a_damaged_or_foreign_checkpoint_is_refused_by_every_rank(folder, harm):
             raw[raw.find(b'"step": 12') + 8] ^= 1
         path.write_bytes(b"not HDF5" if harm == "text" else raw[:len(raw) // 2] if harm == "truncated" else raw)
     COMM.Barrier()
-    said = {"truncated": "no whole checkpoint", "text": "no whole checkpoint",
-            "flipped": "damaged .checksum of the atoms", "header": "damaged .checksum of its header",
+    said = {"truncated": "not a complete checkpoint", "text": "not a complete checkpoint",
+            "flipped": "damaged .wrong checksum of the atoms", "header": "damaged .wrong checksum of the header",
             "elements": "another system.*H N.*C O"}
     with pytest.raises(InputError, match=said[harm]):
         read_checkpoint(COMM, path, ("C", "O") if harm == "elements" else ELEMENTS)

@@ -109,7 +109,7 @@ def test_a_new_run_moves_away_what_a_run_has_left_and_nothing_else(folder):
     go(folder, "out", 1, 20, "--start", "structure")
     assert all((out / name).is_file() for name in mine)
     assert {f.name for f in (out / "old.1").iterdir()} >= {"run.log", "energies.csv", "trajectory.h5", "000000020.xyz"}
-    assert "a former run went to" in (out / "run.log").read_text()
+    assert "an earlier run were moved to" in (out / "run.log").read_text()
 
 
 def test_a_start_that_moves_as_a_whole_is_not_hotter_for_it(folder):

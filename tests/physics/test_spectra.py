@@ -228,13 +228,13 @@ def short(tmp_path_factory):
     return write(tmp_path_factory.mktemp("short") / "run", NAMES, MASS, x, v, dt=2.0)
 
 
-def test_what_cannot_be_done_is_said_with_what_would_do(short, tmp_path):
+def test_messages_name_the_fault_and_the_remedy(short, tmp_path):
     def refused(words, argv):
         with pytest.raises(InputError, match=words):
             main(argv)
 
     refused("a resolution of 1 1/cm needs 48 ps", [str(short), "--resolution", "1"])
-    refused("no frames in the asked times; it holds 0 to 0.118 ps", [str(short), "--start", "5"])
+    refused("no frames between these times; it holds 0 to 0.118 ps", [str(short), "--start", "5"])
     refused("--resolution: must be above zero", [str(short), "--resolution", "0"])
     refused("no such file or folder", [str(tmp_path / "none")])
     refused("no trajectory: neither", [str(tmp_path)])
@@ -243,10 +243,10 @@ def test_what_cannot_be_done_is_said_with_what_would_do(short, tmp_path):
     refused("no velocities; .*'h5md 2'", [str(bare)])
     strange = tmp_path / "strange.xyz"
     strange.write_text('1\nLattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3:velo:R:3\nXx 0 0 0 1 1 1\n')
-    refused("Xx: no element", [str(strange)])
+    refused("Xx: not an element", [str(strange)])
     untimed = tmp_path / "untimed.xyz"
     untimed.write_text('1\nLattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3:velo:R:3\nAr 0 0 0 1 1 1\n' * 2)
-    refused("do not say their time", [str(untimed)])
+    refused("frames without time", [str(untimed)])
     refused("other atoms than", [str(short), str(strange.with_name("untimed.xyz"))])
     refused("OLD=NEW", [str(short), "--isotope", "O=18-O"])
 

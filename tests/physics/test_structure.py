@@ -9,8 +9,9 @@ import pytest
 from mpi4py import MPI
 
 from rxmdnn.analysis import diffraction
+from rxmdnn.analysis.displacements import Displacements, msd
 from rxmdnn.analysis.scatterers import amplitudes
-from rxmdnn.analysis.structure import Bonds, Displacements, msd
+from rxmdnn.analysis.structure import Bonds
 from rxmdnn.cell import Cell
 from rxmdnn.commands.structure import main
 from rxmdnn.errors import InputError
@@ -209,8 +210,8 @@ def test_structure_factors_and_dynamics_agree_with_dynasor(tmp_path):
 def test_messages(tmp_path):
     names, x, cell = crystal(1)
     write(tmp_path, names, np.where(names == "H", 1.008, 14.007), x, cell=cell)
-    for words, argv in (("write three numbers", ["--hkl", "1", "1", "1"]),
+    for words, argv in (("write three numbers per reflection", ["--hkl", "1", "1", "1"]),
                         ("--frames: must be above", ["--frames", "0"]), ("single frame has no dynamics", ["--dynamic"]),
-                        ("0 0 0 is no reflection", ["--cells", "1", "1", "1", "--hkl", "0", "0", "0"])):
+                        ("0 0 0 is not a reflection", ["--cells", "1", "1", "1", "--hkl", "0", "0", "0"])):
         with pytest.raises(InputError, match=words):
             main([str(tmp_path), *argv])

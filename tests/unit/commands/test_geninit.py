@@ -21,7 +21,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_replicas_keep_their_places(folder):
+def test_replicas_keep_their_positions(folder):
     main(["-mc", "2", "3", "1", "-v", "2", "1", "2", "-o", "DAT", "-nocs", "-vread"])
     start = read_rxff(MPI.COMM_SELF, folder / "DAT" / "rxff.bin", ELEMENTS)
     order = np.argsort(start.gid)
@@ -50,11 +50,11 @@ def test_real_and_normalized_coordinates_are_inverses(folder):
 
 
 @pytest.mark.parametrize(("argv", "said"), [
-    (["-mc", "0", "1", "1", "-v", "1", "1", "-1"], "geninit: -mc: three numbers above zero are needed, not 0 1 1\n"
-                                                   "geninit: -vprocs: three numbers above zero are needed, not 1 1 -1"),
+    (["-mc", "0", "1", "1", "-v", "1", "1", "-1"], "geninit: -mc: expected three numbers above zero, found 0 1 1\n"
+                                                   "geninit: -vprocs: expected three numbers above zero, found 1 1 -1"),
     (["-i", "none.xyz"], "none.xyz: cannot be read: No such file"),
     (["-rxmdnn", "none.in"], "none.in: no such deck"),
-    (["-i", "still.xyz", "-vread"], "still.xyz: -vread: it holds no velocities"),
+    (["-i", "still.xyz", "-vread"], "still.xyz: -vread: it has no velocities"),
     (["-o", "input.xyz"], "cannot be written"),
 ])
 def test_faults(folder, argv, said):
@@ -67,6 +67,6 @@ def test_faults(folder, argv, said):
 def test_a_folder_with_a_checkpoint_is_left_alone(folder):
     """A run there would go on from the checkpoint and silently ignore the new start."""
     (folder / "checkpoint.h5").write_bytes(b"")
-    with pytest.raises(InputError, match=r"checkpoint\.h5: a run in \. would go on from this checkpoint"):
+    with pytest.raises(InputError, match=r"checkpoint\.h5: a run in \. would continue from this checkpoint"):
         main([])
     assert not (folder / "rxff.bin").exists()

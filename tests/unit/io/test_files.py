@@ -44,11 +44,11 @@ def test_input_xyz_of_rxmd(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "said"), [
-    ("3 x\n4 5 6 90 90 90\nN 0 0 0\n", "3 atoms are promised, but there are 1"),
-    ("1 x\n4 5 6 90 90 90\nN 0 0 zero\n", "input.xyz:3: an atom is 'El x y z', not 'N 0 0 zero'"),
+    ("3 x\n4 5 6 90 90 90\nN 0 0 0\n", "expected 3 atoms, found 1: file truncated"),
+    ("1 x\n4 5 6 90 90 90\nN 0 0 zero\n", "input.xyz:3: expected 'El x y z', found 'N 0 0 zero'"),
     ("1 x\n4 5 6 90 90 290\nN 0 0 0\n", "input.xyz:2: cell: lengths must be positive and angles"),
-    ("1 x\n4 5 6 90 90 90\nN 0 0 nan\n", "atom 1 (N): a coordinate is not a finite number"),
-    ("2 x\n4 5 6 90 90 90\nN 0 0 0\nH 0.99 0 1.0\n", "atoms 1 (N) and 2 (H) are 0.040 Å apart: on top of each other"),
+    ("1 x\n4 5 6 90 90 90\nN 0 0 nan\n", "atom 1 (N): NaN or infinite coordinate"),
+    ("2 x\n4 5 6 90 90 90\nN 0 0 0\nH 0.99 0 1.0\n", "atoms 1 (N) and 2 (H) are 0.040 Å apart; they overlap"),
     ("1 x\n4 5 6 90 90 90\nC 0 0 0\n", "atom 1: element C is not in the model deck (H N)"),
     ("1\nno cell here\nN 0 0 0\n", "no cell"),
     ("", "ASE cannot read it"),
@@ -102,12 +102,12 @@ def test_numbers_survive_the_packing_of_type_and_gid():
 
 
 @pytest.mark.parametrize(("harm", "said"), [
-    (lambda raw: raw[:-1], "cut short, make it again"),
-    (lambda raw: raw[:10], "cut short inside its header"),
+    (lambda raw: raw[:-1], "truncated; make it again"),
+    (lambda raw: raw[:10], "truncated inside the header"),
     (lambda raw: raw + b"x", "too long"),
     (lambda raw: b"\x07" + raw[1:], "not an rxff.bin"),
     (lambda raw: raw[:-24] + np.array([9.0]).tobytes() + raw[-16:], "type 9, but the model deck has 2 elements"),
-    (lambda raw: raw[:-80] + np.array([np.nan]).tobytes() + raw[-72:], "atom 3: a coordinate or velocity is not"),
+    (lambda raw: raw[:-80] + np.array([np.nan]).tobytes() + raw[-72:], "atom 3: NaN or infinite coordinate"),
 ])
 def test_a_damaged_rxff_is_refused(tmp_path, harm, said):
     path = tmp_path / "rxff.bin"
@@ -141,7 +141,7 @@ def test_a_lost_checkpoint_leaves_the_one_before(tmp_path):
     (tmp_path / "checkpoint.h5").unlink()
     assert read_checkpoint(SELF, find_checkpoint(tmp_path)).step == 1
     (tmp_path / "checkpoint.h5").write_bytes(b"")
-    with pytest.raises(InputError, match=r"no whole checkpoint.*move it away to go on from checkpoint.prev.h5"):
+    with pytest.raises(InputError, match=r"not a complete checkpoint.*; move it away to continue from checkpoint.prev"):
         read_checkpoint(SELF, find_checkpoint(tmp_path))
 
 
