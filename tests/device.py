@@ -306,9 +306,9 @@ def make(plain: bool = True, direct: bool = False) -> Device:
         assert not any(isinstance(a, np.ndarray) for a in arguments), f"{name}: an array of the host"
         do(lambda: launcher(name, n, *(a._a if isinstance(a, Array) else a for a in arguments)))
 
-    def settle():
+    def synchronize():
         Waits.n += 1
 
     Array.direct = direct
-    return HostBuilt("cuda-host", XP, cuda.Kernels(XP, launch, plain), 1, lambda n: np.empty(n, np.uint8), settle,
-                  direct, "cpu", record=record)
+    return HostBuilt("cuda-host", XP, cuda.Kernels(XP, launch, plain), 1, lambda n: np.empty(n, np.uint8),
+                  synchronize, direct, "cpu", record=record)

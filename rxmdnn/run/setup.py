@@ -131,7 +131,7 @@ def make_simulation(comm: MPI.Comm, run: Run, backend: Backend, potential: Poten
                         minimizer=deck["minimizer"].method, fmax=deck["minimizer"].fmax,
                         tolerance=deck["CG_tol"].ftol * EV_PER_KCAL_MOL, pressures=target_pressures(deck),
                         cell_shape=None if deck["minimizer"].cell == "fixed" else deck["minimizer"].cell)
-    timers = Timers(backend.settle) if deck["verbose"].on else Timers()
+    timers = Timers(backend.synchronize) if deck["verbose"].on else Timers()
     forces = make_forces(deck, run.masses, domain, neighbors, potential, timers, groups)
     if deck["graphs"].on:
         forces.use_graphs(lambda why: print(f"graphs: the run goes on without: {why}", flush=True)

@@ -92,7 +92,7 @@ def test_model_decks(tmp_path):
     assert isinstance(make_potential(models(tmp_path, zbl), backends.make("cpu")), Repulsion)
     for text, said in ((zbl + lj + zbl, r"rxmdnn.in:3: zbl: given before; keep one"),
                        ("zbl 3 1 Ar 39.95\n", "fraction = 3: must be above 0 and at most 2"),
-                       ("zbl 0.8 1 Xx 39.95\nlj 1 1 1 1 Xx 39.95\n", "zbl: zbl: Xx: no chemical symbol")):
+                       ("zbl 0.8 1 Xx 39.95\nlj 1 1 1 1 Xx 39.95\n", "zbl: zbl: Xx: not a chemical symbol")):
         with pytest.raises(InputError, match=said):
             make_potential(models(tmp_path, text), backends.make("cpu"))
 
