@@ -302,7 +302,7 @@ def test_foreign_files(tmp_path):
     (tmp_path / "w.npz").write_bytes(b"not a zip")
     (tmp_path / "w.pth").write_bytes(b"cos\nsystem\n(S'touch ran'\ntR.")
     for name in ("w.npz", "w.pth"):
-        with pytest.raises(InputError, match="not arrays under names"):
+        with pytest.raises(InputError, match="not a file of named arrays"):
             import_nequip(tmp_path / name, tmp_path / "model", settings={"chemical_symbols": ["H"]})
     (tmp_path / "w.json").write_text("[1")
     with pytest.raises(InputError, match=r"w\.json: cannot be read"):
