@@ -21,7 +21,7 @@ READOUT = "model.func.edge_eng._module._forward._weight_"
 RESCALE = "model.func.per_species_rescale."
 DERIVED = ("_big_w3j", "_zero", "_w_index", "edge_eng_sum.per_edge_scales")  # constants, or empty
 SUFFIXES = (".npz", ".pth", ".pt")
-NEEDED = {"chemical_symbols": "--elements: the species in the order of the model's types",
+NEEDED = {"chemical_symbols": "--elements: the species in the order of the types of the model",
           "PolynomialCutoff_p": "--cutoff-p: the power of the cutoff envelope",
           "edge_eng_mlp_nonlinearity": "--readout: linear (null in a file of settings) or silu, between the layers of "
                                        "the MLP of the edge energy"}
