@@ -1,4 +1,4 @@
-"""The backend of a GPU, without one too: arrays keep NumPy out, the network, faults in one line."""
+"""The backend of a GPU, also without a GPU: arrays separate from NumPy, the network, messages of one line."""
 
 import re
 import subprocess
@@ -75,7 +75,7 @@ def test_coordinates_that_are_no_numbers_are_told_by_row():
 
 # ------------------------------------------------------------------ the network
 def answer(potential: Potential, backend: Device, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Energies and gradients by way of the device."""
+    """Energies and gradients computed on the device, as arrays of the host."""
     arrays = (edges.center, edges.neighbor, edges.r_ij, edges.first)
     e_i, g_ij = potential.compute(Edges(*map(backend.from_host, arrays)), backend.from_host(species))
     return backend.to_host(e_i), backend.to_host(g_ij)
@@ -103,7 +103,7 @@ def agrees(there, net):
             assert np.abs(b - a).max() < 1e-12 * np.abs(a).max()
 
 
-@pytest.mark.parametrize("n_tensor", [4, 40])  # of the lanes of a warp some stay idle, or some come twice
+@pytest.mark.parametrize("n_tensor", [4, 40])  # some lanes of a warp are idle, or have two channels
 @pytest.mark.parametrize("form", [test_allegro, test_allegro_legacy])
 def test_the_network_by_warps_equals_autograd(form, n_tensor):
     agrees(device.make(plain=False), form.network(l_max=2, n_tensor=n_tensor))
@@ -175,7 +175,7 @@ def test_the_repulsion_is_that_of_the_cpu(name):
     np.testing.assert_allclose(g_there, g_ij, rtol=1e-12, atol=1e-13 * np.abs(g_ij).max())
 
 
-# ------------------------------------------------------------------ what a user may get wrong
+# ------------------------------------------------------------------ mistakes of a user
 class Runtime:
     def __init__(self, devices=1, error=None):
         self.devices, self.error = devices, error
@@ -190,7 +190,7 @@ class Runtime:
 
 
 def pretend(monkeypatch, runtime, capability="90"):
-    """A CuPy that tells what it is told to."""
+    """A substitute for CuPy with a given runtime."""
     cupy = ModuleType("cupy")
 
     class Device:

@@ -1,4 +1,4 @@
-"""The Allegro network against exact properties of an energy, and its fast evaluation against autograd."""
+"""The Allegro network against exact properties of an energy; its fast evaluation against autograd."""
 
 from itertools import product
 
@@ -90,7 +90,7 @@ def test_float32_differs_from_float64_by_rounding(settings):
 
 
 def check_gradient(potential):
-    """Forces against the energy's differences, of fourth order."""
+    """Check forces against differences of the energy, of fourth order."""
     x, species = cluster(14)
 
     def energy(at):

@@ -1,4 +1,4 @@
-"""Model files: what is written is read; what is damaged or foreign is refused in one line."""
+"""Model files: a written network is read back; damaged or foreign files give a message of one line."""
 
 import json
 import struct
