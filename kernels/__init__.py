@@ -1,9 +1,9 @@
 """Kernels: loops over arrays on one device.
 
-``CONTRACT`` lists every kernel once. ``reference`` (NumPy, slow and obvious: the oracle) and ``cpu`` (Numba) implement
-all of it. A kernel takes arrays and numbers, allocates nothing, returns None, and has its outputs last. The result is
-the same to the bit for any number of threads: sums go over fixed blocks of ``CHUNK`` items into ``partial`` arrays,
-which the caller adds up, and sorts are stable.
+``CONTRACT`` lists every kernel once. ``reference`` (NumPy, slow and simple: the reference of the tests) and ``cpu``
+(Numba) implement all of it. A kernel takes arrays and numbers, outputs last; it allocates nothing and returns None.
+The result is the same to the bit for any number of threads: sums go over fixed blocks of ``CHUNK`` items into
+``partial`` arrays, which the caller adds up, and sorts are stable.
 
 Arrays are C-contiguous. Row numbers of atoms are int32; numbers of edges are int64.
 """
@@ -33,7 +33,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Kernel:
-    """``item`` is what one unit of parallel work is; ``does`` is the result in words."""
+    """A kernel: ``item`` is the unit of parallel work, ``does`` describes the result."""
 
     item: str
     does: str
@@ -41,7 +41,7 @@ class Kernel:
 
 
 def _kernel(item: str, does: str, *arguments: str) -> Kernel:
-    """Arguments are written ``role name (shape) dtype unit``."""
+    """A Kernel whose arguments are given as text, ``role name (shape) dtype unit``."""
     parsed = []
     for text in arguments:
         role, name, rest = text.split(maxsplit=2)

@@ -1,4 +1,4 @@
-"""Where arrays live and which kernels act on them: an object that is passed in, never a module global."""
+"""The backend: where arrays live and which kernels act on them. It is passed in and never a module global."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rxmdnn.arrays import Array
 from rxmdnn.errors import InputError
 from rxmdnn.kernels import CONTRACT
 
@@ -15,24 +16,28 @@ NAMES = ("reference", "cpu", "cuda")
 
 
 class Backend:
-    """The kernels of one device, as attributes named by ``rxmdnn.kernels.CONTRACT``, and the way to it and back.
+    """The kernels of one device, as attributes named by ``rxmdnn.kernels.CONTRACT``, and transfers to and from it.
 
-    This one's arrays are NumPy's, so every way is free; ``rxmdnn.device.Device`` is the other.
+    The arrays of this class are those of NumPy, so transfers do nothing; ``rxmdnn.device.Device`` is the backend of a
+    GPU.
 
     Attributes
     ----------
     name : str
     xp : module
-        NumPy, or what stands for it on the device.
+        NumPy, or the module with its functions on the device (CuPy).
     on_device : bool
-        Do arrays live where NumPy cannot reach them?
+        True if NumPy cannot reach the arrays.
+    devices : int
+        Number of devices of this machine; 0 for a backend of the host.
     reads_reverse : callable
-        Does ``assemble`` read the reverse index now?
+        ``reads_reverse()`` is True if ``assemble`` reads the reverse index at present.
     notes : tuple of str
-        For the log.
+        Lines for the log.
     """
 
     on_device = False
+    devices = 0
     notes: tuple[str, ...] = ()
 
     def __init__(self, name: str, xp: Any, kernels: dict[str, Callable[..., None]],
@@ -51,32 +56,32 @@ class Backend:
         return f"Backend({self.name!r})"
 
     # ------------------------------------------------------------------ host and device
-    def from_host(self, array: Any) -> Any:
-        """An array of the host, or one already there, as an array of this backend."""
+    def from_host(self, array: Array) -> Array:
+        """An array of the host, or one of this backend already, as an array of this backend."""
         return array
 
-    def to_host(self, array: Any) -> np.ndarray:
-        """An array of this backend as NumPy's."""
+    def to_host(self, array: Array) -> np.ndarray:
+        """An array of this backend as an array of NumPy."""
         return array
 
-    def table(self, values: np.ndarray) -> Any:
-        """A small array of the host, the same in many steps, beside arrays of this backend."""
+    def table(self, values: np.ndarray) -> Array:
+        """A small array of the host, the same in many steps, as an array of this backend."""
         return values
 
-    def settle(self) -> None:
-        """Wait until the device has done all it was told."""
+    def synchronize(self) -> None:
+        """Wait until the device has finished all its work."""
 
     # ------------------------------------------------------------------ messages
-    def outgoing(self, arrays: Sequence[Any]) -> list[Any]:
-        """What MPI sends of each array."""
+    def outgoing(self, arrays: Sequence[Array]) -> list[Array]:
+        """The buffers that MPI sends, one per array."""
         return list(arrays)
 
-    def incoming(self, arrays: Sequence[Any]) -> list[Any]:
-        """Where MPI puts what comes for each array. Call it after ``outgoing``."""
+    def incoming(self, arrays: Sequence[Array]) -> list[Array]:
+        """The buffers that MPI receives into, one per array. Call it after ``outgoing``."""
         return list(arrays)
 
-    def land(self, buffers: Sequence[Any], arrays: Sequence[Any]) -> None:
-        """What came in buffers of ``incoming`` to its arrays."""
+    def deliver(self, buffers: Sequence[Array], arrays: Sequence[Array]) -> None:
+        """Copy the received ``buffers`` of ``incoming`` to their arrays."""
 
 
 def load(name: str, number: int = 0, direct: bool = False) -> Backend:
@@ -84,13 +89,13 @@ def load(name: str, number: int = 0, direct: bool = False) -> Backend:
 
     Parameters
     ----------
-    number : of the device, for cuda; modulo how many there are
-    direct : MPI takes the device's memory itself
+    number : of the device, for cuda, modulo the number of devices
+    direct : MPI reads and writes the memory of the device itself
 
     Raises
     ------
     InputError
-        If there are none of that name, or no device for them.
+        If the name is unknown, or there is no device for the kernels.
     """
     if name not in NAMES:
         raise InputError(f"backend: {name!r} is unknown; choose one of {', '.join(('auto', *NAMES))}")
@@ -103,20 +108,20 @@ def load(name: str, number: int = 0, direct: bool = False) -> Backend:
     return Backend(name, np, {kernel: getattr(module, kernel) for kernel in CONTRACT}, **more)
 
 
-def make(name: str = "auto", place: int = 0, ranks: int = 1, direct: bool = False) -> Backend:
+def make(name: str = "auto", local_rank: int = 0, ranks: int = 1, direct: bool = False) -> Backend:
     """A backend by its name: cpu, cuda, reference, or auto, which is cpu here (a run may choose cuda: run/trial.py).
 
     Parameters
     ----------
-    place, ranks : this rank among those of its machine, which share out its devices
-    direct : MPI takes the device's memory itself
+    local_rank, ranks : number of this rank among the ranks of its machine, which share its devices; how many they are
+    direct : MPI reads and writes the memory of the device itself
 
     Raises
     ------
     InputError
-        If there is no such backend here.
+        If this machine does not have such a backend.
     """
-    backend = load("cpu" if name == "auto" else name, place, direct)
-    if backend.on_device and ranks > (devices := backend.devices):  # type: ignore[operator]
-        backend.notes += (f"backend cuda: {ranks} ranks of this machine see {devices} device(s)",)
+    backend = load("cpu" if name == "auto" else name, local_rank, direct)
+    if backend.on_device and ranks > backend.devices:
+        backend.notes += (f"backend cuda: {ranks} ranks of this machine share {backend.devices} device(s)",)
     return backend

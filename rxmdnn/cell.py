@@ -1,6 +1,6 @@
-"""The periodic cell: three vectors, which of them repeat, and fractional coordinates.
+"""The cell: three vectors, the periodic ones among them, and fractional coordinates.
 
-A cell may be triclinic, of either hand, and periodic along any of its axes.
+A cell may be triclinic, left- or right-handed, and periodic along any of its axes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rxmdnn.arrays import beside
+from rxmdnn.arrays import Array, to_device_of
 from rxmdnn.errors import InputError
 
 
@@ -22,7 +22,7 @@ class Cell:
     h : (3, 3) float64, Å
         Rows are the cell vectors.
     pbc : (3,) bool
-        Which vectors repeat the system.
+        Whether the system is periodic along each vector.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Cell:
     def __post_init__(self) -> None:
         h = np.array(self.h, np.float64)
         if h.shape != (3, 3) or not np.isfinite(h).all() or abs(np.linalg.det(h)) < 1e-12:
-            raise InputError(f"cell: three independent finite vectors are needed, not {self.h!r}")
+            raise InputError(f"cell: needs three linearly independent, finite vectors, not {self.h!r}")
         inverse = np.linalg.inv(h)
         object.__setattr__(self, "h", h)
         object.__setattr__(self, "pbc", np.array(self.pbc, bool))
@@ -52,7 +52,7 @@ class Cell:
 
     @classmethod
     def from_parameters(cls, a: float, b: float, c: float, alpha: float, beta: float, gamma: float) -> Cell:
-        """Lengths (Å) and angles (degrees); a along x, b in the x-y plane."""
+        """The cell of given lengths (Å) and angles (degrees), with a along x and b in the x-y plane."""
         if min(a, b, c) <= 0 or not all(0 < t < 180 for t in (alpha, beta, gamma)):
             raise InputError(f"cell: lengths must be positive and angles between 0 and 180, not "
                              f"{a, b, c, alpha, beta, gamma}")
@@ -61,7 +61,7 @@ class Cell:
         cy = (cos_a - cos_b * cos_g) / sin_g
         rest = 1.0 - cos_b**2 - cy**2
         if rest <= 0:
-            raise InputError(f"cell: angles {alpha, beta, gamma} close no cell")
+            raise InputError(f"cell: angles {alpha, beta, gamma} do not define a cell")
         return cls(np.array([[a, 0, 0], [b * cos_g, b * sin_g, 0], [c * cos_b, c * cy, c * np.sqrt(rest)]], float))
 
     @property
@@ -69,31 +69,33 @@ class Cell:
         """a, b, c (Å), alpha, beta, gamma (degrees)."""
         lengths = np.linalg.norm(self.h, axis=1)
         cosines = [self.h[i] @ self.h[j] / (lengths[i] * lengths[j]) for i, j in ((1, 2), (0, 2), (0, 1))]
-        return (*map(float, lengths), *(float(np.degrees(np.arccos(t))) for t in cosines))  # type: ignore[return-value]
+        a, b, c = map(float, lengths)
+        alpha, beta, gamma = (float(np.degrees(np.arccos(t))) for t in cosines)
+        return a, b, c, alpha, beta, gamma
 
     @property
     def axes(self) -> str:
         """The names of the periodic axes: "a b c", or "no axis"."""
         return " ".join(name for name, repeats in zip("abc", self.pbc) if repeats) or "no axis"
 
-    def fractional(self, x: np.ndarray) -> np.ndarray:
-        """(n, 3) Cartesian, Å -> (n, 3) fractional.
+    def fractional(self, x: Array) -> Array:
+        """(n, 3) fractional coordinates of x : (n, 3) Cartesian, Å.
 
-        Term by term, not by a matrix product: each row's bits must not depend on the other rows, since owners
-        are decided by them on several ranks.
+        The sum is made term by term, not by a matrix product: the bits of a row must not depend on the other rows,
+        since several ranks decide by them who owns an atom.
         """
         return transform(x, self.inverse)
 
     def deformed(self, by: np.ndarray) -> Cell:
-        """The cell of vectors h by. by : (3, 3) float64."""
+        """The cell whose vectors are the rows of ``h @ by``. by : (3, 3) float64, no unit."""
         return Cell(self.h @ by, self.pbc)
 
-    def cartesian(self, s: np.ndarray) -> np.ndarray:
-        """(n, 3) fractional -> (n, 3) Cartesian, Å."""
-        return s @ beside(s, self.h)
+    def cartesian(self, s: Array) -> Array:
+        """(n, 3) Cartesian coordinates, Å, of s : (n, 3) fractional."""
+        return s @ to_device_of(s, self.h)
 
 
-def transform(x: np.ndarray, by: np.ndarray) -> np.ndarray:
-    """(n, 3) rows times a (3, 3) matrix, term by term: each row's bits are its own."""
-    by = beside(x, by)
+def transform(x: Array, by: np.ndarray) -> Array:
+    """(n, 3) product of rows x : (n, 3) and a (3, 3) matrix, summed term by term: no row depends on another."""
+    by = to_device_of(x, by)
     return x[:, 0, None] * by[0] + x[:, 1, None] * by[1] + x[:, 2, None] * by[2]

@@ -1,13 +1,13 @@
-"""The one exception a user's mistake raises: a message, no traceback, exit code 2."""
+"""The exception for a mistake of the user: a message without traceback, exit code 2."""
 
 
 class InputError(Exception):
-    """Something the user gave (deck, model, structure, checkpoint, rank count) cannot be used.
+    """An input of the user (deck, model, structure, checkpoint, number of ranks) that cannot be used.
 
     Parameters
     ----------
     *faults : str
-        One message each, in the form ``file:line: keyword: what is wrong; what to do``. All faults of an
+        One message per fault, in the form ``file:line: keyword: what is wrong; what to do``. All faults of an
         input are collected and raised together.
     """
 

@@ -1,14 +1,15 @@
-"""CUDA graphs: what comes again in every step between two lists is recorded once and then done in one go.
+"""CUDA graphs: the kernels of a step between two neighbor lists are recorded once and then launched together.
 
-A small system's step on a GPU is mostly the host telling the device one kernel after the other. A graph needs shapes
-that stay: the edges are all pairs of the list, skin included, and what lies beyond the cutoff adds nothing.
+A step of a small system on a GPU spends most of its time in launching kernels one by one. A graph needs constant
+shapes: the edges are all pairs of the list, skin included, and pairs beyond the cutoff contribute nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
+from rxmdnn.arrays import Array
 from rxmdnn.device import Device
 
 Given = TypeVar("Given")
@@ -16,13 +17,17 @@ Answer = TypeVar("Answer")
 
 
 class Repeated(Generic[Given, Answer]):
-    """``work`` as a graph of the device.
+    """``work`` as a CUDA graph of the device.
 
     Parameters
     ----------
-    work : what it has the device do with what it is given must follow from the numbers in the arrays ``of`` alone, and
-        its arrays' shapes from those of the list
-    say : called with the reason when no graph can be made of it; from then on it is ``work`` itself
+    work : its kernels must depend only on the numbers in the arrays ``of``, and its shapes only on the neighbor list
+    say : called with the reason if no graph can be made; from then on each call runs ``work`` itself
+
+    Attributes
+    ----------
+    possible : False once the device has refused a graph
+    graphs : number of graphs recorded
     """
 
     def __init__(self, device: Device, work: Callable[[Given], Answer], say: Callable[[str], None]) -> None:
@@ -31,14 +36,17 @@ class Repeated(Generic[Given, Answer]):
         self.forget()
 
     def forget(self) -> None:
-        """Shapes or arrays will be others."""
+        """Drop the graph, since shapes or arrays change."""
         self._replay: Callable[[], None] | None = None
         self._answer: Answer | None = None
-        self._of: tuple[Any, ...] = ()
+        self._of: tuple[Array, ...] = ()
 
-    def __call__(self, given: Given, *of: Any) -> Answer:
-        """Do it with what is given. The first time, which compiles and allocates, and whenever one of the objects
-        ``of`` is another one than the time before, it is done step by step."""
+    def __call__(self, given: Given, *of: Array) -> Answer:
+        """The answer of ``work(given)``.
+
+        The first call, which compiles and allocates, and each call in which one of the objects ``of`` differs from that
+        of the call before, run ``work`` itself; others run the graph.
+        """
         same = len(of) == len(self._of) and all(a is b for a, b in zip(of, self._of))
         if not same:
             self.forget()
@@ -54,7 +62,7 @@ class Repeated(Generic[Given, Answer]):
 
     def _capture(self, given: Given) -> None:
         kept: list[Answer] = []
-        self._device.settle()
+        self._device.synchronize()
         try:
             self._replay = self._device.capture(lambda: kept.append(self._work(given)))
         except RuntimeError as error:

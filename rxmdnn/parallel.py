@@ -1,4 +1,4 @@
-"""Ranks: errors that end the whole job, work that every rank must agree on, rows sent from any rank to any."""
+"""Ranks: errors that end the whole job, work on which all ranks must agree, rows sent from any rank to any rank."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ T = TypeVar("T")
 
 
 class AgreedError(InputError):
-    """An InputError that every rank raises together, so that every rank can leave by itself."""
+    """An InputError that all ranks raise together, so that each rank can end by itself."""
 
 
 @contextmanager
 def together(comm: MPI.Comm) -> Iterator[None]:
-    """A block without communication that every rank runs: an InputError on one is raised on all of them."""
+    """A block without communication that every rank runs: an InputError on one rank is raised on all ranks."""
     faults: tuple[str, ...] = ()
     try:
         yield
@@ -34,7 +34,7 @@ def together(comm: MPI.Comm) -> Iterator[None]:
 
 
 def on_root(comm: MPI.Comm, function: Callable[[], T]) -> T:
-    """Run on rank 0 and give its result, or its InputError, to every rank."""
+    """The result of ``function`` on rank 0, or its InputError, on every rank."""
     result: Any = None
     with together(comm):
         if comm.rank == 0:
@@ -43,7 +43,13 @@ def on_root(comm: MPI.Comm, function: Callable[[], T]) -> T:
 
 
 def send_rows(comm: MPI.Comm, to: np.ndarray, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Send row i of every array to rank to[i]; received rows stand in order of source rank, then of source row."""
+    """The rows that this rank receives, ordered by source rank, then by source row.
+
+    Parameters
+    ----------
+    to : (n,) rank to which row i of every array is sent
+    arrays : (n, ...) each, with the same row types on all ranks
+    """
     kind = np.dtype([(f"c{k}", a.dtype, a.shape[1:]) for k, a in enumerate(arrays)])
     order = np.argsort(to, kind="stable")
     out = np.empty(len(to), kind)
@@ -75,10 +81,10 @@ def rows_of_all(comm: MPI.Comm, n_global: int, gid: np.ndarray, arrays: Sequence
 
 
 def run_to_exit_code(comm: MPI.Comm, function: Callable[[], int | None]) -> int:
-    """Call ``function``; 0 or its result, 2 after a user's mistake, and the end of the whole job on anything else.
+    """The exit code of ``function``: its result or 0; 2 after a mistake of the user; 1 or 130 after other errors.
 
-    A mistake found on one rank alone, or an unforeseen error, ends all ranks by Abort with this rank's message:
-    the others may be waiting for it.
+    An InputError on one rank only, or an unexpected error, ends all ranks by Abort with the message of this rank, since
+    the other ranks may be waiting for it.
     """
     try:
         return function() or 0

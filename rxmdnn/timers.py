@@ -9,17 +9,17 @@ from time import perf_counter
 
 
 class Timers:
-    """``with timers("network"): ...`` adds to ``timers.seconds["network"]``.
+    """``with timers("network"): ...`` adds the wall time of the block, s, to ``timers.seconds["network"]``.
 
     Parameters
     ----------
-    settle : callable, optional
-        Waits for a device at the end of each part, which otherwise is the time to tell it what to do.
+    synchronize : callable, optional
+        Waits for a device at the end of each part. Without it, the time of a part on a device is that of its launch.
     """
 
-    def __init__(self, settle: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, synchronize: Callable[[], None] = lambda: None) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
-        self.settle = settle
+        self.synchronize = synchronize
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
@@ -27,5 +27,5 @@ class Timers:
         try:
             yield
         finally:
-            self.settle()
+            self.synchronize()
             self.seconds[part] += perf_counter() - start

@@ -1,6 +1,6 @@
-"""Units: Å, fs, amu, eV, K inside; conversion only where a file is read or written.
+"""Units: Å, fs, amu, eV and K inside the program; values are converted only where a file is read or written.
 
-Constants are CODATA 2018 (exact where the SI defines them).
+Constants are those of CODATA 2018 (exact where the SI defines them).
 """
 
 FS_PER_PS = 1000.0
@@ -9,4 +9,4 @@ ACCELERATION = 9.648533212e-3  # (eV/Å)/amu in Å/fs²
 HBAR = 0.6582119569  # eV fs
 EV_PER_KCAL_MOL = 0.0433641043
 GPA_PER_EV_A3 = 160.2176634  # eV/Å³ in GPa
-RXMD_TIME = 48.88780  # fs: RXMD's unit of time, Å sqrt(amu/(kcal/mol))
+RXMD_TIME = 48.88780  # fs: the unit of time of RXMD, Å sqrt(amu/(kcal/mol))

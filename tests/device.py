@@ -1,8 +1,8 @@
-"""A device that needs none: the backend of a GPU over the CUDA text built by g++, with arrays as strict as CuPy's.
+"""A device without a GPU: the backend of a GPU over the CUDA text built by g++, with arrays as strict as those of CuPy.
 
-An ``Array`` keeps its memory to itself. Whoever mixes it with a NumPy array, hands it to NumPy or to MPI, or the other
-way round, gets a TypeError, as on a GPU; what has the host wait for the device is counted. ``record`` keeps what was
-done to which memory, torch's operations too, and does that and nothing else again, as a CUDA graph.
+An ``Array`` hides its memory. To mix it with an array of NumPy, or to pass it to NumPy or MPI, is a TypeError, as on a
+GPU; operations for which the host waits for the device are counted. ``record`` keeps all operations on memory, those of
+torch too, and repeats them and nothing else, as a CUDA graph does.
 """
 
 import operator
@@ -24,31 +24,31 @@ from rxmdnn.kernels import cuda
 from tests.kernels.tested import GPU, host_launcher
 
 DEVICES = pytest.mark.parametrize("name", ["host-built", GPU])
-NAME = "hostdevice"  # the module that such arrays belong to
+NAME = "hostdevice"  # the module of such arrays
 FREE, TOTAL = 3 << 30, 4 << 30  # bytes, of the device's memory
 
 
 class Waits:
-    """How often the host has waited for the device."""
+    """Number of times that the host has waited for the device."""
 
     n = 0
 
 
 class Tape:
-    """What a graph is made of, while one is recorded."""
+    """The operations of a graph, while one is recorded."""
 
     now: list | None = None
 
 
 def do(act):
-    """``act()``, and again in each replay."""
+    """The result of ``act()``, which each replay calls again."""
     if Tape.now is not None:
         Tape.now.append(act)
     return act()
 
 
 def made(make):
-    """An array of what ``make()`` gives, and in each replay the same memory with what it gives then."""
+    """An array of the result of ``make()``; each replay calls it again and fills the same memory."""
     array = Array(np.asarray(make()))
     if Tape.now is not None:
         Tape.now.append(lambda: np.copyto(array._a, make()))
@@ -93,13 +93,13 @@ def record(work):
 
 
 def inner(x):
-    """What of the device, or a plain number, or an index of them, is to NumPy."""
+    """The array of NumPy in an Array; a number, or an index of both, as it is."""
     if isinstance(x, Array):
         return x._a
     if isinstance(x, tuple):
         return tuple(inner(part) for part in x)
     if isinstance(x, np.ndarray) or (not isinstance(x, (int, float, np.generic, slice)) and x not in (None, Ellipsis)):
-        raise TypeError(f"{type(x).__name__} of the host beside an array of the device")
+        raise TypeError(f"{type(x).__name__} of the host with an array of the device")
     return x
 
 
@@ -108,12 +108,12 @@ def outer(x):
 
 
 class Array:
-    """As cupy.ndarray; 0-d where a NumPy function gives a number."""
+    """As cupy.ndarray; 0-d where a function of NumPy gives a number."""
 
     __slots__ = ("_a",)
     __array_ufunc__ = None  # numbers of NumPy leave the operation to this class; its arrays meet a TypeError
     __hash__ = None
-    direct = False  # may MPI see the memory?
+    direct = False  # whether MPI may see the memory
 
     def __init__(self, a):
         self._a = a
@@ -128,7 +128,7 @@ class Array:
         return len(self._a)
 
     def __array__(self, *_, **__):
-        raise TypeError("an array of the device does not become NumPy's by itself")
+        raise TypeError("an array of the device is not converted to NumPy")
 
     def __getitem__(self, index):
         if any(isinstance(i, Array) and i.dtype == bool for i in (index if isinstance(index, tuple) else (index,))):
@@ -228,7 +228,7 @@ def _make():
 
     def empty(shape, dtype=np.float64):
         a = np.empty(shape, dtype)
-        a.fill(np.nan if a.dtype.kind == "f" else 77)  # nobody may count on what was there
+        a.fill(np.nan if a.dtype.kind == "f" else 77)  # no test may rely on earlier contents
         return Array(a)
 
     def flatnonzero(a):
@@ -269,7 +269,7 @@ Array.__module__ = NAME
 
 
 class HostBuilt(Device):
-    """Its arrays offer no DLPack, which would open them to MPI."""
+    """A Device whose arrays do not offer DLPack, which would open them to MPI."""
 
     def exported(self, array):
         assert isinstance(array, Array)
@@ -299,16 +299,16 @@ def _gpu() -> Device:
 
 
 def make(plain: bool = True, direct: bool = False) -> Device:
-    """The backend; plain: one thread an item, which the host runs fast."""
+    """The backend; plain: one thread per item, which is fast on the host."""
     launcher = host_launcher()
 
     def launch(name, n, *arguments):
         assert not any(isinstance(a, np.ndarray) for a in arguments), f"{name}: an array of the host"
         do(lambda: launcher(name, n, *(a._a if isinstance(a, Array) else a for a in arguments)))
 
-    def settle():
+    def synchronize():
         Waits.n += 1
 
     Array.direct = direct
-    return HostBuilt("cuda-host", XP, cuda.Kernels(XP, launch, plain), 1, lambda n: np.empty(n, np.uint8), settle,
-                  direct, "cpu", record=record)
+    return HostBuilt("cuda-host", XP, cuda.Kernels(XP, launch, plain), 1, lambda n: np.empty(n, np.uint8),
+                  synchronize, direct, "cpu", record=record)

@@ -93,7 +93,7 @@ def case(name: str, size: int, steps: int, graphs: bool, where: str, precision: 
     start = perf_counter()
     if backend.on_device:
         wall = device_seconds(backend.xp, move)
-        builds, timers.settle = forces.builds, backend.settle
+        builds, timers.synchronize = forces.builds, backend.synchronize
         timers.seconds.clear()
         start = perf_counter()
         move()

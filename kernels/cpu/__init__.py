@@ -1,4 +1,4 @@
-"""Every kernel of the CONTRACT in Numba, for the CPU. What the arguments are is stated in the CONTRACT."""
+"""Every kernel of the CONTRACT in Numba, for the CPU. The CONTRACT describes the arguments."""
 
 from rxmdnn.kernels.cpu.edges import (
     assemble,

@@ -1,6 +1,6 @@
-"""How the kernels are compiled: in parallel, kept on disk, and never with fast-math.
+"""Compilation of the kernels: in parallel, cached on disk, without fast-math.
 
-Numba's store on disk notices changes of a kernel's own file only, so what a kernel inlines is in the file with it.
+The cache of Numba notices changes only in the file of a kernel, so a kernel and all that it inlines share a file.
 """
 
 from numba import njit

@@ -1,4 +1,4 @@
-"""Edges inside the cutoff, and what is summed over edges."""
+"""Edges inside the cutoff, and sums over edges."""
 
 import numpy as np
 from numba import get_num_threads, prange
@@ -37,7 +37,7 @@ def count_edges(x, species, cutoff_sq, skin_first, skin_neighbor, slot, count):
 
 @kernel
 def fill_edges(x, skin_first, skin_neighbor, first, slot, center, neighbor, r_ij):
-    """Without a branch on the distance: every candidate is written, and the next one overwrites a miss."""
+    """Fill without a branch on the distance: each candidate is written; the next one overwrites it if it is too far."""
     for i in prange(len(first) - 1):
         at, end = np.uint64(first[i]), np.uint64(first[i + 1])
         for e in range(np.uint64(skin_first[i]), np.uint64(skin_first[i + 1])):
@@ -53,11 +53,11 @@ def fill_edges(x, skin_first, skin_neighbor, first, slot, center, neighbor, r_ij
                 at += np.uint64(inside)
 
 
-FEW_THREADS = 4  # one that adds to both ends of an edge takes a fifth of the time of one that gathers (bench_kernels)
+FEW_THREADS = 4  # a thread that adds to both ends of an edge takes 1/5 of the time of one that gathers (bench_kernels)
 
 
 def reads_reverse():
-    """Does ``assemble`` read the reverse index? Only where many threads gather; the bits are the same."""
+    """True if ``assemble`` reads the reverse index, which it does for many threads; the bits are the same."""
     return get_num_threads() > FEW_THREADS
 
 
@@ -89,7 +89,7 @@ def _scatter(g_ij, first, neighbor, f):
 
 @kernel
 def _gather(g_ij, first, reverse_first, reverse, slot, f):
-    """In the order of _scatter: what comes from centers before i, what goes out of i, what comes from later ones.
+    """Sum in the order of _scatter: edges from centers before i, edges out of i, edges from later centers.
 
     A skin edge outside the cutoff adds 0 times edge 0: a branch there would be mispredicted every other time.
     """

@@ -1,4 +1,4 @@
-"""Positions to cells, and sorting by cell."""
+"""Binning of positions into cells, and sorting by cell."""
 
 import numpy as np
 from numba import prange
@@ -14,7 +14,7 @@ def extent(x, low, high):
             lo = hi = x[c * CHUNK, a]
             for i in range(c * CHUNK + 1, min((c + 1) * CHUNK, len(x))):
                 u = x[i, a]
-                # The second test keeps a NaN once it is met.
+                # The second test keeps a NaN once it occurs.
                 if u < lo or u != u:
                     lo = u
                 if u > hi or u != u:
@@ -41,7 +41,7 @@ def bin_atoms(x, origin, inv_width, slab, shape, cell):
 
 @kernel
 def sort_by_key(key, work, first, order):
-    """Each chunk counts its own keys; a stable sort has one answer, whatever the number of chunks."""
+    """Sort with one count of keys per chunk; a stable sort has one result for any number of chunks."""
     chunks, keys = work.shape
     size = (len(key) + chunks - 1) // chunks
     for c in prange(chunks):

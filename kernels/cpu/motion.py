@@ -1,4 +1,4 @@
-"""Copies and the motion of atoms."""
+"""Copies of atoms, and their motion."""
 
 from numba import prange
 

@@ -1,8 +1,8 @@
 """Neighbor search: count and fill.
 
-Candidates are taken a vector at a time: ``_near`` compares WIDTH of them with the center, ``_keep`` packs those that
-passed: by AVX-512's packing store, or by AVX2's permutation with a table of the 256 masks. Other CPUs use a plain loop
-without a branch on the distance. All give the same list.
+Candidates are processed one vector at a time: ``_near`` compares WIDTH of them with the center, ``_keep`` packs those
+within reach: by the packing store of AVX-512, or by a permutation of AVX2 with a table of the 256 masks. Other CPUs use
+a plain loop without a branch on the distance. All give the same list.
 """
 
 import numpy as np
@@ -55,7 +55,7 @@ def _row(context, builder, kind, array, row, k):
 
 
 def _comparison(context, builder, signature, arguments, present):
-    """Mask (int32) of the candidates k .. k + WIDTH within reach; ``present`` is None where all of them exist."""
+    """Mask (int32) of the candidates k .. k + WIDTH within reach; ``present`` is None if all of them exist."""
     array, k, *center, reach_sq = arguments
     r_sq = None
     for axis in range(3):
@@ -81,7 +81,7 @@ def _near(typing, x_sorted, k, x, y, z, reach_sq):
 
 @intrinsic
 def _near_end(typing, x_sorted, k, x, y, z, reach_sq, end):
-    """The same where there are fewer than WIDTH atoms before ``end``; nothing beyond it is read."""
+    """The same for fewer than WIDTH atoms before ``end``; nothing beyond it is read."""
 
     def build(context, builder, signature, arguments):
         *others, end = arguments
@@ -161,7 +161,7 @@ def _count_vector(x_sorted, a, b, x, y, z, reach_sq):
 
 @inline
 def _fill_plain(x_sorted, order, a, b, x, y, z, reach_sq, neighbor, at, end):
-    """Without a branch on the distance: every candidate is written, and the next one overwrites a miss."""
+    """Fill without a branch on the distance: each candidate is written; the next one overwrites it if it is too far."""
     for k in range(np.uint64(a), np.uint64(b)):
         if at < end:
             neighbor[at] = order[k]

@@ -1,8 +1,8 @@
-"""The kernels of the CONTRACT in CUDA C++, and the network's: the .cu files here, compiled by NVRTC through CuPy.
+"""The kernels of the CONTRACT and of the network in CUDA C++: the .cu files here, compiled by NVRTC through CuPy.
 
 ``Kernels`` composes the kernels of the CONTRACT from launches and, in the counting sort, a device-wide scan. It is
-given the array module and the launcher, so that the tests run it over the same text built for the host. What the
-arguments are is stated in the CONTRACT; results are the same to the bit from run to run.
+given the array module and the launcher, so that the tests run it over the same text built for the host. The CONTRACT
+describes the arguments; results are the same to the bit in each run.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from rxmdnn.units import ACCELERATION
 
 FOLDER = Path(__file__).parent
 FILES = ("grid.cu", "search.cu", "edges.cu", "motion.cu", "random.cu", "zbl.cu", "network.cu")
-THREADS = 256  # of a block; RX_THREADS
-MAX_BLOCKS = 1 << 20  # of a launch; each takes several items beyond
+THREADS = 256  # per block; RX_THREADS
+MAX_BLOCKS = 1 << 20  # per launch; with more items, each block takes several
 MOST_TABLES = 512  # kept on the device
 OPTIONS = ("-std=c++17", "--fmad=false", f"-DRX_CHUNK={CHUNK}")
 OLDEST = 70  # compute capability: warps with independent threads
-ITEMS = {"RX_KERNEL": THREADS, "RX_WARP_KERNEL": THREADS // 32, "RX_BLOCK_KERNEL": 1}  # of a block
+ITEMS = {"RX_KERNEL": THREADS, "RX_WARP_KERNEL": THREADS // 32, "RX_BLOCK_KERNEL": 1}  # per block
 INSTALL = "install cupy-cuda13x[ctk] (or cupy-cuda12x[ctk] for an older driver), or say backend cpu"
 
 
@@ -34,12 +34,12 @@ class Entry(NamedTuple):
     """One ``__global__`` function of the text."""
 
     per_block: int  # items
-    cooperates: bool  # do threads use warp functions, barriers or shared memory?
+    cooperates: bool  # whether threads use warp functions, barriers or shared memory
     parameters: tuple[tuple[str, str], ...]  # (type, name); the first is the number of items
 
 
 def _instances(file: str) -> list[str]:
-    """The text of a file, for each type that ``real`` stands for where it does."""
+    """The texts of a file: one per floating-point type if it uses ``real``, else one."""
     text = (FOLDER / file).read_text().replace('#include "rx.cuh"\n', "\n")
     if not re.search(r"\breal\b", text):
         return [text]
@@ -48,7 +48,7 @@ def _instances(file: str) -> list[str]:
 
 
 def source() -> str:
-    """The whole text as one file, which is what is compiled."""
+    """All files as one text, which is compiled."""
     parts = [(FOLDER / "rx.cuh").read_text()]
     parts += [f'#line 1 "{file}"\n{text}' for file in FILES for text in _instances(file)]
     return "".join(parts)
@@ -79,7 +79,7 @@ class Kernels:
     launch : callable
         ``launch(name, n, *arguments)`` runs the kernel called ``name`` over ``n`` items.
     plain : bool
-        Use the versions with one thread an item.
+        Use the versions with one thread per item.
 
     Small tables (masses, cutoffs, shifts, ...) may be NumPy arrays of the host: see ``table``.
     """
@@ -90,24 +90,24 @@ class Kernels:
         self._tables: dict[tuple[Any, ...], Any] = {}
 
     def table(self, values: Any) -> Any:
-        """A small array of the host as the device has it. It is kept, so that steady steps upload nothing."""
+        """A small array of the host as an array of the device. It is kept, so that later steps need no upload."""
         if self._xp is np or not isinstance(values, np.ndarray):
             return values
         key = values.dtype.char, values.shape, values.tobytes()
         kept = self._tables.pop(key, None)
         if kept is None:
             if len(self._tables) >= MOST_TABLES:
-                del self._tables[next(iter(self._tables))]  # the one that was longest out of use
+                del self._tables[next(iter(self._tables))]  # the least recently used one
             kept = self._xp.asarray(values, order="C")
         self._tables[key] = kept
         return kept
 
     def tables(self) -> list[Any]:
-        """All that are kept now."""
+        """All tables that are kept at present."""
         return list(self._tables.values())
 
     def run(self, name: str, n: int, *arguments: Any) -> None:
-        """Any kernel of the text, over n items."""
+        """Run any kernel of the text over n items."""
         if n:
             self._launch(f"{name}_plain" if self._plain and f"{name}_plain" in ENTRIES else name, n, *arguments)
 
@@ -193,18 +193,18 @@ class Kernels:
 
 
 def pinned(n: int) -> Any:
-    """(n,) uint8 of the host, at least one, that the device copies from and to fast."""
+    """(max(n, 1),) uint8 in pinned memory of the host, which the device copies from and to fast."""
     import cupyx
 
     return cupyx.empty_pinned(max(n, 1), np.uint8)
 
 
 def record(work: Callable[[], None]) -> Callable[[], None]:
-    """A CUDA graph of what ``work`` launches on the current stream, which must not be the default one.
+    """A function that launches the CUDA graph of all that ``work`` launches on the current, non-default stream.
 
-    What it allocates comes from a pool of its own, so that nobody else is given memory that the graph writes.
+    Memory that ``work`` allocates comes from a separate pool, so that the graph never writes to memory of others.
 
-    Raises RuntimeError if a kernel of it cannot be part of a graph.
+    Raises RuntimeError if one of its kernels cannot be part of a graph.
     """
     import cupy
 
@@ -219,23 +219,23 @@ def record(work: Callable[[], None]) -> Callable[[], None]:
             raise
         graph = stream.end_capture()
 
-    def replay(pool: Any = pool) -> None:  # which lives as long
+    def replay(pool: Any = pool) -> None:  # the pool must live as long as the graph
         graph.launch(stream)
     return replay
 
 
 def load(number: int = 0) -> tuple[Any, Kernels, int]:
-    """CuPy, the kernels, and how many devices there are.
+    """CuPy, the kernels, and the number of devices.
 
     Parameters
     ----------
     number : int
-        Of the device, modulo how many there are; it becomes the current one.
+        Of the device, modulo the number of devices; it becomes the current one.
 
     Raises
     ------
     InputError
-        If CuPy or a device that it can use is missing.
+        If CuPy is missing, or a device that it can use.
     """
     try:
         import cupy

@@ -1,4 +1,4 @@
-"""Every kernel of the CONTRACT in NumPy, slow and obvious: the oracle of the tests."""
+"""Every kernel of the CONTRACT in NumPy, slow and simple: the reference of the tests."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def philox(counter, key, word):
 
 
 def gaussian(seed, stream, step, gid, z):
-    """Box-Muller on 53-bit uniforms: two Philox blocks an atom, four deviates, the fourth unused.
+    """Box-Muller on 53-bit uniforms: two Philox blocks per atom give four deviates, the fourth unused.
 
     key = seed (64 bits, low word first); counter = gid low, gid high, step low, (step high, stream, block).
     """

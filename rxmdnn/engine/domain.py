@@ -218,7 +218,7 @@ class Domain:
         come = self.backend.incoming(into)
         self._wait([self.comm.Irecv(buffer, source, way) for way, (buffer, source) in enumerate(zip(come, sources))],
                    [(buffer, target, way) for way, (buffer, target) in enumerate(zip(sent, targets))])
-        self.backend.land(come, into)
+        self.backend.deliver(come, into)
 
     def _wait(self, receives: list[MPI.Request], sends: list[tuple[Any, int, int]]) -> None:
         MPI.Request.Waitall(receives + [self.comm.Isend(*send) for send in sends])

@@ -162,7 +162,7 @@ class Forces:
         alone = self.domain.comm.size == 1
         if alone:
             self.domain.copy(atoms.x)
-        edges = self.neighbors.edges(atoms.x, atoms.species, whole=True)
+        edges = self.neighbors.edges(atoms.x, atoms.species, with_skin=True)
         e_i, g_ij = self.potential.compute(edges, atoms.species)
         self.neighbors.assemble(edges, g_ij, atoms.f)
         if alone:

@@ -245,17 +245,17 @@ class NeighborList:
             return not moved <= self.skin
         return not (self.reach - self.skin + moved) * np.linalg.norm(np.linalg.inv(strain), 2) <= self.reach
 
-    def edges(self, x: np.ndarray, species: np.ndarray, whole: bool = False) -> Edges:
+    def edges(self, x: np.ndarray, species: np.ndarray, with_skin: bool = False) -> Edges:
         """The pairs of the list that are inside the cutoff of their species at the present x. Call ``build`` first.
 
         Parameters
         ----------
         x : (n_all, 3) float64, Å
         species : (n_all,) int32
-        whole : all pairs of the list, which a potential must take for nothing beyond its cutoff: their number stays
+        with_skin : all pairs of the list, which a potential must take for nothing beyond its cutoff: their number stays
             the same as long as the list, and no device is asked for it
         """
-        if whole:
+        if with_skin:
             slot, _ = self._count(x, species, np.full_like(self._cutoff_sq, np.inf), 0)
             return self._fill(x, self._first, slot, self.n_pairs, 0, True)
         slot, count = self._count(x, species, self._cutoff_sq, 0)
@@ -278,11 +278,12 @@ class NeighborList:
         self.backend.count_edges(x, species, limit, self._first, self._neighbor, slot, count)
         return slot, count
 
-    def _fill(self, x: Any, first: Any, slot: Any, m: int, k: int, whole: bool = False) -> Edges:
+    def _fill(self, x: Any, first: Any, slot: Any, m: int, k: int, with_skin: bool = False) -> Edges:
         """The edges with slots, in the k-th arrays for them."""
         take = self._buffers.take
         edges = Edges(take(f"center {k}", (m,), np.int32), take(f"neighbor {k}", (m,), np.int32),
-                      take(f"r_ij {k}", (m, 3), np.float64), first, slot, whole, take(f"room {k}", (m, 3), np.float64))
+                      take(f"r_ij {k}", (m, 3), np.float64), first, slot, with_skin,
+                      take(f"scratch {k}", (m, 3), np.float64))
         self.backend.fill_edges(x, self._first, self._neighbor, first, slot, edges.center, edges.neighbor, edges.r_ij)
         return edges
 
@@ -297,7 +298,8 @@ class NeighborList:
         """
         if self.backend.reads_reverse() and not len(self._reverse_first):
             self._index_reverse(len(f))
-        self.backend.assemble(g_ij, edges.first, edges.neighbor, self._reverse_first, self._reverse, edges.slot, f)
+        self.backend.assemble(g_ij, edges.first, edges.neighbor, self._reverse_first, self._reverse,
+                              edges.index_in_list, f)
 
     def _index_reverse(self, n_all: int) -> None:
         """The pairs of the list by the row that they point to: where ``assemble`` finds what comes in."""

@@ -1,7 +1,8 @@
-"""The kernels of the fast Allegro evaluation on a device (kernels/cuda/network.cu): what allegro_kernels is to the CPU.
+"""Kernels of the Allegro evaluation on a device (kernels/cuda/network.cu), as allegro_kernels on the CPU.
 
-A function has the arguments of its namesake there, but for a ``Block`` in place of the list's arrays and a ``Product``
-in place of a layer's tables; all arrays are the device's. Rows beyond the block's edges hold rubbish.
+A function has the arguments of the function of that name in allegro_kernels, with a ``Block`` for the arrays of the
+edges and a ``Product`` for the tables of a layer; all arrays are on the device. Rows beyond the edges of the block are
+undefined.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rxmdnn.arrays import Array
 from rxmdnn.device import Device
 
 
@@ -17,15 +19,15 @@ class Block(NamedTuple):
     """Edges [start, start + m) of the whole centers [i0, i0 + n).
 
     r_ij (m, 3) float64, Å; center, neighbor (m,) int32; first (n + 1,) int64; species (n_all,) int32, of all atoms
-    type_of (n_elements,) int64 : type in the model of an element
+    type_of (n_elements,) int64 : type of an element in the model
     """
 
-    r_ij: Any
-    center: Any
-    neighbor: Any
-    first: Any
-    species: Any
-    type_of: Any
+    r_ij: Array
+    center: Array
+    neighbor: Array
+    first: Array
+    species: Array
+    type_of: Array
     i0: int
     start: int
 
@@ -39,17 +41,17 @@ class Block(NamedTuple):
 
     @property
     def centers(self) -> tuple[Any, ...]:
-        """What kernels of centers take first."""
+        """The first arguments of the kernels over centers."""
         return self.first, self.start, self.species[self.i0 : self.i0 + self.n], self.type_of
 
     @property
-    def edges(self) -> tuple[Any, ...]:
-        """What kernels of edges take first."""
+    def edges(self) -> tuple[Array, ...]:
+        """The first arguments of the kernels over edges."""
         return self.center, self.neighbor, self.species, self.type_of
 
 
-def _listed(device: Device, key: np.ndarray, n_keys: int, *of: np.ndarray) -> tuple[Any, ...]:
-    """first (n_keys + 1,) int32, then the arrays ``of``, where the items of key k are first[k]:first[k + 1]."""
+def _listed(device: Device, key: np.ndarray, n_keys: int, *of: np.ndarray) -> tuple[Array, ...]:
+    """first (n_keys + 1,) int32, and the arrays ``of`` sorted by key: items of key k are first[k]:first[k + 1]."""
     order = np.argsort(key, kind="stable")
     first = np.concatenate([[0], np.bincount(key, minlength=n_keys).cumsum()])
     arrays = [first.astype(np.int32), *(a[order].astype(np.int32) if a.dtype.kind == "i" else a[order] for a in of)]
@@ -57,9 +59,9 @@ def _listed(device: Device, key: np.ndarray, n_keys: int, *of: np.ndarray) -> tu
 
 
 class Product:
-    """A layer's terms, as its namesakes of allegro_kernels.layer_forward, listed in the ways that the kernels sum.
+    """The terms of a layer, as in allegro_kernels.layer_forward, listed once per order in which the kernels sum them.
 
-    d_env, d_in, d_out : components of the environment, of the features that enter and of those that leave
+    d_env, d_in, d_out : components of the environment, of the features in and of the features out
     """
 
     def __init__(self, device: Device, table: tuple[np.ndarray, ...], d_env: int, d_in: int, d_out: int) -> None:
@@ -80,7 +82,7 @@ class DeviceKernels:
         self._device, self._dtype = device, np.dtype(dtype)
 
     def allocate(self, rows: int, centers: int, n_radial: int, n_environment: int) -> None:
-        """Scratch for blocks of ``rows`` edges at most, with ``n_radial`` radial numbers each, and of ``centers``."""
+        """Make scratch memory for at most ``rows`` edges, with ``n_radial`` radial numbers each, and ``centers``."""
         empty = self._device.xp.empty
         self._radial, self._slope = empty((rows, n_radial), self._dtype), empty(rows)
         self._environment = empty((centers, n_environment), self._dtype)

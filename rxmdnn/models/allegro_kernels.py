@@ -1,9 +1,9 @@
-"""Numba kernels of the fast Allegro evaluation: geometry, environments and tensor products, forward and backward.
+"""Numba kernels of the Allegro evaluation: geometry, environments and tensor products, forward and backward.
 
-A kernel takes arrays and numbers, allocates next to nothing, returns None, outputs last. Edges are grouped by center;
-those of the block's center i are first[i0 + i]:first[i0 + i + 1] of the whole list and rows counted from first[i0]
-of the block's arrays. Features are (edge, component, channel). Sums may be reassociated and fused (never
-approximated), the same way every time: the same input gives the same bits.
+A kernel takes arrays and numbers, outputs last; it allocates little and returns None. Edges are grouped by center; the
+edges of center i of the block are first[i0 + i]:first[i0 + i + 1] of all edges, and the same less first[i0] of the
+arrays of the block. Features are (edge, component, channel). Sums may be reassociated and fused (never approximated),
+always in the same way: the same input gives the same bits.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ jit = njit(cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="num
 @jit
 def edge_geometry(r_ij, first, i0, i1, neighbor, species, center_type, neighbor_type, inv_cutoff, roots, integer_roots,
                   p, l_max, matrices, radial_slope, y, pre, cut):
-    """Radial basis times envelope, projected by its pair's matrix; its slope; harmonics; the envelope itself.
+    """Radial basis times envelope, projected by the matrix of the pair of types; its slope; harmonics; the envelope.
 
     Parameters
     ----------
-    r_ij (M, 3) float64, Å, all edges; first (N + 1,) int64; i0, i1: the block's centers; neighbor (M,) int32
-    species (n_all,) int32; center_type, neighbor_type (n_elements,) int64: type in the model of an element
-    inv_cutoff (T, T) float64, 1/Å; roots (b,) float64; integer_roots: they are 1, 2, ..., b; p: envelope's power
+    r_ij (M, 3) float64, Å, all edges; first (N + 1,) int64; i0, i1: centers of the block; neighbor (M,) int32
+    species (n_all,) int32; center_type, neighbor_type (n_elements,) int64: type of an element in the model
+    inv_cutoff (T, T) float64, 1/Å; roots (b,) float64; integer_roots: they are 1, 2, ..., b; p: power of the envelope
     matrices (T, T, b or b + 2, w): [center][neighbor]; the row b, if any, multiplies the envelope, the row b + 1 one
     radial_slope (m, b or b + 1) OUT d(basis · envelope)/dr, and that of the envelope, 1/Å
     y (m, (l_max + 1)²) OUT; pre (m, w) OUT basis · envelope · matrix; cut (m,) OUT envelope (only with b + 2 rows)
@@ -99,9 +99,9 @@ def edge_gradient(r_ij, first, i0, i1, neighbor, species, center_type, neighbor_
 
     Parameters
     ----------
-    as edge_geometry; d_pre (m, w), d_y (m, (l_max + 1)²), d_cut (m,) (only with an envelope's slope): gradients
-    factor (T,) float64: eV, of the center's type
-    g_ij (M, 3) float64 OUT eV/Å, the block's rows
+    as edge_geometry; d_pre (m, w), d_y (m, (l_max + 1)²), d_cut (m,) (only with the slope of the envelope): gradients
+    factor (T,) float64: eV, of the type of the center
+    g_ij (M, 3) float64 OUT eV/Å, the rows of the block
     """
     n_rows, width = radial_slope.shape[1], matrices.shape[3]
     has_cut = matrices.shape[2] > n_rows
@@ -152,15 +152,15 @@ def edge_gradient(r_ij, first, i0, i1, neighbor, species, center_type, neighbor_
 @jit
 def layer_forward(is_first, l_0, first, i0, i1, species, center_type, norm, l_of_m, m2, pair, term_weight, m1_of_pair,
                   m3_of_pair, y, a, v, b, v_next, s_next):
-    """Environment A of each center, its operator B = Σ C W A on features, and V' = B V of its edges.
+    """The environment A of each center, its operator B = Σ C W A on features, and V' = B V of its edges.
 
     Parameters
     ----------
     is_first : V is w_l Y and v[:, :l_0] holds w; otherwise v (m, d_in, U) is the features
-    l_0 : a[:, l_0 + l] is the environment's weight of irrep l (the first layer's v and a share one array)
+    l_0 : a[:, l_0 + l] is the environment weight of irrep l (v and a of the first layer share one array)
     norm (T,) 1/√N̄; l_of_m (D,) int64; m2, pair (t,) int64, term_weight (t, U): terms of B[pair] = Σ_t weight A[m2]
     m1_of_pair, m3_of_pair (q,) int64; y (m, D); a (m, l_0 + R, U)
-    b (n, q, U) OUT; v_next (m, d_out, U) OUT (last layer: scalars alone); s_next (m, U or 0) OUT its first row
+    b (n, q, U) OUT; v_next (m, d_out, U) OUT (last layer: only scalars); s_next (m, U or 0) OUT its first row
     """
     u_n = term_weight.shape[1]
     d_env, n_pairs, d_in = y.shape[1], m1_of_pair.shape[0], v.shape[1]
@@ -265,11 +265,11 @@ def layer_backward(is_first, l_0, first, i0, i1, species, center_type, norm, l_o
 
 @jit
 def sum_edges(e_ij, first, i0, i1, species, center_type, factor, shift, e_i):
-    """Energies of the block's centers: e_i = shift + factor Σ_j e_ij, summed in float64.
+    """Energies of the centers of the block: e_i = shift + factor Σ_j e_ij, summed in float64.
 
     Parameters
     ----------
-    e_ij (m, 1); factor, shift (T,) float64, eV; e_i (N,) float64 OUT eV, the block's rows
+    e_ij (m, 1); factor, shift (T,) float64, eV; e_i (N,) float64 OUT eV, the rows of the block
     """
     start = first[i0]
     for i in range(i0, i1):
@@ -282,11 +282,11 @@ def sum_edges(e_ij, first, i0, i1, species, center_type, factor, shift, e_i):
 
 @jit
 def sum_columns(h, begin, first, i0, i1, out):
-    """out[i] = Σ_e h[e, begin:] over the edges of the block's centers, in float64.
+    """out[i] = Σ_e h[e, begin:] over the edges of the centers of the block, in float64.
 
     Parameters
     ----------
-    h (m, ·); out (N, W) float64 OUT, the block's rows
+    h (m, ·); out (N, W) float64 OUT, the rows of the block
     """
     start = first[i0]
     for i in range(i0, i1):
@@ -302,7 +302,7 @@ def scale_rows(cut, source, begin, width, out, out_begin):
 
     Parameters
     ----------
-    cut (m,); source (m, ·) and out (m, ·) OUT, which may be one array
+    cut (m,); source (m, ·) and out (m, ·) OUT, which may be the same array
     """
     for e in range(cut.shape[0]):
         f, row, row_out = cut[e], source[e, begin : begin + width], out[e, out_begin : out_begin + width]

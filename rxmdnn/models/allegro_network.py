@@ -1,4 +1,4 @@
-"""The Allegro network in plain torch: differentiable twice, for training, and the judge of the fast evaluation.
+"""The Allegro network in torch, twice differentiable: for training, and as the reference of the fast evaluation.
 
 Equations: Musaelian et al., Nat. Commun. 14, 579 (2023), in the form nequip-allegro 0.8.3 computes them.
 """
@@ -22,12 +22,12 @@ from rxmdnn.models.repulsion import reaches
 from rxmdnn.models.tensor_ops import ApplyOperator, WeighHarmonics
 from rxmdnn.models.zbl import zbl_pair_energy
 
-MAX_ELEMENTS = 128  # the periodic table, and some isotopes
+MAX_ELEMENTS = 128  # the periodic table and some isotopes
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """What fixes the shape of an Allegro network of either form.
+    """The shape of an Allegro network of either form.
 
     Attributes
     ----------
@@ -36,12 +36,12 @@ class NetworkConfig:
     l_max : 0 to 3; n_layers : at least 1
     n_tensor : tensor features (U)
     n_bessel, bessel_trainable, envelope_p : radial basis
-    parity : tensor features of both mirror parities (o3_full) or only of the harmonics' own
-    average_neighbors : mean number of neighbors, one number or one for each center species
-    scale, shift : initial energy scale and shift of each species, eV (one number, or one for each)
-    scale_trainable, shift_trainable : whether training moves them
+    parity : tensor features of both mirror parities (o3_full) or only of that of the harmonics
+    average_neighbors : mean number of neighbors, one number, or one per center species
+    scale, shift : initial energy scale and shift of each species, eV (one number, or one per species)
+    scale_trainable, shift_trainable : whether training changes them
     zbl : add the Ziegler-Biersack-Littmark repulsion; zbl_p : the power of its envelope
-    zbl_fraction : it ends at this fraction of the sum of covalent radii; 0, as in nequip: at the cutoff
+    zbl_fraction : its cutoff as a fraction of the sum of covalent radii; 0, as in nequip: the cutoff of the network
     seed : of the initial weights
     """
 
@@ -108,7 +108,7 @@ class NetworkConfig:
             raise InputError(*faults)
 
     def _own_faults(self) -> list[str]:
-        """Faults of what only one form has."""
+        """Faults of settings that only one form has."""
         return []
 
     @property
@@ -119,7 +119,7 @@ class NetworkConfig:
 
     @property
     def zbl_cutoff(self) -> np.ndarray:
-        """Where the repulsion of (center, neighbor) ends, (T, T) float64, Å."""
+        """Cutoff of the repulsion of (center, neighbor), (T, T) float64, Å."""
         if not (self.zbl and self.zbl_fraction):
             return self.cutoff
         return np.minimum(self.cutoff, reaches(self.elements, self.zbl_fraction))
@@ -129,20 +129,20 @@ class NetworkConfig:
         return np.array(np.broadcast_to(np.asarray(getattr(self, name), float), (len(self.elements),)))
 
     def to_dict(self) -> dict:
-        """Plain numbers, strings and tuples."""
+        """The settings as numbers, strings and tuples."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class AllegroConfig(NetworkConfig):
-    """Everything that fixes the shape of an AllegroNetwork.
+    """The shape of an AllegroNetwork.
 
     Attributes
     ----------
     as NetworkConfig
     n_scalar : scalar features (S)
     embed_depth, embed_width; latent_depth, latent_width; readout_depth, readout_width : hidden layers (SiLU) of the
-        two-body, the layers' and the readout MLP
+        two-body MLP, of the MLPs of the layers and of the readout MLP
     """
 
     n_scalar: int = 64
@@ -164,7 +164,7 @@ class AllegroConfig(NetworkConfig):
 
 
 def spherical_harmonics(l_max: int, u: Tensor) -> Tensor:
-    """Real spherical harmonics of unit vectors, component normalization (Σ_m Y_lm² = 2l + 1), e3nn's order and signs.
+    """Real spherical harmonics of unit vectors, with Σ_m Y_lm² = 2l + 1 and the order and signs of e3nn.
 
     Parameters
     ----------
@@ -223,12 +223,12 @@ class MLP(nn.Module):
                                      for k, (a, b) in enumerate(pairwise(sizes)))
 
     def matrices(self) -> list[Tensor]:
-        """What multiplies between the nonlinearities."""
+        """The matrices between the nonlinearities."""
         matrices = [cast(Linear, linear).matrix() for linear in self.linears]
         return matrices if self.silu or len(matrices) == 1 else [torch.linalg.multi_dot(matrices)]
 
     def forward(self, parts: list[Tensor], widths: list[int]) -> list[Tensor]:
-        """The input joined from ``parts``, the output parted in ``widths``; neither is ever one array."""
+        """The output, split into columns of ``widths``, for an input given as ``parts`` of its columns."""
         first, *between = self.matrices()
         if not between:
             return [_joined_product(parts, matrix) for matrix in first.split(widths, dim=1)]
@@ -246,7 +246,7 @@ def layer_sizes(fan_in: int, width: int, depth: int, fan_out: int) -> list[int]:
 
 
 def mlp_shapes(name: str, sizes: Sequence[int]) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of an MLP's weights in a state dict."""
+    """Names and shapes of the weights of an MLP in a state dict."""
     return {f"{name}.linears.{k}.weight": pair for k, pair in enumerate(pairwise(sizes))}
 
 
@@ -264,23 +264,23 @@ def _uniform(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dt
 
 
 class PairNetwork(nn.Module):
-    """What both forms of the network share: radial roots, scales and shifts, products of tensors, the repulsion.
+    """The parts that both forms of the network share: radial roots, scales and shifts, tensor products, repulsion.
 
     For training: join the frames of a batch (edges concatenated, centers offset by the atoms before their frame),
     call forward with ``r_ij.requires_grad_()``, then ``g_ij, = torch.autograd.grad(e_i.sum(), r_ij,
-    create_graph=True)``; forces are ``zeros.index_add(0, center, g_ij).index_add(0, neighbor, -g_ij)`` and a frame's
-    energy is the sum of its atoms' e_i.
+    create_graph=True)``; forces are ``zeros.index_add(0, center, g_ij).index_add(0, neighbor, -g_ij)`` and the energy
+    of a frame is the sum of e_i of its atoms.
 
     Parameters
     ----------
     config : NetworkConfig
     dtype : torch.float32 or torch.float64, of the weights; geometry, scale and shift are float64 always.
-    tables : of the layers' tensor products
+    tables : tensor products of the layers
 
     Attributes
     ----------
-    plain : True makes every operation torch's own, as on a GPU; otherwise the products run in compiled loops.
-    form : the release series of the ``allegro`` package that has these equations
+    plain : True uses only operations of torch, as on a GPU; otherwise the products run in compiled loops.
+    form : release series of the package ``allegro`` with these equations
     """
 
     form: ClassVar[str]
@@ -333,7 +333,7 @@ class PairNetwork(nn.Module):
         return WeighHarmonics.apply(w, y, row, self._l_of_m, rows)
 
     def _product(self, k: int, v: Tensor, a: Tensor, center: Tensor) -> Tensor:
-        """Layer k's V'[e, m3, u] = Σ_t c W[path, u] V[e, m1, u] A[center, m2, u]; environment and paths first."""
+        """V'[e, m3, u] = Σ_t c W[path, u] V[e, m1, u] A[center, m2, u] of layer k; m2 and path are summed first."""
         table = self.tables[k]
 
         def of(name: str) -> Tensor:
@@ -347,7 +347,7 @@ class PairNetwork(nn.Module):
         return ApplyOperator.apply(b, v, center, m1, m3, table.d_out)
 
     def _term_weight(self, k: int, path: Tensor, coefficient: Tensor) -> Tensor:
-        """Weights of layer k's terms, (t, U) or (t, 1), from their paths and coefficients (t, 1)."""
+        """Weights of the terms of layer k, (t, U) or (t, 1), from their paths and coefficients (t, 1)."""
         return coefficient
 
     def _energies(self, e_ij: Tensor, norm: Tensor, r: Tensor, center: Tensor, species_center: Tensor,
@@ -393,14 +393,14 @@ class AllegroNetwork(PairNetwork):
 
     @staticmethod
     def _latent_sizes(config: AllegroConfig) -> list[list[int]]:
-        """Sizes of the layers' MLPs; the last one has no environment to weigh."""
+        """Sizes of the MLPs of the layers; the last one gives no environment weights."""
         c, n_env = config, (config.l_max + 1) * config.n_tensor
         return [layer_sizes(c.n_scalar * (k + 1) + c.n_tensor, c.latent_width, c.latent_depth,
                             c.n_scalar + (n_env if k < c.n_layers - 1 else 0)) for k in range(c.n_layers)]
 
     @staticmethod
     def shapes(config: AllegroConfig) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the state dict, known before anything is allocated (a file is checked against them)."""
+        """Names and shapes of the state dict, without allocation; a file is checked against them."""
         c, t, s, n_env = config, len(config.elements), config.n_scalar, (config.l_max + 1) * config.n_tensor
         out: dict[str, tuple[int, ...]] = {
             "bessel": (c.n_bessel,), "scale": (t,), "shift": (t,), "center_embed": (t, s // 2),
@@ -421,9 +421,9 @@ class AllegroNetwork(PairNetwork):
         Parameters
         ----------
         r_ij             (m, 3) float64  x[neighbor] - x[center], Å; rows at or beyond the cutoff give exactly zero
-        center           (m,)   int64    which center an edge belongs to, in any order
+        center           (m,)   int64    center of each edge, in any order
         species_center   (n,)   int64    type of each center (of the centers, not of the edges)
-        species_neighbor (m,)   int64    type of each edge's neighbor
+        species_neighbor (m,)   int64    type of the neighbor of each edge
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Which products of irreps an Allegro network forms, and their Clebsch-Gordan coefficients, nonzeros only."""
+"""The products of irreps in an Allegro network and their nonzero Clebsch-Gordan coefficients."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ Irrep = tuple[int, int]  # (l, parity)
 
 @dataclass(frozen=True)
 class ProductTable:
-    """One layer's tensor product V'[m3] = Σ_t coefficient W[path] V[m1] A[m2], as a list of terms.
+    """The tensor product of one layer, V'[m3] = Σ_t coefficient W[path] V[m1] A[m2], as a list of terms.
 
     Attributes
     ----------
     d_in, d_env, d_out : int
         Components of V (features in), A (environment) and V' (features out).
     n_paths : int
-        Triples of irreps (out, in, environment), in this order of nesting; each has a weight a channel.
+        Triples of irreps (out, in, environment), in this order of nesting; each has one weight per channel.
     m1, m2, m3, path (t,) int64, coefficient (t,) float64
-        √(2 l3 + 1) times Wigner's 3j symbol in e3nn's real basis; magnitudes below 1e-10 are left out.
+        √(2 l3 + 1) times Wigner's 3j symbol in the real basis of e3nn; magnitudes below 1e-10 are left out.
     pair (t,) int64
-        Which row of ``pairs`` a term feeds.
+        The row of ``pairs`` to which a term belongs.
     pairs (q, 2) int64
-        Distinct (m1, m3), sorted by m3 then m1: the sum over environment and path is made once a center.
+        Distinct (m1, m3), sorted by m3, then m1: the sum over environment and path is made once per center.
     """
 
     d_in: int
@@ -55,8 +55,8 @@ def _reachable(a: Irrep, b: Irrep, out: Irrep) -> bool:
 def layer_irreps(l_max: int, parity: bool, n_layers: int) -> list[list[Irrep]]:
     """Irreps of the tensor features before the first layer and after each one.
 
-    With ``parity`` both mirror parities of every l are allowed, otherwise only the harmonics' own; irreps that cannot
-    reach the last layer's scalar are pruned (Allegro: Nat. Commun. 14, 579, and nequip-allegro 0.8.3).
+    With ``parity`` both mirror parities of every l are allowed, otherwise only that of the harmonics. Irreps that
+    cannot reach the scalar of the last layer are pruned (Allegro: Nat. Commun. 14, 579, and nequip-allegro 0.8.3).
     """
     env = harmonic_irreps(l_max)
     allowed = [(l, p) for l in range(l_max + 1) for p in (1, -1)] if parity else env  # noqa: E741
@@ -72,7 +72,7 @@ def layer_irreps(l_max: int, parity: bool, n_layers: int) -> list[list[Irrep]]:
 
 @lru_cache(maxsize=64)
 def product_tables(l_max: int, parity: bool, n_layers: int) -> tuple[ProductTable, ...]:
-    """The tensor products of all layers; Wigner's symbols are e3nn's."""
+    """The tensor products of all layers, with the Wigner 3j symbols of e3nn."""
     import torch
     from e3nn.o3 import wigner_3j
 
@@ -104,11 +104,11 @@ def product_tables(l_max: int, parity: bool, n_layers: int) -> tuple[ProductTabl
 
 @dataclass(frozen=True)
 class Mix:
-    """Features of one irrep and the products that a linear map makes them of.
+    """The features of one irrep and the products from which a linear map makes them.
 
     Attributes
     ----------
-    l : of the irrep; paths : number of products that give it
+    l : of the irrep; paths : number of products of this irrep
     start_in : first row of the products: component m of path p is row start_in + m paths + p
     start_out : first row of the features
     """
@@ -121,13 +121,13 @@ class Mix:
 
 @lru_cache(maxsize=64)
 def path_tables(l_max: int, parity: bool, n_layers: int) -> tuple[tuple[ProductTable, tuple[Mix, ...]], ...]:
-    """The tensor products of all layers with each path's result apart, and how linear maps join them again.
+    """The tensor products of all layers with the results of the paths kept apart, and the linear maps that join them.
 
-    Scalars come first, one row a path; ``d_in`` of the next table is the size after joining.
+    Scalars come first, one row per path; ``d_in`` of the next table is the size after joining.
     """
     tables = []
     for table, irreps in zip(product_tables(l_max, parity, n_layers), layer_irreps(l_max, parity, n_layers)[1:]):
-        path_of = {int(p): int(m3) for p, m3 in zip(table.path, table.m3)}  # any component tells a path's irrep
+        path_of = {int(p): int(m3) for p, m3 in zip(table.path, table.m3)}  # any component tells the irrep of a path
         mixes, m3, start_in, start_out = [], table.m3.copy(), 0, 0
         for l, _ in irreps:  # noqa: E741
             here = [p for p in sorted(path_of) if start_out <= path_of[p] < start_out + 2 * l + 1]

@@ -1,6 +1,6 @@
-"""Read Allegro models made with nequip and nequip-allegro; the two packages are needed only here.
+"""Import of Allegro models made with nequip and nequip-allegro; only this module needs the two packages.
 
-Weights of the older form (allegro 0.2), as arrays under their names, are read without them: import_legacy.
+Weights of the older form (allegro 0.2), as named arrays, are read without them: import_legacy.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import importlib.metadata
 import logging
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ EXPECTED = ["edge_norm", "radial_chemical_embed", "scalar_embed_mlp", "tensor_em
 
 
 class _UnsupportedError(Exception):
-    """What in the model rxmdnn has no equation for."""
+    """The model has a part that rxmdnn cannot compute; the text names it."""
 
 
 def _require(condition: bool, what: str) -> None:
@@ -37,7 +38,7 @@ def _require(condition: bool, what: str) -> None:
 
 
 def _matrices(mlp: Any) -> list[torch.Tensor]:
-    """The matrices α W of a nequip ScalarMLPFunction; layers with nothing nonlinear between them are multiplied."""
+    """The matrices α W of a nequip ScalarMLPFunction; layers without a nonlinearity between them are multiplied."""
     if type(mlp.mlp).__name__ == "DeepLinearMLP":
         product = mlp.mlp.alpha.double()
         for k, weight in enumerate(mlp.mlp.weights):
@@ -58,11 +59,11 @@ def _depth_width(name: str, matrices: list[torch.Tensor]) -> tuple[int, int]:
 
 
 def convert(model: Any) -> AllegroNetwork:
-    """The same network as a nequip GraphModel of nequip-allegro, in its precision.
+    """The network of a nequip GraphModel of nequip-allegro, in its precision.
 
     Raises
     ------
-    InputError : the model has a part that rxmdnn does not compute; the message names it.
+    InputError : the model has a part that rxmdnn cannot compute; the message names it.
     """
     try:
         return _convert(model)
@@ -73,85 +74,134 @@ def convert(model: Any) -> AllegroNetwork:
                          f"{str(error).splitlines()[0][:200]}") from None
 
 
-def _convert(model: Any) -> AllegroNetwork:
-    names = tuple(model.type_names)
-    t = len(names)
-    chain = model.model.func if hasattr(model.model, "func") else model.model
-    parts = {name: module for name, module in chain.named_children() if name not in ("pair_potential", "cutoff")}
-    _require(list(parts) == EXPECTED, "other parts than an Allegro energy model: " + (
-        ", ".join(sorted(set(parts) ^ set(EXPECTED))) or "their order"))
-    embed, allegro, tensor = parts["radial_chemical_embed"], parts["allegro"], parts["tensor_embed"]
-    _require(hasattr(embed, "bessel_encode"), f"the two-body embedding {type(embed).__name__} (only Bessel functions)")
+@dataclass
+class _Parts:
+    """The modules of a nequip-allegro model that rxmdnn computes.
 
-    inv = parts["edge_norm"]._rmax_recip.detach().double().cpu().numpy().reshape(-1)
-    cutoff = 1.0 / inv
-    u = allegro.num_tensor_features
-    s = allegro.num_scalar_features
+    Attributes
+    ----------
+    modules : the chain of the energy model, by name, without ``pair_potential`` and ``cutoff``
+    zbl : the repulsion, or None
+    mlps : the matrices of each MLP, float64, by its name in AllegroNetwork
+    """
+
+    modules: dict[str, Any]
+    zbl: Any
+    mlps: dict[str, list[torch.Tensor]]
+
+    @property
+    def allegro(self) -> Any:
+        return self.modules["allegro"]
+
+    @property
+    def embed(self) -> Any:
+        return self.modules["radial_chemical_embed"]
+
+    @property
+    def shifts(self) -> Any:
+        return self.modules["per_type_energy_scale_shift"]
+
+
+def _convert(model: Any) -> AllegroNetwork:
+    parts = _parts(model)
+    config = _config(tuple(model.type_names), parts)
+    network = AllegroNetwork(config, parts.embed.type_embed.center_embed.weight.dtype)
+    if parts.zbl is not None:
+        _require(torch.equal(parts.zbl.atomic_numbers.double().cpu(), network.atomic_number),
+                 "ZBL for chemical species other than the type names")
+    with torch.no_grad():
+        _fill_species(network, parts)
+        _fill_matrices(network, parts)
+        for tp, weights in zip(parts.allegro.tps, network.path_weights):
+            # coupled: (u, path), or (u,) for one path; uncoupled: (path,), or () for one path
+            given = tp.weights.reshape(config.n_tensor if tp.path_channel_coupling else 1, tp.num_paths).T
+            weights.copy_(given.expand(tp.num_paths, config.n_tensor))
+    return network
+
+
+def _parts(model: Any) -> _Parts:
+    """The modules of the model; each one that rxmdnn cannot compute raises _UnsupportedError."""
+    chain = model.model.func if hasattr(model.model, "func") else model.model
+    children = dict(chain.named_children())
+    modules = {name: module for name, module in children.items() if name not in ("pair_potential", "cutoff")}
+    _require(list(modules) == EXPECTED, "other parts than an Allegro energy model: " + (
+        ", ".join(sorted(set(modules) ^ set(EXPECTED))) or "their order"))
+    embed, allegro, zbl = modules["radial_chemical_embed"], modules["allegro"], children.get("pair_potential")
+    _require(hasattr(embed, "bessel_encode"), f"the two-body embedding {type(embed).__name__} (only Bessel functions)")
+    _require(modules["edge_eng_sum"].reduce == "sum", "a mean over edges")
+    if zbl is not None:
+        _require(type(zbl).__name__ == "ZBL", f"the pair potential {type(zbl).__name__} (only ZBL)")
+        _require(abs(float(zbl._qqr2exesquare) / (0.5 * 14.399645) - 1) < 1e-6, "ZBL in units other than eV and Å")
+    mlps = {"embed": _matrices(modules["scalar_embed_mlp"].mlp_module),
+            "readout": _matrices(modules["edge_readout"].mlp_module),
+            **{f"latents.{k}": _matrices(a) for k, a in enumerate(allegro.latents)}}
+    return _Parts(modules, zbl, mlps)
+
+
+def _tensor_shape(allegro: Any) -> tuple[int, bool]:
+    """l_max and parity of the tensor features."""
     l_max = len(allegro._env_weighter._rtoi) - 1 if allegro._env_weighter.weight_individual_irreps else -1
     _require(0 <= l_max <= 3, "tensor weights shared by all l, or l_max above 3")
     irreps = [[(ir.l, ir.p) for _, ir in tp.irreps_in1] for tp in allegro.tps] + [[(0, 1)]]
     _require([(ir.l, ir.p) for _, ir in allegro.tps[0].irreps_in2] == harmonic_irreps(l_max), "unusual harmonics")
     parities = [p for p in (True, False) if layer_irreps(l_max, p, len(allegro.tps)) == irreps]
     _require(bool(parities), f"unusual tensor irreps {irreps}")
+    return l_max, parities[0]
 
-    mlps = {"embed": _matrices(parts["scalar_embed_mlp"].mlp_module), "readout": _matrices(
-        parts["edge_readout"].mlp_module), **{f"latents.{k}": _matrices(a) for k, a in enumerate(allegro.latents)}}
-    depth_width = {name: _depth_width(name, m) for name, m in mlps.items()}
+
+def _config(names: tuple[str, ...], parts: _Parts) -> AllegroConfig:
+    """The shape of the network."""
+    t, allegro, zbl, bessel = len(names), parts.allegro, parts.zbl, parts.embed.bessel_encode
+    l_max, parity = _tensor_shape(allegro)
+    depth_width = {name: _depth_width(name, m) for name, m in parts.mlps.items()}
     _require(len({depth_width[f"latents.{k}"] for k in range(len(allegro.latents))}) == 1, "layers of different MLPs")
     norms = [a.norm_const.detach().double().cpu().numpy().reshape(-1) for a in (
-        allegro.avg_num_neighbors_norm, parts["edge_eng_sum"].norm_module)]
+        allegro.avg_num_neighbors_norm, parts.modules["edge_eng_sum"].norm_module)]
     _require(np.array_equal(norms[0], norms[1]), "two different average numbers of neighbors")
-    _require(parts["edge_eng_sum"].reduce == "sum", "a mean over edges")
-    shifts = parts["per_type_energy_scale_shift"]
-    zbl = dict(chain.named_children()).get("pair_potential")
-    if zbl is not None:
-        _require(type(zbl).__name__ == "ZBL", f"the pair potential {type(zbl).__name__} (only ZBL)")
-        _require(abs(float(zbl._qqr2exesquare) / (0.5 * 14.399645) - 1) < 1e-6, "ZBL in units other than eV and Å")
-    bessel = embed.bessel_encode
-    cut = bessel.cutoff
-    config = AllegroConfig(
+    cutoff = 1.0 / parts.modules["edge_norm"]._rmax_recip.detach().double().cpu().numpy().reshape(-1)
+    return AllegroConfig(
         elements=names, r_max=float(cutoff[0]) if len(cutoff) == 1 else cutoff.reshape(t, t).tolist(), l_max=l_max,
-        n_layers=len(allegro.tps), n_scalar=s, n_tensor=u, n_bessel=bessel.num_bessels,
-        bessel_trainable=bool(bessel.trainable), envelope_p=float(cut.p), parity=parities[0],
-        embed_depth=depth_width["embed"][0], embed_width=depth_width["embed"][1],
+        n_layers=len(allegro.tps), n_scalar=allegro.num_scalar_features, n_tensor=allegro.num_tensor_features,
+        n_bessel=bessel.num_bessels, bessel_trainable=bool(bessel.trainable), envelope_p=float(bessel.cutoff.p),
+        parity=parity, embed_depth=depth_width["embed"][0], embed_width=depth_width["embed"][1],
         latent_depth=depth_width["latents.0"][0], latent_width=depth_width["latents.0"][1],
         readout_depth=depth_width["readout"][0], readout_width=depth_width["readout"][1],
         average_neighbors=float(norms[0][0] ** -2) if len(norms[0]) == 1 else (norms[0] ** -2).tolist(),
-        scale_trainable=bool(shifts.scales_trainable), shift_trainable=bool(shifts.shifts_trainable),
+        scale_trainable=bool(parts.shifts.scales_trainable), shift_trainable=bool(parts.shifts.shifts_trainable),
         zbl=zbl is not None, zbl_p=6.0 if zbl is None else float(zbl.cutoff.p))
-    dtype = embed.type_embed.center_embed.weight.dtype
-    network = AllegroNetwork(config, dtype)
-    if zbl is not None:
-        _require(torch.equal(zbl.atomic_numbers.double().cpu(), network.atomic_number),
-                 "ZBL for chemical species other than the type names")
 
-    l_major = np.arange(u * (l_max + 1)).reshape(u, l_max + 1).T.reshape(-1)  # theirs: column u (l_max + 1) + l
+
+def _fill_species(network: AllegroNetwork, parts: _Parts) -> None:
+    """Set the radial roots and what belongs to each species: energy scale and shift, and its embedding."""
+    shifts, types = parts.shifts, parts.embed.type_embed
+    network.bessel.copy_(parts.embed.bessel_encode.bessel_weights.reshape(-1))
+    for name, given in (("scales", shifts.has_scales), ("shifts", shifts.has_shifts)):
+        if given:
+            target = getattr(network, name[:-1])
+            target.copy_(getattr(shifts, name).reshape(-1).expand(len(target)))
+    network.center_embed.copy_(types.center_embed.weight)
+    network.neighbor_embed.copy_(types.neighbor_embed.weight)
+
+
+def _fill_matrices(network: AllegroNetwork, parts: _Parts) -> None:
+    """Set all linear maps; columns of tensor weights are u (l_max + 1) + l in nequip, here they are l U + u."""
+    c = network.config
+    s, u, n_l = c.n_scalar, c.n_tensor, c.l_max + 1
+    l_major = np.arange(u * n_l).reshape(u, n_l).T.reshape(-1)
 
     def put(linear: Any, matrix: torch.Tensor) -> None:
         _require(tuple(matrix.shape) == tuple(linear.weight.shape), "an MLP of unexpected shape")
-        linear.weight.copy_((matrix / linear.alpha).to(dtype))
+        linear.weight.copy_((matrix / linear.alpha).to(network.dtype))
 
-    with torch.no_grad():
-        network.bessel.copy_(bessel.bessel_weights.reshape(-1))
-        for name, has in (("scales", shifts.has_scales), ("shifts", shifts.has_shifts)):
-            if has:
-                getattr(network, name[:-1]).copy_(getattr(shifts, name).reshape(-1).expand(t))
-        network.center_embed.copy_(embed.type_embed.center_embed.weight)
-        network.neighbor_embed.copy_(embed.type_embed.neighbor_embed.weight)
-        put(network.basis, _matrices(embed.type_embed.basis_linear)[0])
-        put(network.tensor_embed, _matrices(tensor.env_embed_linear)[0][:, l_major])
-        put(network.project, _l_major_tail(_matrices(allegro.first_layer_env_embed_projection)[0], s, l_major))
-        for name, matrices in mlps.items():
-            target: Any = network.get_submodule(name).linears
-            if name.startswith("latents"):
-                matrices[-1] = _l_major_tail(matrices[-1], s, l_major)
-            for linear, matrix in zip(target, matrices, strict=True):
-                put(linear, matrix)
-        for tp, weights in zip(allegro.tps, network.path_weights):
-            # coupled: (u, path), or (u,) for one path; uncoupled: (path,), or () for one path
-            given = tp.weights.reshape(u if tp.path_channel_coupling else 1, tp.num_paths).T
-            weights.copy_(given.expand(tp.num_paths, u))
-    return network
+    put(network.basis, _matrices(parts.embed.type_embed.basis_linear)[0])
+    put(network.tensor_embed, _matrices(parts.modules["tensor_embed"].env_embed_linear)[0][:, l_major])
+    put(network.project, _l_major_tail(_matrices(parts.allegro.first_layer_env_embed_projection)[0], s, l_major))
+    for name, matrices in parts.mlps.items():
+        target: Any = network.get_submodule(name).linears
+        if name.startswith("latents"):
+            matrices = [*matrices[:-1], _l_major_tail(matrices[-1], s, l_major)]
+        for linear, matrix in zip(target, matrices, strict=True):
+            put(linear, matrix)
 
 
 def _l_major_tail(matrix: torch.Tensor, s: int, l_major: np.ndarray) -> torch.Tensor:
@@ -167,18 +217,18 @@ def import_nequip(path_in: str | Path, path_out: str | Path, *, trust: bool = Fa
     ----------
     path_in, path_out : files; a checkpoint (.ckpt) or package (.nequip.zip) of nequip-allegro 0.8, or the state dict of
         allegro 0.2 (arrays: .npz; or saved by torch: .pth, .pt)
-    trust : the user's word that path_in comes from a known source. Checkpoints and packages are Python pickles and
-        Python code: to read them is to run what is in them. A state dict needs no trust: no code in it is run.
-    config, settings : of a state dict alone: a file of nequip's settings (JSON or YAML; by default the file beside
-        path_in), and settings that go before it; see import_legacy.NEEDED
+    trust : path_in comes from a source that the user trusts. Checkpoints and packages are Python pickles and Python
+        code, which reading runs. A state dict needs no trust: no code in it is run.
+    config, settings : only of a state dict: a file with settings of nequip (JSON or YAML; by default a file beside
+        path_in), and settings that override it; see import_legacy.NEEDED
 
     Returns
     -------
-    summary : what the model is, by name: form, elements, cutoff (Å), sizes, number of trainable numbers, precision
+    summary : properties of the model, by name: form, elements, cutoff (Å), sizes, number of weights, precision
 
     Raises
     ------
-    InputError : no trust given, nequip not installed, no such file, path_out exists, or a part rxmdnn does not compute.
+    InputError : no trust given, nequip not installed, no such file, path_out exists, or a part rxmdnn cannot compute.
     """
     path = Path(path_in)
     if not path.is_file():
@@ -191,7 +241,17 @@ def import_nequip(path_in: str | Path, path_out: str | Path, *, trust: bool = Fa
         return _save(path, path_out, lambda: import_legacy.convert(arrays, given), {})
     if not trust:
         raise InputError(f"{path}: reading a checkpoint or package runs the Python code inside it; "
-                         "if you know where it comes from, say --trust")
+                         "if you trust its source, add --trust")
+    model = _read(path)
+    versions = {}
+    for package in ("nequip", "nequip-allegro"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return _save(path, path_out, lambda: convert(model), versions)
+
+
+def _read(path: Path) -> Any:
+    """The model of a checkpoint or package. Raises InputError."""
     try:
         import allegro  # noqa: F401
         from nequip.model.saved_models.load_utils import load_saved_model
@@ -202,19 +262,14 @@ def import_nequip(path_in: str | Path, path_out: str | Path, *, trust: bool = Fa
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = load_saved_model(path)
-    except Exception as error:  # any fault of a foreign file is the user's to know, in one line
+            return load_saved_model(path)
+    except Exception as error:  # a user gets one line about any fault of a foreign file
         raise InputError(f"{path}: nequip cannot read it: {type(error).__name__}: "
                          f"{(str(error).splitlines() or [''])[0][:300]}") from None
-    versions = {}
-    for package in ("nequip", "nequip-allegro"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    return _save(path, path_out, lambda: convert(model), versions)
 
 
 def _save(path: Path, path_out: str | Path, make: Callable[[], PairNetwork], origin: dict[str, str]) -> dict[str, Any]:
-    """Make the network, write it, and say what it is; faults get the name of the file they lie in."""
+    """The properties of the network, which is made and written; faults get the name of the file ``path``."""
     try:
         network = make()
     except InputError as error:

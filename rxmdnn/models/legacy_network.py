@@ -1,7 +1,7 @@
-"""The older form of the Allegro network (``allegro`` 0.2), that of the published Allegro-Legato models.
+"""The older form of the Allegro network (``allegro`` 0.2), used by the published Allegro-Legato models.
 
 Equations: Musaelian et al., Nat. Commun. 14, 579 (2023), in the form allegro 0.2 with nequip 0.5 computes them.
-The cutoff's envelope multiplies the latent scalars of every layer, a residual update joins them, and a linear map
+The cutoff envelope multiplies the latent scalars of every layer, a residual update joins them, and a linear map
 joins the products of tensors over channels and paths.
 """
 
@@ -25,22 +25,22 @@ from rxmdnn.models.allegro_network import (
 )
 from rxmdnn.models.clebsch_gordan import path_tables
 
-SILU_GAIN = 1.6791767923989418  # e3nn's estimate of <silu(z)²>^(-1/2), z ~ N(0, 1)
+SILU_GAIN = 1.6791767923989418  # estimate of e3nn of <silu(z)²>^(-1/2), z ~ N(0, 1)
 SAMPLES = 4000  # distances at which the radial basis is normalized
 
 
 @dataclass(frozen=True)
 class LegacyConfig(NetworkConfig):
-    """Everything that fixes the shape of a LegacyNetwork.
+    """The shape of a LegacyNetwork.
 
     Attributes
     ----------
     as NetworkConfig; r_max is one number
     embed_widths, latent_widths, readout_widths : sizes of the layers of the two-body, the latent and the edge-energy
         MLP; the last size of the first two is that of the latent scalars, the readout ends in one more layer of size 1
-    embed_silu, latent_silu, readout_silu : whether SiLU stands between an MLP's layers
-    residual : each layer's latent scalars add to those before, instead of replacing them
-    residual_trainable : whether training moves the ratios of new to old
+    embed_silu, latent_silu, readout_silu : whether SiLU stands between the layers of an MLP
+    residual : the latent scalars of each layer add to those of the layer before, instead of replacing them
+    residual_trainable : whether training changes the ratios of new to old
     """
 
     n_layers: int = 3
@@ -79,7 +79,7 @@ class LegacyNetwork(PairNetwork):
     z_0 = f MLP[s_i, s_j, f b]; V_0 and the environment A_k weigh harmonics linearly in z_0 and z_k; layer k forms all
     products P of V_k and A_k, V_{k+1} joins them linearly, and with P's scalars P^0 and the ratio ρ = sigmoid(residual)
     z_{k+1} = (z_k + ρ f MLP[z_k, P^0]) / √(1 + ρ²); e_ij = MLP[z_n].
-    The linear map after the last layer, of which nothing depends, is left out.
+    The linear map after the last layer is left out, since nothing depends on it.
 
     Tensor features are (edge, component, channel), channels last; a weight of irrep l and channel u has column l U + u.
     Use, parameters and attributes as PairNetwork.
@@ -131,7 +131,7 @@ class LegacyNetwork(PairNetwork):
 
     @staticmethod
     def shapes(config: LegacyConfig) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the state dict, known before anything is allocated (a file is checked against them)."""
+        """Names and shapes of the state dict, without allocation; a file is checked against them."""
         c, t = config, len(config.elements)
         out: dict[str, tuple[int, ...]] = {
             "bessel": (c.n_bessel,), "scale": (t,), "shift": (t,), "residual": (c.n_layers,),
@@ -145,14 +145,14 @@ class LegacyNetwork(PairNetwork):
         return torch.sinc(x[:, None] * self.bessel) * self.bessel * (2 * math.pi / float(self.config.r_max) ** 2)
 
     def coefficients(self) -> list[tuple[Tensor, Tensor]]:
-        """Of old and new latent scalars in every update."""
+        """The coefficients of the old and of the new latent scalars in each update."""
         ratio = torch.sigmoid(self.residual)
         if not self.config.residual:
             return [(torch.zeros_like(r), torch.ones_like(r)) for r in ratio]
         return [((1 + r * r).rsqrt(), r * (1 + r * r).rsqrt()) for r in ratio]
 
     def mix_matrices(self, k: int) -> list[Tensor]:
-        """Of the irreps after layer k: (paths · U, U), rows in the order (path, channel)."""
+        """The linear map of each irrep after layer k: (paths · U, U), rows in the order (path, channel)."""
         return [linear.matrix() for linear in cast(Any, self.mixes[k])]
 
     def forward(self, r_ij: Tensor, center: Tensor, species_center: Tensor, species_neighbor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A weighted sum of potentials, with each member's answer kept for the spread of a committee."""
+"""A weighted sum of potentials, which keeps the answer of each member for the spread of a committee."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ from dataclasses import replace
 
 import numpy as np
 
-from rxmdnn.arrays import beside, namespace
+from rxmdnn.arrays import Array, namespace, to_device_of
 from rxmdnn.atoms import Edges
 from rxmdnn.models.interface import Potential
 
 
 class Mixture:
-    """E = Σ_k w_k E_k and g = Σ_k w_k g_k; weights w, 1 - w mix a ground and an excited state.
+    """The potential E = Σ_k w_k E_k, g = Σ_k w_k g_k. Weights w and 1 - w mix a ground and an excited state.
 
     Parameters
     ----------
     members : potentials over the same element list; each sees only the edges inside its own cutoffs
-    weights : one a member; equal by default
-    added : a potential that is added as it is, such as a repulsion; it has no part in the spread
+    weights : one per member; equal by default
+    added : a potential that is added unweighted, such as a repulsion; it does not enter the spread
 
     Attributes
     ----------
-    answers : list of (e_i, g_ij) of the last call, one a member, before weighting
+    answers : list of (e_i, g_ij)
+        Of the last call, one per member, before weighting.
+    elements, cutoff : as of Potential; the largest cutoff of all parts
     """
 
     def __init__(self, members: Sequence[Potential], weights: Sequence[float] | None = None,
@@ -33,9 +35,10 @@ class Mixture:
         self.weights = [1.0 / len(members)] * len(members) if weights is None else list(weights)
         self.elements = members[0].elements
         self.cutoff = np.max([part.cutoff for part in (*members, *([added] if added else []))], axis=0)
-        self.answers: list[tuple[np.ndarray, np.ndarray]] = []
+        self.answers: list[tuple[Array, Array]] = []
 
-    def compute(self, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def compute(self, edges: Edges, species: Array) -> tuple[Array, Array]:
+        """See Potential.compute; fills ``answers``."""
         self.answers = [self.of_member(member, edges, species) for member in self.members]
         xp = namespace(edges.r_ij)
         e_i, g_ij = (xp.zeros(len(edges.first) - 1), xp.zeros((len(edges.center), 3))) if self.added is None else \
@@ -45,12 +48,12 @@ class Mixture:
             g_ij += weight * g
         return e_i, g_ij
 
-    def of_member(self, member: Potential, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """One member's answer to edges inside the mixture's cutoffs, or to all of a list."""
-        if edges.whole or np.array_equal(member.cutoff, self.cutoff):
-            return member.compute(replace(edges, room=None), species)  # each keeps its answer
+    def of_member(self, member: Potential, edges: Edges, species: Array) -> tuple[Array, Array]:
+        """The answer of one member to edges inside the cutoffs of the mixture, or to all pairs of a list."""
+        if edges.with_skin or np.array_equal(member.cutoff, self.cutoff):
+            return member.compute(replace(edges, scratch=None), species)  # each member keeps its answer
         xp = namespace(edges.r_ij)
-        r_c = beside(edges.r_ij, member.cutoff)[species[edges.center], species[edges.neighbor]]
+        r_c = to_device_of(edges.r_ij, member.cutoff)[species[edges.center], species[edges.neighbor]]
         kept = xp.flatnonzero((edges.r_ij**2).sum(axis=1) < r_c**2)
         first = xp.searchsorted(kept, edges.first)
         e_i, g_kept = member.compute(Edges(edges.center[kept], edges.neighbor[kept], edges.r_ij[kept], first), species)

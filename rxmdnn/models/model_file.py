@@ -1,11 +1,10 @@
-"""Native model files: safetensors (arrays and text, no code), self-describing, written atomically."""
+"""Native model files: safetensors (arrays and text, no code) with the configuration of the network."""
 
 from __future__ import annotations
 
 import json
 import os
 import struct
-import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,25 +12,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rxmdnn.errors import InputError
+from rxmdnn.files import atomic, writing
 
 if TYPE_CHECKING:
     from rxmdnn.models.allegro_network import PairNetwork
 
 FORMAT = "rxmdnn-allegro"
 VERSION = 1
-MAX_BYTES = 2**31  # a file larger than this is not one of ours
+MAX_BYTES = 2**31  # a larger file is not a model file
 MAX_HEADER = 2**24
-BESIDE = ("fidelity.",)  # arrays that are none of the network's
+EXTRA = ("fidelity.",)  # prefixes of arrays that do not belong to the network
 
 
 def save_model(path: str | Path, network: PairNetwork, provenance: dict[str, str] | None = None) -> None:
-    """Write a network with its configuration and where it comes from.
+    """Write a network with its configuration and its origin.
 
     Parameters
     ----------
-    path : the file; replaced in one step, so a reader never sees half of it
-    network : AllegroNetwork or LegacyNetwork; the head says which ("form")
-    provenance : what made it (training deck, data, commit, program, ...), names to text; units and date are added
+    path : the file; replaced at once, so that a reader never sees a part of it
+    network : AllegroNetwork or LegacyNetwork; "form" in the header tells which
+    provenance : origin (training deck, data, commit, program, ...), names to text; units and date are added
     """
     from safetensors.torch import save
 
@@ -46,9 +46,9 @@ def save_model(path: str | Path, network: PairNetwork, provenance: dict[str, str
 
 
 def add_to_model(path: str | Path, out: str | Path, prefix: str, arrays: dict[str, np.ndarray], text: str) -> None:
-    """Write a model file again, with arrays beside those of the network (named prefix + name) and a text about them.
+    """Write a model file again, with further arrays (named prefix + name) and a text about them.
 
-    What the file held under this prefix goes. Raises InputError.
+    Arrays that the file has under this prefix are dropped. Raises InputError.
     """
     from safetensors.numpy import save
 
@@ -59,7 +59,7 @@ def add_to_model(path: str | Path, out: str | Path, prefix: str, arrays: dict[st
 
 
 def read_arrays(path: str | Path, prefix: str) -> dict[str, np.ndarray]:
-    """The arrays of a model file whose names begin so, without that beginning. Raises InputError."""
+    """The arrays of a model file whose names begin with a prefix, by the rest of the name. Raises InputError."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -70,25 +70,15 @@ def read_arrays(path: str | Path, prefix: str) -> dict[str, np.ndarray]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Put a model file in its place in one step."""
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as f:
-                f.write(data)
-                f.flush()
-                os.fsync(f.fileno())
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot write the model: {error.strerror or error}") from None
+    """Replace a model file at once."""
+    with writing(path), atomic(path) as new:
+        new.write_bytes(data)
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """The text in a model file's head: format, version, form (none: 0.8), units, dtype; config and provenance (JSON).
+    """The text in the header of a model file: format, version, form (none: 0.8), units, dtype, config, provenance.
+
+    The last two are JSON.
 
     Raises
     ------
@@ -106,7 +96,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     except OSError as error:
         raise InputError(f"{path}: cannot read the model: {error.strerror or error}") from None
     except (ValueError, AttributeError, RecursionError):
-        raise InputError(f"{path}: not an rxmdnn model file: its head is damaged") from None
+        raise InputError(f"{path}: not an rxmdnn model file: its header is damaged") from None
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise InputError(f"{path}: a safetensors file, but not an rxmdnn model")
     if metadata.get("version") != str(VERSION):
@@ -115,7 +105,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 
 def load_model(path: str | Path) -> PairNetwork:
-    """Read a network of either form, in the precision in which it was written.
+    """The network of a model file, of either form, in the precision in which it was written.
 
     Raises
     ------
@@ -141,7 +131,7 @@ def load_model(path: str | Path) -> PairNetwork:
             raise ValueError("dtype or config")
         with safe_open(str(path), framework="pt") as f:
             shapes = {name: tuple(f.get_slice(name).get_shape()) for name in f.keys()  # noqa: SIM118
-                      if not name.startswith(BESIDE)}
+                      if not name.startswith(EXTRA)}
             config = config_type(**settings)
             expected = network_type.shapes(config)
             if shapes != expected:

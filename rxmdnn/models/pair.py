@@ -1,10 +1,10 @@
-"""Potentials without a network: Lennard-Jones for tests and benchmarks, and none at all for timing the engine."""
+"""Potentials without a network: Lennard-Jones, for tests and benchmarks, and no interaction, to time the engine."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from rxmdnn.arrays import namespace
+from rxmdnn.arrays import Array, namespace
 from rxmdnn.atoms import Edges
 from rxmdnn.backend import Backend
 
@@ -12,7 +12,7 @@ from rxmdnn.backend import Backend
 class LennardJones:
     """φ(r) = 4ε[(σ/r)^12 - (σ/r)^6] - φ(r_c) for r < r_c, the same for every pair of elements.
 
-    Each of the two directed edges of a pair carries half of φ, so that e_i is the usual half-shared atomic energy.
+    Each of the two directed edges of a pair carries half of φ, so that an atom has half of the energy of its pairs.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class LennardJones:
         table = np.ones((len(elements), len(elements)))
         self.cutoff, self.epsilon, self.sigma = table * cutoff, table * epsilon, table * sigma
 
-    def compute(self, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def compute(self, edges: Edges, species: Array) -> tuple[Array, Array]:
         xp = self.backend.xp
         e_i, g_ij = xp.empty(len(edges.first) - 1), edges.gradient()
         self.backend.lennard_jones(
@@ -36,12 +36,12 @@ class LennardJones:
 
 
 class Null:
-    """No interaction: what is left of a step is the engine."""
+    """The potential without interaction: a step costs only the time of the engine."""
 
     def __init__(self, elements: tuple[str, ...], cutoff: float) -> None:
         self.elements = elements
         self.cutoff = np.full((len(elements), len(elements)), cutoff)
 
-    def compute(self, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def compute(self, edges: Edges, species: Array) -> tuple[Array, Array]:
         xp = namespace(edges.r_ij)
         return xp.zeros(len(edges.first) - 1), xp.zeros((len(edges.center), 3))

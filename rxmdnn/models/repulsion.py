@@ -1,8 +1,8 @@
-"""Short-range repulsion of nuclei under any model: Ziegler-Biersack-Littmark, ended below the bonds.
+"""Short-range repulsion of nuclei (Ziegler-Biersack-Littmark) added to any model; zero at bond distances.
 
-The whole pair's energy is (e²/4πε₀) Z_i Z_j/r ψ(r/a) u(r/r_c), with ZBL's screening ψ and the polynomial envelope u of
-Allegro (p = 6: two derivatives vanish at r_c; above 0.9 below r_c/2). r_c is a fraction of the sum of covalent radii,
-so that atoms at the distances of chemistry never feel it.
+The energy of a pair (both directed edges) is (e²/4πε₀) Z_i Z_j/r ψ(r/a) u(r/r_c), with the screening ψ of ZBL and the
+polynomial envelope u of Allegro (p = 6: two derivatives vanish at r_c; above 0.9 below r_c/2). r_c is a fraction of the
+sum of covalent radii, so that the repulsion is zero at the distances of bonded atoms.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from ase.data import atomic_numbers, covalent_radii
 
+from rxmdnn.arrays import Array
 from rxmdnn.atoms import Edges
 from rxmdnn.backend import Backend
 from rxmdnn.device import Device
@@ -27,9 +28,12 @@ FRACTION = 0.8  # of the sum of covalent radii, by default
 
 
 def reaches(elements: tuple[str, ...], fraction: float) -> np.ndarray:
-    """(T, T) float64, Å: fraction of the sum of covalent radii. Raises InputError."""
-    if strange := [e for e in elements if atomic_numbers.get(e, 0) < 1]:
-        raise InputError(f"zbl: {', '.join(strange)}: no chemical symbol, so no nuclear charge is known")
+    """(T, T) float64, Å: the fraction of the sum of covalent radii of each pair of elements.
+
+    Raises InputError for an element that is not a chemical symbol.
+    """
+    if unknown := [e for e in elements if atomic_numbers.get(e, 0) < 1]:
+        raise InputError(f"zbl: {', '.join(unknown)}: not a chemical symbol, so the nuclear charge is unknown")
     radius = np.array([covalent_radii[atomic_numbers[e]] for e in elements])
     return fraction * (radius[:, None] + radius)
 
@@ -39,12 +43,12 @@ class Repulsion:
 
     Parameters
     ----------
-    fraction : of the sum of covalent radii, where it ends
+    fraction : cutoff as a fraction of the sum of covalent radii
     backend : a Device, for edges whose arrays live there
-    cutoff : (T, T) float64, Å: where it ends instead
+    cutoff : (T, T) float64, Å, instead of ``fraction``
     power : of the envelope
 
-    Raises InputError for an element that is no chemical symbol.
+    Raises InputError for an element that is not a chemical symbol.
     """
 
     def __init__(self, elements: tuple[str, ...], fraction: float = FRACTION, backend: Backend | None = None,
@@ -56,20 +60,20 @@ class Repulsion:
         self._inv_length = (self.z[:, None] ** POWER + self.z**POWER) / SCREENING_LENGTH
         if self._device is not None:
             pairs = np.stack([PREFACTOR * self.z[:, None] * self.z, self._inv_length, 1.0 / self.cutoff], axis=-1)
-            self._there = self._device.from_host(pairs), self._device.from_host(np.array(TERMS))
+            self._device_tables = self._device.from_host(pairs), self._device.from_host(np.array(TERMS))
 
-    def compute(self, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As Potential.compute; edges beyond the cutoff cost next to nothing."""
+    def compute(self, edges: Edges, species: Array) -> tuple[Array, Array]:
+        """See Potential.compute. Edges beyond the cutoff cost little."""
         xp: Any = np if self._device is None else self._device.xp
         e_i, g_ij = xp.zeros(len(edges.first) - 1), xp.zeros((len(edges.center), 3))
         self.add(edges, species, e_i, g_ij)
         return e_i, g_ij
 
-    def add(self, edges: Edges, species: np.ndarray, e_i: np.ndarray, g_ij: np.ndarray) -> None:
-        """Add what ``compute`` gives."""
+    def add(self, edges: Edges, species: Array, e_i: Array, g_ij: Array) -> None:
+        """Add the energies and gradients of ``compute`` to e_i (n_owned,), eV, and g_ij (m, 3), eV/Å."""
         if self._device is not None:
             self._device.launch("add_zbl", len(e_i), edges.r_ij, edges.first, edges.neighbor, species, len(self.z),
-                                *self._there, self.power, e_i, g_ij)
+                                *self._device_tables, self.power, e_i, g_ij)
             return
         r_sq = np.einsum("ij,ij->i", edges.r_ij, edges.r_ij)
         near = np.flatnonzero(r_sq < self.cutoff.max() ** 2)
@@ -79,7 +83,7 @@ class Repulsion:
         np.add.at(e_i, edges.center[near], energy)
 
     def pair(self, r: np.ndarray, t_i: np.ndarray, t_j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Half the pair's energy (eV) and its slope (eV/Å), (m,) each. r : (m,) Å; t_i, t_j : (m,) species."""
+        """Half the energy of pairs (eV) and its slope (eV/Å), (m,) each. r : (m,) Å; t_i, t_j : (m,) species."""
         scale = self._inv_length[t_i, t_j]
         parts = [c * np.exp(d * scale * r) for c, d in TERMS]
         psi = np.sum(parts, axis=0)

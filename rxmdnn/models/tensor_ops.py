@@ -1,10 +1,10 @@
-"""Allegro's two products as torch functions on the CPU, differentiable to any order.
+"""The two products of Allegro as torch functions on the CPU, differentiable to any order.
 
-Both are trilinear, so a derivative is again one of a few contractions of the same three arrays: each function's
-backward calls the others, and their derivatives come for free.
+Both are trilinear, so a derivative is again one of a few contractions of the same three arrays: the backward of each
+function calls the others, so that higher derivatives need no further code.
 
-Operator on features:     V'[e, m3] = Σ_q B[c(e), q] V[e, m1_q]; its partners: B's gradient, V's (m1, m3 exchanged).
-Weights times harmonics:  G[row(e), m] = Σ_e w[e, l(m)] Y[e, m]; its partners: w's gradient and Y's.
+Operator on features:     V'[e, m3] = Σ_q B[c(e), q] V[e, m1_q]; partners: gradients of B and V (m1, m3 exchanged).
+Weights times harmonics:  G[row(e), m] = Σ_e w[e, l(m)] Y[e, m]; partners: gradients of w and Y.
 """
 
 from __future__ import annotations

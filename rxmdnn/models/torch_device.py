@@ -1,35 +1,37 @@
-"""Torch on the arrays of a device: the same memory, out of one pool."""
+"""Torch and the arrays of a device: the same memory, from one pool."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from rxmdnn.arrays import Array
 from rxmdnn.device import Device
 from rxmdnn.errors import InputError
 
 
-def tensor(device: Device, array: Any) -> Tensor:
-    """The same memory as a torch tensor, of the array's shape and type."""
+def tensor(device: Device, array: Array) -> Tensor:
+    """A torch tensor on the memory of an array of the device, of the same shape and type."""
     if not array.size:  # without memory there is nothing to share
         return torch.empty(array.shape, dtype=getattr(torch, array.dtype.name), device=device.torch_device)
     return torch.from_dlpack(device.exported(array))
 
 
-def array(device: Device, tensor: Tensor) -> Any:
-    """The same memory as an array of the device."""
+def array(device: Device, tensor: Tensor) -> Array:
+    """An array of the device on the memory of a tensor."""
     if not tensor.numel():
         return device.xp.empty(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
     return device.imported(tensor)
 
 
 class Recorder:
-    """As rxmdnn.kernels.cuda.record, where torch's pool gives the memory: all graphs', one after the other, from one
-    pool that stays, since torch keeps what a pool of each graph's own has left behind."""
+    """As rxmdnn.kernels.cuda.record, with memory from the pool of torch.
+
+    All graphs, one after the other, use one pool: with a pool per graph, torch would keep the memory of all of them.
+    """
 
     def __init__(self, number: int) -> None:
         self.number, self.pool = number, torch.cuda.MemPool()
@@ -42,7 +44,7 @@ class Recorder:
         except BaseException:
             with suppress(RuntimeError):
                 graph.capture_end()
-            with suppress(RuntimeError):  # a capture that ended badly may still take all memory from the pool
+            with suppress(RuntimeError):  # after a failed capture, torch may still take all memory from the pool
                 torch._C._cuda_endAllocateToPool(self.number, self.pool.id)
             raise
         graph.capture_end()
@@ -50,8 +52,9 @@ class Recorder:
 
 
 def join(device: Device) -> None:
-    """Torch works on the device's stream, and CuPy allocates from torch's pool: two pools that keep what they freed
-    would starve each other.
+    """Let torch work on the stream of the device, and CuPy allocate from the pool of torch.
+
+    Two pools that both keep freed memory would leave too little to each other.
 
     Raises InputError if torch cannot use the device.
     """
@@ -59,7 +62,7 @@ def join(device: Device) -> None:
         return
     if not torch.cuda.is_available():
         raise InputError(f"backend cuda: torch {torch.__version__} cannot use the GPU, which a network needs; "
-                         "install a torch built for CUDA, or say backend cpu")
+                         "install a torch built for CUDA, or use backend cpu")
     torch.cuda.set_device(torch.device(device.torch_device))
     torch.cuda.set_stream(torch.cuda.ExternalStream(device.stream))
     if not isinstance(device.record, Recorder):
@@ -77,7 +80,7 @@ def join(device: Device) -> None:
 
 
 def free(device: Device) -> None:
-    """Give memory that is kept but unused back to the device."""
+    """Return memory that the pools keep but do not use to the device."""
     if device.torch_device != "cpu":
         torch.cuda.empty_cache()
         device.xp.get_default_memory_pool().free_all_blocks()

@@ -1,4 +1,4 @@
-"""Ziegler-Biersack-Littmark screened nuclear repulsion, so that close atoms never meet a network's guess."""
+"""Screened nuclear repulsion (Ziegler-Biersack-Littmark) in torch, for distances that no training data cover."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rxmdnn.models.repulsion import POWER, PREFACTOR, SCREENING_LENGTH, TERMS
 
 
 def zbl_pair_energy(z_i: Tensor, z_j: Tensor, r: Tensor) -> Tensor:
-    """Half the pair's energy, without an envelope.
+    """Half the energy of a pair, without an envelope.
 
     Constants and source: rxmdnn.models.repulsion.
 

@@ -133,7 +133,7 @@ def make_simulation(comm: MPI.Comm, run: RunDeck, backend: Backend, potential: P
             raise InputError(fault)
     system = System(
         potential, start.cell, start.atoms(), comm=comm, backend=backend, skin=deck["skin"].skin,
-        grid=tuple(deck["processors"]), timers=Timers(backend.settle) if deck["verbose"].on else Timers(),
+        grid=tuple(deck["processors"]), timers=Timers(backend.synchronize) if deck["verbose"].on else Timers(),
         make_forces=lambda domain, neighbors, potential, timers: make_forces(
             deck, run.masses, domain, neighbors, potential, timers, groups),
         at_owners=lambda domain: start.exact and start.state.get("grid") == domain.grid.tolist())

@@ -1,4 +1,4 @@
-"""The backend of a GPU, without one too: arrays keep NumPy out, the network, faults in one line."""
+"""The backend of a GPU, also without a GPU: arrays separate from NumPy, the network, messages of one line."""
 
 import re
 import subprocess
@@ -20,6 +20,7 @@ from rxmdnn.engine.neighbors import pairs
 from rxmdnn.errors import InputError
 from rxmdnn.models import allegro as allegro_module
 from rxmdnn.models.allegro import Allegro
+from rxmdnn.models.allegro_evaluation import Evaluation
 from rxmdnn.models.interface import Potential
 from rxmdnn.models.repulsion import Repulsion
 from rxmdnn.parallel import run_to_exit_code
@@ -74,7 +75,7 @@ def test_coordinates_that_are_no_numbers_are_told_by_row():
 
 # ------------------------------------------------------------------ the network
 def answer(potential: Potential, backend: Device, edges: Edges, species: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Energies and gradients by way of the device."""
+    """Energies and gradients computed on the device, as arrays of the host."""
     arrays = (edges.center, edges.neighbor, edges.r_ij, edges.first)
     e_i, g_ij = potential.compute(Edges(*map(backend.from_host, arrays)), backend.from_host(species))
     return backend.to_host(e_i), backend.to_host(g_ij)
@@ -102,7 +103,7 @@ def agrees(there, net):
             assert np.abs(b - a).max() < 1e-12 * np.abs(a).max()
 
 
-@pytest.mark.parametrize("n_tensor", [4, 40])  # of the lanes of a warp some stay idle, or some come twice
+@pytest.mark.parametrize("n_tensor", [4, 40])  # some lanes of a warp are idle, or have two channels
 @pytest.mark.parametrize("form", [test_allegro, test_allegro_legacy])
 def test_the_network_by_warps_equals_autograd(form, n_tensor):
     agrees(device.make(plain=False), form.network(l_max=2, n_tensor=n_tensor))
@@ -139,7 +140,7 @@ def test_blocks_shrink_until_the_device_holds_them(monkeypatch):
     x, species = cluster(40)
     edges = edges_of(x)
     expected = by_autograd(net, edges, species)[1]
-    allocate, tried, most = Allegro._allocate, [], 100
+    allocate, tried, most = Evaluation.allocate, [], 100
 
     def small(self, rows, centers):
         tried.append(rows)
@@ -147,7 +148,7 @@ def test_blocks_shrink_until_the_device_holds_them(monkeypatch):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
         allocate(self, rows, centers)
 
-    monkeypatch.setattr(Allegro, "_allocate", small)
+    monkeypatch.setattr(Evaluation, "allocate", small)
     monkeypatch.setattr(allegro_module, "DEVICE_ROUND", 4)
     monkeypatch.setattr(allegro_module, "LEAST_BLOCK_EDGES", 64)
     there = device.make()
@@ -158,7 +159,7 @@ def test_blocks_shrink_until_the_device_holds_them(monkeypatch):
     assert potential.block_edges < 1024 and max(tried) > most
     n, most = len(tried), 20
     potential = Allegro(net, ELEMENTS, "float64", block_edges=1024, backend=there)
-    with pytest.raises(InputError, match=r"4 GiB do not hold 40 atoms a rank \(CUDA out of memory.*; about \d+ would"):
+    with pytest.raises(InputError, match=r"4 GiB, too little for 40 atoms per rank \(CUDA out of memory.*; about \d+ "):
         answer(potential, there, edges, species)
     assert len(tried) > n
 
@@ -174,7 +175,7 @@ def test_the_repulsion_is_that_of_the_cpu(name):
     np.testing.assert_allclose(g_there, g_ij, rtol=1e-12, atol=1e-13 * np.abs(g_ij).max())
 
 
-# ------------------------------------------------------------------ what a user may get wrong
+# ------------------------------------------------------------------ mistakes of a user
 class Runtime:
     def __init__(self, devices=1, error=None):
         self.devices, self.error = devices, error
@@ -189,7 +190,7 @@ class Runtime:
 
 
 def pretend(monkeypatch, runtime, capability="90"):
-    """A CuPy that tells what it is told to."""
+    """A substitute for CuPy with a given runtime."""
     cupy = ModuleType("cupy")
 
     class Device:
@@ -228,13 +229,13 @@ def test_a_missing_cupy_an_old_driver_and_an_old_device_get_one_line(monkeypatch
 
 
 def test_ranks_take_the_devices_of_their_machine_in_turn(monkeypatch):
-    for place, ranks, used, note in ((1, 2, 1, False), (3, 4, 1, True)):
+    for local_rank, ranks, used, note in ((1, 2, 1, False), (3, 4, 1, True)):
         runtime = Runtime(devices=2)
         pretend(monkeypatch, runtime)
-        made = backends.make("cuda", place, ranks)
+        made = backends.make("cuda", local_rank, ranks)
         assert runtime.used == used and made.torch_device.startswith("cuda:")
         assert made.notes[0].startswith("backend cuda: A card; ") and len(made.notes) == 1 + note
-    assert "4 ranks of this machine see 2 device(s)" in made.notes[1]
+    assert "4 ranks of this machine share 2 device(s)" in made.notes[1]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this torch can use a GPU")
@@ -314,7 +315,7 @@ def test_memory_that_runs_out_in_a_run_ends_with_code_2(tmp_path, monkeypatch, c
     words = ["--rxmdin", str(tmp_path / "rxmd.in"), "--outDir", str(tmp_path / "out")]
     assert run_to_exit_code(MPI.COMM_SELF, lambda: run_command.main(words, MPI.COMM_SELF)) == 2
     said = capsys.readouterr().err
-    assert said.startswith("rxmdnn: backend cuda: the device's 4 GiB do not hold 40 atoms a rank (Out of memory")
+    assert said.startswith("rxmdnn: backend cuda: the device has 4 GiB, too little for 40 atoms per rank (Out of")
     assert "about 36 would fit" in said and said.count("\n") == 1
     assert shortage(device.make(), ValueError("no"), 40) is None
 
@@ -337,5 +338,5 @@ def test_what_a_gpu_does_not_do_is_said_before_the_run(tmp_path, lines, said):
 
 
 def test_tf32_is_refused_on_a_cpu():
-    with pytest.raises(InputError, match="precision tf32 is a GPU's; say float32, or backend cuda"):
+    with pytest.raises(InputError, match="precision tf32 needs a GPU; use float32, or backend cuda"):
         Allegro(test_allegro.network(), ELEMENTS, "tf32")

@@ -1,6 +1,6 @@
-"""Allegro against nequip-allegro with the same weights: where the packages nequip and nequip-allegro are installed.
+"""Allegro against nequip-allegro with the same weights, if the packages nequip and nequip-allegro are installed.
 
-``python tests/validation/test_nequip.py --write-golden`` writes the files that tests/unit checks without them.
+``python tests/validation/test_nequip.py --write-golden`` writes the reference files of tests/unit.
 """
 
 import json
@@ -208,7 +208,7 @@ def test_checkpoint_and_package(tmp_path):
 
 
 def write_golden():
-    """Two small models and what nequip-allegro says of twelve atoms, for the tests without nequip."""
+    """Write two small models, and the results of nequip-allegro for twelve atoms, for the tests without nequip."""
     data = Path(__file__).parents[1] / "data"
     for l_max in (1, 2):
         model = nequip_model("float64", l_max=l_max, num_scalar_features=4, num_tensor_features=2,

@@ -1,4 +1,4 @@
-"""The Allegro network against exact properties of an energy, and its fast evaluation against autograd."""
+"""The Allegro network against exact properties of an energy; its fast evaluation against autograd."""
 
 from itertools import product
 
@@ -8,7 +8,7 @@ import torch
 
 from rxmdnn.atoms import Edges
 from rxmdnn.errors import InputError
-from rxmdnn.models.allegro import Allegro, AllegroConfig, AllegroNetwork
+from rxmdnn.models.allegro import Allegro, AllegroConfig, AllegroNetwork, blocks_of
 from rxmdnn.models.allegro_network import spherical_harmonics
 
 ELEMENTS = ("H", "N", "O")
@@ -90,7 +90,7 @@ def test_float32_differs_from_float64_by_rounding(settings):
 
 
 def check_gradient(potential):
-    """Forces against the energy's differences, of fourth order."""
+    """Check forces against differences of the energy, of fourth order."""
     x, species = cluster(14)
 
     def energy(at):
@@ -156,7 +156,7 @@ def test_blocks_and_repetition():
     degree = int(np.diff(edges.first).max())
     for bound in (1, 25, 100):  # a center with more edges than the bound is evaluated alone
         parted = Allegro(net, ELEMENTS, "float64", block_edges=bound)
-        blocks = parted._blocks(edges.first)
+        blocks = blocks_of(edges.first, bound)
         assert [i for i0, i1 in blocks for i in range(i0, i1)] == list(range(40))
         assert max(edges.first[i1] - edges.first[i0] for i0, i1 in blocks) < bound + degree
         e_part, g_part = parted.compute(edges, species)

@@ -34,7 +34,7 @@ VARIANTS = [
 
 def network(dtype=torch.float64, **settings):
     net = LegacyNetwork(LegacyConfig(**{**SMALL, **settings}), dtype)
-    with torch.no_grad():  # away from what initial values hide
+    with torch.no_grad():  # away from the symmetric initial values
         net.bessel += 0.1 * torch.sin(torch.arange(len(net.bessel), dtype=torch.float64))
         net.residual += torch.cos(torch.arange(len(net.residual), dtype=torch.float64))
     return net
@@ -112,7 +112,7 @@ def test_second_derivatives_for_force_training(settings):
     edges = edges_of(x)
     parameters = list(net.parameters())
     gradient = torch.autograd.grad(force_loss(net, edges, species), parameters)
-    assert all(g.abs().max() > 0 for g in gradient)  # nothing idle among what is trained
+    assert all(g.abs().max() > 0 for g in gradient)  # each weight has a gradient
     net.plain = True
     plain = torch.autograd.grad(force_loss(net, edges, species), parameters)
     assert all((a - b).abs().max() < 1e-11 * a.abs().max() for a, b in zip(gradient, plain))
@@ -186,8 +186,8 @@ def periodic_edges(x, cell, r_max):
                  np.searchsorted(center[order], np.arange(len(x) + 1)).astype(np.int64))
 
 
-# The published numbers are float32. Those of "legato" are off for the first 215 atoms (half of the edges: one thread
-# of the program that made them), by up to 7e-5 eV; its other atoms agree as all of "allegro" do.
+# The published numbers are float32. Those of "legato" are wrong by up to 7e-5 eV for the first 215 atoms (half of the
+# edges: one thread of the program that made them); the other atoms agree as well as all atoms of "allegro".
 @published
 @pytest.mark.parametrize("name, first_exact, total, force", [("allegro", 0, 3e-4, 1e-4), ("legato", 215, 7e-3, 4e-4)])
 def test_published_models(tmp_path, name, first_exact, total, force):
@@ -206,7 +206,7 @@ def test_published_models(tmp_path, name, first_exact, total, force):
 
 
 def state_of(net):
-    """A network's weights under the names and in the layout of allegro 0.2, and its settings under nequip's names."""
+    """The weights of a network, named and laid out as in allegro 0.2, and its settings, named as in nequip."""
     c, core = net.config, "model.func.allegro."
     n_l, n_w, u, s = c.l_max + 1, c.n_layers, c.n_tensor, c.embed_widths[-1]
     out = {"scale_by": np.float32(1.0), "shift_by": np.zeros(0), core + "_zero": np.zeros(1),
@@ -302,7 +302,7 @@ def test_foreign_files(tmp_path):
     (tmp_path / "w.npz").write_bytes(b"not a zip")
     (tmp_path / "w.pth").write_bytes(b"cos\nsystem\n(S'touch ran'\ntR.")
     for name in ("w.npz", "w.pth"):
-        with pytest.raises(InputError, match="not arrays under names"):
+        with pytest.raises(InputError, match="not a file of named arrays"):
             import_nequip(tmp_path / name, tmp_path / "model", settings={"chemical_symbols": ["H"]})
     (tmp_path / "w.json").write_text("[1")
     with pytest.raises(InputError, match=r"w\.json: cannot be read"):

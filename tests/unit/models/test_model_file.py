@@ -1,4 +1,4 @@
-"""Model files: what is written is read; what is damaged or foreign is refused in one line."""
+"""Model files: a written network is read back; damaged or foreign files give a message of one line."""
 
 import json
 import struct
@@ -68,8 +68,8 @@ FAULTS = {
     "empty": (lambda p: p.write_bytes(b""), "not an rxmdnn model file"),
     "text": (lambda p: p.write_text("allegro model of ammonia\n" * 9), "not an rxmdnn model file"),
     "endless head": (lambda p: p.write_bytes(struct.pack("<Q", 2**63) + b"{}" * 99), "not an rxmdnn model file"),
-    "head is a list": (lambda p: p.write_bytes(struct.pack("<Q", 2) + b"[]"), "head is damaged"),
-    "nested head": (lambda p: p.write_bytes(struct.pack("<Q", 200000) + b"[" * 200000), "head is damaged"),
+    "head is a list": (lambda p: p.write_bytes(struct.pack("<Q", 2) + b"[]"), "header is damaged"),
+    "nested head": (lambda p: p.write_bytes(struct.pack("<Q", 200000) + b"[" * 200000), "header is damaged"),
     "other safetensors": (lambda p: rewritten(p, lambda h: h.pop("__metadata__")), "not an rxmdnn model"),
     "later version": (lambda p: rewritten(p, lambda h: h["__metadata__"].update(version="9")), "format version 9"),
     "no config": (lambda p: rewritten(p, lambda h: h["__metadata__"].pop("config")), "damaged model file"),
@@ -101,7 +101,7 @@ def test_faults(saved, fault):
 def test_no_such_file_and_no_such_folder(tmp_path):
     with pytest.raises(InputError, match="No such file"):
         load_model(tmp_path / "absent")
-    with pytest.raises(InputError, match="cannot write"):
+    with pytest.raises(InputError, match="cannot be written"):
         save_model(tmp_path / "absent" / "model", network())
 
 

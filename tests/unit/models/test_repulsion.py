@@ -1,4 +1,4 @@
-"""The repulsion under any model: its numbers, its gradient, its end; and how decks and model files name it."""
+"""The repulsion added to any model: values, gradient, cutoff; and its settings in decks and model files."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def test_forces_are_the_gradient_of_model_and_repulsion_together():
     both = Mixture([lj], added=wall)
     e, f = energy(x, both)
     assert e == pytest.approx(energy(x, lj)[0] + energy(x, wall)[0], rel=1e-12)
-    assert abs(energy(x, wall)[0]) > 1.0  # it acts here
+    assert abs(energy(x, wall)[0]) > 1.0  # the repulsion is not zero here
     for atom, axis in ((0, 0), (13, 1), (26, 2)):
         step = np.zeros_like(x)
         step[atom, axis] = 1e-5
@@ -92,7 +92,7 @@ def test_model_decks(tmp_path):
     assert isinstance(make_potential(models(tmp_path, zbl), backends.make("cpu")), Repulsion)
     for text, said in ((zbl + lj + zbl, r"rxmdnn.in:3: zbl: given before; keep one"),
                        ("zbl 3 1 Ar 39.95\n", "fraction = 3: must be above 0 and at most 2"),
-                       ("zbl 0.8 1 Xx 39.95\nlj 1 1 1 1 Xx 39.95\n", "zbl: zbl: Xx: no chemical symbol")):
+                       ("zbl 0.8 1 Xx 39.95\nlj 1 1 1 1 Xx 39.95\n", "zbl: zbl: Xx: not a chemical symbol")):
         with pytest.raises(InputError, match=said):
             make_potential(models(tmp_path, text), backends.make("cpu"))
 
