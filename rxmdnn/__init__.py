@@ -38,7 +38,7 @@ __all__ = ["Calculator", "Cell", "InputError", "System", "__version__", "evaluat
            "read_trajectory", "run_deck", "simulate", "train"]
 
 if TYPE_CHECKING:
-    from rxmdnn.api import load_model, read_trajectory, run_deck, simulate
+    from rxmdnn.api import evaluate, load_model, read_trajectory, run_deck, simulate, train
     from rxmdnn.ase import Calculator
     from rxmdnn.cell import Cell
     from rxmdnn.engine.system import System

@@ -17,6 +17,7 @@ from rxmdnn.deck import language as decks
 from rxmdnn.deck.language import near
 from rxmdnn.deck.models import ModelLine
 from rxmdnn.deck.run import RUN, RunDeck, checked, read_run
+from rxmdnn.deck.train import TABLE as TRAINING
 from rxmdnn.dynamics.simulation import Simulation, Thermo
 from rxmdnn.errors import InputError
 from rxmdnn.io.ase_atoms import agree_on_atoms, masses_of, start_of, with_results
@@ -170,6 +171,11 @@ def _run_of(given: dict[str, Any], more: dict[str, Any], model: Model, atoms: At
                    n_ranks=n_ranks)
 
 
+def _flags(overrides: dict[str, Any]) -> list[str]:
+    """Keywords with their values as flags of a command line."""
+    return [word for name, value in overrides.items() for word in (f"--{name}", *_words(value))]
+
+
 def _words(value: Any) -> list[str]:
     """A value of a deck's line as its words."""
     if isinstance(value, (tuple, list)):
@@ -201,9 +207,7 @@ def run_deck(deck: str | Path = "rxmd.in", *, out: str | Path | None = None, com
     >>> done.table["temperature_K"][-1]                                            # doctest: +SKIP
     """
     comm = MPI.COMM_WORLD if comm is None else comm
-    argv = ["--rxmdin", str(deck)] + ([] if out is None else ["--outDir", str(out)])
-    for name, value in overrides.items():
-        argv += [f"--{name}", *_words(value)]
+    argv = ["--rxmdin", str(deck)] + ([] if out is None else ["--outDir", str(out)]) + _flags(overrides)
     with together(comm):
         run = read_run(argv, comm.size)
     table, watch = _recorder(False)
@@ -283,3 +287,73 @@ def read_trajectory(path: str | Path, *, start: float | None = None, stop: float
     return Trajectory(series.names, series.mass, series.step[rows], series.time[rows], series.unwrapped(rows),
                       series.read("v", rows) if "v" in series.has else None,
                       np.array([series.cell(int(k)).h for k in rows]))
+
+
+def train(deck: str | Path, *, comm: MPI.Intracomm | None = None, **overrides: Any) -> dict[str, Any]:
+    """Train a model as ``rxmdnn train DECK`` does, and return its report; a killed training goes on.
+
+    Parameters
+    ----------
+    deck : path of the training deck; the model file, metrics and figures go where it says
+    comm : MPI communicator, whose ranks share every batch; default: all ranks
+    **overrides : keywords of the deck with other values, such as epochs=10, output="OUT"
+
+    Returns
+    -------
+    dict: model, frames, weights, epochs, kept_epoch, best_epoch, seconds, and errors by part, eV/atom and eV/Å
+
+    Raises
+    ------
+    InputError
+        All faults of the deck at once, faults of the data by file and frame.
+
+    Example
+    -------
+    >>> import rxmdnn
+    >>> report = rxmdnn.train("input/ammonia/train.in", epochs=10, output="OUT")  # doctest: +SKIP
+    >>> report["validation"]["all"]["force_mae"]                                  # doctest: +SKIP
+    """
+    from rxmdnn.training.training import train as train_deck  # torch, only where a network is trained
+
+    comm = MPI.COMM_WORLD if comm is None else comm
+    with together(comm):
+        read = decks.read(deck, TRAINING, _flags(overrides))
+    return comm.bcast(train_deck(read, comm))
+
+
+def evaluate(model: str | Path, frames: str | Path | Sequence[str | Path] | Sequence[Atoms], *, part: str = "all",
+             precision: str = "float32", progress: bool = False) -> dict[str, Any]:
+    """Errors of a model on labelled frames, as ``rxmdnn evaluate`` writes them.
+
+    Parameters
+    ----------
+    model : path of a model file
+    frames : files of labelled frames (extended XYZ or HDF5), or ASE atoms with energy and forces
+    part : "all", or "training", "validation" or "test" as the training deck of the model split these files
+    precision : "float32" or "float64", of the network
+    progress : show progress bars
+
+    Returns
+    -------
+    dict: errors (MAE, RMSE, maximum; all and by species, kind and temperature; eV/atom, eV/Å, eV/Å^3), tail (of the
+    force errors), worst (the frames of the largest errors)
+
+    Raises
+    ------
+    InputError
+        Faults of the data by file and frame, a part that these files do not have.
+
+    Example
+    -------
+    >>> import rxmdnn
+    >>> found = rxmdnn.evaluate("input/ammonia/ammonia_legato.safetensors", "input/ammonia/revpbe_d3bj_md300.xyz")
+    >>> round(1000 * found["errors"]["all"]["force_mae"], 1)
+    30.0
+    """
+    from rxmdnn.training.evaluate import evaluate as evaluate_frames  # torch
+
+    one = isinstance(frames, (str, Path))
+    data: Any = [Path(frames)] if one else [Path(f) if isinstance(f, str) else f for f in frames]  # type: ignore
+    if not data:
+        raise InputError("evaluate: no frames are given")
+    return evaluate_frames(Path(model), data, part, precision, progress).report

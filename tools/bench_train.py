@@ -27,8 +27,8 @@ import torch
 
 from rxmdnn.deck import language as decks
 from rxmdnn.deck.train import TABLE
-from rxmdnn.train import dataset, training
-from rxmdnn.train.trainer import Trainer
+from rxmdnn.training import dataset, training
+from rxmdnn.training.trainer import Trainer
 
 HERE = Path(__file__).parent
 FRAMES, BATCH, START = 24, 2, 0.8  # frames of 128 atoms; late-phase SAM begins after this part of the steps

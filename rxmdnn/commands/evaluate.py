@@ -12,8 +12,8 @@ import numpy as np
 
 from rxmdnn.commands.arguments import frames_arguments
 from rxmdnn.files import write_json, writing
-from rxmdnn.train import metrics
-from rxmdnn.train.evaluate import MULTIPLES, QUANTILES, Evaluation, evaluate, force_errors
+from rxmdnn.training import metrics
+from rxmdnn.training.evaluate import MULTIPLES, QUANTILES, Evaluation, evaluate, force_errors
 
 
 def main(argv: Sequence[str]) -> None:

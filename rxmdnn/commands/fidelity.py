@@ -46,9 +46,9 @@ def main(argv: Sequence[str]) -> None:
 def fit(a: argparse.Namespace) -> None:
     """Add statistics of the frames, with the features of the network, to the model file."""
     from rxmdnn.models.model_file import load_model
-    from rxmdnn.train import dataset
-    from rxmdnn.train.evaluate import chosen_frames
-    from rxmdnn.train.reference_samples import of_network
+    from rxmdnn.training import dataset
+    from rxmdnn.training.evaluate import chosen_frames
+    from rxmdnn.training.reference_samples import of_network
 
     network = load_model(a.model)
     elements = network.config.elements

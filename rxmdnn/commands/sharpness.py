@@ -14,7 +14,7 @@ from mpi4py import MPI
 from rxmdnn.commands.arguments import frames_arguments, parse
 from rxmdnn.files import write_json, writing
 from rxmdnn.parallel import AgreedError, on_root
-from rxmdnn.train.loss_surface import measure, model_surface
+from rxmdnn.training.loss_surface import measure, model_surface
 
 
 def main(argv: Sequence[str], comm: MPI.Intracomm = MPI.COMM_SELF) -> None:

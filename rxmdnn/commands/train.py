@@ -10,7 +10,7 @@ from rxmdnn.deck import language as decks
 from rxmdnn.deck.train import TABLE
 from rxmdnn.errors import InputError
 from rxmdnn.parallel import together
-from rxmdnn.train.training import train
+from rxmdnn.training.training import train
 
 
 def main(argv: Sequence[str], comm: MPI.Intracomm = MPI.COMM_SELF) -> int:

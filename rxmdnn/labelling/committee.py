@@ -21,8 +21,8 @@ from rxmdnn.fidelity.reference import read as read_reference
 from rxmdnn.files import writing
 from rxmdnn.models.allegro import Allegro
 from rxmdnn.models.model_file import load_model
-from rxmdnn.train.dataset import Dataset, LabelledFrame
-from rxmdnn.train.evaluate import predict_frame
+from rxmdnn.training.dataset import Dataset, LabelledFrame
+from rxmdnn.training.evaluate import predict_frame
 
 
 def candidates(paths: Sequence[Path]) -> list[ase.Atoms]:

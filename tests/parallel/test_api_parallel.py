@@ -1,8 +1,10 @@
 """The Python API: what it computes is what a deck that says the same computes, on any number of ranks."""
 
+import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.units import fs
 from mpi4py import MPI
 
@@ -173,3 +175,39 @@ def test_bad_atoms_and_models(folder):
         rxmdnn.load_model(folder / "start.xyz", comm=COMM)
     with pytest.raises(InputError, match="no such deck"):
         rxmdnn.run_deck(folder / "nowhere.in", comm=COMM)
+
+
+@pytest.mark.skipif(COMM.size > 2, reason="1 and 2 ranks will do")
+def test_train_and_evaluate(folder):
+    """A training from Python, its model in a simulation, and its errors on files and on ASE atoms."""
+    frames = []
+    for seed in range(12):
+        x = spread_atoms(TRICLINIC, 20, 3.0, seed)
+        atoms = Atoms("ArNe" * 10, x, cell=TRICLINIC.h, pbc=True)
+        atoms.calc = rxmdnn.Calculator(mixed(), comm=MPI.COMM_SELF)
+        results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        frames.append(atoms)
+    if COMM.rank == 0:
+        ase.io.write(folder / "set.xyz", frames, format="extxyz", parallel=False)
+        (folder / "train.in").write_text(
+            "elements Ar Ne\ndata set.xyz\nmodel made.safetensors\nr_max 4.0\nsplit 0.2 0.2\nnetwork 1 1 4 2\n"
+            "mlp 1 8 8\nepochs 1\noutput train\n")
+    COMM.Barrier()
+    report = rxmdnn.train(folder / "train.in", epochs=2, comm=COMM)
+    assert report["epochs"] == 2 and report["validation"]["all"]["force_mae"] > 0
+    model = folder / "made.safetensors"
+    whole = rxmdnn.evaluate(model, folder / "set.xyz")["errors"]["all"]
+    same = rxmdnn.evaluate(model, frames)["errors"]["all"]
+    assert same["force_mae"] == pytest.approx(whole["force_mae"], rel=1e-6)
+    part = rxmdnn.evaluate(model, [folder / "set.xyz"], part="validation")["errors"]["all"]
+    assert part["force_mae"] == pytest.approx(report["validation"]["all"]["force_mae"], rel=1e-4)
+    atoms, table = rxmdnn.simulate(frames[0], model, 4, dt=1.0, every=2, comm=COMM)
+    assert table["step"].tolist() == [0, 2, 4] and atoms.get_potential_energy() == table["potential_eV"][-1]
+    committee, _ = rxmdnn.simulate(frames[0], [model, model], 4, dt=1.0, comm=COMM)
+    np.testing.assert_allclose(committee.positions, atoms.positions, atol=1e-9)
+    bare = frames[0].copy()
+    with pytest.raises(InputError, match="frames: frame 1: no energy"):
+        rxmdnn.evaluate(model, [bare])
+    with pytest.raises(InputError, match=r"epoch: unknown flag|epochs"):
+        rxmdnn.train(folder / "train.in", epoch=3, comm=COMM)

@@ -13,10 +13,10 @@ from rxmdnn.deck.train import TABLE
 from rxmdnn.errors import InputError
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
 from rxmdnn.models.model_file import load_model
-from rxmdnn.train import dataset, training
-from rxmdnn.train.loss_surface import NetworkSurface
-from tests.unit.train.test_sam import with_stress
-from tests.unit.train.test_training import DECK, SMALL, structures, to_frame, workplace
+from rxmdnn.training import dataset, training
+from rxmdnn.training.loss_surface import NetworkSurface
+from tests.unit.training.test_sam import with_stress
+from tests.unit.training.test_training import DECK, SMALL, structures, to_frame, workplace
 
 COMM = MPI.COMM_WORLD
 LINES = "dtype float64\nbatch 4 frames\nepochs 3\nloss 1.0 0.5 10.0\n"

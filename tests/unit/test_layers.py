@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "rxmdnn"
 LAYERS = [  # lowest first; what stands in one line does not know each other, but the ground does
     {"ground"}, {"deck", "models"}, {"engine"}, {"io", "dynamics"}, {"ring_polymer"}, {"fidelity", "analysis"},
-    {"train"}, {"labelling"}, {"survival"}, {"run"}, {"ase"}, {"api"}, {"commands"}, {"__main__"}]
+    {"training"}, {"labelling"}, {"survival"}, {"run"}, {"ase"}, {"api"}, {"commands"}, {"__main__"}]
 RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
 DOORS = {"ase.py", "api.py", "__main__.py"}  # may name the communicator of all ranks
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -61,7 +61,7 @@ def test_modules_load_in_no_circle():
 
 
 def test_torch_is_loaded_by_networks_and_training_only():
-    allowed = {"models", "train"}
+    allowed = {"models", "training"}
     for path in MODULES:
         tree = ast.parse(path.read_text())
         names = [n.module or "" for n in tree.body if isinstance(n, ast.ImportFrom)] + [

@@ -80,8 +80,8 @@ def pool(tmp_path):
 
 
 def test_the_spread_is_that_of_the_forces_over_the_models(models, pool):
-    from rxmdnn.train.dataset import Dataset, LabelledFrame
-    from rxmdnn.train.metrics import predict
+    from rxmdnn.training.dataset import Dataset, LabelledFrame
+    from rxmdnn.training.metrics import predict
 
     found = committee.candidates([pool])
     spread = committee.force_spread(models, found)

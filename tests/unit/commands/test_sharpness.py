@@ -11,9 +11,9 @@ from rxmdnn.deck import language as decks
 from rxmdnn.deck.train import TABLE
 from rxmdnn.errors import InputError
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
-from rxmdnn.train import dataset, training
-from rxmdnn.train import loss_surface as sharpness
-from tests.unit.train.test_training import DECK, SMALL, same_threads, structures, to_frame, workplace  # noqa: F401
+from rxmdnn.training import dataset, training
+from rxmdnn.training import loss_surface as sharpness
+from tests.unit.training.test_training import DECK, SMALL, same_threads, structures, to_frame, workplace  # noqa: F401
 
 
 class Quadratic:

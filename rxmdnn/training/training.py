@@ -25,10 +25,10 @@ from rxmdnn.files import atomic, unwritable, write_json, writing
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
 from rxmdnn.models.model_file import load_model, save_model
 from rxmdnn.parallel import AgreedError, on_root, together
-from rxmdnn.train import dataset, metrics
-from rxmdnn.train.from_model import adapt
-from rxmdnn.train.reference_samples import of_network
-from rxmdnn.train.trainer import Trainer, load_checkpoint, save_checkpoint
+from rxmdnn.training import dataset, metrics
+from rxmdnn.training.from_model import adapt
+from rxmdnn.training.reference_samples import of_network
+from rxmdnn.training.trainer import Trainer, load_checkpoint, save_checkpoint
 
 # Lines of the deck that may change when a training is resumed; data are compared by content.
 FREE = ("output", "model", "json", "data", "tensorboard", "keep")

@@ -8,9 +8,9 @@ from rxmdnn.deck import language as decks
 from rxmdnn.deck.train import TABLE
 from rxmdnn.errors import InputError
 from rxmdnn.models.model_file import load_model
-from rxmdnn.train import dataset, metrics, training
-from rxmdnn.train.sam import ETA, Sam
-from tests.unit.train.test_training import DECK, run_killed, same_threads, structures, trainer, workplace  # noqa: F401
+from rxmdnn.training import dataset, metrics, training
+from rxmdnn.training.sam import ETA, Sam
+from tests.unit.training.test_training import DECK, run_killed, same_threads, structures, trainer, workplace  # noqa: F401
 
 
 def line(text):

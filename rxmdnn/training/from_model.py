@@ -11,7 +11,7 @@ import torch
 from rxmdnn.deck.language import Deck
 from rxmdnn.errors import InputError
 from rxmdnn.models.allegro_network import AllegroNetwork
-from rxmdnn.train import dataset, metrics
+from rxmdnn.training import dataset, metrics
 
 SHAPE = {"r_max": ("r_max",), "network": ("l_max", "n_layers", "n_scalar", "n_tensor"),
          "mlp": ("latent_width", "latent_depth", "readout_width"),

@@ -15,8 +15,8 @@ from torch import Tensor
 from rxmdnn.deck.language import Entry
 
 if TYPE_CHECKING:
-    from rxmdnn.train.dataset import Batch
-    from rxmdnn.train.trainer import Trainer
+    from rxmdnn.training.dataset import Batch
+    from rxmdnn.training.trainer import Trainer
 
 ETA = 0.01  # ASAM: the size of a weight is |w| + η
 MEMORY = 0.9  # friendly: decay of the running average of the gradient

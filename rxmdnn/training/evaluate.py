@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ase
 import numpy as np
 from tqdm import tqdm
 
@@ -18,8 +19,8 @@ from rxmdnn.errors import InputError
 from rxmdnn.models.allegro import Allegro
 from rxmdnn.models.interface import Potential
 from rxmdnn.models.model_file import load_model, read_metadata
-from rxmdnn.train import dataset, metrics
-from rxmdnn.train.dataset import Dataset, LabelledFrame
+from rxmdnn.training import dataset, metrics
+from rxmdnn.training.dataset import Dataset, LabelledFrame
 
 MULTIPLES = (3, 5, 10)  # of the RMSE: the tail is the share of errors beyond them
 QUANTILES = (0.5, 0.9, 0.99, 0.999)
@@ -47,9 +48,9 @@ class Evaluation:
     report: dict[str, Any]
 
 
-def evaluate(model: Path, data: Sequence[Path], part: str = "all", precision: str = "float32", progress: bool = False
-             ) -> Evaluation:
-    """Evaluate a model file on the frames of the data files.
+def evaluate(model: Path, data: Sequence[Path] | Sequence[ase.Atoms], part: str = "all", precision: str = "float32",
+             progress: bool = False) -> Evaluation:
+    """Evaluate a model file on the frames of the data files, or on ASE atoms with energy and forces.
 
     Parameters
     ----------
@@ -66,15 +67,18 @@ def evaluate(model: Path, data: Sequence[Path], part: str = "all", precision: st
     -------
     >>> evaluate(Path("model.safetensors"), [Path("set.xyz")]).report["errors"]["all"]["force_rmse"]  # doctest: +SKIP
     """
-    model, data = Path(model), [Path(f) for f in data]
     network = load_model(model)
     elements = network.config.elements
     potential = Allegro.load(model, elements, precision)
-    frames = chosen_frames(model, data, elements, part)
+    paths = [item for item in data if isinstance(item, Path)]
+    if len(paths) == len(data):
+        frames = chosen_frames(model, paths, elements, part)
+    else:
+        frames = dataset.labelled([("frames", [item for item in data if isinstance(item, ase.Atoms)])], elements)
     with_neighbors = Dataset(frames, float(potential.cutoff.max()), progress=progress)
     predicted = {k: predict_frame(potential, with_neighbors, k)
                  for k in tqdm(range(len(frames)), desc="frames", leave=False, disable=not progress)}
-    report = {"model": str(model), "data": [str(f) for f in data], "part": part, "labels": frames[0].engine,
+    report = {"model": str(model), "data": [str(f) for f in paths], "part": part, "labels": frames[0].engine,
               "errors": metrics.errors(frames, predicted, elements), "tail": tail(frames, predicted, elements),
               "worst": worst(frames, predicted)}
     return Evaluation(frames, predicted, elements, network.shift.numpy(), report)

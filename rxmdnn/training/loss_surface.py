@@ -28,9 +28,9 @@ from tqdm import tqdm
 
 from rxmdnn.models.model_file import load_model
 from rxmdnn.parallel import together
-from rxmdnn.train.dataset import Dataset, batches
-from rxmdnn.train.evaluate import chosen_frames
-from rxmdnn.train.metrics import Huber, energy_forces, loss_parts
+from rxmdnn.training.dataset import Dataset, batches
+from rxmdnn.training.evaluate import chosen_frames
+from rxmdnn.training.metrics import Huber, energy_forces, loss_parts
 
 HESSIAN_ATOMS = 256  # per batch: its graph of second derivatives is in memory at once
 LINES = 5  # directions of a landscape

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rxmdnn.train.dataset import Batch, Dataset, LabelledFrame
+from rxmdnn.training.dataset import Batch, Dataset, LabelledFrame
 
 Predicted = tuple[float, np.ndarray, np.ndarray]  # energy, forces, stress of a frame
 TEMPERATURE_EDGES = (0.0, 120.0, 250.0, 350.0, 10000.0)  # K: rows of the table of errors

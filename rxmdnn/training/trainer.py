@@ -22,10 +22,10 @@ from rxmdnn.deck.language import Deck
 from rxmdnn.errors import InputError
 from rxmdnn.files import atomic
 from rxmdnn.parallel import AgreedError
-from rxmdnn.train.dataset import Batch, Dataset, batches
-from rxmdnn.train.metrics import Huber, Predicted, energy_forces, loss_parts, mean_loss, predict
-from rxmdnn.train.optimizer import make_optimizer
-from rxmdnn.train.sam import Sam
+from rxmdnn.training.dataset import Batch, Dataset, batches
+from rxmdnn.training.metrics import Huber, Predicted, energy_forces, loss_parts, mean_loss, predict
+from rxmdnn.training.optimizer import make_optimizer
+from rxmdnn.training.sam import Sam
 
 
 class Average:

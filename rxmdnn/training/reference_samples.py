@@ -12,7 +12,7 @@ from rxmdnn.atoms import Edges
 from rxmdnn.fidelity.reference import Reference, Sample
 from rxmdnn.models.allegro import Allegro
 from rxmdnn.models.allegro_network import PairNetwork
-from rxmdnn.train.dataset import Dataset
+from rxmdnn.training.dataset import Dataset
 
 
 def of_network(network: PairNetwork, data: Dataset, which: Sequence[int]) -> Reference:

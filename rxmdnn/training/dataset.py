@@ -69,17 +69,26 @@ def read(paths: Sequence[Path], elements: Sequence[str], group: str = "group", k
 
     Raises InputError: faults name the file and the frame number (from 1).
     """
-    frames: list[LabelledFrame] = []
-    faults: list[str] = []
-    seen: dict[str, str] = {}
+    sources: list[tuple[str, Sequence[ase.Atoms]]] = []
     for path in paths:
         try:
             hdf5 = path.suffix in (".h5", ".hdf5")
-            structures = _read_hdf5(path) if hdf5 else ase.io.read(path, ":", format="extxyz", parallel=False)
+            found: Any = _read_hdf5(path) if hdf5 else ase.io.read(path, ":", format="extxyz", parallel=False)
         except Exception as error:
             raise InputError(f"{path}: cannot be read as labelled frames: {error}") from None
+        sources.append((str(path), found))
+    return labelled(sources, elements, group, kind)
+
+
+def labelled(sources: Sequence[tuple[str, Sequence[ase.Atoms]]], elements: Sequence[str], group: str = "group",
+             kind: str = "kind") -> list[LabelledFrame]:
+    """ASE atoms with energy and forces, each list under the name of its source, as frames; faults as of ``read``."""
+    frames: list[LabelledFrame] = []
+    faults: list[str] = []
+    seen: dict[str, str] = {}
+    for source, structures in sources:
         for number, atoms in enumerate(structures, 1):
-            where = f"{path}: frame {number}"
+            where = f"{source}: frame {number}"
             wrong = _faults(atoms, elements)
             image = hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in
                                             (atoms.numbers, atoms.positions, np.asarray(atoms.cell)))).hexdigest()
@@ -100,7 +109,7 @@ def read(paths: Sequence[Path], elements: Sequence[str], group: str = "group", k
         more = [f"... and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
         raise InputError(*faults[:SHOWN], *more)
     if not frames:
-        raise InputError(f"{', '.join(map(str, paths))}: no frames")
+        raise InputError(f"{', '.join(source for source, _ in sources)}: no frames")
     engines = {f.engine: f.where for f in reversed(frames)}
     if len(engines) > 1:
         raise InputError("data: labels of several engines or settings cannot be mixed: " +

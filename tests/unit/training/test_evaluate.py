@@ -13,9 +13,9 @@ from rxmdnn.deck import language as decks
 from rxmdnn.deck.train import TABLE
 from rxmdnn.errors import InputError
 from rxmdnn.models.model_file import load_model
-from rxmdnn.train import dataset, evaluate, metrics, training
-from tests.unit.train.test_sam import with_stress
-from tests.unit.train.test_training import DECK, same_threads, structures, to_frame, workplace  # noqa: F401
+from rxmdnn.training import dataset, evaluate, metrics, training
+from tests.unit.training.test_sam import with_stress
+from tests.unit.training.test_training import DECK, same_threads, structures, to_frame, workplace  # noqa: F401
 
 
 @pytest.fixture(scope="module")

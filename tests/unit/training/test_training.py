@@ -18,8 +18,8 @@ from rxmdnn.deck.train import TABLE
 from rxmdnn.errors import InputError
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
 from rxmdnn.models.model_file import load_model, read_metadata
-from rxmdnn.train import dataset, metrics, training
-from rxmdnn.train.trainer import Average, Plateau, Trainer
+from rxmdnn.training import dataset, metrics, training
+from rxmdnn.training.trainer import Average, Plateau, Trainer
 
 SMALL = {"n_scalar": 8, "n_tensor": 4, "embed_width": 8, "latent_width": 8, "readout_width": 8}
 DECK = """
