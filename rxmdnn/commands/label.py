@@ -8,11 +8,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from ase.io import read
 
 from rxmdnn.errors import InputError
+from rxmdnn.io.ase_files import read_by_ase
 from rxmdnn.labelling import gpaw_engine, labelling
 
 
@@ -47,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
 
         print(select(a.select, a.candidates, a.count, a.output, a.spread, a.per_group))
         return
-    every: Any = read(a.output, ":") if a.check or a.converge is not None else []
+    every = read_by_ase(a.output) if a.check or a.converge is not None else []
     if a.converge is not None:
         table = a.output.with_name(a.output.stem + "_convergence.csv")
         gpaw_engine.convergence(table, every[a.converge])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,18 +141,11 @@ def _input_xyz(path: Path, angstrom: bool) -> Structure:
 
 
 def _by_ase(path: Path) -> Structure:
-    import ase.io
     from ase.units import fs
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # otherwise ASE broadcasts over all ranks
-            atoms: Any = ase.io.read(path, parallel=False)
-    except OSError:
-        raise
-    except Exception as error:  # the readers of ASE raise exceptions of any kind
-        raise InputError(f"{path}: ASE cannot read it: {str(error) or type(error).__name__}") from None
+    from rxmdnn.io.ase_files import read_by_ase  # ASE, only where it is used
+
+    atoms: Any = read_by_ase(path, "-1")[0]
     if not len(atoms):
         raise InputError(f"{path}: no atoms")
     if atoms.cell.rank < 3:

@@ -39,14 +39,11 @@ def read_frames(folder: str | Path, most: int = 50) -> Iterator[Snapshot]:
         except (OSError, KeyError) as error:
             raise InputError(f"{path}: not a valid H5MD trajectory: {error}") from None
         return
-    import ase.io
+    from rxmdnn.io.ase_files import read_by_ase  # ASE, only where it is used
 
     files = sorted(f for f in folder.glob("*.xyz") if f.stem.isdigit())
     for file in _spread(files, most):
-        try:
-            atoms: Any = ase.io.read(file, format="extxyz", parallel=False)
-        except Exception as error:  # the readers of ASE raise exceptions of any kind
-            raise InputError(f"{file}: cannot be read: {error}") from None
+        atoms = read_by_ase(file, "-1", "extxyz")[0]
         yield Snapshot(int(file.stem), np.array(atoms.get_chemical_symbols()), atoms.positions,
                        Cell(np.array(atoms.cell), atoms.pbc))
 

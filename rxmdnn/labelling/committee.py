@@ -19,6 +19,7 @@ from tqdm import tqdm
 from rxmdnn.errors import InputError
 from rxmdnn.fidelity.reference import read as read_reference
 from rxmdnn.files import writing
+from rxmdnn.io.ase_files import read_by_ase
 from rxmdnn.models.allegro import Allegro
 from rxmdnn.models.model_file import load_model
 from rxmdnn.training.dataset import Dataset, LabelledFrame
@@ -29,13 +30,7 @@ def candidates(paths: Sequence[Path]) -> list[ase.Atoms]:
     """All frames of the files (any format that ASE reads), each with ``origin``: file and frame number, from 1."""
     found: list[ase.Atoms] = []
     for path in paths:
-        if not path.is_file():
-            raise InputError(f"{path}: no such file")
-        try:
-            frames = ase.io.read(path, ":")
-        except Exception as error:
-            raise InputError(f"{path}: cannot be read as frames: {error}") from None
-        for number, atoms in enumerate(frames, 1):
+        for number, atoms in enumerate(read_by_ase(path), 1):
             atoms.info["origin"] = f"{path.name}:{number}"
             found.append(atoms)
     if not found:

@@ -20,11 +20,11 @@ from pathlib import Path
 import ase
 import numpy as np
 from ase.calculators.calculator import CalculationFailed, Calculator
-from ase.io import read
 from tqdm import tqdm
 
 from rxmdnn.errors import InputError
 from rxmdnn.files import atomic, writing
+from rxmdnn.io.ase_files import read_by_ase
 from rxmdnn.labelling import ammonia_frames as frames
 from rxmdnn.labelling import ammonia_quantum_frames as quantum_frames
 from rxmdnn.labelling import cp2k_engine, gpaw_engine
@@ -106,12 +106,8 @@ def label(task: frames.Task, engine: str) -> list[ase.Atoms]:
 
 def tasks_of_file(path: Path) -> list[frames.Task]:
     """One task for each frame of a file; ``kind`` is that of the frame, or the name of the file."""
-    try:
-        every = read(path, ":")
-    except Exception as error:
-        raise InputError(f"{path}: cannot be read as frames: {error}") from None
     tasks = []
-    for number, atoms in enumerate(every):
+    for number, atoms in enumerate(read_by_ase(path)):
         unlabelled = ase.Atoms(atoms.symbols, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         parameters = {k: v for k, v in atoms.info.items() if k in RECORDED}
         tasks.append(frames.Task(re.sub(r"\W", "_", str(atoms.info.get("kind", path.stem))), number, parameters,

@@ -19,7 +19,7 @@ from rxmdnn.device import Device, shortage
 from rxmdnn.errors import InputError
 from rxmdnn.models import torch_device
 from rxmdnn.models.allegro_device import Block
-from rxmdnn.models.allegro_evaluation import BlockArguments, Evaluation
+from rxmdnn.models.allegro_evaluation import BlockArguments, BlockEvaluation
 from rxmdnn.models.allegro_legacy import LegacyEvaluation
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork, NetworkConfig, PairNetwork
 from rxmdnn.models.legacy_network import LegacyConfig, LegacyNetwork
@@ -35,7 +35,8 @@ DEVICE_BLOCK_EDGES = 1 << 18  # a device needs many edges at once; halved until 
 LEAST_BLOCK_EDGES = 1 << 12
 DEVICE_ROUND = 1 << 10
 PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "float64": torch.float64}
-EVALUATIONS: dict[str, type[Evaluation]] = {AllegroNetwork.form: Evaluation, LegacyNetwork.form: LegacyEvaluation}
+EVALUATIONS: dict[str, type[BlockEvaluation]] = {
+    AllegroNetwork.form: BlockEvaluation, LegacyNetwork.form: LegacyEvaluation}
 
 
 class Allegro:

@@ -30,7 +30,7 @@ class BlockArguments(NamedTuple):
     columns: tuple[Any, ...]
 
 
-class Evaluation:
+class BlockEvaluation:
     """The network's weights, buffers and operations.
 
     Parameters

@@ -17,7 +17,7 @@ from rxmdnn.models.allegro_network import MLP, AllegroNetwork
 Cast = Callable[[Tensor], Tensor]  # float64 on the host -> the precision and the place of the evaluation
 
 
-class Chain:
+class LayerChain:
     """The part of an MLP from its first pre-activation to its last hidden layer: SiLU, [Linear, SiLU] · k.
 
     Parameters
@@ -79,13 +79,13 @@ class Weights:
     """
 
     pair_matrices: Tensor
-    chains: list[Chain]
+    chains: list[LayerChain]
     latent_widths: list[int]
     env: list[Tensor]
     from_hidden: list[Tensor]
     from_tensor: list[Tensor]
     to_readout: Tensor
-    readout: Chain
+    readout: LayerChain
     energy: Tensor
     directions: float
     term_weights: list[Tensor]
@@ -99,12 +99,12 @@ def matrices_of(mlp: MLP) -> list[Tensor]:
     return [matrix.double() for matrix in mlp.matrices()]
 
 
-def chain_of(matrices: list[Tensor], cast: Cast) -> tuple[Chain, Tensor]:
+def chain_of(matrices: list[Tensor], cast: Cast) -> tuple[LayerChain, Tensor]:
     """The chain after the first matrix of an MLP, and its last matrix (the identity if there is one matrix)."""
     width = matrices[0].shape[1]
     if len(matrices) == 1:
-        return Chain([], width, False), torch.eye(width, dtype=torch.float64)
-    return Chain([cast(m) for m in matrices[1:-1]], width, True), matrices[-1]
+        return LayerChain([], width, False), torch.eye(width, dtype=torch.float64)
+    return LayerChain([cast(m) for m in matrices[1:-1]], width, True), matrices[-1]
 
 
 def stacked(latents: Sequence[Tensor], matrix: Tensor, width: int) -> Tensor:

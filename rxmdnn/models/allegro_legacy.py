@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from rxmdnn.arrays import Array
-from rxmdnn.models.allegro_evaluation import BlockArguments, Evaluation
-from rxmdnn.models.allegro_fold import Cast, Chain, Weights, chain_of, matrices_of
+from rxmdnn.models.allegro_evaluation import BlockArguments, BlockEvaluation
+from rxmdnn.models.allegro_fold import Cast, LayerChain, Weights, chain_of, matrices_of
 from rxmdnn.models.clebsch_gordan import Mix
 from rxmdnn.models.legacy_network import LegacyNetwork
 
@@ -64,7 +64,7 @@ class _LatentFold:
     def __init__(self, network: LegacyNetwork, embed: list[Tensor], linear: bool, cast: Cast) -> None:
         self.cast, self.linear, self.scalars = cast, linear, network.config.embed_widths[-1]
         first, tail = chain_of(embed, cast)
-        self.chains: list[Chain] = [first]
+        self.chains: list[LayerChain] = [first]
         self.widths, self.latents = [first.widths[-1]], [tail]
         self.env: list[Tensor] = []
         self.from_hidden: list[Tensor] = []
@@ -114,8 +114,8 @@ def fold_legacy(network: LegacyNetwork, cast: Cast) -> LegacyWeights:
         mix_matrices=[[cast(m.double()) for m in network.mix_matrices(k)] for k in range(c.n_layers - 1)] + [[]])
 
 
-class LegacyEvaluation(Evaluation):
-    """As Evaluation, of a LegacyNetwork."""
+class LegacyEvaluation(BlockEvaluation):
+    """As BlockEvaluation, of a LegacyNetwork."""
 
     weights: LegacyWeights
 

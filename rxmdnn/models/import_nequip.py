@@ -75,7 +75,7 @@ def convert(model: Any) -> AllegroNetwork:
 
 
 @dataclass
-class _Parts:
+class _NequipParts:
     """The modules of a nequip-allegro model that rxmdnn computes.
 
     Attributes
@@ -119,7 +119,7 @@ def _convert(model: Any) -> AllegroNetwork:
     return network
 
 
-def _parts(model: Any) -> _Parts:
+def _parts(model: Any) -> _NequipParts:
     """The modules of the model; each one that rxmdnn cannot compute raises _UnsupportedError."""
     chain = model.model.func if hasattr(model.model, "func") else model.model
     children = dict(chain.named_children())
@@ -135,7 +135,7 @@ def _parts(model: Any) -> _Parts:
     mlps = {"embed": _matrices(modules["scalar_embed_mlp"].mlp_module),
             "readout": _matrices(modules["edge_readout"].mlp_module),
             **{f"latents.{k}": _matrices(a) for k, a in enumerate(allegro.latents)}}
-    return _Parts(modules, zbl, mlps)
+    return _NequipParts(modules, zbl, mlps)
 
 
 def _tensor_shape(allegro: Any) -> tuple[int, bool]:
@@ -149,7 +149,7 @@ def _tensor_shape(allegro: Any) -> tuple[int, bool]:
     return l_max, parities[0]
 
 
-def _config(names: tuple[str, ...], parts: _Parts) -> AllegroConfig:
+def _config(names: tuple[str, ...], parts: _NequipParts) -> AllegroConfig:
     """The shape of the network."""
     t, allegro, zbl, bessel = len(names), parts.allegro, parts.zbl, parts.embed.bessel_encode
     l_max, parity = _tensor_shape(allegro)
@@ -171,7 +171,7 @@ def _config(names: tuple[str, ...], parts: _Parts) -> AllegroConfig:
         zbl=zbl is not None, zbl_p=6.0 if zbl is None else float(zbl.cutoff.p))
 
 
-def _fill_species(network: AllegroNetwork, parts: _Parts) -> None:
+def _fill_species(network: AllegroNetwork, parts: _NequipParts) -> None:
     """Set the radial roots and what belongs to each species: energy scale and shift, and its embedding."""
     shifts, types = parts.shifts, parts.embed.type_embed
     network.bessel.copy_(parts.embed.bessel_encode.bessel_weights.reshape(-1))
@@ -183,7 +183,7 @@ def _fill_species(network: AllegroNetwork, parts: _Parts) -> None:
     network.neighbor_embed.copy_(types.neighbor_embed.weight)
 
 
-def _fill_matrices(network: AllegroNetwork, parts: _Parts) -> None:
+def _fill_matrices(network: AllegroNetwork, parts: _NequipParts) -> None:
     """Set all linear maps; columns of tensor weights are u (l_max + 1) + l in nequip, here they are l U + u."""
     c = network.config
     s, u, n_l = c.n_scalar, c.n_tensor, c.l_max + 1

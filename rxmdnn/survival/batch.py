@@ -15,7 +15,7 @@ from rxmdnn.survival.replicas import THERMOSTATS, ReplicaNVE
 from rxmdnn.survival.watch import BatchWatch
 
 
-class Batch:
+class ReplicaBatch:
     """The runs of a batch in flight; a run that ends is reported to the dispatcher and removed at once.
 
     Parameters

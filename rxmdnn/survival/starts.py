@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import ase.io
 import numpy as np
 
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
+from rxmdnn.io.ase_files import read_by_ase
 from rxmdnn.io.structure import read_structure
 
 
@@ -36,10 +35,7 @@ def read_starts(paths: Sequence[Path], sizes: Sequence[int]) -> dict[int, StartF
     found: list[StartFrames] = []
     for path in paths:
         if path.suffix in (".xyz", ".extxyz") and path.read_text(errors="replace").count("Lattice") > 1:
-            try:
-                frames: Any = ase.io.read(path, ":", format="extxyz", parallel=False)
-            except Exception as error:  # ASE's readers raise errors of any kind
-                raise InputError(f"{path}: ASE cannot read it: {error}") from None
+            frames = read_by_ase(path, format="extxyz")
             first = frames[0]
             if any(list(f.symbols) != list(first.symbols) or not np.allclose(f.cell, first.cell) for f in frames):
                 raise InputError(f"{path}: frames differ in atoms or cell; a start file must hold one system")

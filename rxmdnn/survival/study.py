@@ -17,7 +17,7 @@ from rxmdnn.deck.language import Deck
 from rxmdnn.models.interface import Potential
 from rxmdnn.parallel import on_root
 from rxmdnn.survival import results
-from rxmdnn.survival.batch import Batch
+from rxmdnn.survival.batch import ReplicaBatch
 from rxmdnn.survival.dispatcher import Dispatcher
 from rxmdnn.survival.plan import StudyPlan
 from rxmdnn.survival.thermalize import StartPositions
@@ -51,7 +51,7 @@ class Study:
                   disable=comm.rank > 0 or not sys.stderr.isatty()) as bar:
             dispatcher = Dispatcher(comm, plan.batches(rest), plan.folder, bar)
             while (runs := dispatcher.next()) is not None:
-                Batch(plan, runs, self.positions.of(runs), dispatcher).run()
+                ReplicaBatch(plan, runs, self.positions.of(runs), dispatcher).run()
             dispatcher.close()
         if comm.rank == 0:
             self._finish()

@@ -20,6 +20,7 @@ import ase.io
 import numpy as np
 
 from rxmdnn.errors import InputError
+from rxmdnn.io.ase_files import read_by_ase
 from rxmdnn.units import FS_PER_PS
 
 ERRORS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # eV/Å: thresholds above which atoms are counted
@@ -63,10 +64,7 @@ def chosen(paths: Sequence[Path], most: int | None, n: int | None = None, kind: 
     """Frames of the files, of n atoms and of a kind where given; at most ``most`` of each kind, evenly spaced."""
     frames: list[ase.Atoms] = []
     for path in paths:
-        try:
-            found: Any = ase.io.read(path, ":", format="extxyz", parallel=False)
-        except Exception as error:  # ASE's readers raise errors of any kind
-            raise InputError(f"{path}: not frames of `rxmdnn tfail`: {error}") from None
+        found = read_by_ase(path, format="extxyz")
         if not found or any(k not in f.info for f in found for k in KEPT) or any(f.calc is None for f in found):
             raise InputError(f"{path}: not frames of `rxmdnn tfail`, which name their run and hold the forces of the "
                              "model")

@@ -23,6 +23,7 @@ from rxmdnn import backend as backends
 from rxmdnn.cell import Cell
 from rxmdnn.engine.neighbors import pairs
 from rxmdnn.errors import InputError
+from rxmdnn.io.ase_files import read_by_ase
 
 SHOWN = 10  # faults that are printed
 UNITS = {"energy": ("ev",), "force": ("ev/ang", "ev/angstrom", "ev/å", "ev/a"), "length": ("ang", "angstrom", "å", "a"),
@@ -71,12 +72,8 @@ def read(paths: Sequence[Path], elements: Sequence[str], group: str = "group", k
     """
     sources: list[tuple[str, Sequence[ase.Atoms]]] = []
     for path in paths:
-        try:
-            hdf5 = path.suffix in (".h5", ".hdf5")
-            found: Any = _read_hdf5(path) if hdf5 else ase.io.read(path, ":", format="extxyz", parallel=False)
-        except Exception as error:
-            raise InputError(f"{path}: cannot be read as labelled frames: {error}") from None
-        sources.append((str(path), found))
+        hdf5 = path.suffix in (".h5", ".hdf5")
+        sources.append((str(path), _read_hdf5(path) if hdf5 else read_by_ase(path, format="extxyz")))
     return labelled(sources, elements, group, kind)
 
 
@@ -183,11 +180,14 @@ def write_hdf5(path: Path, structures: Sequence[ase.Atoms]) -> None:
 
 def _read_hdf5(path: Path) -> list[ase.Atoms]:
     structures = []
-    with h5py.File(path) as f:
-        first = f["first"][:]
-        info = {key: f["info"][key].asstr()[:] for key in f.get("info", {})}
-        rows = {name: f[name][:] for name in ("numbers", "positions", "forces", "cell", "pbc", "energy")}
-        stress = f["stress"][:] if "stress" in f else np.full((len(first) - 1, 3, 3), np.nan)
+    try:
+        with h5py.File(path) as f:
+            first = f["first"][:]
+            info = {key: f["info"][key].asstr()[:] for key in f.get("info", {})}
+            rows = {name: f[name][:] for name in ("numbers", "positions", "forces", "cell", "pbc", "energy")}
+            stress = f["stress"][:] if "stress" in f else np.full((len(first) - 1, 3, 3), np.nan)
+    except (OSError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: cannot be read as labelled frames: {error}") from None
     for k, (a, b) in enumerate(pairwise(first)):
         atoms = ase.Atoms([chemical_symbols[z] for z in rows["numbers"][a:b]], positions=rows["positions"][a:b],
                           cell=rows["cell"][k], pbc=rows["pbc"][k], info={key: v[k] for key, v in info.items()})

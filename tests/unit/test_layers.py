@@ -79,3 +79,12 @@ def test_no_test_reads_outside_the_repository():
     for path in (ROOT / "tests").rglob("*.py"):
         for up in re.findall(r"__file__\)(?:\.resolve\(\))?\.parents\[(\d+)\]", path.read_text()):
             assert path.parents[int(up)].is_relative_to(ROOT), path
+
+
+def test_one_name_is_one_class():
+    homes = {}
+    for path in MODULES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(path.name)
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}

@@ -156,7 +156,7 @@ def test_chosen_frames_are_labelled_beside_existing_ones(models, pool, tmp_path,
     (["--select", "0.safetensors", "1.safetensors"], "--from"),
     (["--select", "0.safetensors", "1.safetensors", "--from", "none.xyz"], "none.xyz: no such file"),
     (["--select", "0.safetensors", "1.safetensors", "--from", "pool.xyz", "--spread", "1e6", "1e7"], "no frame has"),
-    (["--frames", "none.xyz"], "none.xyz: cannot be read"),
+    (["--frames", "none.xyz"], "none.xyz: no such file"),
 ])
 def test_faults(words, fault, models, pool, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
