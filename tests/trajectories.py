@@ -9,7 +9,7 @@ from mpi4py import MPI
 from rxmdnn.atoms import Atoms
 from rxmdnn.cell import Cell
 from rxmdnn.io.frame import Frame, write_xyz
-from rxmdnn.io.h5md import H5MD, _resize
+from rxmdnn.io.h5md import H5MD, resize_trajectory
 
 
 def frames(names, mass, x, v, cell, dt, image=None):
@@ -35,7 +35,7 @@ def write(folder: Path, names, mass, x, v=None, cell=None, dt=1.0, image=None, x
     first = next(made)
     H5MD(MPI.COMM_SELF, folder / "trajectory.h5").write(first)
     with h5py.File(folder / "trajectory.h5", "r+") as file:  # the other frames at once
-        _resize(file, len(x))
+        resize_trajectory(file, len(x))
         group = file["particles/all"]
         group["position/step"][:], group["position/time"][:] = 2 * np.arange(len(x)), dt * np.arange(len(x))
         group["box/edges/value"][:] = cell.h

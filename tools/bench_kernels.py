@@ -44,7 +44,7 @@ from rxmdnn.atoms import Edges
 from rxmdnn.backend import Backend, load, make
 from rxmdnn.cell import Cell
 from rxmdnn.device import Device
-from rxmdnn.engine.neighbors import NeighborList, _copies, pairs, spatial_order
+from rxmdnn.engine.neighbors import NeighborList, pairs, periodic_copies, spatial_order
 from rxmdnn.errors import InputError
 from rxmdnn.kernels import CONTRACT, n_chunks
 from rxmdnn.models import allegro_kernels
@@ -122,7 +122,7 @@ class DeviceClock:
 # ------------------------------------------------------------------ whole lists
 def copied(cell: Cell, x: np.ndarray, reach: float) -> np.ndarray:
     """Atoms, then the copies around the cell. (n, 3) -> (n_all, 3)."""
-    row, image = _copies(cell, cell.fractional(x), reach)
+    row, image = periodic_copies(cell, cell.fractional(x), reach)
     x_all = x[row]
     x_all[len(x):] += cell.cartesian(image[len(x):].astype(float))
     return x_all
@@ -267,7 +267,7 @@ def network(clock: Any, backend: Backend, n: int) -> list[dict]:
     """Rows of the network's kernels for about n atoms of solid ammonia, and of all that torch does between them."""
     cell, x, species = ammonia(max(1, round((n / 16) ** (1 / 3))))
     model, n = potential("allegro", backend, "float32"), len(x)
-    row_of, image = _copies(cell, cell.fractional(x), model.cutoff.max() + SKIN_OF_CRYSTAL)
+    row_of, image = periodic_copies(cell, cell.fractional(x), model.cutoff.max() + SKIN_OF_CRYSTAL)
     x_all = x[row_of] + cell.cartesian(image.astype(float))
     there, kinds = backend.from_host(x_all), backend.from_host(species[row_of])
     neighbors = NeighborList(backend, model.cutoff, SKIN_OF_CRYSTAL)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from mpi4py import MPI
 
 from rxmdnn import streams
+from rxmdnn.arrays import Array
 from rxmdnn.atoms import Atoms
 from rxmdnn.backend import Backend
 from rxmdnn.kernels import n_chunks
@@ -39,7 +38,7 @@ class Kinetics:
         self.backend.kinetic(atoms.v, atoms.species, self.mass, partial)
         return self.comm.allreduce(self.backend.to_host(partial).sum(axis=0))
 
-    def of_atoms(self, values: np.ndarray, atoms: Atoms) -> Any:
+    def of_atoms(self, values: np.ndarray, atoms: Atoms) -> Array:
         """(n_owned,) value of each owned atom's element. values : (n_elements,)."""
         return self.backend.table(values)[atoms.species[: atoms.n_owned]]
 

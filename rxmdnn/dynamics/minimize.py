@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
+from rxmdnn.arrays import Array
 from rxmdnn.atoms import Atoms
 from rxmdnn.cell import transform
 from rxmdnn.dynamics.ensembles.cell_rescaling import STRAIN_PROJECTIONS, exponential
@@ -28,14 +28,14 @@ class _Minimizer:
         self.comm, self.forces, self.atoms, self.tolerance = domain.comm, forces, atoms, tolerance
         self.xp = domain.backend.xp
 
-    def _dot(self, a: Any, b: Any) -> float:
+    def _dot(self, a: Array, b: Array) -> float:
         return self.comm.allreduce(float(self.xp.vdot(a, b)))
 
-    def _largest(self, a: Any) -> float:
+    def _largest(self, a: Array) -> float:
         mine = float((a**2).sum(axis=1).max()) if len(a) else 0.0
         return float(np.sqrt(max(self.comm.allgather(mine))))
 
-    def _f(self) -> Any:
+    def _f(self) -> Array:
         return self.atoms.f[: self.atoms.n_owned]
 
 
@@ -126,7 +126,7 @@ class Fire(_Minimizer):
         outside = self.pressure * self.domain.cell.volume * np.eye(3)
         return STRAIN_PROJECTIONS[self.shape](self.forces.virial() - outside) / self.strain_scale
 
-    def _along(self, a: Any, b: Any, of_cell: np.ndarray, and_cell: np.ndarray) -> float:
+    def _along(self, a: Array, b: Array, of_cell: np.ndarray, and_cell: np.ndarray) -> float:
         return self._dot(a, b) + float(np.vdot(of_cell, and_cell))
 
     def _move(self, by: float) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from rxmdnn.arrays import Array
 from rxmdnn.atoms import FIELDS, Atoms
 from rxmdnn.backend import Backend
 from rxmdnn.cell import Cell
@@ -26,7 +27,7 @@ from rxmdnn.parallel import send_rows
 MARGIN = 1e-9
 ROW_BYTES = 64  # of an atom that is copied
 
-Rows = dict[str, Any]  # the same rows of several arrays, by name, wherever the backend keeps them
+Rows = dict[str, Array]  # the same rows of several arrays, by name, wherever the backend keeps them
 
 
 def choose_grid(n_ranks: int, cell: Cell, reach: float) -> tuple[int, int, int]:
@@ -54,7 +55,7 @@ class Flow:
     out, back            buffers of the messages; none between a rank and itself
     """
 
-    rows: Any
+    rows: Array
     shift: np.ndarray
     axis: int
     period: int
@@ -62,8 +63,8 @@ class Flow:
     receive_from: int
     start: int = 0
     stop: int = 0
-    out: Any = None
-    back: Any = None
+    out: Array = None
+    back: Array = None
 
 
 class Domain:
@@ -130,7 +131,7 @@ class Domain:
         """
         self._take(cell)
 
-    def rank_at(self, place: Any) -> Any:
+    def rank_at(self, place: Array) -> Array:
         """(..., 3) places in the grid -> ranks."""
         gx, gy, _ = (int(g) for g in self.grid)
         return place[..., 0] + gx * (place[..., 1] + gy * place[..., 2])
@@ -155,12 +156,12 @@ class Domain:
         atoms.x[moved] -= self.cell.cartesian(turns[moved])
         atoms.image[moved] += turns[moved].astype(np.int32)
 
-    def owner_place(self, x: Any) -> Any:
+    def owner_place(self, x: Array) -> Array:
         """(n, 3) wrapped positions -> (n, 3) place of the owner; a pure function of the position's bits."""
         xp, grid = self.backend.xp, self.backend.table(self.grid)
         return xp.clip(xp.floor(self.cell.fractional(x) * grid).astype(np.int64), 0, grid - 1)
 
-    def owner(self, atoms: Atoms) -> Any:
+    def owner(self, atoms: Atoms) -> Array:
         """(n_owned,) ranks of the owners of wrapped atoms."""
         return self.rank_at(self.owner_place(atoms.x[: atoms.n_owned]))
 
@@ -212,7 +213,7 @@ class Domain:
         self._message(into, [above, below], out, [below, above])
         return as_rows(into[0], down), as_rows(into[1], up)
 
-    def _message(self, into: list[Any], sources: list[int], out: list[Any], targets: list[int]) -> None:
+    def _message(self, into: list[Array], sources: list[int], out: list[Array], targets: list[int]) -> None:
         """Send each of ``out`` to its target and fill each of ``into`` from its source, one way after the other."""
         sent = self.backend.outgoing(out)
         come = self.backend.incoming(into)
@@ -220,7 +221,7 @@ class Domain:
                    [(buffer, target, way) for way, (buffer, target) in enumerate(zip(sent, targets))])
         self.backend.deliver(come, into)
 
-    def _wait(self, receives: list[MPI.Request], sends: list[tuple[Any, int, int]]) -> None:
+    def _wait(self, receives: list[MPI.Request], sends: list[tuple[Array, int, int]]) -> None:
         MPI.Request.Waitall(receives + [self.comm.Isend(*send) for send in sends])
 
     # ------------------------------------------------------------------ halo
@@ -277,7 +278,7 @@ class Domain:
                              f"Å wide: {n_owned} atoms would have {rows:.0e} copies, more than this machine holds; "
                              "make it or the cutoff smaller")
 
-    def copy(self, x: Any) -> None:
+    def copy(self, x: Array) -> None:
         """Refresh the copies' positions along the plan, in place. x : (n_all, 3) float64, Å."""
         for hop in self.flows:
             into = [x[flow.start : flow.stop] for flow in hop]
@@ -288,7 +289,7 @@ class Domain:
                 self._message(into, [flow.receive_from for flow in hop], [flow.out for flow in hop],
                               [flow.send_to for flow in hop])
 
-    def give_back(self, f: Any) -> None:
+    def give_back(self, f: Array) -> None:
         """Add the copies' rows to their owners' rows, in place: the adjoint of ``copy``. f : (n_all, 3) float64."""
         for hop in reversed(self.flows):
             out = [f[flow.start : flow.stop] for flow in hop]
@@ -320,7 +321,7 @@ def replace_owned(atoms: Atoms, rows: Rows) -> None:
     atoms.n_owned = len(atoms.gid)
 
 
-def take(rows: Rows, index: Any) -> Rows:
+def take(rows: Rows, index: Array) -> Rows:
     return {name: array[index] for name, array in rows.items()}
 
 
@@ -328,13 +329,13 @@ def join(xp: Any, parts: list[Rows]) -> Rows:
     return {name: xp.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def as_bytes(xp: Any, rows: Rows) -> Any:
+def as_bytes(xp: Any, rows: Rows) -> Array:
     """(n, width) uint8: one row after the other, as a message holds them."""
     return xp.concatenate([array.reshape(-1).view(np.uint8).reshape(len(array), width)
                            for array, width in zip(rows.values(), widths(rows))], axis=1)
 
 
-def as_rows(message: Any, like: Rows) -> Rows:
+def as_rows(message: Array, like: Rows) -> Rows:
     """What ``as_bytes`` was given, of types and shapes ``like``."""
     rows, at = {}, 0
     for (name, array), width in zip(like.items(), widths(like)):

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from rxmdnn.arrays import Array
 from rxmdnn.atoms import Edges
 from rxmdnn.backend import Backend
 from rxmdnn.cell import Cell, transform
@@ -126,7 +127,7 @@ def spatial_order(backend: Backend, x: np.ndarray, gid: np.ndarray, width: float
     return grid.order
 
 
-def _curve(backend: Backend, shape: np.ndarray) -> Any:
+def _curve(backend: Backend, shape: np.ndarray) -> Array:
     """Cells of a grid along Morton's curve (bits of the three coordinates interleaved)."""
     xp = backend.xp
     code = xp.zeros(tuple(int(n) for n in shape), np.int64)
@@ -271,14 +272,14 @@ class NeighborList:
         return [self._fill(x, first, slot, int(end), k)
                 for k, (x, first, (slot, _), end) in enumerate(zip(positions, firsts, counted, ends, strict=True))]
 
-    def _count(self, x: Any, species: Any, limit: np.ndarray, k: int) -> tuple[Any, Any]:
+    def _count(self, x: Array, species: Array, limit: np.ndarray, k: int) -> tuple[Array, Array]:
         """Slots of the pairs within the root of ``limit``, in the k-th array for them; edges of each atom."""
         count, slot = (self._buffers.take(f"{name} {k}", (size,), np.int64)
                        for name, size in (("count", self.n_owned), ("slot", self.n_pairs)))
         self.backend.count_edges(x, species, limit, self._first, self._neighbor, slot, count)
         return slot, count
 
-    def _fill(self, x: Any, first: Any, slot: Any, m: int, k: int, with_skin: bool = False) -> Edges:
+    def _fill(self, x: Array, first: Array, slot: Array, m: int, k: int, with_skin: bool = False) -> Edges:
         """The edges with slots, in the k-th arrays for them."""
         take = self._buffers.take
         edges = Edges(take(f"center {k}", (m,), np.int32), take(f"neighbor {k}", (m,), np.int32),
@@ -315,7 +316,7 @@ class NeighborList:
         self.backend.virial(edges.r_ij, g_ij, partial)
         return self.backend.to_host(partial).sum(axis=0)
 
-    def _starts(self, first: Any, count: Any) -> Any:
+    def _starts(self, first: Array, count: Array) -> Array:
         """Counts of rows -> first[i]:first[i + 1], in place."""
         first[:1] = 0
         self.backend.xp.cumsum(count, out=first[1:])
@@ -355,7 +356,7 @@ def pairs(
         home = turns.astype(np.int32)
         moved = turns.any(axis=1)
         x[moved] -= cell.cartesian(turns[moved])
-        row, image = _copies(cell, cell.fractional(x), cutoff)
+        row, image = periodic_copies(cell, cell.fractional(x), cutoff)
         everything = x[row]
         everything[n:] += cell.cartesian(image[n:].astype(np.float64))
     neighbors = NeighborList(backend, np.array([[cutoff]]), 0.0)
@@ -366,7 +367,7 @@ def pairs(
     return backend.to_host(i), backend.to_host(j), backend.to_host(S)
 
 
-def _copies(cell: Cell, s: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
+def periodic_copies(cell: Cell, s: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
     """Rows and periods of all atoms within ``cutoff`` of the region that the atoms fill; the atoms themselves first.
 
     s : (n, 3) fractional. Returns row (n_all,) int32, image (n_all, 3) int32.

@@ -117,7 +117,7 @@ class H5MD:
         with h5py.File(self.path, "r+", locking=False) as file:
             everything = file["particles/all"]
             k = len(everything["position/step"])
-            _resize(file, k + 1)
+            resize_trajectory(file, k + 1)
             everything["position/step"][k], everything["position/time"][k] = -1, frame.time
             everything["box/edges/value"][k] = frame.cell.h
             for name, (_, value) in OBSERVABLES.items():
@@ -135,14 +135,14 @@ class H5MD:
                 step = file["particles/all/position/step"][:]
                 dropped = np.flatnonzero((step < 0) | (step > restart))
                 keep = int(dropped[0]) if len(dropped) else len(step)
-                _resize(file, keep)
+                resize_trajectory(file, keep)
         except (OSError, KeyError) as error:
             raise InputError(f"{self.path}: not an H5MD trajectory that can be continued ({error}); "
                              "move it away") from None
         return True
 
 
-def _resize(file: h5py.File, frames: int) -> None:
+def resize_trajectory(file: h5py.File, frames: int) -> None:
     everything = file["particles/all"]
     values = [*(f"{name}/value" for name in ELEMENTS), "box/edges/value", "position/step", "position/time"]
     for data in (*(everything[v] for v in values), *(file[f"observables/{name}/value"] for name in OBSERVABLES)):

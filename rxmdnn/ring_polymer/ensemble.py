@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from rxmdnn import streams
+from rxmdnn.arrays import Array
 from rxmdnn.atoms import Atoms
 from rxmdnn.dynamics.ensembles import Ensemble, StepTargets
 from rxmdnn.dynamics.ensembles.langevin import Langevin
@@ -45,7 +46,7 @@ METHOD_SETTINGS = {
 
 
 def split(modes: Modes, temperature: float, dt: float, method: str, friction: float | None = None,
-          integrator: str = "bcocb", table: Callable[[np.ndarray], Any] = lambda values: values) -> Splitting:
+          integrator: str = "bcocb", table: Callable[[np.ndarray], Array] = lambda values: values) -> Splitting:
     """The splitting of the internal modes. temperature : K; dt : fs; friction : λ, by default that of the method."""
     kind, p = METHOD_SETTINGS[method], modes.beads
     omega, inertia = modes.frequencies(temperature)[1:], None
@@ -123,12 +124,12 @@ class RingPolymer(Ensemble):
                 mine = 0.5 / ACCELERATION * float(kinetics.of_atoms(kinetics.mass, atoms) @ gain)
                 self.heat += kinetics.comm.allreduce(mine)
 
-    def _thermal(self, atoms: Atoms, temperature: float) -> Any:
+    def _thermal(self, atoms: Atoms, temperature: float) -> Array:
         """(n_owned, 1, 1) sqrt(k_B T/m), Å/fs."""
         width = np.sqrt(KB * temperature * ACCELERATION / self.motion.kinetics.mass)
         return self.motion.kinetics.of_atoms(width, atoms)[:, None, None]
 
-    def _normals(self, atoms: Atoms, stream: int, step: int) -> Any:
+    def _normals(self, atoms: Atoms, stream: int, step: int) -> Array:
         """(n_owned, P - 1, 3) normal deviates of (seed, stream, step, gid, mode) alone."""
         n, p = atoms.n_owned, self.modes.beads
         counter = (atoms.gid[:n, None] * p + self.backend.table(np.arange(1, p))).reshape(-1)
@@ -143,7 +144,7 @@ class RingPolymer(Ensemble):
                 ((atoms.extra[V], self.splitting.inertia), (atoms.extra[U], self.spring))]
         return both[0], both[1]
 
-    def by_element(self, atoms: Atoms, of_atom: Any) -> np.ndarray:
+    def by_element(self, atoms: Atoms, of_atom: Array) -> np.ndarray:
         """(n_elements,) sums over all atoms. of_atom : (n_owned,)."""
         kinetics, to_host = self.motion.kinetics, self.backend.to_host
         mine = np.bincount(to_host(atoms.species[: atoms.n_owned]), to_host(of_atom), minlength=len(kinetics.mass))

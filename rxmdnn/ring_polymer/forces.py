@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
-from rxmdnn.arrays import namespace
+from rxmdnn.arrays import Array, namespace
 from rxmdnn.atoms import Atoms, Edges
 from rxmdnn.engine.domain import Domain
 from rxmdnn.engine.forces import Forces
@@ -47,8 +46,8 @@ class _Part:
     weight: float
     modes: Modes
     mine: range  # the beads that this rank's group evaluates
-    q: Any = field(default_factory=lambda: np.zeros((0, 0, 3)))  # (P, n_all, 3)
-    f: Any = field(default_factory=lambda: np.zeros((0, 0, 3)))  # (P, n_all, 3)
+    q: Array = field(default_factory=lambda: np.zeros((0, 0, 3)))  # (P, n_all, 3)
+    f: Array = field(default_factory=lambda: np.zeros((0, 0, 3)))  # (P, n_all, 3)
 
 
 class RingForces(Forces):
@@ -154,7 +153,7 @@ class RingForces(Forces):
             self.domain.set_reach(self.neighbors.reach)
         self.groups.unite(atoms, self.domain)
 
-    def _evaluate(self, part: _Part, beads: Sequence[int], q: Any, f: Any, share: float, atoms: Atoms,
+    def _evaluate(self, part: _Part, beads: Sequence[int], q: Array, f: Array, share: float, atoms: Atoms,
                   of_virial: float | None = None) -> float:
         """Compute rows ``beads`` of f from those of q, complete for owned atoms; ``share`` times their energy, eV.
 
@@ -208,7 +207,7 @@ class RingForces(Forces):
         self._energy += of_even + of_odd + float(fourth.term.sum())
         self._virial += 2.0 * strength / p * self.domain.backend.to_host(xp.einsum("jna,jnb->ab", f, g))
 
-    def _displaced(self, part: _Part, beads: slice, by: Any, of_virial: float, atoms: Atoms) -> Any:
+    def _displaced(self, part: _Part, beads: slice, by: Array, of_virial: float, atoms: Atoms) -> Array:
         """(len(by), n_owned, 3) forces on beads displaced by ``by`` (the same shape, Å)."""
         n = atoms.n_owned
         q, f = (self.xp.empty((len(by), atoms.n_all, 3)) for _ in range(2))
@@ -263,7 +262,7 @@ class RingForces(Forces):
         return self.groups.across.bcast(super().spread(atoms), self.groups.number - 1)
 
 
-def _largest(a: Any) -> float:
+def _largest(a: Array) -> float:
     """Largest squared length of (..., 3) vectors; 0 if there are none."""
     return float((a**2).sum(axis=-1).max()) if a.size else 0.0
 

@@ -13,11 +13,10 @@ end, and fewer beads by dropping the last modes.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from rxmdnn.arrays import namespace
+from rxmdnn.arrays import Array, namespace
 from rxmdnn.units import HBAR, KB
 
 
@@ -55,7 +54,7 @@ class Modes:
         return 2.0 * self.beads * KB * temperature / HBAR * np.sin(np.pi * self.turns / self.beads)
 
 
-def resized(u: Any, beads: int) -> Any:
+def resized(u: Array, beads: int) -> Array:
     """(n, beads - 1, 3) internal modes of u (n, K, 3) for another number of beads: slow pairs kept, new modes zero."""
     kept = 2 * min(u.shape[1] // 2, (beads - 1) // 2)
     new = namespace(u).zeros((len(u), beads - 1, 3))

@@ -11,11 +11,11 @@ Friction is that of PILE, γ_k = 2 λ ω_k (Ceriotti, Parrinello, Markland and M
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from rxmdnn.arrays import namespace
+from rxmdnn.arrays import Array, namespace
 
 
 class OperatorSequence(NamedTuple):
@@ -49,7 +49,8 @@ class Splitting:
     """
 
     def __init__(self, name: str, frequency: np.ndarray, friction: np.ndarray, dt: float,
-                 inertia: np.ndarray | None = None, table: Callable[[np.ndarray], Any] = lambda values: values) -> None:
+                 inertia: np.ndarray | None = None,
+                 table: Callable[[np.ndarray], Array] = lambda values: values) -> None:
         self.sequence, self.dt, self._table = OPERATOR_SEQUENCES[name], dt, table
         omega = np.asarray(frequency, np.float64)[:, None]
         angle = self.sequence.angle(omega * dt)

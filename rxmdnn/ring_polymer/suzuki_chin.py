@@ -17,10 +17,10 @@ estimators) include the last sum.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from rxmdnn.arrays import Array
 from rxmdnn.units import ACCELERATION, HBAR, KB
 
 EVEN, ODD = 2.0 / 3.0, 4.0 / 3.0  # weights of V
@@ -46,8 +46,8 @@ class SuzukiChin:
     inv_mass: np.ndarray
     stiffness: float
     potential: float = 0.0
-    pull: Any = field(default_factory=lambda: np.zeros(0))
-    term: Any = field(default_factory=lambda: np.zeros(0))
+    pull: Array = field(default_factory=lambda: np.zeros(0))
+    term: Array = field(default_factory=lambda: np.zeros(0))
 
 
 def suzuki_chin(mass: np.ndarray, temperature: float, beads: int) -> SuzukiChin:

@@ -18,7 +18,7 @@ from rxmdnn.backend import Backend
 from rxmdnn.cell import Cell
 from rxmdnn.dynamics.ensembles import velocity_rescaling
 from rxmdnn.dynamics.ensembles.nose_hoover import Chain
-from rxmdnn.engine.neighbors import NeighborList, _copies
+from rxmdnn.engine.neighbors import NeighborList, periodic_copies
 from rxmdnn.models.interface import Potential
 from rxmdnn.units import ACCELERATION, KB
 
@@ -135,7 +135,7 @@ class Replicas:
         crossed = np.where(cell.pbc, np.floor(s), 0.0)
         self.x -= cell.cartesian(crossed).reshape(self.x.shape)
         self.image += crossed.reshape(self.x.shape).astype(np.int64)
-        self.row, image = _copies(cell, cell.fractional(flat), self.neighbors.reach)
+        self.row, image = periodic_copies(cell, cell.fractional(flat), self.neighbors.reach)
         self._shift = cell.cartesian(image[m:].astype(float))
         self._offset = np.repeat(self._pitch * np.arange(len(self)), self.n)
         self._x_all = flat[self.row]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rxmdnn.arrays import Array
 from rxmdnn.atoms import Atoms
 from rxmdnn.cell import transform
 from rxmdnn.dynamics.ensembles.cell_change import CellChange
@@ -53,7 +54,7 @@ class Motion:
             atoms.x[: atoms.n_owned] = transform(atoms.x[: atoms.n_owned], by)
             self.forces.domain.deform(by)
 
-    def normals(self, stream: int, step: int, gid: Any) -> Any:
+    def normals(self, stream: int, step: int, gid: Array) -> Array:
         """(n, 3) normal deviates of (seed, stream, step, gid): the same on any rank. stream : of rxmdnn.streams."""
         z = self.kinetics.backend.xp.empty((len(gid), 3))
         self.kinetics.backend.gaussian(self.seed, stream, step, gid, z)
