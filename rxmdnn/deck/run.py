@@ -14,12 +14,12 @@ from rxmdnn.deck import language as decks
 from rxmdnn.deck.language import Deck, Entry, Keyword, Value, near, not_negative, positive
 from rxmdnn.deck.models import ModelLine, read_models
 from rxmdnn.deck.run_faults import (
-    _device_faults,
-    _ensemble_faults,
-    _fidelity_faults,
-    _no_start,
-    _ring_faults,
     cell_is_driven,
+    device_faults,
+    ensemble_faults,
+    fidelity_faults,
+    ring_faults,
+    start_faults,
 )
 from rxmdnn.deck.words import (
     ACTIONS,
@@ -323,7 +323,7 @@ def read_run(argv: Sequence[str], n_ranks: int | None = None, default: str = "rx
             models = read_models(file)
         except InputError as error:
             faults += error.faults
-    return checked(deck, models, n_ranks, [*faults, *_no_start(deck)], file)
+    return checked(deck, models, n_ranks, [*faults, *start_faults(deck)], file)
 
 
 def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, faults: Sequence[str] = (),
@@ -344,10 +344,10 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
             f"{' x '.join(map(str, grid))}{f' in each of {groups} groups' if groups > 1 else ''} = {wanted} ranks, but "
             f"{n_ranks} {'is' if n_ranks == 1 else 'are'} running; "
             f"start with mpirun -np {wanted}, or write 'processors 0 0 0' to let rxmdnn choose"))
-    faults += _ensemble_faults(deck)
-    faults += _ring_faults(deck, len(models), n_ranks)
-    faults += _fidelity_faults(deck)
-    faults += _device_faults(deck)
+    faults += ensemble_faults(deck)
+    faults += ring_faults(deck, len(models), n_ranks)
+    faults += fidelity_faults(deck)
+    faults += device_faults(deck)
     faults += [e.fault(f"{e.quantity} is given before; keep one") for k, e in enumerate(deck["observe"])
                if e.quantity in [other.quantity for other in deck["observe"][:k]]]
     if faults:

@@ -9,7 +9,7 @@ from rxmdnn.deck.language import Deck
 from rxmdnn.deck.words import MINIMIZATION, SAMPLING
 
 
-def _ensemble_faults(deck: Deck) -> list[str]:
+def ensemble_faults(deck: Deck) -> list[str]:
     """Faults of the lines of the ensemble: ensemble, barostat, pramp, strain_ramp, shear_ramp."""
     line, cell_line, faults = deck["ensemble"], deck["barostat"], []
     mode = deck["mdmode"].mode
@@ -35,7 +35,7 @@ def _ensemble_faults(deck: Deck) -> list[str]:
     return faults
 
 
-def _ring_faults(deck: Deck, n_models: int, n_ranks: int | None) -> list[str]:
+def ring_faults(deck: Deck, n_models: int, n_ranks: int | None) -> list[str]:
     """Faults of the pimd lines."""
     line, of_centroid, contraction, groups = (deck[k] for k in ("pimd", "ensemble", "pimd_contraction", "pimd_groups"))
     if line.beads is None:
@@ -82,7 +82,7 @@ def cell_is_driven(deck: Deck) -> bool:
     return any(deck["strain_ramp"]) or any(deck["shear_ramp"])
 
 
-def _fidelity_faults(deck: Deck) -> list[str]:
+def fidelity_faults(deck: Deck) -> list[str]:
     """Faults of the fidelity lines."""
     line, heal, faults = deck["fidelity"], deck["fidelity_heal"], []
     if line.action == "off":
@@ -104,7 +104,7 @@ def _fidelity_faults(deck: Deck) -> list[str]:
     return faults
 
 
-def _device_faults(deck: Deck) -> list[str]:
+def device_faults(deck: Deck) -> list[str]:
     """Faults of the lines for GPUs, and of lines that CUDA graphs do not support."""
     if deck["backend"].name != "cuda":
         alone = {"precision": deck["precision"].network == "tf32", "mpi": deck["mpi"].memory == "cuda-aware",
@@ -132,7 +132,7 @@ def barostat_fault(deck: Deck, pbc: Iterable[bool]) -> str | None:
                       "or start from a structure that is periodic along all three")
 
 
-def _no_start(deck: Deck) -> list[str]:
+def start_faults(deck: Deck) -> list[str]:
     """Faults of the source of the start."""
     folder, source = Path(deck["outDir"].folder), deck["start"].source
     files = {"checkpoint": [folder / "checkpoint.h5", folder / "checkpoint.prev.h5"], "rxff": [folder / "rxff.bin"]}
