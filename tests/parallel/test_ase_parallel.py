@@ -202,7 +202,7 @@ def test_a_vacancy_hops_along_a_band():
 BAD = {
     "periodic along a b c, but the cell has no vector": lambda: Atoms("Ar2", [[0, 0, 0], [3, 0, 0]], pbc=True),
     "periodic along b, but": lambda: Atoms("Ar", [[0, 0, 0]], cell=[9, 0, 9], pbc=True),
-    "three independent": lambda: Atoms("Ar", [[0, 0, 0]], cell=[[9, 0, 0], [0, 9, 0], [9, 9, 0]], pbc=True),
+    "three linearly independent, finite vectors": lambda: Atoms("Ar", [[0, 0, 0]], cell=[[9, 0, 0], [0, 9, 0], [9, 9, 0]], pbc=True),
     "atom 1: element Xe is not in the model (Ar Ne)": lambda: Atoms("ArXe", [[0, 0, 0], [3, 0, 0]]),
     "NaN or infinite coordinates of 1 atom(s), the first of atom 1": lambda: Atoms("Ar2", [[0, 0, 0], [3, np.nan, 0]]),
 }
@@ -255,6 +255,7 @@ def test_ranks_with_different_atoms_are_told(what):
         atoms.get_forces()
 
 
+@pytest.mark.skipif(COMM.size > 4, reason="up to 4 ranks will do")
 @pytest.mark.parametrize("pbc", [(True, True, False), (True, False, False), (False, False, False), (True, True, True)])
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_atoms_that_cross_domains_along_open_axes_are_kept(pbc, axis):
@@ -265,7 +266,7 @@ def test_atoms_that_cross_domains_along_open_axes_are_kept(pbc, axis):
     atoms = Atoms("ArNe" * 6, cell=lengths, pbc=pbc)
     alone = atoms.copy()
     atoms.calc, alone.calc = Calculator(network(), skin=0.4), Calculator(network(), skin=0.4, comm=MPI.COMM_SELF)
-    for _ in range(6):
+    for _ in range(3):
         x = np.sort(rng.random((12, 3)), axis=0) * lengths * (1.0 + 0.4 * (rng.random() - 0.5))
         x[:, axis] = rng.permutation(np.linspace(-4.0, 44.0, 12)) + rng.uniform(-0.8, 0.8, 12)
         for one in (atoms, alone):
@@ -275,8 +276,8 @@ def test_atoms_that_cross_domains_along_open_axes_are_kept(pbc, axis):
     if atoms.calc.comm.size > 1:
         assert atoms.calc.system.domain.grid[axis] > 1
     x = atoms.positions.copy()
-    for _ in range(40):  # small steps: the list is renewed on the way, by migration
-        x += 0.3 * np.sign(x.mean(axis=0) - x)
+    for _ in range(12):  # small steps: the list is renewed on the way, by migration
+        x += 0.9 * np.sign(x.mean(axis=0) - x)
         for one in (atoms, alone):
             one.positions = x
         assert atoms.get_potential_energy() == pytest.approx(alone.get_potential_energy(), rel=1e-9, abs=1e-9)
