@@ -18,7 +18,8 @@ from rxmdnn.cell import Cell
 from rxmdnn.deck.language import near
 from rxmdnn.engine.system import SKIN, System
 from rxmdnn.errors import InputError
-from rxmdnn.io.ase_atoms import agree_on_atoms, cell_of, species_of_atoms, voigt
+from rxmdnn.io.ase_atoms import agree_on_atoms, species_of_atoms, voigt
+from rxmdnn.io.ase_files import cell_of
 from rxmdnn.models.interface import Potential
 from rxmdnn.parallel import together
 from rxmdnn.run.models import load_potential

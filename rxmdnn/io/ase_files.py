@@ -1,4 +1,4 @@
-"""The one place where ASE reads a file."""
+"""The one place where ASE reads a file, and the cell that its atoms have."""
 
 from __future__ import annotations
 
@@ -7,9 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import ase.io
+import ase.io.formats
+import numpy as np
 from ase import Atoms
+from ase.geometry import complete_cell
 
+from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
+
+# ASE's names of the formats that say along which axes a structure is periodic; of others it knows the cell alone.
+STATES_PERIODICITY = ("extxyz", "traj", "json", "db", "bundletrajectory")
+MARGIN = 1.0  # Å, around the atoms along an axis without a vector
 
 
 def read_by_ase(path: str | Path, index: str = ":", format: str | None = None) -> list[Atoms]:
@@ -37,3 +45,30 @@ def read_by_ase(path: str | Path, index: str = ":", format: str | None = None) -
     except Exception as error:  # the readers of ASE raise exceptions of any kind
         raise InputError(f"{path}: ASE cannot read it: {str(error) or type(error).__name__}") from None
     return found if isinstance(found, list) else [found]
+
+
+def filetype(path: str | Path) -> str:
+    """ASE's name of the format of a file that it can read."""
+    return ase.io.formats.filetype(str(path))
+
+
+def cell_of(atoms: Atoms, source: str = "atoms") -> Cell:
+    """The cell of ASE atoms, periodic as ``atoms.pbc`` says; an open axis needs no vector.
+
+    Raises InputError for NaN or infinite coordinates, a periodic axis without a vector, and vectors in a plane.
+    """
+    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
+    if len(bad):
+        raise InputError(f"{source}: NaN or infinite coordinates of {len(bad)} atom(s), the first of atom {bad[0]} "
+                         f"({atoms.symbols[bad[0]]}): {atoms.positions[bad[0]]}")
+    given, pbc = np.array(atoms.cell), np.array(atoms.pbc)
+    empty = ~given.any(axis=1)
+    if (empty & pbc).any():
+        axes = " ".join(name for name, missing in zip("abc", empty & pbc) if missing)
+        raise InputError(f"{source}: periodic along {axes}, but the cell has no vector there; give the cell three "
+                         "vectors, or set pbc to False")
+    h = complete_cell(given)
+    if empty.any() and len(atoms):
+        along = atoms.positions @ h.T  # the added vectors are unit vectors, at right angles to the others
+        h[empty] *= np.maximum(np.ptp(along, axis=0)[empty], 0.0)[:, None] + 2 * MARGIN
+    return Cell(h, pbc)

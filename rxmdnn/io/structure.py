@@ -15,7 +15,7 @@ from rxmdnn.cell import Cell
 from rxmdnn.engine.neighbors import pairs
 from rxmdnn.errors import InputError
 from rxmdnn.io.ordered import block
-from rxmdnn.parallel import on_root
+from rxmdnn.parallel import AgreedError, on_root
 from rxmdnn.units import RXMD_TIME
 
 CLOSEST = 0.1  # Å: atoms nearer than this overlap
@@ -75,8 +75,13 @@ class Start:
 
 @dataclass
 class Structure:
-    """The atoms of one file: names (n,) of str, x (n, 3) Å, v (n, 3) Å/fs or None, cell, comment; pbc_unspecified: the
-    file does not specify periodicity, and the cell is periodic in all directions."""
+    """The atoms of one file.
+
+    names (n,) of str; x (n, 3) Å; v (n, 3) Å/fs or None; cell; comment
+    pbc_unspecified : the format does not specify periodicity, and the cell is periodic in all directions
+    vectors (3,) bool : the file gives a cell vector along this axis; otherwise the axis is open, and the cell has one
+        that contains the atoms
+    """
 
     names: np.ndarray
     x: np.ndarray
@@ -84,6 +89,7 @@ class Structure:
     cell: Cell
     comment: str = ""
     pbc_unspecified: bool = False
+    vectors: np.ndarray = field(default_factory=lambda: np.ones(3, bool))
 
 
 def read_structure(path: str | Path, angstrom: bool = False) -> Structure:
@@ -143,22 +149,22 @@ def _input_xyz(path: Path, angstrom: bool) -> Structure:
 def _by_ase(path: Path) -> Structure:
     from ase.units import fs
 
-    from rxmdnn.io.ase_files import read_by_ase  # ASE, only where it is used
+    from rxmdnn.io.ase_files import STATES_PERIODICITY, cell_of, filetype, read_by_ase  # ASE, only where it is used
 
     atoms: Any = read_by_ase(path, "-1")[0]
     if not len(atoms):
         raise InputError(f"{path}: no atoms")
-    if atoms.cell.rank < 3:
-        raise InputError(f"{path}: no cell; three cell vectors are needed")
+    vectors: np.ndarray = np.array([bool(vector.any()) for vector in np.array(atoms.cell)])
+    unspecified = bool(vectors.all() and not atoms.pbc.any() and filetype(path) not in STATES_PERIODICITY)
+    if unspecified:
+        atoms.pbc = True
     v = None
     if "velo" in atoms.arrays:
         v = np.array(atoms.arrays["velo"], float)
     elif "momenta" in atoms.arrays:
         v = np.array(atoms.get_velocities() * fs, float)
-    pbc = atoms.pbc if atoms.pbc.any() else [True] * 3  # most formats do not specify it
-    return Structure(np.array(atoms.get_chemical_symbols()), np.array(atoms.positions),
-                     v, Cell(np.array(atoms.cell), np.array(pbc)), str(atoms.info.get("comment", "")),
-                     not atoms.pbc.any())
+    return Structure(np.array(atoms.get_chemical_symbols()), np.array(atoms.positions), v, cell_of(atoms, str(path)),
+                     str(atoms.info.get("comment", "")), unspecified, vectors)
 
 
 def _apart(path: Path, found: Structure) -> None:
@@ -199,6 +205,9 @@ def start_from_file(comm: MPI.Comm, path: str | Path, elements: tuple[str, ...],
         return found, species_of(found.names, elements, path)
 
     unit, species = on_root(comm, read)
+    if (repeated := ~unit.vectors & (np.array(copies) > 1)).any():
+        axes = " ".join(name for name, wrong in zip("abc", repeated) if wrong)
+        raise AgreedError(f"{path}: cannot be repeated along {axes}: the file has no cell vector there")
     n, (nx, ny, nz) = len(species), copies
     start, stop = block(n * nx * ny * nz, comm.size, comm.rank)
     gid = np.arange(start, stop, dtype=np.int64)
@@ -213,6 +222,9 @@ def start_from_file(comm: MPI.Comm, path: str | Path, elements: tuple[str, ...],
         cell = Cell(Cell.from_parameters(*new).h if any(shear) else cell.h * (1 + np.array(strain))[:, None], cell.pbc)
         x = cell.cartesian(s)
     notes = []
+    if not unit.vectors.all():
+        axes = " ".join(name for name, given in zip("abc", unit.vectors) if not given)
+        notes.append(f"{path} has no cell vector along {axes}: non-periodic there")
     if unit.pbc_unspecified:
         notes.append(f"{path} does not specify periodicity; assuming periodic in all directions")
     return Start(gid, species[row], x, cell, n * nx * ny * nz, elements,

@@ -202,7 +202,8 @@ def test_a_vacancy_hops_along_a_band():
 BAD = {
     "periodic along a b c, but the cell has no vector": lambda: Atoms("Ar2", [[0, 0, 0], [3, 0, 0]], pbc=True),
     "periodic along b, but": lambda: Atoms("Ar", [[0, 0, 0]], cell=[9, 0, 9], pbc=True),
-    "three linearly independent, finite vectors": lambda: Atoms("Ar", [[0, 0, 0]], cell=[[9, 0, 0], [0, 9, 0], [9, 9, 0]], pbc=True),
+    "three linearly independent, finite vectors": lambda: Atoms(
+        "Ar", [[0, 0, 0]], cell=[[9, 0, 0], [0, 9, 0], [9, 9, 0]], pbc=True),
     "atom 1: element Xe is not in the model (Ar Ne)": lambda: Atoms("ArXe", [[0, 0, 0], [3, 0, 0]]),
     "NaN or infinite coordinates of 1 atom(s), the first of atom 1": lambda: Atoms("Ar2", [[0, 0, 0], [3, np.nan, 0]]),
 }
