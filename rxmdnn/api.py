@@ -6,6 +6,7 @@ alike and gets the same answer. Mistakes in what is given raise InputError with 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,7 +26,7 @@ from rxmdnn.io.folder import holds_a_run
 from rxmdnn.io.log import row_of
 from rxmdnn.io.series import open_series
 from rxmdnn.models.interface import Potential
-from rxmdnn.parallel import rows_of_all, together
+from rxmdnn.parallel import AgreedError, rows_of_all, together
 from rxmdnn.run.ending import Ending
 from rxmdnn.run.job import run_job
 from rxmdnn.run.models import elements_of, load_potential, paths_of
@@ -107,12 +108,13 @@ def simulate(atoms: Atoms, model: Model, steps: int, *, dt: float = 0.5,
     report : True prints each row; a function is called with it as {column: number}, on rank 0
     out : folder for the log, trajectory and checkpoints of the run; None: nothing is written
     comm : MPI communicator, default: all ranks
-    **lines : further keywords of a run deck with their values, such as skin=1.0, seed=7, precision="float64",
-        fidelity=("stop", 10); ``rxmdnn help`` lists them
+    **lines : further keywords of a run deck with their values, such as skin=1.0, seed=7, precision="float64", or with
+        ``out`` fidelity=("stop", 10); ``rxmdnn help`` lists them
 
     Returns
     -------
-    (atoms, table), the same on every rank; positions are continuous in time, the given atoms are left unchanged
+    (atoms, table), the same on every rank; positions are continuous in time, the given atoms are left unchanged. A
+    warning tells of a run that ended early, or of a minimization that did not converge.
 
     Raises
     ------
@@ -138,6 +140,8 @@ def simulate(atoms: Atoms, model: Model, steps: int, *, dt: float = 0.5,
         "barostat": barostat, "pimd": beads, "outDir": out}
     made = isinstance(model, (str, Path, Sequence))
     if not made:
+        if "precision" in lines:
+            raise InputError("simulate: precision: that of a Potential is chosen where it is made")
         lines = {"backend": "cpu", **lines}
     agree_on_atoms(comm, atoms, "simulate")
     with together(comm):
@@ -145,15 +149,19 @@ def simulate(atoms: Atoms, model: Model, steps: int, *, dt: float = 0.5,
         if out is not None and holds_a_run(Path(out)):
             raise InputError(f"out: {out}: holds another run; name another folder")
     potential = None if made else load_potential(comm, model, backend=run.deck["backend"].name)[0]
-    table, watch = _recorder(report if comm.rank == 0 else False)
+    if out is None:
+        _refuse_files(run.deck)
+    table, watch = _recorder(report, comm, run.deck["pimd_groups"].number == 1)
     done = run_job(comm, run, start=lambda inside: start_of(inside, atoms, run.elements, source), potential=potential,
                    watch=watch, write=out is not None)
+    if done.ending not in (Ending.FINISHED, Ending.CONVERGED):
+        warnings.warn(f"simulate: {done.ending.text(done.simulation.step)} (step {done.simulation.step})", stacklevel=2)
     return Simulated(_final_atoms(atoms, done.simulation), comm.bcast(_columns(table)))
 
 
 def _run_of(given: dict[str, Any], more: dict[str, Any], model: Model, atoms: Atoms, n_ranks: int) -> RunDeck:
     """The checked run of the arguments. Raises InputError with all faults."""
-    keywords = {k.name for k in RUN} - {"structure", "run_from_xyz", "start", "model"}
+    keywords = {k.name for k in RUN} - {"structure", "run_from_xyz", "start", "model", "time", "outDir"}
     names = [*keywords, "dt", "steps", "beads", "every", "report", "out", "comm"]
     faults = [f"simulate: {name}: unknown argument{near(name, names)}" for name in more if name not in keywords]
     if faults:
@@ -210,20 +218,44 @@ def run_deck(deck: str | Path = "rxmd.in", *, out: str | Path | None = None, com
     argv = ["--rxmdin", str(deck)] + ([] if out is None else ["--outDir", str(out)]) + _flags(overrides)
     with together(comm):
         run = read_run(argv, comm.size)
-    table, watch = _recorder(False)
+    table, watch = _recorder(False, comm)
     done = run_job(comm, run, watch=watch)
     return RunResult(done.ending, done.simulation.step, run.folder, comm.bcast(_columns(table)))
 
 
-def _recorder(report: bool | Callable[[dict[str, float]], None]) -> tuple[list[dict[str, float]],
-                                                                         Callable[[Thermo], None]]:
-    """Rows that a run will fill, and what fills them."""
+def _refuse_files(deck: decks.Deck) -> None:
+    """Raises InputError for lines whose effect is in files, where nothing is written."""
+    asked = {"fidelity": deck["fidelity"].action != "off", "observe": bool(deck["observe"]),
+             "json": deck["json"].file is not None, "pimd_dump": deck["pimd_dump"].nstep > 0}
+    faults = [f"simulate: {name}: needs out, the folder for its files" for name, given in asked.items() if given]
+    if faults:
+        raise AgreedError(*faults)
+
+
+def _recorder(report: bool | Callable[[dict[str, float]], None], comm: MPI.Comm, collective: bool = True
+              ) -> tuple[list[dict[str, float]], Callable[[Thermo], None]]:
+    """Rows that a run will fill, and what fills them and reports them on rank 0.
+
+    collective : all ranks of ``comm`` call it, so that an error of ``report`` can end the run on all of them
+    """
     rows: list[dict[str, float]] = []
+    show: Callable[[dict[str, float]], None] = report if callable(report) else _print_row
 
     def watch(thermo: Thermo) -> None:
         rows.append(row_of(thermo))
-        if report:
-            (report if callable(report) else _print_row)(rows[-1])
+        if not report:
+            return
+        error: Exception | None = None
+        if comm.rank == 0:
+            try:
+                show(rows[-1])
+            except Exception as raised:  # whatever a user's function raises
+                error = raised
+        failed = collective and comm.bcast(error is not None)
+        if error is not None:
+            raise error
+        if failed:
+            raise AgreedError("simulate: report failed on rank 0")
 
     return rows, watch
 
@@ -281,6 +313,8 @@ def read_trajectory(path: str | Path, *, start: float | None = None, stop: float
     >>> frames = rxmdnn.read_trajectory("DAT", start=1.0)  # doctest: +SKIP
     >>> frames.positions.mean(axis=0)                      # doctest: +SKIP
     """
+    if step < 1:
+        raise InputError(f"read_trajectory: step {step}: must be at least 1")
     series = open_series(path)
     series.select(start, stop)
     rows = np.arange(0, len(series.time), step)

@@ -74,6 +74,8 @@ class Calculator(AseCalculator):
                  comm: MPI.Comm | None = None, **unknown: Any) -> None:
         for name in unknown:
             raise InputError(f"Calculator: {name}: unknown argument{near(name, SETTINGS)}")
+        if threads < 0 or not skin >= 0:
+            raise InputError(f"Calculator: threads {threads}, skin {skin}: must not be negative")
         super().__init__()
         self.comm = MPI.COMM_WORLD if comm is None else comm
         self.potential, self.backend = load_potential(self.comm, model, precision, backend)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ from rxmdnn.errors import InputError
 
 def unwritable(path: str | Path, error: OSError) -> InputError:
     """The message for a file, or something below a folder, that the operating system refused to write."""
-    name = str(error.filename or path).removesuffix(".part")
+    name = re.sub(r"(\.\d+)?\.part$", "", str(error.filename or path))
     return InputError(f"{name}: cannot be written: {error.strerror or error}")
 
 
@@ -46,7 +47,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         return
     if path.is_symlink():
         path = path.resolve()
-    new = path.with_name(path.name + ".part")
+    new = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         yield new
         with open(new, "rb+") as file:

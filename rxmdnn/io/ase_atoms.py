@@ -78,18 +78,20 @@ def with_results(like: Atoms, x: np.ndarray, v: np.ndarray, cell: Cell, energy: 
                  stress: np.ndarray) -> Atoms:
     """A copy of ASE atoms at other positions, with results that ``get_potential_energy()`` and the like return.
 
-    x : (n, 3) Å; v : (n, 3) Å/fs; energy : eV; forces : (n, 3) eV/Å; stress : (3, 3) eV/Å^3, tension positive
+    x : (n, 3) Å; v : (n, 3) Å/fs; energy : eV; forces : (n, 3) eV/Å
+    stress : (3, 3) eV/Å^3, tension positive; kept where ``like`` has three cell vectors
     """
     atoms = like.copy()
     if np.array(like.cell).any(axis=1).all():
         atoms.set_cell(cell.h, scale_atoms=False)
     atoms.positions = x
     atoms.set_velocities(v / ase.units.fs)
-    atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces, stress=voigt(stress))
+    of_cell = {"stress": voigt(stress)} if like.cell.rank == 3 else {}
+    atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces, **of_cell)
     return atoms
 
 
 def voigt(stress: np.ndarray) -> np.ndarray:
-    """(3, 3) -> (6,) in ASE's order xx yy zz yz xz xy, of the symmetric part."""
+    """The symmetric part of a (3, 3) stress as (6,) in ASE's order xx yy zz yz xz xy."""
     symmetric = 0.5 * (stress + stress.T)
     return symmetric[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]

@@ -108,8 +108,7 @@ class Line:
             elif word == "EXIT":
                 return None
             else:
-                raise InputError(f"driver: {self.name}: '{word}' is no message of i-PI's protocol here; is it an i-PI "
-                                 "server?")
+                raise InputError(f"driver: {self.name}: unexpected message '{word}'; is this an i-PI server?")
 
 
 def serve(system: System, connect: Callable[[], Line]) -> int:

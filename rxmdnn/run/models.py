@@ -61,6 +61,8 @@ def load_potential(comm: MPI.Comm, model: str | Path | Sequence[str | Path] | Po
         return model, backends.make("cpu")
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r}: must be one of {', '.join(PRECISIONS)}")
+    if precision == "tf32" and backend != "cuda" and not (isinstance(backend, Backend) and backend.on_device):
+        raise InputError("precision tf32: goes with backend cuda")
     with together(comm):
         paths = paths_of(model)
         elements = elements_of(paths)

@@ -43,6 +43,8 @@ def read_starts(paths: Sequence[Path], sizes: Sequence[int]) -> dict[int, StartF
                                      np.array([f.positions for f in frames])))
         else:
             structure = read_structure(path)
+            if not structure.vectors.all():
+                raise InputError(f"{path}: no cell; times to failure need a start with three cell vectors")
             found.append(StartFrames(structure.cell, structure.names, structure.x[None]))
     out = {}
     for n in sizes:

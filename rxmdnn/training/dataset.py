@@ -186,14 +186,14 @@ def _read_hdf5(path: Path) -> list[ase.Atoms]:
             info = {key: f["info"][key].asstr()[:] for key in f.get("info", {})}
             rows = {name: f[name][:] for name in ("numbers", "positions", "forces", "cell", "pbc", "energy")}
             stress = f["stress"][:] if "stress" in f else np.full((len(first) - 1, 3, 3), np.nan)
-    except (OSError, KeyError, TypeError, AttributeError) as error:
+        for k, (a, b) in enumerate(pairwise(first)):
+            atoms = ase.Atoms([chemical_symbols[z] for z in rows["numbers"][a:b]], positions=rows["positions"][a:b],
+                              cell=rows["cell"][k], pbc=rows["pbc"][k], info={key: v[k] for key, v in info.items()})
+            labels = {} if np.isnan(stress[k]).any() else {"stress": stress[k]}
+            atoms.calc = SinglePointCalculator(atoms, energy=rows["energy"][k], forces=rows["forces"][a:b], **labels)
+            structures.append(atoms)
+    except (OSError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: cannot be read as labelled frames: {error}") from None
-    for k, (a, b) in enumerate(pairwise(first)):
-        atoms = ase.Atoms([chemical_symbols[z] for z in rows["numbers"][a:b]], positions=rows["positions"][a:b],
-                          cell=rows["cell"][k], pbc=rows["pbc"][k], info={key: v[k] for key, v in info.items()})
-        labels = {} if np.isnan(stress[k]).any() else {"stress": stress[k]}
-        atoms.calc = SinglePointCalculator(atoms, energy=rows["energy"][k], forces=rows["forces"][a:b], **labels)
-        structures.append(atoms)
     return structures
 
 

@@ -74,7 +74,12 @@ def evaluate(model: Path, data: Sequence[Path] | Sequence[ase.Atoms], part: str 
     if len(paths) == len(data):
         frames = chosen_frames(model, paths, elements, part)
     else:
-        frames = dataset.labelled([("frames", [item for item in data if isinstance(item, ase.Atoms)])], elements)
+        atoms = [item for item in data if isinstance(item, ase.Atoms)]
+        if len(atoms) < len(data):
+            raise InputError("evaluate: give paths of files or ASE atoms, not both")
+        if part != "all":
+            raise InputError(f"evaluate: part {part}: only files have parts, as a training deck split them")
+        frames = dataset.labelled([("frames", atoms)], elements)
     with_neighbors = Dataset(frames, float(potential.cutoff.max()), progress=progress)
     predicted = {k: predict_frame(potential, with_neighbors, k)
                  for k in tqdm(range(len(frames)), desc="frames", leave=False, disable=not progress)}

@@ -23,8 +23,8 @@ CASES = {
     "pressure": ({"ensemble": ("svr", 0.05), "barostat": ("scr", 0.1, 0.5, "full")},
                  "ensemble svr 0.05\nbarostat scr 0.1 0.5 full\n"),
     "rings": ({"ensemble": "langevin", "beads": 4, "seed": 7}, "ensemble langevin 0.1\npimd 4\nseed 7\n"),
-    "further keywords": ({"skin": 1.0, "precision": "float64", "seed": 3, "tramp": (60, 90), "ensemble": "svr"},
-                         "skin 1.0\nprecision float64\nseed 3\ntramp 60 90\nensemble svr 0.1\n"),
+    "further keywords": ({"skin": 1.0, "seed": 3, "tramp": (60, 90), "ensemble": "svr"},
+                         "skin 1.0\nseed 3\ntramp 60 90\nensemble svr 0.1\n"),
 }
 
 
@@ -131,6 +131,26 @@ def test_reports_and_outputs(folder, capsys):
     assert capsys.readouterr().out.count("step") == (2 if COMM.rank == 0 else 0)
 
 
+def test_an_error_of_a_report_ends_the_run_on_all_ranks():
+    def broken(row):
+        raise ZeroDivisionError("of the user")
+
+    with pytest.raises(ZeroDivisionError if COMM.rank == 0 else InputError):
+        rxmdnn.simulate(start(), mixed(), 10, report=broken, comm=COMM)
+    rxmdnn.simulate(start(), mixed(), 2, comm=COMM)
+
+
+def test_a_run_that_monitoring_stops_is_told(folder):
+    atoms = Atoms("Ar2", [[5, 5, 5], [9, 5, 5]], cell=[14, 14, 14], pbc=True)
+    atoms.set_velocities(np.array([[0.1, 0, 0], [-0.1, 0, 0]]))
+    settings = {"fidelity": ("stop", 5), "fidelity_watch": "pair", "fidelity_limit": ("pair", 1.5), "comm": COMM}
+    with pytest.warns(UserWarning, match="stopped by fidelity monitoring"):
+        _, table = rxmdnn.simulate(atoms, argon(), 400, dt=1.0, out=folder / "stopped", **settings)
+    assert table["step"][-1] < 400
+    with pytest.raises(InputError, match="simulate: fidelity: needs out, the folder for its files"):
+        rxmdnn.simulate(atoms, argon(), 400, dt=1.0, **settings)
+
+
 def test_run_deck_goes_on(folder):
     deck = folder / "goes_on.in"
     if COMM.rank == 0:
@@ -146,6 +166,8 @@ BAD = {
     "simulate: stps: unknown argument; did you mean 'steps'?": {"stps": 1.0},
     "must be one of nve, nose-hoover, langevin, svr; did you mean 'langevin'?": {"ensemble": "langewin"},
     "needs a thermostat": {"barostat": ("scr", 0.1, 0.5)},
+    "simulate: time: unknown argument": {"time": (1.0, 5)},
+    "simulate: precision: that of a Potential": {"precision": "float64"},
     "time: dt = -1.0: must be above zero": {"dt": -1.0},
     "suzuki-chin needs an even number of beads": {"pimd": (3, "suzuki-chin"), "ensemble": "svr"},
 }

@@ -20,7 +20,7 @@ from rxmdnn.engine.neighbors import pairs
 from rxmdnn.errors import InputError
 from rxmdnn.models import allegro as allegro_module
 from rxmdnn.models.allegro import Allegro
-from rxmdnn.models.allegro_evaluation import Evaluation
+from rxmdnn.models.allegro_evaluation import BlockEvaluation
 from rxmdnn.models.interface import Potential
 from rxmdnn.models.repulsion import Repulsion
 from rxmdnn.parallel import run_to_exit_code
@@ -140,7 +140,7 @@ def test_blocks_shrink_until_the_device_holds_them(monkeypatch):
     x, species = cluster(40)
     edges = edges_of(x)
     expected = by_autograd(net, edges, species)[1]
-    allocate, tried, most = Evaluation.allocate, [], 100
+    allocate, tried, most = BlockEvaluation.allocate, [], 100
 
     def small(self, rows, centers):
         tried.append(rows)
@@ -148,7 +148,7 @@ def test_blocks_shrink_until_the_device_holds_them(monkeypatch):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
         allocate(self, rows, centers)
 
-    monkeypatch.setattr(Evaluation, "allocate", small)
+    monkeypatch.setattr(BlockEvaluation, "allocate", small)
     monkeypatch.setattr(allegro_module, "DEVICE_ROUND", 4)
     monkeypatch.setattr(allegro_module, "LEAST_BLOCK_EDGES", 64)
     there = device.make()
