@@ -132,7 +132,7 @@ class Domain:
         self._take(cell)
 
     def rank_at(self, place: Array) -> Array:
-        """(..., 3) places in the grid -> ranks."""
+        """Ranks (...) at places (..., 3) of the grid."""
         gx, gy, _ = (int(g) for g in self.grid)
         return place[..., 0] + gx * (place[..., 1] + gy * place[..., 2])
 
@@ -157,7 +157,7 @@ class Domain:
         atoms.image[moved] += turns[moved].astype(np.int32)
 
     def owner_place(self, x: Array) -> Array:
-        """(n, 3) wrapped positions -> (n, 3) place of the owner; a pure function of the position's bits."""
+        """(n, 3) int64 grid places of the owners of wrapped positions (n, 3), Å: a pure function of their bits."""
         xp, grid = self.backend.xp, self.backend.table(self.grid)
         return xp.clip(xp.floor(self.cell.fractional(x) * grid).astype(np.int64), 0, grid - 1)
 
@@ -322,10 +322,12 @@ def replace_owned(atoms: Atoms, rows: Rows) -> None:
 
 
 def take(rows: Rows, index: Array) -> Rows:
+    """The rows that ``index``, (k,) int64, chooses of every array."""
     return {name: array[index] for name, array in rows.items()}
 
 
 def join(xp: Any, parts: list[Rows]) -> Rows:
+    """The rows of all parts, one part after the other."""
     return {name: xp.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -65,7 +65,7 @@ class Forces:
 
     @property
     def known(self) -> bool:
-        """Has ``compute`` been called?"""
+        """Whether ``compute`` has been called."""
         return self._last is not None
 
     @property
@@ -113,7 +113,7 @@ class Forces:
             self.domain.migrate(atoms)
             self.domain.plan(atoms)
         with timers("neighbors"):
-            self.neighbors.build(atoms.x, atoms.species, atoms.n_owned)
+            self.neighbors.build(atoms.x, atoms.n_owned)
             self._built_in = self.domain.cell
             self.builds += 1
             self._listed = True

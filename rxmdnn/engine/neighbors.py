@@ -186,13 +186,12 @@ class NeighborList:
         self.skin = float(skin)
         self.reach = self._longest + self.skin
 
-    def build(self, x: np.ndarray, species: np.ndarray, n_owned: int) -> None:
+    def build(self, x: np.ndarray, n_owned: int) -> None:
         """Make the list of all rows within reach of the owned rows.
 
         Parameters
         ----------
         x : (n_all, 3) float64, Å
-        species : (n_all,) int32
         n_owned : int
         """
         take = self._buffers.take

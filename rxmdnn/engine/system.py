@@ -113,6 +113,7 @@ class System:
 
     @property
     def cell(self) -> Cell:
+        """The present cell."""
         return self.domain.cell
 
     # ------------------------------------------------------------------ positions given from outside
@@ -163,7 +164,7 @@ class System:
                              f"atom {row}: {x[row]}")
 
     def _gathered(self) -> Computed:
-        """What the ranks have computed, in the order of the atoms' numbers; every row has one owner."""
+        """The answers of all ranks, in the order of the numbers of the atoms."""
         atoms, to_host, n = self.atoms, self.backend.to_host, self.atoms.n_owned
         forces, energies = rows_of_all(self.comm, self.n_global, to_host(atoms.gid[:n]),
                                        (to_host(atoms.f[:n]), to_host(self.forces.last[1])))

@@ -55,7 +55,7 @@ def locked(comm: MPI.Comm, folder: Path) -> Iterator[None]:
 
 
 def holds_a_run(folder: Path) -> bool:
-    """Has a run or an analysis written files there?"""
+    """Whether a run or an analysis has written files there."""
     return folder.is_dir() and any(OURS.fullmatch(file.name) for file in folder.iterdir())
 
 

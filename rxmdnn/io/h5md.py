@@ -143,6 +143,7 @@ class H5MD:
 
 
 def resize_trajectory(file: h5py.File, frames: int) -> None:
+    """Resize every dataset of a trajectory to a number of frames."""
     everything = file["particles/all"]
     values = [*(f"{name}/value" for name in ELEMENTS), "box/edges/value", "position/step", "position/time"]
     for data in (*(everything[v] for v in values), *(file[f"observables/{name}/value"] for name in OBSERVABLES)):

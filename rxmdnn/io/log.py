@@ -132,6 +132,7 @@ class Log:
             print(row, file=self.rows, flush=True)
 
     def close(self) -> None:
+        """Close run.log and energies.csv."""
         for file in (self.text, self.rows):
             if file:
                 file.close()

@@ -1,4 +1,4 @@
-"""How a run ended: the last line of its log, and its exit code."""
+"""The ending of a run: the last line of its log, and its exit code."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ class Ending(Enum):
         return cls.ON_SIGNAL if early else cls.FINISHED
 
     def text(self, step: int) -> str:
+        """The text of the last line of the log."""
         return self.value.format(step=step)
 
     @property
     def exit_code(self) -> int:
+        """0, or that of a run which monitoring has stopped."""
         return EXIT_CODE if self is Ending.BY_MONITORING else 0

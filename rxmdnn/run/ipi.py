@@ -49,7 +49,7 @@ class Line:
                 time.sleep(PATIENCE)
 
     def take(self, n: int) -> bytes:
-        """n bytes."""
+        """The next n bytes. Raises InputError where the server goes away."""
         parts = []
         while n:
             try:
@@ -71,9 +71,11 @@ class Line:
         return (first + self.take(HEADER - 1)).decode("ascii", "replace").strip() if first else "EXIT"
 
     def numbers(self, kind: str, n: int) -> np.ndarray:
+        """The next n numbers of a NumPy type, (n,)."""
         return np.frombuffer(self.take(n * np.dtype(kind).itemsize), kind)
 
     def say(self, word: str, *arrays: np.ndarray) -> None:
+        """Send a header and the numbers that follow it. Raises InputError where the server goes away."""
         try:
             self.socket.sendall(word.ljust(HEADER).encode() + b"".join(a.tobytes() for a in arrays))
         except OSError as error:

@@ -87,6 +87,7 @@ def move(simulation: Simulation, start: Start, start_clock: Callable[[], None], 
 
 
 def both(first: Callable[[Thermo], None], second: Callable[[Thermo], None]) -> Callable[[Thermo], None]:
+    """A function that calls one after the other."""
     def call(thermo: Thermo) -> None:
         first(thermo)
         second(thermo)

@@ -1,4 +1,4 @@
-"""What a run writes, and when: log, frames, trajectory, checkpoints."""
+"""The writers of a run: log, frames, trajectory, checkpoints."""
 
 from __future__ import annotations
 
@@ -136,6 +136,7 @@ class Outputs:
                 append()
 
     def frame(self, thermo: Thermo) -> Frame:
+        """The present frame, whose arrays are on the host."""
         s = self.simulation
         gx, gy, gz = map(int, s.domain.grid)
         atoms = s.atoms.on(s.backend.to_host)
@@ -144,6 +145,7 @@ class Outputs:
                      self.guard is not None and self.guard.healing)
 
     def frames(self, thermo: Thermo, kinds: list[Callable[[Frame, Path], Path]]) -> None:
+        """Write the present frame in several formats."""
         frame = self.frame(thermo)
         for write in kinds:
             write(frame, self.run.folder)

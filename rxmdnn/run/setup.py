@@ -59,11 +59,11 @@ def backend_of(comm: MPI.Comm, name: str, case: Case, direct: bool = False) -> B
     case : what "auto" tries on a GPU; direct : MPI takes the memory of a device itself
     """
     machine = comm.Split_type(MPI.COMM_TYPE_SHARED)
-    place, ranks = machine.rank, machine.size
+    local_rank, ranks = machine.rank, machine.size
     machine.Free()
     if name == "auto":
-        return choose(comm, case, lambda: backends.make("cuda", place, ranks))
-    return on_each(comm, lambda: backends.make(name, place, ranks, direct))
+        return choose(comm, case, lambda: backends.make("cuda", local_rank, ranks))
+    return on_each(comm, lambda: backends.make(name, local_rank, ranks, direct))
 
 
 @contextmanager
@@ -174,14 +174,17 @@ def without_drift(simulation: Simulation) -> str:
 
 
 def target_pressures(deck: Deck) -> tuple[float, float]:
-    """eV/Å^3, at the first and last step."""
+    """Target pressures at the first and last step, eV/Å^3."""
     steady = deck["minimizer"].pressure if deck["mdmode"].mode == MINIMIZATION else deck["barostat"].pressure or 0.0
     ends = tuple(deck["pramp"]) if deck["pramp"].p0 is not None else (steady, steady)
     return ends[0] / GPA_PER_EV_A3, ends[1] / GPA_PER_EV_A3
 
 
 def choose_ensemble(deck: Deck, simulation: Simulation, start: Start) -> None:
-    """As the ensemble and barostat lines say; the same ensemble goes on from its state in the checkpoint."""
+    """Give the simulation the ensemble of the deck; the one of the checkpoint continues from its state.
+
+    Raises AgreedError where that state is damaged or of another version.
+    """
     line, cell_line = deck["ensemble"], deck["barostat"]
     barostat: Barostat | CellChange | None = None
     if cell_is_driven(deck):
@@ -201,6 +204,6 @@ def choose_ensemble(deck: Deck, simulation: Simulation, start: Start) -> None:
             simulation.ensemble.resume(saved)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise AgreedError(f"{start.source}: what it holds of '{line.kind}' was written by another version of "
-                              "rxmdnn, or is damaged; begin the ensemble anew with '--start rxff'") from None
+                              "rxmdnn, or is damaged; start a new ensemble with '--start rxff'") from None
 
 

@@ -143,7 +143,7 @@ class Replicas:
         self._x_all[:, 0] += self._offset[self.row]
         self.kind = np.tile(self.species, len(self))[self.row]
         self._f_all = np.empty_like(self._x_all)
-        self.neighbors.build(self._x_all, self.kind, m)
+        self.neighbors.build(self._x_all, m)
         self.builds += 1
         self.stale = False
 

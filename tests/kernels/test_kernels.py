@@ -67,7 +67,7 @@ def record(x, rng):
     species = rng.integers(0, 2, n).astype(np.int32)
     cutoff = np.array([[REACH, 1.7], [1.5, 1.9]])
     neighbors = NeighborList(backend, cutoff, 0.3)
-    neighbors.build(x, species, n_owned)
+    neighbors.build(x, n_owned)
     moved = x + rng.uniform(-0.05, 0.05, x.shape)
     neighbors.displacement_sq(moved[:n_owned])
     edges = neighbors.edges(moved, species)

@@ -175,7 +175,7 @@ def test_edges_have_the_cutoff_of_their_ordered_pair_until_the_list_is_stale(sys
     n = len(x)
     neighbors = NeighborList(CPU, CUTOFF, 0.5)
     assert neighbors.reach == 3.5
-    neighbors.build(x_all, species, n)
+    neighbors.build(x_all, n)
     random = rng()
     for _ in range(3):
         d = random.normal(size=x_all.shape)
@@ -197,7 +197,7 @@ def test_edges_have_the_cutoff_of_their_ordered_pair_until_the_list_is_stale(sys
 def test_forces_and_virial_are_the_sums_over_edges(system):
     x, x_all, species = system
     neighbors = NeighborList(CPU, CUTOFF, 0.5)
-    neighbors.build(x_all, species, len(x))
+    neighbors.build(x_all, len(x))
     edges = neighbors.edges(x_all, species)
     g = rng().normal(size=edges.r_ij.shape)
     f, expected = np.full(x_all.shape, np.nan), np.zeros(x_all.shape)
@@ -213,7 +213,7 @@ def test_a_list_is_rebuilt_for_more_and_fewer_atoms(system):
     _, x_all, species = system
     neighbors = NeighborList(CPU, CUTOFF, 0.5)
     for n_all, n_owned in ((40, 40), (len(x_all), 150), (10, 3), (len(x_all), 0), (0, 0), (1, 1), (200, 200)):
-        neighbors.build(x_all[:n_all], species[:n_all], n_owned)
+        neighbors.build(x_all[:n_all], n_owned)
         edges = neighbors.edges(x_all[:n_all], species[:n_all])
         assert sorted(zip(edges.center, edges.neighbor, strict=True)) \
             == expected_edges(x_all[:n_all], species[:n_all], n_owned)
@@ -231,7 +231,7 @@ def test_an_energy_and_its_forces_agree(system):
     epsilon, sigma = np.array([[1.0, 0.8], [0.8, 0.6]]), np.full((2, 2), 1.05)
     cutoff = np.full((2, 2), 2.6)
     neighbors = NeighborList(CPU, cutoff, 0.3)
-    neighbors.build(x, species[:n], n)
+    neighbors.build(x, n)
 
     def energy(x):
         edges = neighbors.edges(x, species[:n])
@@ -270,7 +270,7 @@ def test_coordinates_that_are_no_numbers_are_named(bad):
     x[13, 2] = bad
     for call in (lambda: pairs(CPU, x, Cell(CUBE), 3.0),
                  lambda: spatial_order(CPU, x, np.arange(30), 3.0),
-                 lambda: NeighborList(CPU, CUTOFF, 0.1).build(x, np.zeros(30, np.int32), 30)):
+                 lambda: NeighborList(CPU, CUTOFF, 0.1).build(x, 30)):
         with pytest.raises(InputError, match="row 13"):
             call()
 
