@@ -6,6 +6,7 @@ alike and gets the same answer. Mistakes in what is given raise InputError with 
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,9 +20,10 @@ from rxmdnn.deck.language import near
 from rxmdnn.deck.models import ModelLine
 from rxmdnn.deck.run import RUN, RunDeck, checked, read_run
 from rxmdnn.deck.train import TABLE as TRAINING
+from rxmdnn.deck.words import PARTS
 from rxmdnn.dynamics.simulation import Simulation, Thermo
 from rxmdnn.errors import InputError
-from rxmdnn.io.ase_atoms import agree_on_atoms, masses_of, start_of, with_results
+from rxmdnn.io.ase_atoms import agree_on, agree_on_atoms, masses_of, start_of, with_results
 from rxmdnn.io.folder import holds_a_run
 from rxmdnn.io.log import row_of
 from rxmdnn.io.series import open_series
@@ -96,20 +98,23 @@ def simulate(atoms: Atoms, model: Model, steps: int, *, dt: float = 0.5,
 
     Parameters
     ----------
-    atoms : ASE Atoms; its velocities are used, or drawn at ``temperature`` where it has none
+    atoms : ASE Atoms without constraints; its velocities are used, less their net momentum, or drawn at ``temperature``
+        where there are none or all are zero
     model : path of a model file, several (a committee), or a Potential
     steps : int
     dt : float, fs
     ensemble : "nve", "langevin", "svr" or "nose-hoover", or (name, relaxation time in ps); default 0.1 ps
     temperature : float, K
     barostat : ("scr" or "mtk", pressure in GPa, relaxation time in ps[, shape[, compressibility in 1/GPa]])
-    beads : int, of path integrals; ``pimd=(32, "trpmd")`` chooses a method
+    beads : int, of path integrals; ``pimd=(32, "trpmd")`` chooses a method. The returned atoms are the centroids, with
+        the mean energy and forces of the beads
     every : int, steps between rows of the table, and between frames of out/trajectory.h5
     report : True prints each row; a function is called with it as {column: number}, on rank 0
-    out : folder for the log, trajectory and checkpoints of the run; None: nothing is written
+    out : folder for the log (printed too), trajectory and checkpoints of the run; None: nothing is written
     comm : MPI communicator, default: all ranks
     **lines : further keywords of a run deck with their values, such as skin=1.0, seed=7, precision="float64", or with
-        ``out`` fidelity=("stop", 10); ``rxmdnn help`` lists them
+        ``out`` fidelity=("stop", 10); ``rxmdnn help`` lists them. Default of seed: a number made of the positions and
+        velocities, so that runs in a loop draw new random numbers and the same call repeats its result
 
     Returns
     -------
@@ -143,7 +148,9 @@ def simulate(atoms: Atoms, model: Model, steps: int, *, dt: float = 0.5,
         if "precision" in lines:
             raise InputError("simulate: precision: that of a Potential is chosen where it is made")
         lines = {"backend": "cpu", **lines}
+    lines.setdefault("seed", _seed_of(atoms))
     agree_on_atoms(comm, atoms, "simulate")
+    agree_on(comm, (given, lines, model if made else type(model)), "simulate")
     with together(comm):
         run, source = _run_of(given, lines, model, atoms, comm.size), "simulate: atoms"
         if out is not None and holds_a_run(Path(out)):
@@ -161,13 +168,18 @@ def simulate(atoms: Atoms, model: Model, steps: int, *, dt: float = 0.5,
 
 def _run_of(given: dict[str, Any], more: dict[str, Any], model: Model, atoms: Atoms, n_ranks: int) -> RunDeck:
     """The checked run of the arguments. Raises InputError with all faults."""
-    keywords = {k.name for k in RUN} - {"structure", "run_from_xyz", "start", "model", "time", "outDir"}
+    of_files = {"structure", "run_from_xyz", "start", "model", "outDir", "strain", "shear"}
+    keywords = {k.name for k in RUN} - of_files - {"time"}
     names = [*keywords, "dt", "steps", "beads", "every", "report", "out", "comm"]
     faults = [f"simulate: {name}: unknown argument{near(name, names)}" for name in more if name not in keywords]
+    faults += [f"simulate: {name}: given twice, as an argument and as a keyword" for name in more
+               if given.get(name) is not None and name in ("ensemble", "barostat", "pimd", "temperature")]
     if faults:
         raise InputError(*faults)
-    text = "".join(f"{name} {' '.join(_words(value))}\n" for name, value in (given | more).items() if value is not None)
-    deck = decks.parse(text, "simulate", RUN)
+    folder = given.pop("outDir")
+    text = "".join(f"{name} {' '.join(_words(line))}\n" for name, value in (given | more).items() if value is not None
+                   for line in (value if _is_several(value) else [value]))
+    deck = decks.parse(text, "simulate", RUN, [] if folder is None else ["--outDir", str(folder)])
     if isinstance(model, (str, Path, Sequence)):
         paths = paths_of(model)
         elements = elements_of(paths)
@@ -179,9 +191,20 @@ def _run_of(given: dict[str, Any], more: dict[str, Any], model: Model, atoms: At
                    n_ranks=n_ranks)
 
 
+def _seed_of(atoms: Atoms) -> int:
+    """A seed that is a function of positions and velocities."""
+    state = np.concatenate([atoms.positions.ravel(), atoms.get_momenta().ravel()])
+    return int.from_bytes(hashlib.sha256(state.tobytes()).digest()[:4], "little") >> 1
+
+
 def _flags(overrides: dict[str, Any]) -> list[str]:
     """Keywords with their values as flags of a command line."""
     return [word for name, value in overrides.items() for word in (f"--{name}", *_words(value))]
+
+
+def _is_several(value: Any) -> bool:
+    """Whether a value stands for several lines of a keyword that repeats: a list of tuples."""
+    return isinstance(value, list) and bool(value) and all(isinstance(item, (tuple, list)) for item in value)
 
 
 def _words(value: Any) -> list[str]:
@@ -215,6 +238,8 @@ def run_deck(deck: str | Path = "rxmd.in", *, out: str | Path | None = None, com
     >>> done.table["temperature_K"][-1]                                            # doctest: +SKIP
     """
     comm = MPI.COMM_WORLD if comm is None else comm
+    if out is not None and "outDir" in overrides:
+        raise InputError("run_deck: outDir: given twice; give out alone")
     argv = ["--rxmdin", str(deck)] + ([] if out is None else ["--outDir", str(out)]) + _flags(overrides)
     with together(comm):
         run = read_run(argv, comm.size)
@@ -248,7 +273,7 @@ def _recorder(report: bool | Callable[[dict[str, float]], None], comm: MPI.Comm,
         error: Exception | None = None
         if comm.rank == 0:
             try:
-                show(rows[-1])
+                show(dict(rows[-1]))
             except Exception as raised:  # whatever a user's function raises
                 error = raised
         failed = collective and comm.bcast(error is not None)
@@ -386,8 +411,10 @@ def evaluate(model: str | Path, frames: str | Path | Sequence[str | Path] | Sequ
     """
     from rxmdnn.training.evaluate import evaluate as evaluate_frames  # torch
 
-    one = isinstance(frames, (str, Path))
-    data: Any = [Path(frames)] if one else [Path(f) if isinstance(f, str) else f for f in frames]  # type: ignore
+    if part not in ("all", *PARTS):
+        raise InputError(f"evaluate: part {part!r}: must be one of all, {', '.join(PARTS)}")
+    several: Any = [frames] if isinstance(frames, (str, Path)) or hasattr(frames, "positions") else frames
+    data: Any = [Path(f) if isinstance(f, str) else f for f in several]
     if not data:
         raise InputError("evaluate: no frames are given")
     return evaluate_frames(Path(model), data, part, precision, progress).report

@@ -18,10 +18,10 @@ from rxmdnn.cell import Cell
 from rxmdnn.deck.language import near
 from rxmdnn.engine.system import SKIN, System
 from rxmdnn.errors import InputError
-from rxmdnn.io.ase_atoms import agree_on_atoms, species_of_atoms, voigt
+from rxmdnn.io.ase_atoms import agree_on, agree_on_atoms, species_of_atoms, voigt
 from rxmdnn.io.ase_files import cell_of
 from rxmdnn.models.interface import Potential
-from rxmdnn.parallel import together
+from rxmdnn.parallel import AgreedError, together
 from rxmdnn.run.models import load_potential
 from rxmdnn.run.setup import thread_count
 
@@ -78,10 +78,25 @@ class Calculator(AseCalculator):
             raise InputError(f"Calculator: threads {threads}, skin {skin}: must not be negative")
         super().__init__()
         self.comm = MPI.COMM_WORLD if comm is None else comm
+        named = isinstance(model, (str, Path, Sequence))
+        agree_on(self.comm, (model if named else type(model), skin, precision, threads), "Calculator")
+        self._made_of: dict[str, Any] = {
+            "model": model, "skin": skin, "precision": precision, "backend": backend, "threads": threads, "comm": comm}
         self.potential, self.backend = load_potential(self.comm, model, precision, backend)
         self.skin, self._n_threads = skin, thread_count(self.comm, threads)
         self.system: System | None = None
         self._made_for: tuple[bytes, bytes] = b"", b""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Calculator:
+        """A calculator with the same potential and settings, and a neighbor list of its own."""
+        return Calculator(**{**self._made_of, "model": self.potential, "backend": self.backend})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the paths of the model; raises TypeError for a Potential that was given."""
+        if not isinstance(self._made_of["model"], (str, Path, Sequence)) or self._made_of["comm"] is not None:
+            raise TypeError("a Calculator of a Potential, or with a communicator, cannot be pickled; give the path "
+                            "of a model alone")
+        return _made, (self._made_of,)
 
     def calculate(self, atoms: Atoms | None = None, properties: Sequence[str] = ("energy",),
                   system_changes: Sequence[str] = tuple(all_changes)) -> None:
@@ -92,6 +107,9 @@ class Calculator(AseCalculator):
         cell, x = self._agreed(self.atoms)
         system = self._system(self.atoms, cell, x)
         energy, forces, virial, energies = system.compute(cell, x)
+        if not np.isfinite(energy):
+            raise AgreedError("Calculator: the energy is not finite: atoms are too close, or far from the data of the "
+                              "model")
         self.results = {"energy": energy, "free_energy": energy, "forces": forces, "energies": energies}
         if self.atoms.cell.rank == 3:
             self.results["stress"] = voigt(-virial / cell.volume)
@@ -113,3 +131,7 @@ class Calculator(AseCalculator):
                                     skin=self.skin)
             self._made_for = made_for
         return self.system
+
+
+def _made(settings: dict[str, Any]) -> Calculator:
+    return Calculator(**settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from threading import current_thread, main_thread
 from time import perf_counter
 from typing import Protocol
 
@@ -238,7 +239,9 @@ class signal_flag:  # noqa: N801 - reads as a function
 
     def __enter__(self) -> list[bool]:
         asked: list[bool] = []
-        self._old = {s: signal.signal(s, lambda *_: asked.append(True)) for s in (signal.SIGTERM, signal.SIGUSR1)}
+        # Python lets the main thread alone set handlers; a run in another thread is not stopped by signals.
+        signals = (signal.SIGTERM, signal.SIGUSR1) if current_thread() is main_thread() else ()
+        self._old = {s: signal.signal(s, lambda *_: asked.append(True)) for s in signals}
         return asked
 
     def __exit__(self, *_: object) -> None:

@@ -36,6 +36,12 @@ def agree_on_atoms(comm: MPI.Comm, atoms: Atoms, source: str) -> None:
                               "atoms: draw random numbers from one seed, or on one rank and broadcast them")
 
 
+def agree_on(comm: MPI.Comm, values: object, source: str) -> None:
+    """Raises InputError on all ranks unless every rank gives the same values, told by their repr."""
+    if comm.size > 1 and len(set(comm.allgather(repr(values)))) > 1:
+        raise AgreedError(f"{source}: the ranks give different arguments; every rank must give the same")
+
+
 def species_of_atoms(atoms: Atoms, elements: Sequence[str], source: str = "atoms") -> np.ndarray:
     """(n,) int32 index into ``elements``. Raises InputError for an element that is not among them."""
     index = {name: k for k, name in enumerate(elements)}
@@ -64,8 +70,14 @@ def masses_of(atoms: Atoms, elements: Sequence[str], source: str = "atoms") -> t
 def start_of(comm: MPI.Comm, atoms: Atoms, elements: Sequence[str], source: str = "atoms") -> Start:
     """The start of a run: this rank's share of atoms that every rank gives alike, with their velocities.
 
-    Raises InputError as the functions above.
+    Raises InputError as the functions above, for no atoms, and for constraints, which a run does not know.
     """
+    if not len(atoms):
+        raise InputError(f"{source}: no atoms")
+    if atoms.constraints:
+        kinds = ", ".join(dict.fromkeys(type(c).__name__ for c in atoms.constraints))
+        raise InputError(f"{source}: constraints ({kinds}) are not supported here; remove them with del "
+                         "atoms.constraints, or move the atoms by ASE with a Calculator")
     cell, species = cell_of(atoms, source), species_of_atoms(atoms, elements, source)
     x = np.array(atoms.positions, np.float64)
     v = atoms.get_velocities() * ase.units.fs if atoms.has("momenta") else None

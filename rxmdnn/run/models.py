@@ -53,6 +53,8 @@ def load_potential(comm: MPI.Comm, model: str | Path | Sequence[str | Path] | Po
         No such file, a file that is not a model, an unknown precision or backend.
     """
     if not isinstance(model, (str, Path, Sequence)):
+        if not (hasattr(model, "compute") and hasattr(model, "cutoff")):
+            raise InputError(f"model: a path, several paths or a Potential is needed, not {type(model).__name__}")
         if isinstance(backend, Backend):
             return model, backend
         if backend not in ("auto", "cpu"):

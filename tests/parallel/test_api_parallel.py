@@ -1,10 +1,14 @@
 """The Python API: what it computes is what a deck that says the same computes, on any number of ranks."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 from ase.units import fs
 from mpi4py import MPI
 
@@ -18,10 +22,10 @@ from tests.systems import TRICLINIC, argon, spread_atoms
 
 COMM = MPI.COMM_WORLD
 CASES = {
-    "constant energy": ({}, ""),
-    "Langevin": ({"ensemble": "langevin"}, "ensemble langevin 0.1\n"),
-    "pressure": ({"ensemble": ("svr", 0.05), "barostat": ("scr", 0.1, 0.5, "full")},
-                 "ensemble svr 0.05\nbarostat scr 0.1 0.5 full\n"),
+    "constant energy": ({"seed": 1}, ""),
+    "Langevin": ({"ensemble": "langevin", "seed": 5}, "ensemble langevin 0.1\nseed 5\n"),
+    "pressure": ({"ensemble": ("svr", 0.05), "barostat": ("scr", 0.1, 0.5, "full"), "seed": 2},
+                 "ensemble svr 0.05\nbarostat scr 0.1 0.5 full\nseed 2\n"),
     "rings": ({"ensemble": "langevin", "beads": 4, "seed": 7}, "ensemble langevin 0.1\npimd 4\nseed 7\n"),
     "further keywords": ({"skin": 1.0, "seed": 3, "tramp": (60, 90), "ensemble": "svr"},
                          "skin 1.0\nseed 3\ntramp 60 90\nensemble svr 0.1\n"),
@@ -131,6 +135,47 @@ def test_reports_and_outputs(folder, capsys):
     assert capsys.readouterr().out.count("step") == (2 if COMM.rank == 0 else 0)
 
 
+def test_runs_in_a_loop_draw_new_noise():
+    """Langevin dynamics in 40 chunks keeps its temperature, and the same call repeats its result."""
+    atoms = bulk("Ar", "fcc", a=5.3, cubic=True) * (2, 2, 2)
+    temperatures = []
+    for _ in range(40):
+        before = atoms
+        atoms, table = rxmdnn.simulate(atoms, argon(cutoff=8.0), 20, dt=5.0, ensemble=("langevin", 0.1), every=20,
+                                       temperature=40.0, comm=COMM, threads=1)
+        temperatures.append(table["temperature_K"][-1])
+    assert 30.0 < np.mean(temperatures[10:]) < 50.0
+    again, _ = rxmdnn.simulate(before, argon(cutoff=8.0), 20, dt=5.0, ensemble=("langevin", 0.1), every=20,
+                               temperature=40.0, comm=COMM, threads=1)
+    assert (again.positions == atoms.positions).all()
+
+
+def test_folders_with_blanks_and_other_threads(folder):
+    out = folder / "a run #2"
+    rxmdnn.simulate(start(), mixed(), 4, dt=1.0, out=out, comm=COMM)
+    assert (out / "run.log").is_file()
+    if COMM.size == 1:
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(rxmdnn.simulate, start(), mixed(), 4, comm=COMM).result().table["step"][-1] == 4
+
+
+def test_constraints_and_no_atoms_are_refused():
+    atoms = start()
+    atoms.set_constraint(FixAtoms([0, 1]))
+    with pytest.raises(InputError, match=r"simulate: atoms: constraints \(FixAtoms\) are not supported"):
+        rxmdnn.simulate(atoms, mixed(), 4, comm=COMM)
+    with pytest.raises(InputError, match="simulate: atoms: no atoms"):
+        rxmdnn.simulate(Atoms(cell=[9, 9, 9], pbc=True), mixed(), 4, comm=COMM)
+
+
+@pytest.mark.skipif(COMM.size == 1, reason="ranks differ where there are several")
+def test_ranks_with_different_arguments_are_told():
+    with pytest.raises(InputError, match="simulate: the ranks give different arguments"):
+        rxmdnn.simulate(start(), mixed(), 2 + COMM.rank, comm=COMM)
+    with pytest.raises(InputError, match="Calculator: the ranks give different arguments"):
+        rxmdnn.Calculator(mixed(), skin=0.5 + COMM.rank, comm=COMM)
+
+
 def test_an_error_of_a_report_ends_the_run_on_all_ranks():
     def broken(row):
         raise ZeroDivisionError("of the user")
@@ -166,6 +211,8 @@ BAD = {
     "simulate: stps: unknown argument; did you mean 'steps'?": {"stps": 1.0},
     "must be one of nve, nose-hoover, langevin, svr; did you mean 'langevin'?": {"ensemble": "langewin"},
     "needs a thermostat": {"barostat": ("scr", 0.1, 0.5)},
+    "simulate: strain: unknown argument": {"strain": (0.1, 0, 0)},
+    "simulate: pimd: given twice": {"beads": 2, "pimd": (4, "trpmd")},
     "simulate: time: unknown argument": {"time": (1.0, 5)},
     "simulate: precision: that of a Potential": {"precision": "float64"},
     "time: dt = -1.0: must be above zero": {"dt": -1.0},

@@ -1,5 +1,9 @@
 """The ASE calculator: its forces and stress are the derivatives of its energy, whatever the cell and the ranks."""
 
+import copy
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -282,3 +286,29 @@ def test_atoms_that_cross_domains_along_open_axes_are_kept(pbc, axis):
         for one in (atoms, alone):
             one.positions = x
         assert atoms.get_potential_energy() == pytest.approx(alone.get_potential_energy(), rel=1e-9, abs=1e-9)
+
+
+def test_copies_and_pickles():
+    atoms = SYSTEMS["triclinic"]()
+    atoms.calc = Calculator(network())
+    energy = atoms.get_potential_energy()
+    twin = copy.deepcopy(atoms)
+    twin.rattle(0.1, seed=1)
+    assert twin.get_potential_energy() != energy and atoms.get_potential_energy() == energy
+    with pytest.raises(TypeError, match="cannot be pickled; give the path"):
+        pickle.dumps(atoms.calc)
+    model = Path(__file__).parents[2] / "input/ammonia/ammonia_gfn1.safetensors"
+    ammonia = Atoms("NH3", [[0, 0, 0], [1, 0, 0.3], [-0.5, 0.87, 0.3], [-0.5, -0.87, 0.3]])
+    first = Calculator(model, precision="float64")
+    second = pickle.loads(pickle.dumps(first))
+    assert first.get_potential_energy(ammonia) == second.get_potential_energy(ammonia)
+    for wrong in (None, 3):
+        with pytest.raises(InputError, match="model: a path, several paths or a Potential is needed"):
+            Calculator(wrong)
+
+
+def test_atoms_on_one_place_are_an_error():
+    atoms = Atoms("Ar2", [[0, 0, 0], [0, 0, 0]])
+    atoms.calc = Calculator(argon())
+    with pytest.raises(InputError, match="the energy is not finite: atoms are too close"):
+        atoms.get_potential_energy()
