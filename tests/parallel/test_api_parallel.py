@@ -21,6 +21,7 @@ from tests.runs import shared_folder
 from tests.systems import TRICLINIC, argon, spread_atoms
 
 COMM = MPI.COMM_WORLD
+pytestmark = pytest.mark.skipif(COMM.size > 4, reason="up to 4 ranks will do")
 CASES = {
     "constant energy": ({"seed": 1}, ""),
     "Langevin": ({"ensemble": "langevin", "seed": 5}, "ensemble langevin 0.1\nseed 5\n"),

@@ -21,6 +21,7 @@ from rxmdnn.models.mixture import Mixture
 from tests.systems import TRICLINIC, allegro, argon, spread_atoms
 
 COMM = MPI.COMM_WORLD
+pytestmark = pytest.mark.skipif(COMM.size > 4, reason="up to 4 ranks will do")
 ELEMENTS = ("Ar", "Ne")
 
 
@@ -260,7 +261,6 @@ def test_ranks_with_different_atoms_are_told(what):
         atoms.get_forces()
 
 
-@pytest.mark.skipif(COMM.size > 4, reason="up to 4 ranks will do")
 @pytest.mark.parametrize("pbc", [(True, True, False), (True, False, False), (False, False, False), (True, True, True)])
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_atoms_that_cross_domains_along_open_axes_are_kept(pbc, axis):
