@@ -218,7 +218,8 @@ def import_nequip(path_in: str | Path, path_out: str | Path, *, trust: bool = Fa
     path_in, path_out : files; a checkpoint (.ckpt) or package (.nequip.zip) of nequip-allegro 0.8, or the state dict of
         allegro 0.2 (arrays: .npz; or saved by torch: .pth, .pt)
     trust : path_in comes from a source that the user trusts. Checkpoints and packages are Python pickles and Python
-        code, which reading runs. A state dict needs no trust: no code in it is run.
+        code, which reading runs; it also initializes nequip, which seeds the random generators and makes float64
+        torch's default. A state dict needs no trust: no code in it is run.
     config, settings : only of a state dict: a file with settings of nequip (JSON or YAML; by default a file beside
         path_in), and settings that override it; see import_legacy.NEEDED
 
@@ -251,7 +252,7 @@ def import_nequip(path_in: str | Path, path_out: str | Path, *, trust: bool = Fa
 
 
 def _read(path: Path) -> Any:
-    """The model of a checkpoint or package. Raises InputError."""
+    """The model of a checkpoint or package. Sets nequip's global state (default dtype float64). Raises InputError."""
     try:
         import allegro  # noqa: F401
         from nequip.model.saved_models.load_utils import load_saved_model
@@ -262,10 +263,22 @@ def _read(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            _set_global_state()
             return load_saved_model(path)
     except Exception as error:  # a user gets one line about any fault of a foreign file
         raise InputError(f"{path}: nequip cannot read it: {type(error).__name__}: "
                          f"{(str(error).splitlines() or [''])[0][:300]}") from None
+
+
+def _set_global_state() -> None:
+    """Initialize nequip, which builds no model before; versions without this module need no initialization."""
+    try:
+        from nequip.utils.global_state import set_global_state
+    except ModuleNotFoundError as error:
+        if error.name != "nequip.utils.global_state":
+            raise
+        return
+    set_global_state()
 
 
 def _save(path: Path, path_out: str | Path, make: Callable[[], PairNetwork], origin: dict[str, str]) -> dict[str, Any]:
