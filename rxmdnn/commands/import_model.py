@@ -14,13 +14,15 @@ def main(argv: Sequence[str]) -> None:
     """The command ``rxmdnn import-model``."""
     parser = argparse.ArgumentParser("rxmdnn import-model", description=(
         "Convert a model of nequip + allegro to a native model file: a checkpoint (.ckpt) or package (.nequip.zip) of "
-        "nequip-allegro 0.8, or weights of allegro 0.2 under the names of their state dict (.npz, .pth)."))
-    parser.add_argument("path_in", metavar="IN", help="the checkpoint, package or weights")
+        "nequip-allegro 0.8, a model of allegro 0.2 deployed as TorchScript (.pth, .deploy or any other name; no code "
+        "in it is run), or weights of allegro 0.2 under the names of their state dict (.npz, .pth)."))
+    parser.add_argument("path_in", metavar="IN", help="the checkpoint, package, deployed model or weights")
     parser.add_argument("path_out", metavar="OUT", help="the model file to write")
     parser.add_argument("--trust", action="store_true", help="read a checkpoint or package, which runs the Python "
                         "code inside it; use it only for files from a source that you trust")
     parser.add_argument("--json", metavar="F", help="write the properties of the model to F")
-    weights = parser.add_argument_group("weights of allegro 0.2", "settings that the arrays do not contain")
+    weights = parser.add_argument_group("weights of allegro 0.2", "settings that the arrays do not contain; "
+                                         "a deployed model contains them")
     weights.add_argument("--config", metavar="F", help="settings of nequip (JSON or YAML; default: in the folder of "
                          "IN, its name with .json or .yaml, or config.yaml)")
     weights.add_argument("--elements", nargs="+", metavar="EL", help="species in the order of the types of the model")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +15,7 @@ import torch
 from rxmdnn.errors import InputError
 from rxmdnn.models.clebsch_gordan import path_tables
 from rxmdnn.models.legacy_network import LegacyConfig, LegacyNetwork
+from rxmdnn.models.torchscript import read_torchscript, scalar_settings
 
 CORE = "model.func.allegro."
 BASIS = "model.func.radial_basis.basis."
@@ -25,6 +27,31 @@ NEEDED = {"chemical_symbols": "--elements: the species in the order of the types
           "PolynomialCutoff_p": "--cutoff-p: the power of the cutoff envelope",
           "edge_eng_mlp_nonlinearity": "--readout: linear (null in a file of settings) or silu, between the layers of "
                                        "the MLP of the edge energy"}
+
+
+BUILT = {"PolynomialCutoff_p": "polynomial_cutoff_p", "avg_num_neighbors": "avg_num_neighbors",
+         **{name: name for name in ("cutoff_type", "embed_initial_edge", "linear_after_env_embed", "latent_resnet")}}
+
+
+def read_deployed(path: Path, config: str | Path | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays and settings of a TorchScript file that nequip 0.5 deployed. No code in the file is run.
+
+    The attributes of the modules go before the settings of the training in ``extra/config``; a file ``config`` goes
+    before both.
+    """
+    archive = read_torchscript(path)
+    if CORE + "per_layer_cutoffs" not in archive.arrays:
+        raise InputError(f"{path}: the TorchScript file is not a model of nequip 0.5 + allegro 0.2; a model of a later "
+                         "version is imported from its checkpoint (.ckpt) or package (.nequip.zip)")
+    settings = scalar_settings(archive.texts.get("config", ""))
+    settings.update((name, archive.attributes[CORE + built]) for name, built in BUILT.items()
+                    if archive.attributes.get(CORE + built) is not None)
+    code = archive.attributes.get(READOUT.replace("_weight_", "_code"))  # the text of the readout's function
+    if isinstance(code, str):
+        settings["edge_eng_mlp_nonlinearity"] = next(iter(re.findall(r"functional\.(\w+)", code)), None)
+    if "type_names" in archive.texts:
+        settings["chemical_symbols"] = archive.texts["type_names"].split()
+    return archive.arrays, {**settings, **(read_settings(path, config) if config else {})}
 
 
 def read_settings(path: Path, given: str | Path | None) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Import of Allegro models made with nequip and nequip-allegro; only this module needs the two packages.
 
-Weights of the older form (allegro 0.2), as named arrays, are read without them: import_legacy.
+Models of the older form (allegro 0.2), deployed or as named arrays, are read without them: import_legacy.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork, PairNet
 from rxmdnn.models.clebsch_gordan import harmonic_irreps, layer_irreps
 from rxmdnn.models.legacy_network import LegacyConfig
 from rxmdnn.models.model_file import save_model
+from rxmdnn.models.torchscript import is_torchscript
 
 EXPECTED = ["edge_norm", "radial_chemical_embed", "scalar_embed_mlp", "tensor_embed", "allegro", "edge_readout",
             "edge_eng_sum", "per_type_energy_scale_shift", "total_energy_sum"]
@@ -216,12 +217,13 @@ def import_nequip(path_in: str | Path, path_out: str | Path, *, trust: bool = Fa
     Parameters
     ----------
     path_in, path_out : files; a checkpoint (.ckpt) or package (.nequip.zip) of nequip-allegro 0.8, or the state dict of
-        allegro 0.2 (arrays: .npz; or saved by torch: .pth, .pt)
+        allegro 0.2 (arrays: .npz; or saved by torch: .pth, .pt), or a TorchScript file of allegro 0.2 as
+        ``nequip-deploy`` writes it (any suffix or none; told by its content)
     trust : path_in comes from a source that the user trusts. Checkpoints and packages are Python pickles and Python
         code, which reading runs; it also initializes nequip, which seeds the random generators and makes float64
-        torch's default. A state dict needs no trust: no code in it is run.
-    config, settings : only of a state dict: a file with settings of nequip (JSON or YAML; by default a file beside
-        path_in), and settings that override it; see import_legacy.NEEDED
+        torch's default. The files of allegro 0.2 need no trust: no code in them is run.
+    config, settings : only of allegro 0.2: a file with settings of nequip (JSON or YAML; by default a file beside a
+        state dict, and what a TorchScript file contains), and settings that override it; see import_legacy.NEEDED
 
     Returns
     -------
@@ -236,10 +238,15 @@ def import_nequip(path_in: str | Path, path_out: str | Path, *, trust: bool = Fa
         raise InputError(f"{path}: no such file")
     if Path(path_out).exists():
         raise InputError(f"{path_out}: exists already; remove it or choose another name")
+    if is_torchscript(path):
+        arrays, deployed = import_legacy.read_deployed(path, config)
+        return _save(path, path_out, lambda: import_legacy.convert(arrays, {**deployed, **(settings or {})}), {})
     if path.suffix in import_legacy.SUFFIXES:
         given = {**import_legacy.read_settings(path, config), **(settings or {})}
         arrays = import_legacy.read_arrays(path)
         return _save(path, path_out, lambda: import_legacy.convert(arrays, given), {})
+    if path.suffix in ("", ".deploy"):
+        raise InputError(f"{path}: not a TorchScript file, or a damaged one")
     if not trust:
         raise InputError(f"{path}: reading a checkpoint or package runs the Python code inside it; "
                          "if you trust its source, add --trust")
