@@ -61,14 +61,13 @@ def main() -> int:
     name, *argv = sys.argv[1:] or ["--help"]
     if answer_at_once(name):
         return 0
-    from mpi4py import MPI
-
     from rxmdnn.deck.language import near
     from rxmdnn.errors import InputError
     from rxmdnn.io.ordered import Hdf5Failure
     from rxmdnn.parallel import AgreedError, run_to_exit_code
+    from rxmdnn.world import all_ranks
 
-    comm = MPI.COMM_WORLD
+    comm = all_ranks()
     if argv and f"{name} {argv[0]}" in COMMANDS:
         name, argv = f"{name} {argv[0]}", argv[1:]
 

@@ -32,6 +32,7 @@ from rxmdnn.parallel import AgreedError, rows_of_all, together
 from rxmdnn.run.ending import Ending
 from rxmdnn.run.job import run_job
 from rxmdnn.run.models import elements_of, load_potential, paths_of
+from rxmdnn.world import all_ranks
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -86,7 +87,7 @@ def load_model(model: str | Path | Sequence[str | Path], *, precision: str = "fl
     >>> rxmdnn.load_model("input/ammonia/ammonia_legato.safetensors").elements
     ('N', 'H')
     """
-    return load_potential(MPI.COMM_WORLD if comm is None else comm, model, precision, backend)[0]
+    return load_potential(all_ranks() if comm is None else comm, model, precision, backend)[0]
 
 
 def simulate(atoms: Atoms, model: Model, steps: int, *, dt: float = 0.5,
@@ -138,7 +139,7 @@ def simulate(atoms: Atoms, model: Model, steps: int, *, dt: float = 0.5,
     >>> table["step"].tolist()
     [0, 10, 20]
     """
-    comm = MPI.COMM_WORLD if comm is None else comm
+    comm = all_ranks() if comm is None else comm
     given: dict[str, Any] = {
         "time": (dt, steps), "temperature": (temperature, 1.0, 1), "io_step": (0, every), "h5md": every,
         "ensemble": None if ensemble == "nve" else (ensemble, 0.1) if isinstance(ensemble, str) else ensemble,
@@ -237,7 +238,7 @@ def run_deck(deck: str | Path = "rxmd.in", *, out: str | Path | None = None, com
     >>> done = rxmdnn.run_deck("input/ammonia/rxmd.in", out="OUT", ntime_step=100)  # doctest: +SKIP
     >>> done.table["temperature_K"][-1]                                            # doctest: +SKIP
     """
-    comm = MPI.COMM_WORLD if comm is None else comm
+    comm = all_ranks() if comm is None else comm
     if out is not None and "outDir" in overrides:
         raise InputError("run_deck: outDir: given twice; give out alone")
     argv = ["--rxmdin", str(deck)] + ([] if out is None else ["--outDir", str(out)]) + _flags(overrides)
@@ -374,7 +375,7 @@ def train(deck: str | Path, *, comm: MPI.Intracomm | None = None, **overrides: A
     """
     from rxmdnn.training.training import train as train_deck  # torch, only where a network is trained
 
-    comm = MPI.COMM_WORLD if comm is None else comm
+    comm = all_ranks() if comm is None else comm
     with together(comm):
         read = decks.read(deck, TRAINING, _flags(overrides))
     return comm.bcast(train_deck(read, comm))

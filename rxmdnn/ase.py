@@ -24,6 +24,7 @@ from rxmdnn.models.interface import Potential
 from rxmdnn.parallel import AgreedError, together
 from rxmdnn.run.models import load_potential
 from rxmdnn.run.setup import thread_count
+from rxmdnn.world import all_ranks
 
 SETTINGS = ("skin", "precision", "backend", "threads", "comm")
 
@@ -77,7 +78,7 @@ class Calculator(AseCalculator):
         if threads < 0 or not skin >= 0:
             raise InputError(f"Calculator: threads {threads}, skin {skin}: must not be negative")
         super().__init__()
-        self.comm = MPI.COMM_WORLD if comm is None else comm
+        self.comm = all_ranks() if comm is None else comm
         named = isinstance(model, (str, Path, Sequence))
         agree_on(self.comm, (model if named else type(model), skin, precision, threads), "Calculator")
         self._made_of: dict[str, Any] = {
