@@ -15,14 +15,11 @@ InputError        the exception of every mistake in what the user gives
 
 Example
 -------
->>> from ase.build import bulk
->>> import rxmdnn
->>> from rxmdnn.backend import make
->>> from rxmdnn.models.pair import LennardJones
->>> argon = LennardJones(make("cpu"), ("Ar",), epsilon=0.0104, sigma=3.4, cutoff=8.5)
->>> atoms, table = rxmdnn.simulate(bulk("Ar", "fcc", a=5.3, cubic=True), argon, steps=10, dt=2.0, temperature=40.0)
->>> len(table["potential_eV"])
-2
+>>> import ase.io, rxmdnn
+>>> atoms = ase.io.read("input/ammonia/solid_I.cif")
+>>> atoms, table = rxmdnn.simulate(atoms, "input/ammonia/ammonia_legato.safetensors", steps=10, temperature=150.0)
+>>> table["step"].tolist()
+[0, 10]
 """
 
 from importlib import import_module

@@ -31,14 +31,15 @@ from rxmdnn.models.interface import Potential
 from rxmdnn.parallel import AgreedError, rows_of_all, together
 from rxmdnn.run.ending import Ending
 from rxmdnn.run.job import run_job
-from rxmdnn.run.models import elements_of, load_potential, paths_of
+from rxmdnn.run.models import Files, Model, load_networks, load_potential, names_files
+from rxmdnn.run.setup import keeping_threads
 from rxmdnn.world import all_ranks
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-Model = str | Path | Sequence[str | Path] | Potential
 Table = dict[str, np.ndarray]
+SOURCE = "simulate: atoms"  # of what is wrong with them
 
 
 class Simulated(NamedTuple):
@@ -61,7 +62,7 @@ class RunResult(NamedTuple):
     table: Table
 
 
-def load_model(model: str | Path | Sequence[str | Path], *, precision: str = "float32", backend: str = "auto",
+def load_model(model: Files, *, precision: str = "float32", backend: str = "auto",
                comm: MPI.Comm | None = None) -> Potential:
     """The potential of a model file, or a committee of several with equal weights.
 
@@ -144,24 +145,25 @@ def simulate(atoms: Atoms, model: Model, steps: int, *, dt: float = 0.5,
         "time": (dt, steps), "temperature": (temperature, 1.0, 1), "io_step": (0, every), "h5md": every,
         "ensemble": None if ensemble == "nve" else (ensemble, 0.1) if isinstance(ensemble, str) else ensemble,
         "barostat": barostat, "pimd": beads, "outDir": out}
-    made = isinstance(model, (str, Path, Sequence))
-    if not made:
+    from_files = names_files(model)
+    if not from_files:
         if "precision" in lines:
             raise InputError("simulate: precision: that of a Potential is chosen where it is made")
         lines = {"backend": "cpu", **lines}
     lines.setdefault("seed", _seed_of(atoms))
     agree_on_atoms(comm, atoms, "simulate")
-    agree_on(comm, (given, lines, model if made else type(model)), "simulate")
+    agree_on(comm, (given, lines, model if from_files else type(model)), "simulate")
     with together(comm):
-        run, source = _run_of(given, lines, model, atoms, comm.size), "simulate: atoms"
+        run = _run_of(given, lines, model, atoms, comm.size)
         if out is not None and holds_a_run(Path(out)):
             raise InputError(f"out: {out}: holds another run; name another folder")
-    potential = None if made else load_potential(comm, model, backend=run.deck["backend"].name)[0]
+    potential = None if from_files else load_potential(comm, model, backend=run.deck["backend"].name)[0]
     if out is None:
         _refuse_files(run.deck)
     table, watch = _recorder(report, comm, run.deck["pimd_groups"].number == 1)
-    done = run_job(comm, run, start=lambda inside: start_of(inside, atoms, run.elements, source), potential=potential,
-                   watch=watch, write=out is not None)
+    with keeping_threads():
+        done = run_job(comm, run, start=lambda inside: start_of(inside, atoms, run.elements, SOURCE),
+                       potential=potential, watch=watch, write=out is not None)
     if done.ending not in (Ending.FINISHED, Ending.CONVERGED):
         warnings.warn(f"simulate: {done.ending.text(done.simulation.step)} (step {done.simulation.step})", stacklevel=2)
     return Simulated(_final_atoms(atoms, done.simulation), comm.bcast(_columns(table)))
@@ -181,13 +183,13 @@ def _run_of(given: dict[str, Any], more: dict[str, Any], model: Model, atoms: At
     text = "".join(f"{name} {' '.join(_words(line))}\n" for name, value in (given | more).items() if value is not None
                    for line in (value if _is_several(value) else [value]))
     deck = decks.parse(text, "simulate", RUN, [] if folder is None else ["--outDir", str(folder)])
-    if isinstance(model, (str, Path, Sequence)):
-        paths = paths_of(model)
-        elements = elements_of(paths)
-        kinds: list[tuple[str, dict[str, Any]]] = [("allegro", {"file": path}) for path in paths]
+    kinds: list[tuple[str, dict[str, Any]]]
+    if names_files(model):
+        networks, elements = load_networks(model)
+        kinds = [("allegro", {"file": path}) for path, _ in networks]
     else:
         elements, kinds = model.elements, [(type(model).__name__, {})]
-    masses = masses_of(atoms, elements)
+    masses = masses_of(atoms, elements, SOURCE)
     return checked(deck, [ModelLine(kind, words, elements, masses, "simulate: model") for kind, words in kinds],
                    n_ranks=n_ranks)
 
@@ -245,7 +247,8 @@ def run_deck(deck: str | Path = "rxmd.in", *, out: str | Path | None = None, com
     with together(comm):
         run = read_run(argv, comm.size)
     table, watch = _recorder(False, comm)
-    done = run_job(comm, run, watch=watch)
+    with keeping_threads():
+        done = run_job(comm, run, watch=watch)
     return RunResult(done.ending, done.simulation.step, run.folder, comm.bcast(_columns(table)))
 
 

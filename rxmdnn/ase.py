@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numba
@@ -20,10 +19,9 @@ from rxmdnn.engine.system import SKIN, System
 from rxmdnn.errors import InputError
 from rxmdnn.io.ase_atoms import agree_on, agree_on_atoms, species_of_atoms, voigt
 from rxmdnn.io.ase_files import cell_of
-from rxmdnn.models.interface import Potential
 from rxmdnn.parallel import AgreedError, together
-from rxmdnn.run.models import load_potential
-from rxmdnn.run.setup import thread_count
+from rxmdnn.run.models import Model, load_potential, names_files
+from rxmdnn.run.setup import keeping_threads, thread_count
 from rxmdnn.world import all_ranks
 
 SETTINGS = ("skin", "precision", "backend", "threads", "comm")
@@ -70,7 +68,7 @@ class Calculator(AseCalculator):
     implemented_properties = [  # noqa: RUF012 - as ASE declares it
         "energy", "free_energy", "forces", "stress", "energies"]
 
-    def __init__(self, model: str | Path | Sequence[str | Path] | Potential, *, skin: float = SKIN,
+    def __init__(self, model: Model, *, skin: float = SKIN,
                  precision: str = "float32", backend: str | Backend = "auto", threads: int = 1,
                  comm: MPI.Comm | None = None, **unknown: Any) -> None:
         for name in unknown:
@@ -79,35 +77,35 @@ class Calculator(AseCalculator):
             raise InputError(f"Calculator: threads {threads}, skin {skin}: must not be negative")
         super().__init__()
         self.comm = all_ranks() if comm is None else comm
-        named = isinstance(model, (str, Path, Sequence))
-        agree_on(self.comm, (model if named else type(model), skin, precision, threads), "Calculator")
-        self._made_of: dict[str, Any] = {
+        agree_on(self.comm, (model if names_files(model) else type(model), skin, precision, threads), "Calculator")
+        self._settings: dict[str, Any] = {
             "model": model, "skin": skin, "precision": precision, "backend": backend, "threads": threads, "comm": comm}
         self.potential, self.backend = load_potential(self.comm, model, precision, backend)
         self.skin, self._n_threads = skin, thread_count(self.comm, threads)
         self.system: System | None = None
-        self._made_for: tuple[bytes, bytes] = b"", b""
+        self._system_of: tuple[bytes, bytes] = b"", b""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Calculator:
         """A calculator with the same potential and settings, and a neighbor list of its own."""
-        return Calculator(**{**self._made_of, "model": self.potential, "backend": self.backend})
+        return Calculator(**{**self._settings, "model": self.potential, "backend": self.backend})
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by the paths of the model; raises TypeError for a Potential that was given."""
-        if not isinstance(self._made_of["model"], (str, Path, Sequence)) or self._made_of["comm"] is not None:
+        if not names_files(self._settings["model"]) or self._settings["comm"] is not None:
             raise TypeError("a Calculator of a Potential, or with a communicator, cannot be pickled; give the path "
                             "of a model alone")
-        return _made, (self._made_of,)
+        return _from_settings, (self._settings,)
 
     def calculate(self, atoms: Atoms | None = None, properties: Sequence[str] = ("energy",),
                   system_changes: Sequence[str] = tuple(all_changes)) -> None:
         """Fill ``results``; ASE calls it when something has changed since the last call."""
         super().calculate(atoms, list(properties), list(system_changes))
         assert self.atoms is not None
-        numba.set_num_threads(self._n_threads)
         cell, x = self._agreed(self.atoms)
         system = self._system(self.atoms, cell, x)
-        energy, forces, virial, energies = system.compute(cell, x)
+        with keeping_threads():
+            numba.set_num_threads(self._n_threads)
+            energy, forces, virial, energies = system.compute(cell, x)
         if not np.isfinite(energy):
             raise AgreedError("Calculator: the energy is not finite: atoms are too close, or far from the data of the "
                               "model")
@@ -124,15 +122,16 @@ class Calculator(AseCalculator):
 
     def _system(self, atoms: Atoms, cell: Cell, x: np.ndarray) -> System:
         """The system of the call before, or a new one for other atoms."""
-        made_for = atoms.numbers.tobytes(), cell.pbc.tobytes()
-        if self.system is None or made_for != self._made_for:
+        wanted = atoms.numbers.tobytes(), cell.pbc.tobytes()
+        if self.system is None or wanted != self._system_of:
             with together(self.comm):
                 species = species_of_atoms(atoms, self.potential.elements)
             self.system = System.of(self.potential, cell, species, x, comm=self.comm, backend=self.backend,
                                     skin=self.skin)
-            self._made_for = made_for
+            self._system_of = wanted
         return self.system
 
 
-def _made(settings: dict[str, Any]) -> Calculator:
+def _from_settings(settings: dict[str, Any]) -> Calculator:
+    """Unpickle a calculator."""
     return Calculator(**settings)

@@ -10,6 +10,7 @@ from mpi4py import MPI
 from rxmdnn.deck import language as decks
 from rxmdnn.deck.tfail import TABLE
 from rxmdnn.parallel import together
+from rxmdnn.run.setup import keeping_threads
 from rxmdnn.survival.study import Study
 
 USAGE = ("usage: [mpirun -np N] rxmdnn tfail DECK [--keyword values ...]\n"
@@ -22,12 +23,9 @@ def main(argv: Sequence[str], comm: MPI.Intracomm = MPI.COMM_SELF) -> int:
         if comm.rank == 0:
             print(USAGE + decks.help_page(TABLE))
         return 0 if argv else 2
-    threads = numba.get_num_threads()
-    numba.set_num_threads(1)  # systems are small: use ranks instead of threads
-    try:
-        with together(comm):
-            deck = decks.read(argv[0], TABLE, argv[1:])
+    with together(comm):
+        deck = decks.read(argv[0], TABLE, argv[1:])
+    with keeping_threads():
+        numba.set_num_threads(1)  # systems are small: use ranks instead of threads
         Study(deck, comm).run()
-    finally:
-        numba.set_num_threads(threads)
     return 0

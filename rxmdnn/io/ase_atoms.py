@@ -94,11 +94,12 @@ def with_results(like: Atoms, x: np.ndarray, v: np.ndarray, cell: Cell, energy: 
     stress : (3, 3) eV/Å^3, tension positive; kept where ``like`` has three cell vectors
     """
     atoms = like.copy()
-    if np.array(like.cell).any(axis=1).all():
-        atoms.set_cell(cell.h, scale_atoms=False)
     atoms.positions = x
     atoms.set_velocities(v / ase.units.fs)
-    of_cell = {"stress": voigt(stress)} if like.cell.rank == 3 else {}
+    of_cell = {}
+    if like.cell.rank == 3:
+        atoms.set_cell(cell.h, scale_atoms=False)
+        of_cell = {"stress": voigt(stress)}
     atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces, **of_cell)
     return atoms
 

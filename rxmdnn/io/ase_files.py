@@ -15,8 +15,6 @@ from ase.geometry import complete_cell
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
 
-# ASE's names of the formats that say along which axes a structure is periodic; of others it knows the cell alone.
-STATES_PERIODICITY = ("extxyz", "traj", "json", "db", "bundletrajectory")
 MARGIN = 1.0  # Å, around the atoms along an axis without a vector
 
 
@@ -47,9 +45,9 @@ def read_by_ase(path: str | Path, index: str = ":", format: str | None = None) -
     return found if isinstance(found, list) else [found]
 
 
-def filetype(path: str | Path) -> str:
-    """ASE's name of the format of a file that it can read."""
-    return ase.io.formats.filetype(str(path))
+def states_periodicity(path: str | Path) -> bool:
+    """Whether the format of a file that ASE can read says along which axes a structure is periodic."""
+    return ase.io.formats.filetype(str(path)) in ("extxyz", "traj", "json", "db", "bundletrajectory")
 
 
 def cell_of(atoms: Atoms, source: str = "atoms") -> Cell:

@@ -149,13 +149,13 @@ def _input_xyz(path: Path, angstrom: bool) -> Structure:
 def _by_ase(path: Path) -> Structure:
     from ase.units import fs
 
-    from rxmdnn.io.ase_files import STATES_PERIODICITY, cell_of, filetype, read_by_ase  # ASE, only where it is used
+    from rxmdnn.io.ase_files import cell_of, read_by_ase, states_periodicity  # ASE, only where it is used
 
     atoms: Any = read_by_ase(path, "-1")[0]
     if not len(atoms):
         raise InputError(f"{path}: no atoms")
     vectors: np.ndarray = np.array([bool(vector.any()) for vector in np.array(atoms.cell)])
-    unspecified = bool(vectors.all() and not atoms.pbc.any() and filetype(path) not in STATES_PERIODICITY)
+    unspecified = bool(vectors.all() and not atoms.pbc.any() and not states_periodicity(path))
     if unspecified:
         atoms.pbc = True
     v = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from ase.data import atomic_masses, atomic_numbers
@@ -18,30 +19,43 @@ from rxmdnn.parallel import together
 from rxmdnn.run.setup import backend_of
 from rxmdnn.run.trial import Case
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+    from rxmdnn.models.allegro_network import PairNetwork
+
 PRECISIONS = ("float32", "float64", "tf32")
 
 
-def paths_of(model: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The files that a program names: one, or several. Raises InputError where there are none, or one is missing."""
+Files: TypeAlias = str | Path | Sequence[str | Path]
+Model: TypeAlias = Files | Potential
+
+
+def names_files(model: Model) -> TypeIs[Files]:
+    """Whether a model is given by the path of its file, or by several, and not as a Potential."""
+    return isinstance(model, (str, Path, Sequence))
+
+
+def load_networks(model: Files) -> tuple[list[tuple[Path, PairNetwork]], tuple[str, ...]]:
+    """(path, network) of the files that a program names, and the elements that all know, in the order of the first.
+
+    Raises InputError where no file is named, one is missing or not a model, or they have no element in common.
+    """
+    from rxmdnn.models.model_file import load_model
+
     paths = [Path(model)] if isinstance(model, (str, Path)) else [Path(p) for p in model]
     faults = [f"{path}: no such model file" for path in paths if not path.is_file()]
     if faults or not paths:
         raise InputError(*(faults or ["model: no file is named"]))
-    return paths
-
-
-def elements_of(paths: Sequence[Path]) -> tuple[str, ...]:
-    """The elements that all of the models know, in the order of the first. Raises InputError where there is none."""
-    from rxmdnn.models.model_file import load_model
-
-    known = [load_model(path).config.elements for path in paths]
+    networks = [(path, load_model(path)) for path in paths]
+    known = [network.config.elements for _, network in networks]
     shared = tuple(e for e in known[0] if all(e in other for other in known))
     if not shared:
         raise InputError(f"{', '.join(map(str, paths))}: the models have no element in common")
-    return shared
+    return networks, shared
 
 
-def load_potential(comm: MPI.Comm, model: str | Path | Sequence[str | Path] | Potential, precision: str = "float32",
+def load_potential(comm: MPI.Comm, model: Model, precision: str = "float32",
                    backend: str | Backend = "auto") -> tuple[Potential, Backend]:
     """The potential of a model file, of several (a committee of equal weights), or the one given, and its backend.
 
@@ -52,7 +66,7 @@ def load_potential(comm: MPI.Comm, model: str | Path | Sequence[str | Path] | Po
     InputError
         No such file, a file that is not a model, an unknown precision or backend.
     """
-    if not isinstance(model, (str, Path, Sequence)):
+    if not names_files(model):
         if not (hasattr(model, "compute") and hasattr(model, "cutoff")):
             raise InputError(f"model: a path, several paths or a Potential is needed, not {type(model).__name__}")
         if isinstance(backend, Backend):
@@ -66,13 +80,13 @@ def load_potential(comm: MPI.Comm, model: str | Path | Sequence[str | Path] | Po
     if precision == "tf32" and backend != "cuda" and not (isinstance(backend, Backend) and backend.on_device):
         raise InputError("precision tf32: goes with backend cuda")
     with together(comm):
-        paths = paths_of(model)
-        elements = elements_of(paths)
+        networks, elements = load_networks(model)
 
     def on(there: Backend) -> Potential:
         from rxmdnn.models.allegro import Allegro  # torch, only where a network runs
 
-        members = [Allegro.load(path, elements, precision, there) for path in paths]
+        members = [Allegro(network, elements, precision, str(path), backend=there)
+                   for path, network in networks]
         return members[0] if len(members) == 1 else Mixture(members)
 
     if isinstance(backend, str):

@@ -80,6 +80,16 @@ def fits_on_device(simulation: Simulation) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def keeping_threads() -> Iterator[None]:
+    """A block that may change the number of threads; afterwards it is what the caller had."""
+    before = numba.get_num_threads()
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
 def set_threads(comm: MPI.Comm, wanted: int) -> None:
     """Use the threads of ``thread_count`` from now on."""
     numba.set_num_threads(thread_count(comm, wanted))

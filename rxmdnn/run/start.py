@@ -14,8 +14,6 @@ from rxmdnn.io.rxff import read_rxff
 from rxmdnn.io.structure import Start, formula, read_structure, start_from_file
 from rxmdnn.parallel import on_root
 
-__all__ = ["Start", "read_start"]
-
 
 def read_start(comm: MPI.Comm, run: RunDeck) -> Start:
     """The start of a run: the first there is of run_from_xyz, outDir's checkpoint or rxff.bin, and structure.

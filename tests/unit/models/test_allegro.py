@@ -113,9 +113,8 @@ def test_forces_are_minus_the_energy_derivative(l_max):
     check_gradient(Allegro(network(l_max=l_max, zbl=l_max == 1), ELEMENTS, "float64"))
 
 
-@pytest.mark.parametrize("parity", [True, False])
-def test_rotation_reflection_translation_permutation(parity):
-    potential = Allegro(network(l_max=3, n_layers=3, parity=parity), ELEMENTS, "float64")
+def check_symmetry(potential):
+    """Rotation, reflection, translation and permutation move energies and forces along."""
     x, species = cluster()
     edges = edges_of(x)
     e_i, g_ij = potential.compute(edges, species)
@@ -127,6 +126,11 @@ def test_rotation_reflection_translation_permutation(parity):
         e_moved, g_moved = potential.compute(moved, species[order])
         assert np.abs(e_moved - e_i[order]).max() < 1e-11 * np.abs(e_i).max()
         assert np.abs(forces(moved, g_moved) - f[order] @ rotation.T).max() < 1e-11 * np.abs(f).max()
+
+
+@pytest.mark.parametrize("parity", [True, False])
+def test_rotation_reflection_translation_permutation(parity):
+    check_symmetry(Allegro(network(l_max=3, n_layers=3, parity=parity), ELEMENTS, "float64"))
 
 
 def test_smooth_at_the_cutoff_and_zero_beyond():

@@ -16,7 +16,16 @@ from rxmdnn.models.allegro import Allegro, LegacyConfig, LegacyNetwork
 from rxmdnn.models.clebsch_gordan import path_tables, product_tables
 from rxmdnn.models.import_nequip import import_nequip
 from rxmdnn.models.model_file import load_model, read_metadata, save_model
-from tests.unit.models.test_allegro import ELEMENTS, by_autograd, check_gradient, cluster, edges_of, force_loss, forces
+from tests.unit.models.test_allegro import (
+    ELEMENTS,
+    by_autograd,
+    check_gradient,
+    check_symmetry,
+    cluster,
+    edges_of,
+    force_loss,
+    forces,
+)
 
 PUBLISHED = Path(os.environ.get("RXMDNN_TEST_DATA", ".")) / "legacy_allegro"
 published = pytest.mark.skipif(not PUBLISHED.is_dir(), reason="set RXMDNN_TEST_DATA to a folder with the published "
@@ -59,18 +68,7 @@ def test_forces_are_minus_the_energy_derivative(l_max):
 
 @pytest.mark.parametrize("parity", [True, False])
 def test_rotation_reflection_translation_permutation(parity):
-    potential = Allegro(network(l_max=3, parity=parity), ELEMENTS, "float64")
-    x, species = cluster()
-    edges = edges_of(x)
-    e_i, g_ij = potential.compute(edges, species)
-    f = forces(edges, g_ij)
-    q, _ = np.linalg.qr(np.random.default_rng(5).normal(size=(3, 3)))
-    order = np.random.default_rng(6).permutation(len(x))
-    for rotation in (q, -q):
-        moved = edges_of(x[order] @ rotation.T + [3.0, -50.0, 7.0])
-        e_moved, g_moved = potential.compute(moved, species[order])
-        assert np.abs(e_moved - e_i[order]).max() < 1e-11 * np.abs(e_i).max()
-        assert np.abs(forces(moved, g_moved) - f[order] @ rotation.T).max() < 1e-11 * np.abs(f).max()
+    check_symmetry(Allegro(network(l_max=3, parity=parity), ELEMENTS, "float64"))
 
 
 def test_zero_beyond_the_cutoff_and_without_edges():
