@@ -79,4 +79,5 @@ LIMITS = {
     "temperature": "K, instead of 100",
     "energy": "K, instead of 100",
 }
+PRECISIONS = ("float32", "float64", "tf32")  # of a network
 PARTS = ("training", "validation", "test")  # of a set of labelled frames

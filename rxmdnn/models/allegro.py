@@ -34,7 +34,7 @@ ROUND = 16  # the number of rows of the buffers is a multiple of this
 DEVICE_BLOCK_EDGES = 1 << 18  # a device needs many edges at once; halved until its memory holds the buffers
 LEAST_BLOCK_EDGES = 1 << 12
 DEVICE_ROUND = 1 << 10
-PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "float64": torch.float64}
+TORCH_TYPES = {"float32": torch.float32, "tf32": torch.float32, "float64": torch.float64}
 EVALUATIONS: dict[str, type[BlockEvaluation]] = {
     AllegroNetwork.form: BlockEvaluation, LegacyNetwork.form: LegacyEvaluation}
 
@@ -74,8 +74,8 @@ class Allegro:
         unknown = [e for e in elements if e not in c.elements]
         if unknown:
             raise InputError(f"{name}: does not know {', '.join(unknown)}; it knows {', '.join(c.elements)}")
-        if precision not in PRECISIONS:
-            raise InputError(f"{name}: precision {precision!r}: must be one of {', '.join(PRECISIONS)}")
+        if precision not in TORCH_TYPES:
+            raise InputError(f"{name}: precision {precision!r}: must be one of {', '.join(TORCH_TYPES)}")
         self._device = backend if isinstance(backend, Device) else None
         if self._device is not None:
             torch_device.join(self._device)
@@ -90,7 +90,7 @@ class Allegro:
         self.cutoff = np.ascontiguousarray(c.cutoff[np.ix_(self._type, self._type)])
         self._repulsion = Repulsion(self.elements, backend=backend, power=c.zbl_p, cutoff=np.ascontiguousarray(
             c.zbl_cutoff[np.ix_(self._type, self._type)])) if c.zbl else None
-        self._evaluation = EVALUATIONS[network.form](network, PRECISIONS[precision], self._device)
+        self._evaluation = EVALUATIONS[network.form](network, TORCH_TYPES[precision], self._device)
         self._type_array = self._evaluation.table(self._type)
 
     @classmethod

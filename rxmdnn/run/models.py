@@ -12,6 +12,7 @@ from mpi4py import MPI
 
 from rxmdnn import backend as backends
 from rxmdnn.backend import Backend
+from rxmdnn.deck.words import PRECISIONS
 from rxmdnn.errors import InputError
 from rxmdnn.models.interface import Potential
 from rxmdnn.models.mixture import Mixture
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from rxmdnn.models.allegro_network import PairNetwork
 
-PRECISIONS = ("float32", "float64", "tf32")
 
 
 Files: TypeAlias = str | Path | Sequence[str | Path]

@@ -20,6 +20,7 @@ from tests.unit.models.test_allegro import (
     ELEMENTS,
     by_autograd,
     check_gradient,
+    check_parameter_gradient,
     check_symmetry,
     cluster,
     edges_of,
@@ -114,16 +115,7 @@ def test_second_derivatives_for_force_training(settings):
     net.plain = True
     plain = torch.autograd.grad(force_loss(net, edges, species), parameters)
     assert all((a - b).abs().max() < 1e-11 * a.abs().max() for a, b in zip(gradient, plain))
-    generator = torch.Generator().manual_seed(2)
-    direction = [torch.randn(p.shape, dtype=p.dtype, generator=generator) for p in parameters]
-    h, values = 1e-5, []
-    for s in (h, -2 * h):
-        with torch.no_grad():
-            for p, d in zip(parameters, direction):
-                p += s * d
-        values.append(force_loss(net, edges, species).item())
-    exact = sum((g * d).sum() for g, d in zip(gradient, direction)).item()
-    assert (values[0] - values[1]) / (2 * h) == pytest.approx(exact, rel=1e-5)
+    check_parameter_gradient(net, gradient, edges, species, rel=1e-5)
 
 
 def test_paths_joined_with_weights_are_the_products():
