@@ -15,9 +15,10 @@ import torch
 
 from rxmdnn.atoms import Edges
 from rxmdnn.errors import InputError
-from rxmdnn.models.allegro import Allegro
+from rxmdnn.models.allegro import Allegro, AllegroConfig, AllegroNetwork
 from rxmdnn.models.import_nequip import convert
 from rxmdnn.models.model_file import load_model, save_model
+from rxmdnn.models.nequip_checkpoint import checkpoint
 
 pytestmark = [pytest.mark.nequip, pytest.mark.validation]
 if __name__ != "__main__":
@@ -106,6 +107,57 @@ def test_same_energies_and_forces(dtype, settings, tmp_path, record_property):
                                       by_nequip(model, x, species))
     record_property("relative", differences)
     assert max(differences) < TOLERANCE[dtype]
+
+
+def rebuilt(network, precision=None):
+    """The model of nequip that a checkpoint describes."""
+    from hydra.utils import get_method
+    from nequip.utils.global_state import set_global_state
+
+    content = checkpoint(network, precision)
+    settings, prefix = dict(content["hyper_parameters"]["model"]), "model.sole_model."
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        set_global_state()
+        model = get_method(settings.pop("_target_"))(**settings)
+    model.load_state_dict({name.removeprefix(prefix): value for name, value in content["state_dict"].items()
+                           if name.startswith(prefix)})
+    return model
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("settings", VARIANTS, ids=str)
+def test_an_imported_model_goes_back_unchanged(dtype, settings, record_property):
+    network = convert(nequip_model(dtype, **settings))
+    model = rebuilt(network)
+    again = convert(model).state_dict()
+    for name, value in network.state_dict().items():  # float64: times and by the factor of a layer
+        assert torch.allclose(value, again[name], rtol=0.0 if dtype == "float32" else 4e-16, atol=0), name
+    x, species = system()
+    differences = largest_differences(by_nequip(model, x, species),
+                                      by_nequip(nequip_model(dtype, **settings), x, species))
+    record_property("relative", differences)
+    assert max(differences) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize("settings", [
+    {}, {"parity": False, "l_max": 2, "n_layers": 3}, {"n_layers": 1, "l_max": 3}, {"l_max": 0},
+    {"embed_depth": 0, "readout_depth": 2, "latent_depth": 2}, {"r_max": ((3.0, 3.5), (4.0, 4.0))},
+    {"average_neighbors": 7.0, "scale_trainable": True, "shift_trainable": True},
+    {"bessel_trainable": True, "n_bessel": 5, "envelope_p": 8.0},
+    {"zbl": True, "zbl_p": 8.0}, {"zbl": True, "zbl_fraction": 0.8, "r_max": ((3.0, 3.5), (0.9, 4.0))}], ids=str)
+def test_a_native_model_computes_the_same_in_nequip(precision, settings, tmp_path, record_property):
+    config = AllegroConfig(**{**{
+        "elements": NAMES, "r_max": 4.0, "n_scalar": 8, "n_tensor": 4, "embed_width": 12, "latent_width": 10,
+        "readout_width": 6, "average_neighbors": (12.0, 9.0), "scale": (0.7, 1.3), "shift": (-1.1, -2.5), "seed": 5},
+        **settings})
+    save_model(tmp_path / "model", AllegroNetwork(config, torch.float64))
+    x, species = system()
+    theirs = by_nequip(rebuilt(load_model(tmp_path / "model"), precision), x, species)
+    differences = largest_differences(by_rxmdnn(Allegro.load(tmp_path / "model", NAMES, "float64"), x, species), theirs)
+    record_property("relative", differences)
+    assert max(differences) < TOLERANCE[precision]
 
 
 @pytest.mark.parametrize(("settings", "message"), [
