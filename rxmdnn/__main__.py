@@ -27,6 +27,7 @@ COMMANDS = {  # name: (whether it runs on several ranks, help); its module is co
     "tfail forecast": (False, "probability that a planned run completes"),
     "tfail relabel": (False, "true force errors on frames before failures"),
     "import-model": (False, "a native model from a nequip-allegro one"),
+    "export-model": (False, "a native model as a file for nequip, and so for LAMMPS and ASE"),
     "spectra": (True, "vibrational and neutron spectra of trajectories"),
     "structure": (True, "g(r), diffraction, bonds, displacements, diffusion of trajectories"),
     "driver": (True, "serve forces to i-PI over its socket"),

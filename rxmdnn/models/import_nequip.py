@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import logging
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,13 @@ class _UnsupportedError(Exception):
     """The model has a part that rxmdnn cannot compute; the text names it."""
 
 
+def _exact(alpha: torch.Tensor) -> torch.Tensor:
+    """The factor √(2/n) of a linear layer, n whole, without its rounding to the precision of the model."""
+    value = float(alpha)
+    exact = math.sqrt(2 / max(1, round(2 / value**2)))
+    return torch.tensor(exact if abs(exact / value - 1) < 1e-6 else value, dtype=torch.float64)
+
+
 def _require(condition: bool, what: str) -> None:
     if not condition:
         raise _UnsupportedError(what)
@@ -50,7 +58,7 @@ def _matrices(mlp: Any) -> list[torch.Tensor]:
              "a scalar MLP with a bias")
     _require(all(type(a).__name__ == "SiLU" for a in layers[1::2]),
              f"the nonlinearity {', '.join(sorted({type(a).__name__ for a in layers[1::2]} - {'SiLU'}))} (only silu)")
-    return [a.weight.detach().double() * a.alpha.double() for a in layers[::2]]
+    return [a.weight.detach().double() * _exact(a.alpha) for a in layers[::2]]
 
 
 def _depth_width(name: str, matrices: list[torch.Tensor]) -> tuple[int, int]:
@@ -110,6 +118,9 @@ def _convert(model: Any) -> AllegroNetwork:
     if parts.zbl is not None:
         _require(torch.equal(parts.zbl.atomic_numbers.double().cpu(), network.atomic_number),
                  "ZBL for chemical species other than the type names")
+        own = getattr(parts.zbl, "inv_cutoff", None)
+        _require(own is None or torch.allclose(own.cpu(), network.inv_zbl_cutoff.reshape(-1), rtol=1e-9, atol=0),
+                 "ZBL with cutoffs that are not a fraction of covalent radii")
     with torch.no_grad():
         _fill_species(network, parts)
         _fill_matrices(network, parts)
@@ -131,7 +142,7 @@ def _parts(model: Any) -> _NequipParts:
     _require(hasattr(embed, "bessel_encode"), f"the two-body embedding {type(embed).__name__} (only Bessel functions)")
     _require(modules["edge_eng_sum"].reduce == "sum", "a mean over edges")
     if zbl is not None:
-        _require(type(zbl).__name__ == "ZBL", f"the pair potential {type(zbl).__name__} (only ZBL)")
+        _require(type(zbl).__name__ in ("ZBL", "ShortRangeZBL"), f"the pair potential {type(zbl).__name__} (only ZBL)")
         _require(abs(float(zbl._qqr2exesquare) / (0.5 * 14.399645) - 1) < 1e-6, "ZBL in units other than eV and Å")
     mlps = {"embed": _matrices(modules["scalar_embed_mlp"].mlp_module),
             "readout": _matrices(modules["edge_readout"].mlp_module),
@@ -169,7 +180,8 @@ def _config(names: tuple[str, ...], parts: _NequipParts) -> AllegroConfig:
         readout_depth=depth_width["readout"][0], readout_width=depth_width["readout"][1],
         average_neighbors=float(norms[0][0] ** -2) if len(norms[0]) == 1 else (norms[0] ** -2).tolist(),
         scale_trainable=bool(parts.shifts.scales_trainable), shift_trainable=bool(parts.shifts.shifts_trainable),
-        zbl=zbl is not None, zbl_p=6.0 if zbl is None else float(zbl.cutoff.p))
+        zbl=zbl is not None, zbl_p=6.0 if zbl is None else float(zbl.cutoff.p),
+        zbl_fraction=float(getattr(zbl, "fraction", 0.0)))
 
 
 def _fill_species(network: AllegroNetwork, parts: _NequipParts) -> None:
