@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from ase.data import atomic_numbers, covalent_radii
 
+from rxmdnn.isotopes import element_of
+
 BONDED, BROKEN = 1.3, 1.6  # in sums of covalent radii: pairs within are bonded, beyond are broken bonds
 # A gap is a range [r, WIDE r] that holds at most FEW of the number of pairs within r, of which there are ENOUGH:
 # frames with a few stretched bonds still have one.
@@ -19,13 +21,14 @@ NONMETALS = frozenset([1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 32, 33, 34, 35, 51, 52,
 
 def covalent_sums(elements: tuple[str, ...]) -> np.ndarray:
     """(T, T) sums of covalent radii, Å, with a radius of 1 Å for names that are not elements."""
-    radius = np.array([covalent_radii[atomic_numbers[e]] if e in atomic_numbers else 1.0 for e in elements])
+    numbers = [atomic_numbers.get(element_of(e)) for e in elements]
+    radius = np.array([1.0 if z is None else covalent_radii[z] for z in numbers])
     return radius[:, None] + radius
 
 
 def covalent_pairs(elements: tuple[str, ...]) -> np.ndarray:
     """(T, T) bool: pairs whose bonds covalent radii tell without any frame, those of two nonmetals (no noble gas)."""
-    nonmetal = np.array([atomic_numbers.get(e) in NONMETALS for e in elements])
+    nonmetal = np.array([atomic_numbers.get(element_of(e)) in NONMETALS for e in elements])
     return nonmetal[:, None] & nonmetal
 
 

@@ -10,17 +10,19 @@ import ase.units
 import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_masses, atomic_numbers
+from ase.geometry import complete_cell
 from mpi4py import MPI
 
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
-from rxmdnn.io.ase_files import cell_of
 from rxmdnn.io.ordered import block
 from rxmdnn.io.structure import Start
 from rxmdnn.parallel import AgreedError
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+MARGIN = 1.0  # Å, around the atoms along an axis without a vector
 
 
 def agree_on_atoms(comm: MPI.Comm, atoms: Atoms, source: str) -> None:
@@ -40,6 +42,28 @@ def agree_on(comm: MPI.Comm, values: object, source: str) -> None:
     """Raises InputError on all ranks unless every rank gives the same values, told by their repr."""
     if comm.size > 1 and len(set(comm.allgather(repr(values)))) > 1:
         raise AgreedError(f"{source}: the ranks give different arguments; every rank must give the same")
+
+
+def cell_of(atoms: Atoms, source: str = "atoms") -> Cell:
+    """The cell of ASE atoms, periodic as ``atoms.pbc`` says; an open axis needs no vector.
+
+    Raises InputError for NaN or infinite coordinates, a periodic axis without a vector, and vectors in a plane.
+    """
+    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
+    if len(bad):
+        raise InputError(f"{source}: NaN or infinite coordinates of {len(bad)} atom(s), the first of atom {bad[0]} "
+                         f"({atoms.symbols[bad[0]]}): {atoms.positions[bad[0]]}")
+    given, pbc = np.array(atoms.cell), np.array(atoms.pbc)
+    empty = ~given.any(axis=1)
+    if (empty & pbc).any():
+        axes = " ".join(name for name, missing in zip("abc", empty & pbc) if missing)
+        raise InputError(f"{source}: periodic along {axes}, but the cell has no vector there; give the cell three "
+                         "vectors, or set pbc to False")
+    h = complete_cell(given)
+    if empty.any() and len(atoms):
+        along = atoms.positions @ h.T  # the added vectors are unit vectors, at right angles to the others
+        h[empty] *= np.maximum(np.ptp(along, axis=0)[empty], 0.0)[:, None] + 2 * MARGIN
+    return Cell(h, pbc)
 
 
 def species_of_atoms(atoms: Atoms, elements: Sequence[str], source: str = "atoms") -> np.ndarray:

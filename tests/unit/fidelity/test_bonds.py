@@ -131,12 +131,12 @@ def test_a_few_stretched_bonds_leave_the_gap_but_many_do_not():
 
 
 def test_without_training_frames_only_bonds_of_nonmetals_are_known():
-    elements = ("H", "Cu", "Ar", "N")
+    elements = ("D", "Cu", "Ar", "N")
     known = covalent_pairs(elements)
     assert known[0, 3] and known[0, 0] and not known[1].any() and not known[2].any()
     limits = Limits.of(elements)
     assert (limits.bonded > 0).tolist() == known.tolist() == np.isfinite(limits.longest).tolist()
-    assert "not watched for H-Cu" in limits.bonds_text() and "only bonds between nonmetals" in limits.bonds_text()
+    assert "not watched for D-Cu" in limits.bonds_text() and "only bonds between nonmetals" in limits.bonds_text()
 
 
 def test_an_earlier_model_file_has_no_bonds_in_close_packed_shells():
