@@ -74,11 +74,11 @@ def text(found: Reference) -> str:
     for a in range(len(e)):
         for b in range(len(e)):
             longest = "" if np.isnan(found.longest[a, b]) else f"{found.longest[a, b]:.3f}"
-            lines.append(f"{e[a] + '-' + e[b]:<7s} {found.closest[a, b]:10.3f} {longest:>17s}   "
-                         f"{found.fewest[a, b]:.0f} to {found.most[a, b]:.0f}")
+            count = f"{found.fewest[a, b]:.0f} to {found.most[a, b]:.0f}" if found.bonded[a, b] else "no bonds told"
+            lines.append(f"{e[a] + '-' + e[b]:<7s} {found.closest[a, b]:10.3f} {longest:>17s}   {count}")
     lines.append("atom    largest force, eV/Å   farthest features")
     lines += [f"{name:<7s} {found.force[k]:19.2f} {found.latent[k]:19.2f}" for k, name in enumerate(e)]
-    return "\n".join(lines)
+    return "\n".join(lines + [f"note: {note}" for note in found.missing()])
 
 
 def calibrate(a: argparse.Namespace) -> None:

@@ -291,6 +291,8 @@ def _write_model(trainer: Trainer, network: AllegroNetwork, report: dict[str, An
     try:
         reference = of_network(network, data, trainer.train)
         write_reference(reference, path, path, {"frames": str(len(trainer.train)), "kinds": "training"})
+        for note in reference.missing():
+            print(f"note: fidelity: {note}")
     except InputError as error:
         print(f"note: no statistics for 'fidelity' in the model file: {'; '.join(error.faults)}")
 

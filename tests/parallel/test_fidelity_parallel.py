@@ -1,6 +1,7 @@
 """The monitor and the guard in runs, on any rank count: injected failures, rollback to the bit, healing, exit codes."""
 
 import json
+from pathlib import Path
 
 import ase.io
 import h5py
@@ -84,6 +85,15 @@ def test_a_clean_run_has_no_incidents(folder):
     code, out = go(folder, "clean", "ensemble langevin 0.1\nfidelity heal 5\nfidelity_heal 3 20 2 20", 30)
     assert code == 0 and not incidents(out) and not (out / "incidents.xyz").exists()
     assert "fidelity: 0 incident(s), 0 rollback(s)" in (out / "run.log").read_text()
+
+
+@pytest.mark.parametrize("name", ["cuau", "methanol"])
+def test_shipped_systems_are_calm_by_the_default_criteria(folder, name):
+    """A metal, whose atoms have no bonds, and a molecule in vacuum."""
+    deck, out = Path(__file__).parents[2] / "input" / name / "rxmd.in", folder / name
+    assert run_command.main(["--rxmdin", str(deck), "--outDir", str(out), "--ntime_step", "20"], COMM) == 0
+    COMM.Barrier()
+    assert not incidents(out) and "fidelity: 0 incident(s)" in (out / "run.log").read_text()
 
 
 def test_an_injected_outlier_is_caught_within_one_check_with_the_same_events_on_any_rank_count(folder, monkeypatch):
