@@ -39,7 +39,14 @@ def usage() -> str:
     lines = [f"  {name:<16s}{text}" for name, (_, text) in COMMANDS.items()]
     return "\n".join(["rxmdnn: neural-network quantum molecular dynamics", "",
                       "usage: [mpirun -np N] rxmdnn COMMAND ...", "", *lines, "",
-                      "rxmdnn COMMAND --help says more; --version prints the version."])
+                      "rxmdnn COMMAND --help says more; --version prints the version.", "", *exit_codes()])
+
+
+def exit_codes() -> list[str]:
+    """The table of exit codes, as lines."""
+    from rxmdnn.errors import EXIT_CODES
+
+    return ["exit codes:", *(f"  {code:<6d}{text}" for code, text in EXIT_CODES.items())]
 
 
 # What launchers call the number of a rank; before MPI is loaded, which takes half a second.

@@ -33,6 +33,7 @@ from rxmdnn.deck.words import (
     RING_INTEGRATORS,
     RING_METHODS,
     SHAPES,
+    STARTS,
 )
 from rxmdnn.errors import InputError
 
@@ -96,6 +97,9 @@ RUN = (
             "control of velocities every sstep steps, or a minimization", group="dynamics"),
     Keyword("time", (Value("dt", "float", unit="fs", check=positive), Value("ntime_step", "int", check=not_negative)),
             "time step and number of steps", _logicals("dt", "ntime_step"), group="dynamics"),
+    Keyword("until", (Value("step", "int", None, "steps", not_negative),),
+            "run until this step in total, whatever ntime_step says; a run that has reached it takes no further steps. "
+            "For jobs that a batch system starts again and again", group="dynamics"),
     Keyword("temperature",
             (Value("treq", "float", 300.0, "K", not_negative), Value("vsfact", "float", 1.0, check=positive),
              Value("sstep", "int", 1, "steps", positive),
@@ -168,10 +172,7 @@ RUN = (
             "the axes along which the structure repeats, T or F for each (default: as its file says)", group="system"),
     Keyword("run_from_xyz", (Value("file", "file", None),), "start from this input.xyz, whatever outDir holds",
             {"--run_from_xyz|-runxyz": ("file",)}, group="system"),
-    Keyword("start", (Value("source", ("auto", "checkpoint", "rxff", "structure"), "auto",
-                            words={"auto": "the first that exists of run_from_xyz, checkpoint, rxff, structure",
-                                   "checkpoint": "<outDir>/checkpoint.h5", "rxff": "<outDir>/rxff.bin",
-                                   "structure": "the line run_from_xyz or structure"}),),
+    Keyword("start", (Value("source", ("auto", "checkpoint", "changed", "rxff", "structure"), "auto", words=STARTS),),
             "source of the start", group="system"),
     Keyword("outDir", (Value("folder", "str", "DAT"),), "folder of all outputs, from the working directory",
             {"--outDir|-o": ("folder",)}, group="output"),
@@ -182,7 +183,8 @@ RUN = (
     Keyword("seed", (Value("number", "int", 1, check=not_negative),), "seed of all random numbers of the run",
             group="dynamics"),
     Keyword("random_velocity", (Value("draw", "bool", False),),
-            "draw new velocities at the start even if the start has velocities", group="dynamics"),
+            "draw new velocities at the start even if the start has velocities; of a checkpoint, once: where its run "
+            "did not have this line", group="dynamics"),
     Keyword("skin", (Value("skin", "float", 0.5, "Å", _skin),),
             "distance by which the neighbor list exceeds the cutoff", group="dynamics"),
     Keyword("precision", (Value("network", PRECISIONS, "float32",
@@ -208,9 +210,9 @@ RUN = (
     Keyword("units", (Value("energy", ("ev", "kcal"), "ev"),), "unit of energies in the log: eV, or kcal/mol as RXMD",
             group="output"),
     Keyword("strain", tuple(Value(f"e{a}", "float", 0.0, check=_strain) for a in "xyz"),
-            "the start is stretched by 1 + e along its cell vectors a, b, c", group="system"),
+            "a structure is stretched by 1 + e along its cell vectors a, b, c at the start", group="system"),
     Keyword("shear", tuple(Value(f"d_{a}", "float", 0.0, "degrees") for a in ("alpha", "beta", "gamma")),
-            "added to the cell angles of the start", group="system"),
+            "added to the cell angles of a structure at the start", group="system"),
     Keyword("strain_ramp", tuple(Value(f"e{a}", "float", 0.0, check=_strain) for a in "xyz"),
             "cell vectors a, b, c are stretched by 1 + e, linearly over the run", group="ensembles"),
     Keyword("shear_ramp", tuple(Value(f"d_{a}", "float", 0.0, "degrees") for a in ("alpha", "beta", "gamma")),

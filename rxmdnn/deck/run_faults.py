@@ -135,7 +135,8 @@ def barostat_fault(deck: Deck, pbc: Iterable[bool]) -> str | None:
 def start_faults(deck: Deck) -> list[str]:
     """Faults of the source of the start."""
     folder, source = Path(deck["outDir"].folder), deck["start"].source
-    files = {"checkpoint": [folder / "checkpoint.h5", folder / "checkpoint.prev.h5"], "rxff": [folder / "rxff.bin"]}
+    checkpoints = [folder / "checkpoint.h5", folder / "checkpoint.prev.h5"]
+    files = {"checkpoint": checkpoints, "changed": checkpoints, "rxff": [folder / "rxff.bin"]}
     found = {name: any(f.is_file() for f in group) for name, group in files.items()}
     found["structure"] = deck["structure"].file is not None or deck["run_from_xyz"].file is not None
     if source != "auto" and not found[source]:

@@ -40,18 +40,21 @@ def rescale(atoms: Atoms, control: VelocityControl) -> None:
 
 
 def rescale_each_element(atoms: Atoms, control: VelocityControl) -> None:
-    energy, count = control.kinetics.by_element(atoms)
-    now = 2.0 * energy / (3.0 * np.maximum(count, 1) * KB)
+    """Each element has its share of the degrees of freedom; factors that differ make a momentum, removed last."""
+    kinetics = control.kinetics
+    energy, count = kinetics.by_element(atoms)
+    now = 2.0 * energy / (kinetics.degrees_of_freedom / kinetics.n_global * np.maximum(count, 1) * KB)
     factor = np.sqrt(control.treq / np.where(now > 0, now, control.treq)) if control.treq > 0 else np.zeros_like(now)
-    atoms.v *= control.kinetics.of_atoms(factor, atoms)[:, None]
-    control.kinetics.zero_momentum(atoms)
+    atoms.v *= kinetics.of_atoms(factor, atoms)[:, None]
+    kinetics.zero_momentum(atoms)
+    kinetics.rescale(atoms, control.treq)
 
 
 def rescale_when_off(atoms: Atoms, control: VelocityControl) -> None:
     now = control.kinetics.temperature(atoms)
     if now > 0 and abs(np.sqrt(control.treq / now) - 1.0) > 0.05:
-        control.kinetics.rescale(atoms, control.treq)
         control.kinetics.zero_momentum(atoms)
+        control.kinetics.rescale(atoms, control.treq)
 
 
 def tame_hot_atoms(atoms: Atoms, control: VelocityControl) -> None:

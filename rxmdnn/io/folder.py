@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -17,10 +17,12 @@ from rxmdnn.parallel import on_root
 
 LOCK = ".rxmdnn.lock"
 OURS = re.compile(  # files of a run and of its analysis; all other files belong to the user
-    r"run\.log|energies\.(csv|png)|temperature\.png|trajectory\.h5|(checkpoint|observe)(\.prev)?\.h5|rxff\.bin|\d{9}\.(xyz|pdb)"
+    r"run\.log|energies\.(csv|png)|temperature\.png|trajectory\.h5|(checkpoint|observe)(\.prev)?\.h5|rxff\.bin"
+    r"|stages\.jsonl|\d{9}\.(xyz|pdb|bin)"
     r"|ring_polymer\.csv|bead_\d+\.h5|incidents\.(jsonl|xyz)|gr_observed\.csv|(spectra|structure)\.h5|gr\.(csv|png)"
     r"|(bands|vdos|vacf|neutron|static|bragg|bragg_time|bond_length|bond_angle|hydrogen_bonds|msd|displacements)\.(csv|png)"
     r"|(radial|bonds|dynamic)\.png")
+FRAME = re.compile(r"\d{9}\.(xyz|pdb|bin)")
 
 
 @contextmanager
@@ -66,10 +68,25 @@ def set_aside(folder: Path, source: str) -> str:
     """
     start = Path(source).resolve()
     left = [f for f in folder.glob("*") if OURS.fullmatch(f.name) and f.resolve() != start] if folder.is_dir() else []
+    return f"{len(left)} file(s) of an earlier run were moved to {_move_away(folder, left)}" if left else ""
+
+
+def set_aside_after(folder: Path, step: int, rewritten: Callable[[int, str], bool]) -> str:
+    """Move frames after a step, of an attempt that a run replaces, to <folder>/old.N; a message, or an empty string.
+
+    rewritten : (step, suffix) of a frame -> whether the run will write it again
+    """
+    frames = [f for f in folder.glob("*") if FRAME.fullmatch(f.name) and int(f.stem) > step]
+    left = [f for f in frames if not rewritten(int(f.stem), f.suffix[1:])]
     if not left:
         return ""
+    return f"{len(left)} frame(s) after step {step}, of another attempt, were moved to {_move_away(folder, left)}"
+
+
+def _move_away(folder: Path, left: list[Path]) -> Path:
+    """Move files to the next <folder>/old.N, which is returned."""
     number = 1 + max((int(f.suffix[1:]) for f in folder.glob("old.*") if f.suffix[1:].isdigit()), default=0)
     (folder / f"old.{number}").mkdir()
     for file in left:
         shutil.move(file, folder / f"old.{number}" / file.name)
-    return f"{len(left)} file(s) of an earlier run were moved to {folder / f'old.{number}'}"
+    return folder / f"old.{number}"

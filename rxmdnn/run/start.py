@@ -10,6 +10,7 @@ from mpi4py import MPI
 from rxmdnn.deck.run import RunDeck
 from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import find_checkpoint, read_checkpoint
+from rxmdnn.io.log import read_energies
 from rxmdnn.io.rxff import read_rxff
 from rxmdnn.io.structure import Start, formula, read_structure, species_of, start_from_file
 from rxmdnn.parallel import on_root
@@ -32,7 +33,7 @@ def read_start(comm: MPI.Comm, run: RunDeck) -> Start:
 
     def find() -> tuple[str, Path]:
         checkpoint, rxff = find_checkpoint(run.folder), run.folder / "rxff.bin"
-        if checkpoint and source in ("auto", "checkpoint"):
+        if checkpoint and source in ("auto", "checkpoint", "changed"):
             return "checkpoint", checkpoint
         if rxff.is_file() and source in ("auto", "rxff"):
             return "rxff", rxff
@@ -43,6 +44,9 @@ def read_start(comm: MPI.Comm, run: RunDeck) -> Start:
         return start_from_file(comm, path, elements, (line.nx, line.ny, line.nz), strain, shear, frame=line.frame,
                                pbc=pbc, masses=run.masses)
     start = (read_checkpoint if kind == "checkpoint" else read_rxff)(comm, path, elements)
+    if kind == "rxff" and start.step > 0:
+        start.time, note = on_root(comm, lambda: time_at(run, start.step))
+        start.notes += [f"{path} holds no time: {note}"] if note else []
     if line.file:
         counts = comm.allreduce(np.bincount(start.species, minlength=len(elements)))
 
@@ -55,5 +59,19 @@ def read_start(comm: MPI.Comm, run: RunDeck) -> Start:
                                  f"{line.where} makes {formula(wanted, elements)}; use another outDir")
         on_root(comm, compare)
     return start
+
+
+def time_at(run: RunDeck, step: int) -> tuple[float, str]:
+    """The time of a step, fs, by the folder's energies.csv, or else by the time step of the deck; a note on the latter.
+
+    rxff.bin holds the step alone.
+    """
+    if (run.folder / "energies.csv").is_file():
+        rows = read_energies(run.folder)
+        known = rows["time_fs"][rows["step"] == step] if rows else []
+        if len(known):
+            return float(known[-1]), ""
+    time = step * run.deck["time"].dt
+    return time, f"step {step} is taken as {time:g} fs, by the dt of the deck"
 
 
