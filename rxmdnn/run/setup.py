@@ -131,7 +131,8 @@ def _member(line: ModelLine, run: RunDeck, backend: Backend) -> Potential:
         return Null(run.elements, **line.parameters)
     from rxmdnn.models.allegro import Allegro  # torch, only where a network runs
 
-    return Allegro.load(line.parameters["file"], run.elements, run.deck["precision"].network, backend)
+    file = line.parameters["file"]
+    return Allegro.load(file, run.elements, run.deck["precision"].network, backend, line.native)
 
 
 def make_simulation(comm: MPI.Comm, run: RunDeck, backend: Backend, potential: Potential, start: Start,
