@@ -127,6 +127,24 @@ def test_elements_that_a_deployed_model_does_not_know(folder):
         run(folder)
 
 
+def test_pair_terms_are_the_same_on_any_ranks(folder):
+    def prepare():
+        (folder / "sh.txt").write_text("2\n1 1 0.4 2.0 9 3.8\n1 2 1.5 1.5 6 4.5\n2 2 0.2 2.0 6 4.0\n")
+        (folder / "sp.txt").write_text("2\n1 2 0.3 3.0 0 9.0\n")  # beyond the cutoff of the model
+
+    on_root(COMM, prepare)
+    words = ["--shparams", str(folder / "sh.txt"), "--spparams", str(folder / "sp.txt"), "--ntime_step", "8"]
+    bare, table = run(folder, "--ntime_step", "8", out="bare"), run(folder, *words)
+    assert abs(bare["potential_eV"] - table["potential_eV"]).min() > 0.1
+    log = (folder / "DAT/run.log").read_text()
+    assert "pot/m.deploy, shparams, spparams  cutoff 9.000" in log and "the force of a pair ends at" in log
+    argv = ["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / "alone"), *words]
+    on_root(COMM, lambda: run_command.main(argv, MPI.COMM_SELF))
+    alone = read_energies(folder / "alone")
+    for column in ("potential_eV", "kinetic_eV", "stress_xx_GPa", "stress_yz_GPa"):
+        np.testing.assert_allclose(table[column], alone[column], rtol=1e-9, atol=1e-9)
+
+
 @published
 @pytest.mark.parametrize("replaced", [False, True], ids=["as published", "other names"])
 def test_published_decks_of_rxmd_nn(folder, monkeypatch, replaced):
