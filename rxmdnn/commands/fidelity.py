@@ -45,11 +45,12 @@ def main(argv: Sequence[str]) -> None:
 
 def fit(a: argparse.Namespace) -> None:
     """Add statistics of the frames, with the features of the network, to the model file."""
-    from rxmdnn.models.model_file import load_model
+    from rxmdnn.models.model_file import load_model, native_metadata
     from rxmdnn.training import dataset
     from rxmdnn.training.evaluate import chosen_frames
     from rxmdnn.training.reference_samples import of_network
 
+    native_metadata(a.model)  # statistics can be added only to a native file
     network = load_model(a.model)
     elements = network.config.elements
     frames = chosen_frames(a.model, a.data, elements, "all")

@@ -25,7 +25,8 @@ def _model(name: str, help: str, *values: Value) -> Keyword:
 
 
 MODEL_KINDS = (
-    _model("allegro", "an Allegro network", Value("file", "file")),
+    _model("allegro", "an Allegro network: a native model file, or a model of RXMD-NN deployed as TorchScript",
+           Value("file", "file", help="told by its content, whatever its suffix")),
     _model("lj", "Lennard-Jones, cut and shifted", Value("epsilon", "float", unit="eV", check=not_negative),
            Value("sigma", "float", unit="Å", check=positive), Value("cutoff", "float", unit="Å", check=positive)),
     _model("zbl", "short-range nuclear repulsion, added to the other models; without a weight of its own",
@@ -47,6 +48,8 @@ class ModelLine:
     elements : tuple of str; masses : tuple of float, amu
     where : str
         ``file:line``, for messages.
+    native : Path, optional
+        The native copy of the model ``file``, where a run has one.
     """
 
     kind: str
@@ -54,6 +57,7 @@ class ModelLine:
     elements: tuple[str, ...]
     masses: tuple[float, ...]
     where: str
+    native: Path | None = None
 
     def fault(self, text: str) -> str:
         return f"{self.where}: {self.kind}: {text}"

@@ -13,6 +13,7 @@ from pathlib import Path
 from rxmdnn.deck import language as decks
 from rxmdnn.deck.language import Deck, Entry, Keyword, Value, near, not_negative, positive
 from rxmdnn.deck.models import ModelLine, read_models
+from rxmdnn.deck.pair_terms import PAIR_TERMS, PairTable, read_pair_table
 from rxmdnn.deck.run_faults import (
     cell_is_driven,
     device_faults,
@@ -268,9 +269,9 @@ RUN = (
             check=_refused("not available; repair the structure before the run"), group=COMPATIBILITY),
     Keyword("ceparams", (Value("file", "path", None),), "clamped displacements: not available",
             check=_refused("not available; use a smaller dt, or mdmode 10 first"), group=COMPATIBILITY),
-    Keyword("shparams", (Value("file", "path", None),), "short-range repulsion: not available",
-            check=_refused("not available; write a line 'zbl 0.8 ...' in rxmdnn.in (rxmdnn help zbl)"),
-            group=COMPATIBILITY),
+    *(Keyword(name, (Value("file", "file", None),), f"added to the model: per pair of atoms {term}; lines of the file, "
+              f"after the number of types: i j {' '.join(parameters)}", group=COMPATIBILITY)
+      for name, (parameters, term) in PAIR_TERMS.items()),
 )
 
 
@@ -285,6 +286,7 @@ class RunDeck:
     weights : tuple of float, one per model
     notes : list of str, for the user
     repulsion : ModelLine, optional: the zbl line, whose repulsion is added to the models
+    pair_terms : tuple of PairTable: the lines shparams and spparams, whose terms are added to the models
     """
 
     deck: Deck
@@ -292,6 +294,7 @@ class RunDeck:
     weights: tuple[float, ...]
     notes: list[str]
     repulsion: ModelLine | None = None
+    pair_terms: tuple[PairTable, ...] = ()
 
     @property
     def elements(self) -> tuple[str, ...]:
@@ -357,6 +360,7 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
     faults += device_faults(deck)
     faults += [e.fault(f"{e.quantity} is given before; keep one") for k, e in enumerate(deck["observe"])
                if e.quantity in [other.quantity for other in deck["observe"][:k]]]
+    pair_terms = _pair_terms(deck, len(models[0].elements), faults) if models else ()
     if faults:
         raise InputError(*faults)
     notes = list(deck.notes)
@@ -365,7 +369,25 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
                                                "treq"))
     if deck["io_type"].isBondFile:
         notes.append(deck["io_type"].fault("isBondFile: not written: a neural network has no bond orders"))
-    return RunDeck(deck, models, weights or (1.0 / len(models),) * len(models), notes, repulsion)
+    notes += [note for table in pair_terms for note in table.jumps(models[0].elements)]
+    return RunDeck(deck, models, weights or (1.0 / len(models),) * len(models), notes, repulsion,
+                   pair_terms)
+
+
+def _pair_terms(deck: Deck, n_types: int, faults: list[str]) -> tuple[PairTable, ...]:
+    """The tables of the lines shparams and spparams."""
+    tables = []
+    for kind in PAIR_TERMS:
+        if deck[kind].file is None:
+            continue
+        if deck["backend"].name == "cuda":
+            faults.append(deck[kind].fault("is computed on the CPU only; write 'backend cpu', or use a line "
+                                           "'zbl 0.8 ...' in rxmdnn.in (rxmdnn help zbl)"))
+        try:
+            tables.append(read_pair_table(kind, deck[kind].file, n_types))
+        except InputError as error:
+            faults += [deck[kind].fault(text) for text in error.faults]
+    return tuple(tables)
 
 
 def _apart(models: list[ModelLine], faults: list[str]) -> tuple[list[ModelLine], ModelLine | None]:

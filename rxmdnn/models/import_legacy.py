@@ -14,6 +14,7 @@ import torch
 
 from rxmdnn.errors import InputError
 from rxmdnn.models.clebsch_gordan import path_tables
+from rxmdnn.models.content import import_command
 from rxmdnn.models.legacy_network import LegacyConfig, LegacyNetwork
 from rxmdnn.models.torchscript import read_torchscript, scalar_settings
 
@@ -52,6 +53,17 @@ def read_deployed(path: Path, config: str | Path | None) -> tuple[dict[str, np.n
     if "type_names" in archive.texts:
         settings["chemical_symbols"] = archive.texts["type_names"].split()
     return archive.arrays, {**settings, **(read_settings(path, config) if config else {})}
+
+
+def load_deployed(path: Path) -> LegacyNetwork:
+    """The network of a TorchScript file that nequip 0.5 deployed. No code in the file is run. Raises InputError."""
+    arrays, settings = read_deployed(path, None)
+    try:
+        return convert(arrays, settings)
+    except InputError as error:
+        todo = f"; convert it once with this option: {import_command(path)}"
+        raise InputError(*(f"{path}: {fault}{todo if 'is missing: --' in fault else ''}"
+                           for fault in error.faults)) from None
 
 
 def read_settings(path: Path, given: str | Path | None) -> dict[str, Any]:

@@ -189,7 +189,7 @@ class Outputs:
         species = s.backend.to_host(s.atoms.species[: s.atoms.n_owned])
         counts = self.comm.allreduce(np.bincount(species, minlength=len(run.elements)))
         names = [os.path.relpath(m.parameters["file"]) if "file" in m.parameters else m.kind for m in run.models]
-        names += ["zbl"] if run.repulsion else []
+        names += [*(["zbl"] if run.repulsion else []), *(table.kind for table in run.pair_terms)]
         a, b, c, *angles = s.cell.parameters
         notes = (*filter(None, [self.aside]), *run.notes, *s.backend.notes, *start.notes,
                  *ring_notes(run.deck, run.elements, run.masses, start.extra))

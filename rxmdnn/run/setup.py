@@ -26,8 +26,9 @@ from rxmdnn.engine.system import System
 from rxmdnn.errors import InputError
 from rxmdnn.io.structure import Start
 from rxmdnn.models.interface import Potential
-from rxmdnn.models.mixture import Mixture
+from rxmdnn.models.mixture import Mixture, together_unweighted
 from rxmdnn.models.pair import LennardJones, Null
+from rxmdnn.models.pair_terms import PAIR_TERM_KINDS, PairTerm
 from rxmdnn.models.repulsion import Repulsion
 from rxmdnn.parallel import AgreedError, together
 from rxmdnn.ring_polymer.forces import V
@@ -120,9 +121,16 @@ def make_potential(run: RunDeck, backend: Backend) -> Potential:
             faults += [line.fault(text) for text in error.faults]
     if faults:
         raise InputError(*faults)
-    added = members.pop() if run.repulsion else None
+    added = together_unweighted([*([members.pop()] if run.repulsion else []), *_pair_terms(run, backend)])
     alone = len(members) == 1 and run.weights == (1.0,) and added is None
     return members[0] if alone else Mixture(members, run.weights, added)
+
+
+def _pair_terms(run: RunDeck, backend: Backend) -> list[PairTerm]:
+    """The potentials of the lines shparams and spparams."""
+    if run.pair_terms and backend.on_device:
+        raise InputError(f"{', '.join(t.kind for t in run.pair_terms)}: computed on the CPU only; write 'backend cpu'")
+    return [PAIR_TERM_KINDS[t.kind](run.elements, t.listed, t.parameters) for t in run.pair_terms]
 
 
 def _member(line: ModelLine, run: RunDeck, backend: Backend) -> Potential:
@@ -135,7 +143,8 @@ def _member(line: ModelLine, run: RunDeck, backend: Backend) -> Potential:
         return Null(run.elements, **line.parameters)
     from rxmdnn.models.allegro import Allegro  # torch, only where a network runs
 
-    return Allegro.load(line.parameters["file"], run.elements, run.deck["precision"].network, backend)
+    file = line.parameters["file"]
+    return Allegro.load(file, run.elements, run.deck["precision"].network, backend, line.native)
 
 
 def make_simulation(comm: MPI.Comm, run: RunDeck, backend: Backend, potential: Potential, start: Start,
