@@ -20,10 +20,13 @@ from rxmdnn.errors import InputError
 from rxmdnn.fidelity.reference import read as read_reference
 from rxmdnn.files import writing
 from rxmdnn.io.read_atoms import read_atoms
+from rxmdnn.labelling.file_tasks import unlabelled
 from rxmdnn.models.allegro import Allegro
 from rxmdnn.models.model_file import load_model
 from rxmdnn.training.dataset import Dataset, LabelledFrame
 from rxmdnn.training.evaluate import predict_frame
+
+KEPT_WORDS = ("temperature", "group", "run", "time", "time_fs", "time_unit", "step")  # tell neighbors in time
 
 
 def candidates(paths: Sequence[Path]) -> list[ase.Atoms]:
@@ -126,9 +129,9 @@ def select(models: Sequence[Path], paths: Sequence[Path], count: int, output: Pa
                          f"{min(score):.3g} to {max(score):.3g}")
     frames = []
     for k in chosen:
-        atoms = ase.Atoms(found[k].symbols, positions=found[k].positions, cell=found[k].cell, pbc=found[k].pbc)
+        atoms = unlabelled(found[k])
         atoms.info = {"kind": "selected", "origin": found[k].info["origin"], key: round(score[k], 4),
-                      **{w: found[k].info[w] for w in ("temperature",) if w in found[k].info}}
+                      **{w: found[k].info[w] for w in KEPT_WORDS if w in found[k].info}}
         atoms.arrays[name] = spread[k]
         frames.append(atoms)
     with writing(output):
