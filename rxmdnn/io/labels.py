@@ -28,6 +28,9 @@ class LabelKeys(NamedTuple):
     stress: str | None = None
 
 
+NO_KEYS = LabelKeys()
+
+
 class Labels(NamedTuple):
     """energy, eV; forces (n, 3), eV/Å; stress (3, 3), eV/Å³, tension positive, NaN where there is none."""
 
@@ -51,7 +54,7 @@ def is_by_model(atoms: Atoms) -> bool:
     return named or words >= RUN_WORDS or words >= STUDY_WORDS
 
 
-def labels_of(atoms: Atoms, keys: LabelKeys = LabelKeys()) -> tuple[Labels | None, list[str]]:  # noqa: B008
+def labels_of(atoms: Atoms, keys: LabelKeys = NO_KEYS) -> tuple[Labels | None, list[str]]:
     """The labels of a frame, or None; and what is wrong with them."""
     if is_by_model(atoms):
         return None, ["its energy and forces are those of a model, not labels; label it first: rxmdnn label OUT "
@@ -102,7 +105,7 @@ def _missing(atoms: Atoms, label: str, key: str | None) -> str:
     per_atom = [n for n in results if n in ("forces", "energies", "stresses", "charges", "magmoms")]
     columns = [*("species" if c == "numbers" else "pos" if c == "positions" else c for c in atoms.arrays), *per_atom]
     words = [*(str(w) for w in atoms.info), *(n for n in results if n not in per_atom)]
-    held = (f"the frame has the columns {' '.join(columns)}"
+    held = (f"the file has the columns {' '.join(columns)}"
             + (f" and the words {' '.join(words)}" if words else " and no words"))
     if key:
         return f"no '{key}', which {KEYS[label]} names; {held}"
@@ -120,6 +123,9 @@ def _checked(atoms: Atoms, label: str, name: str, value: object) -> tuple[np.nda
         return None, f"{name} is not a number: {str(value)[:40]!r}"
     shapes: dict[str, tuple[tuple[int, ...], ...]] = {
         "energy": ((), (1,)), "forces": ((len(atoms), 3),), "stress": ((3, 3), (6,), (9,))}
+    if not np.isfinite(array).all():
+        what = {"energy": "an energy", "forces": "a force", "stress": "a stress"}[label]
+        return None, f"{what} is NaN or infinite; remove the frame"
     if array.shape not in shapes[label]:
         return None, f"{name} has the shape {array.shape}, not {' or '.join(map(str, shapes[label]))}"
     if label == "energy":

@@ -23,8 +23,9 @@ from rxmdnn.io.read_atoms import read_atoms
 from rxmdnn.labelling.file_tasks import unlabelled
 from rxmdnn.models.allegro import Allegro
 from rxmdnn.models.model_file import load_model
-from rxmdnn.training.dataset import Dataset, LabelledFrame
+from rxmdnn.training.dataset import Dataset
 from rxmdnn.training.evaluate import predict_frame
+from rxmdnn.training.labelled_frames import bare_frame
 
 KEPT_WORDS = ("temperature", "group", "run", "time", "time_fs", "time_unit", "step")  # tell neighbors in time
 
@@ -47,10 +48,8 @@ def as_data(found: Sequence[ase.Atoms], potentials: Sequence[Allegro]) -> Datase
     unknown = sorted({s for a in found for s in a.symbols} - set(elements))
     if unknown:
         raise InputError(f"--select: the model has no element {', '.join(unknown)}; it has {', '.join(elements)}")
-    frames = [LabelledFrame(np.array([elements.index(s) for s in a.symbols], np.int64), a.positions.copy(),
-                            np.array(a.cell), a.pbc.copy(), np.nan, np.zeros((len(a), 3)), "", "", np.nan, "",
-                            a.info["origin"]) for a in found]
-    return Dataset(frames, max(float(p.cutoff.max()) for p in potentials))
+    return Dataset([bare_frame(a, elements, a.info["origin"]) for a in found],
+                   max(float(p.cutoff.max()) for p in potentials))
 
 
 def _frames(data: Dataset, what: str) -> Iterable[int]:

@@ -80,7 +80,8 @@ def pool(tmp_path):
 
 
 def test_the_spread_is_that_of_the_forces_over_the_models(models, pool):
-    from rxmdnn.training.dataset import Dataset, LabelledFrame
+    from rxmdnn.training.dataset import Dataset
+    from rxmdnn.training.labelled_frames import LabelledFrame
     from rxmdnn.training.metrics import predict
 
     found = committee.candidates([pool])
