@@ -60,7 +60,7 @@ def fit(a: argparse.Namespace) -> None:
             raise InputError(f"--kinds: no frame is of kind {', '.join(unknown)}; there are "
                              f"{', '.join(sorted({f.kind for f in frames}))}")
         frames = [f for f in frames if f.kind in wanted]
-    data = dataset.Dataset(frames, float(network.config.cutoff.max()), progress=sys.stderr.isatty())
+    data = dataset.with_neighbors(frames, float(network.config.cutoff.max()), progress=sys.stderr.isatty())
     found = of_network(network, data, range(len(frames)))
     out = a.out or a.model
     reference.write(found, a.model, out, {

@@ -16,10 +16,12 @@ from ase import Atoms
 from rxmdnn.errors import InputError
 from rxmdnn.io.canonical import canonical
 from rxmdnn.io.heavy_hydrogen import read_heavy
+from rxmdnn.io.labelled_hdf5 import is_labelled_hdf5, read_labelled_hdf5
 from rxmdnn.io.lammps_data import is_lammps_data, read_lammps_data
 from rxmdnn.isotopes import ISOTOPES
 
-STATE_PERIODICITY = ("extxyz", "traj", "json", "db", "bundletrajectory", "lammps-dump-text", "gpumd")
+LABELLED_HDF5 = "rxmdnn-labels"
+STATE_PERIODICITY = (LABELLED_HDF5, "extxyz", "traj", "json", "db", "bundletrajectory", "lammps-dump-text", "gpumd")
 
 
 class FramesFound(NamedTuple):
@@ -59,7 +61,7 @@ def find_atoms(path: str | Path, index: str = ":", format: str | None = None) ->
     try:
         format = format or format_of(path)
         read = READERS.get(format)
-        frames, several = ([read(path)], False) if read else _by_ase(path, index, format)
+        frames, several = _chosen(path, read(path), index) if read else _by_ase(path, index, format)
     except InputError:
         raise
     except OSError as error:
@@ -81,6 +83,8 @@ def format_of(path: Path) -> str:
         if not path.stat().st_size:
             raise InputError(f"{path}: the file is empty")
         if h5py.is_hdf5(path):
+            if is_labelled_hdf5(path):
+                return LABELLED_HDF5
             raise InputError(f"{path}: an HDF5 file, which holds no structure; give frames in another format")
         if is_lammps_data(path):
             return "lammps-data"
@@ -111,13 +115,16 @@ def _by_ase(path: Path, index: str, format: str) -> tuple[list[Atoms], bool]:
     numbers = range(1, len(frames) + 1) if wanted == ":" and len(frames) > 1 else ()
     sources = [f"{path}: frame {k}" for k in numbers] or [str(path)] * len(frames)
     out = [canonical(atoms, source, names) for atoms, source, names in zip(frames, sources, named)]
-    if wanted == index:
-        return out, len(out) > 1
+    return (out, len(out) > 1) if wanted == index else _chosen(path, out, index)
+
+
+def _chosen(path: Path, frames: list[Atoms], index: str) -> tuple[list[Atoms], bool]:
+    """The frames of an index, and whether there are more than one. Raises InputError."""
     chosen: Any = ase.io.formats.string2index(index)
     try:
-        return out[chosen] if isinstance(chosen, slice) else [out[chosen]], len(out) > 1
+        return frames[chosen] if isinstance(chosen, slice) else [frames[chosen]], len(frames) > 1
     except IndexError:
-        raise InputError(f"{path}: no frame {index}: it holds {len(out)}, counted from 0") from None
+        raise InputError(f"{path}: no frame {index}: it holds {len(frames)}, counted from 0") from None
 
 
 def _heavy_in_cif(path: Path, atoms: Atoms) -> np.ndarray | None:
@@ -136,8 +143,8 @@ def _heavy_in_cif(path: Path, atoms: Atoms) -> np.ndarray | None:
     return names[atoms.arrays["spacegroup_kinds"]] if (names != "").any() else None
 
 
-def _lammps(path: Path) -> Atoms:
-    return canonical(read_lammps_data(path), str(path))
+def _lammps(path: Path) -> list[Atoms]:
+    return [canonical(read_lammps_data(path), str(path))]
 
 
-READERS: dict[str, Callable[[Path], Atoms]] = {"lammps-data": _lammps}
+READERS: dict[str, Callable[[Path], list[Atoms]]] = {"lammps-data": _lammps, LABELLED_HDF5: read_labelled_hdf5}

@@ -30,12 +30,13 @@ from rxmdnn.models.mixture import Mixture, together_unweighted
 from rxmdnn.models.pair import LennardJones, Null
 from rxmdnn.models.pair_terms import PAIR_TERM_KINDS, PairTerm
 from rxmdnn.models.repulsion import Repulsion
-from rxmdnn.parallel import AgreedError, together
+from rxmdnn.parallel import AgreedError, on_root, together
 from rxmdnn.ring_polymer.forces import V
 from rxmdnn.ring_polymer.groups import Groups
 from rxmdnn.ring_polymer.setup import choose_ring, make_forces
 from rxmdnn.run.continuation import Continuation, compared
 from rxmdnn.run.trial import Case, choose
+from rxmdnn.run.untrained import untrained_notes
 from rxmdnn.timers import Timers
 from rxmdnn.units import EV_PER_KCAL_MOL, FS_PER_PS, GPA_PER_EV_A3
 
@@ -158,6 +159,8 @@ def make_simulation(comm: MPI.Comm, run: RunDeck, backend: Backend, potential: P
     with together(comm):
         if fault := barostat_fault(deck, start.cell.pbc):
             raise InputError(fault)
+    counts = comm.allreduce(np.bincount(start.species, minlength=len(run.elements)))
+    start.notes += [note for note in on_root(comm, lambda: untrained_notes(run, counts)) if note not in start.notes]
     system = System(
         potential, start.cell, start.atoms(), comm=comm, backend=backend, skin=deck["skin"].skin,
         grid=tuple(deck["processors"]), timers=Timers(backend.synchronize) if deck["verbose"].on else Timers(),

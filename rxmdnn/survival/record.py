@@ -11,6 +11,8 @@ import numpy as np
 from rxmdnn.deck.tfail import WATCHED
 from rxmdnn.survival.plan import StudyPlan, StudyRun
 
+FORCES = "model_forces"  # column of the forces of the model
+
 
 class RunRecord:
     """What is recorded of a run while it is propagated.
@@ -66,16 +68,16 @@ class RunRecord:
                 gid, float(value), float(threshold), *(self.first.get(k, (-1,))[0] for k in WATCHED)]
 
     def _frame(self, step: int, x: np.ndarray, f: np.ndarray, kind: str) -> str:
-        """A frame in extended XYZ with the forces of the model."""
-        from rxmdnn.labelling.labelling import text
+        """A frame in extended XYZ with the forces of the model, which are not labels: ``model_forces``."""
+        from rxmdnn.labelling.frame_text import text
 
         run, start = self.run, self.plan.starts[self.run.n]
         atoms = ase.Atoms(start.names.tolist(), x, cell=start.cell.h, pbc=start.cell.pbc)
-        atoms.arrays["forces"] = f
+        atoms.arrays[FORCES] = f
         atoms.info = {"run": run.name, "kind": kind, "model": run.model.name, "arm": run.model.arm,
                       "training_seed": run.model.seed, "temperature": run.temperature, "replica": run.replica,
                       "step": step, "time_fs": float(step * self.plan.dt)}
         if kind != "sample":
             failed_at, gid, value, _ = self.first[self.failure]
             atoms.info |= {"criterion": self.failure, "failed_step": failed_at, "gid": gid, "value": float(value)}
-        return text(atoms)
+        return text(atoms, FORCES)
