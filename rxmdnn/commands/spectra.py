@@ -77,7 +77,7 @@ def measured(a: argparse.Namespace, comm: MPI.Comm) -> tuple[sp.Spectrum, float]
 
 def spacing(series: Sequence[Series]) -> float:
     """The time between frames, fs. Raises InputError if it differs between trajectories, and without velocities."""
-    faults = [f"{s.path}: no velocities; write trajectory.h5 with 'h5md 2', or extended XYZ with the column "
+    faults = [f"{s.path}: no velocities; write trajectory.h5md with 'h5md 2', or extended XYZ with the column "
               "'velo'" for s in series if "v" not in s.has]
     if faults:
         raise InputError(*faults)

@@ -20,6 +20,7 @@ import ase.io
 import numpy as np
 
 from rxmdnn.errors import InputError
+from rxmdnn.io.frame import MODEL_FORCES
 from rxmdnn.io.read_atoms import read_atoms
 from rxmdnn.units import FS_PER_PS
 
@@ -36,8 +37,9 @@ def compare(frame: ase.Atoms, engine: str) -> tuple[list[Any], str] | str:
     """A row of the table and the frame with the forces of the engine; or a message if the engine failed."""
     from rxmdnn.labelling.labelling import ENGINES, text
 
-    model = frame.get_forces()
+    model = model_forces(frame)
     true = frame.copy()
+    true.arrays.pop(MODEL_FORCES, None)
     calculator = ENGINES[engine].calculator()
     try:
         true.calc = calculator
@@ -60,12 +62,20 @@ def compare(frame: ase.Atoms, engine: str) -> tuple[list[Any], str] | str:
     return row, text(true)
 
 
+def model_forces(frame: ase.Atoms) -> Any:
+    """(n, 3) forces of the model, eV/Å; studies of earlier versions wrote them as ASE's forces. None without any."""
+    if MODEL_FORCES in frame.arrays:
+        return frame.arrays[MODEL_FORCES]
+    return None if frame.calc is None else frame.get_forces()
+
+
 def chosen(paths: Sequence[Path], most: int | None, n: int | None = None, kind: str | None = None) -> list[ase.Atoms]:
     """Frames of the files, of n atoms and of a kind where given; at most ``most`` of each kind, evenly spaced."""
     frames: list[ase.Atoms] = []
     for path in paths:
         found = read_atoms(path, format="extxyz")
-        if not found or any(k not in f.info for f in found for k in KEPT) or any(f.calc is None for f in found):
+        if not found or any(k not in f.info for f in found for k in KEPT) or any(
+                model_forces(f) is None for f in found):
             raise InputError(f"{path}: not frames of `rxmdnn tfail`, which name their run and hold the forces of the "
                              "model")
         frames += found

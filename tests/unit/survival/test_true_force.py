@@ -31,7 +31,7 @@ def test_errors_are_those_of_the_engine(frames, capsys):
     rows, given = true_force.read_rows(folder / "true_forces.csv"), ase.io.read(frames, ":")
     assert len(rows) == len(given) == len(ase.io.read(folder / "relabelled.xyz", ":"))
     for row, atoms in zip(rows, given):
-        off = 0.1 * np.linalg.norm(atoms.get_forces(), axis=1)
+        off = 0.1 * np.linalg.norm(atoms.arrays["model_forces"], axis=1)
         assert float(row["max_eV_A"]) == pytest.approx(off.max(), rel=1e-3, abs=2e-4)
         assert int(row["above_0.5"]) == pytest.approx((off > 0.5).sum(), abs=0)
         assert float(row["atom_ps"]) == pytest.approx(len(atoms) * atoms.info["time_fs"] / 1000)
