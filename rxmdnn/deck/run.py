@@ -128,8 +128,9 @@ RUN = (
             "path integrals: every atom is a ring polymer of so many beads at treq", group="path integrals"),
     Keyword("pimd_integrator", (Value("name", tuple(RING_INTEGRATORS), "bcocb", words=RING_INTEGRATORS),),
             "ring-polymer integrator", group="path integrals"),
-    Keyword("pimd_dump", (Value("nstep", "int", 0, "steps", not_negative, help="0: never"),),
-            "interval of frames in <outDir>/bead_%d.h5md, one trajectory per bead", group="path integrals"),
+    Keyword("pimd_dump", (Value("nstep", "int", None, "steps", not_negative, help="0: never"),),
+            "interval of frames in <outDir>/bead_%d.h5md, one trajectory per bead (default: that of h5md)",
+            group="path integrals"),
     Keyword("pimd_contraction", (Value("beads", "int", (), check=positive),),
             "number of beads for each model of a mixture, odd or all: fewer for slowly varying models", rest=1,
             group="path integrals"),
@@ -418,6 +419,12 @@ def motion_of(deck: Deck) -> dict[str, str]:
     ramp = deck["tramp"]
     return out | ({"target_K": f"{deck['temperature'].treq:g}"} if ramp.t0 is None else
                   {"ramp_K": f"{ramp.t0:g} {ramp.t1:g}"})
+
+
+def beads_every(deck: Deck) -> int:
+    """Interval of the frames of the beads, in steps; that of the trajectory where the deck does not say. 0 is never."""
+    every = deck["pimd_dump"].nstep
+    return int(deck["h5md"].nstep if every is None else every) if has_ring(deck) else 0
 
 
 def has_ring(deck: Deck) -> bool:

@@ -20,7 +20,7 @@ OURS = re.compile(  # files of a run and of its analysis; all other files belong
     r"run\.log|energies\.(csv|png)|temperature\.png|trajectory\.(h5md|h5|xyz)|(checkpoint|observe)(\.prev)?\.h5"
     r"|rxff\.bin(\.json)?|\d{9}\.(xyz|pdb|bin)"
     r"|ring_polymer\.csv|bead_\d+\.h5(md)?|incidents\.(jsonl|xyz)|gr_observed\.csv|(spectra|structure)\.h5|gr\.(csv|png)"
-    r"|(bands|vdos|vacf|neutron|static|bragg|bragg_time|bond_length|bond_angle|hydrogen_bonds|msd|displacements)\.(csv|png)"
+    r"|(bands|vdos|vacf|neutron|static|bragg|bragg_time|bond_length|bond_angle|hydrogen_bonds|msd|displacements|compare)\.(csv|png)"
     r"|(radial|bonds|dynamic)\.png")
 
 

@@ -13,7 +13,7 @@ from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
 from rxmdnn.io.canonical import VELOCITY_UNITS
 from rxmdnn.io.h5md import RUN_EDGES, TRAJECTORY, read_stages, trajectory_in
-from rxmdnn.io.motion import Motion
+from rxmdnn.io.motion import Motion, changes, unlike
 from rxmdnn.io.xyz_trajectory import XYZ_TRAJECTORY
 from rxmdnn.isotopes import element_of, named_by_mass
 
@@ -193,11 +193,17 @@ def open_series(path: str | Path) -> Series:
 
 
 def with_beads(paths: Sequence[str | Path]) -> list[Path]:
-    """The paths, with the folder of each path-integral run replaced by the trajectories of its beads."""
+    """The paths, with the folder of each path-integral run replaced by the trajectories of its beads.
+
+    Of a Suzuki-Chin run the even beads: averages over them alone are of fourth order.
+    """
     out: list[Path] = []
     for path in map(Path, paths):
         found = {f.stem: f for suffix in (".h5", ".h5md") for f in path.glob(f"bead_*{suffix}")}  # none of a file
-        out += [found[stem] for stem in sorted(found)] or [path]
+        beads = [found[stem] for stem in sorted(found)]
+        if beads and any(words.get("motion") == "suzuki-chin" for _, words in H5Series(beads[0]).stages):
+            beads = beads[::2]
+        out += beads or [path]
     return out
 
 
@@ -210,4 +216,17 @@ def open_all(paths: Sequence[str | Path], start: float | None = None, stop: floa
         if not np.array_equal(s.names, found[0].names) or not np.allclose(s.mass, found[0].mass):
             raise InputError(f"{s.path}: other atoms than {found[0].path}; analyze each on its own")
         s.select(start, stop)
+        _of_one_kind(s, found[0])
     return found
+
+
+def _of_one_kind(s: Series, first: Series) -> None:
+    """Raises InputError where averages over the frames, or with those of the first trajectory, mean nothing."""
+    if why := changes(s.motions):
+        begins = [step for step, _ in s.stages if s.step[0] < step <= s.step[-1]]
+        at = float(s.time[int(np.searchsorted(s.step, begins[-1]))]) / 1000 if begins else 0.0
+        raise InputError(f"{s.path}: its frames are not of one kind: {why}, the last part from {at:g} ps on; select a "
+                         "part with --start and --stop")
+    if s is not first and (why := unlike(first.motion, s.motion, (first.temperature(), s.temperature()))):
+        raise InputError(f"{first.path} and {s.path} are unlike: {why}; an average over both means nothing: analyze "
+                         "each on its own")

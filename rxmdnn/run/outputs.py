@@ -16,7 +16,7 @@ from mpi4py import MPI
 from tqdm import tqdm
 
 import rxmdnn
-from rxmdnn.deck.run import RunDeck, ensemble_settings, has_extended_energy, motion_of
+from rxmdnn.deck.run import RunDeck, beads_every, ensemble_settings, has_extended_energy, motion_of
 from rxmdnn.dynamics.simulation import Simulation, Thermo
 from rxmdnn.fidelity.guard import Guard
 from rxmdnn.fidelity.monitor import Monitor
@@ -78,7 +78,7 @@ class Outputs:
         ring = simulation.ensemble if isinstance(simulation.ensemble, RingPolymer) else None
         self.ring = None if ring is None else RingLog(comm, folder, ring, run.elements, self.log.write, goes_on_from)
         self.beads = (BeadTrajectories(comm, folder, ring, goes_on_from)
-                      if ring is not None and deck["pimd_dump"].nstep else None)
+                      if ring is not None and beads_every(deck) else None)
         self.guard = None if monitor is None else self._make_guard(monitor, start.state.get("fidelity"))
         self.performance = Performance(simulation, comm.size * deck["pimd_groups"].number)
         simulation.on_print, simulation.writers, simulation.guard = self.log.thermo, self._writers(), self.guard
@@ -107,7 +107,7 @@ class Outputs:
         out: list[tuple[int, Write]] = []
         if self.beads is not None:
             beads = self.beads
-            out.append(only_every(deck["pimd_dump"].nstep, lambda thermo: beads.write(self.frame(thermo))))
+            out.append(only_every(beads_every(deck), lambda thermo: beads.write(self.frame(thermo))))
         if self.ring is not None:
             out.append((deck["io_step"].pstep, self.ring.write))
         out += [(deck["io_step"].fstep, lambda thermo: self.frames(thermo, kinds)),
