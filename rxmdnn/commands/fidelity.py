@@ -20,6 +20,7 @@ from rxmdnn.fidelity.calibration import Samples
 from rxmdnn.fidelity.criteria import Limits
 from rxmdnn.fidelity.reference import Reference
 from rxmdnn.fidelity.setup import references
+from rxmdnn.io.structure import species_of
 from rxmdnn.io.trajectory import read_frames
 from rxmdnn.run.setup import make_potential
 
@@ -94,12 +95,12 @@ def calibrate(a: argparse.Namespace) -> None:
     frames = read_frames(run.folder, a.frames)
     for frame in tqdm(frames, desc="frames", leave=False, disable=not sys.stderr.isatty()):
         n = len(frame.x)
-        species = np.array([run.elements.index(name) for name in frame.names], np.int32)
+        species = species_of(frame.names, run.elements, run.folder, run.masses)
         calibration.sample(System.of(potential, frame.cell, species, frame.x, backend=backend, skin=0.0), known,
                            limits, samples)
         steps.append(frame.step)
     if not steps:
-        raise InputError(f"{run.folder}: no frames of a run (trajectory.h5 or numbered xyz files)")
+        raise InputError(f"{run.folder}: no frames of a run (trajectory.h5md, trajectory.xyz or numbered .xyz files)")
     tails = samples.tails()
     out = a.out or run.folder / "calibration.json"
     calibration.write(out, tails, {"frames": len(steps), "atoms": n, "steps": [steps[0], steps[-1]]})

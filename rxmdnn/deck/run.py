@@ -30,6 +30,7 @@ from rxmdnn.deck.words import (
     ENSEMBLES,
     LIMITS,
     MDMODES,
+    MINIMIZATION,
     PRECISIONS,
     RING_INTEGRATORS,
     RING_METHODS,
@@ -132,8 +133,9 @@ RUN = (
             "path integrals: every atom is a ring polymer of so many beads at treq", group="path integrals"),
     Keyword("pimd_integrator", (Value("name", tuple(RING_INTEGRATORS), "bcocb", words=RING_INTEGRATORS),),
             "ring-polymer integrator", group="path integrals"),
-    Keyword("pimd_dump", (Value("nstep", "int", 0, "steps", not_negative, help="0: never"),),
-            "interval of frames in <outDir>/bead_%d.h5, one trajectory per bead", group="path integrals"),
+    Keyword("pimd_dump", (Value("nstep", "int", None, "steps", not_negative, help="0: never"),),
+            "interval of frames in <outDir>/bead_%d.h5md, one trajectory per bead (default: that of h5md)",
+            group="path integrals"),
     Keyword("pimd_contraction", (Value("beads", "int", (), check=positive),),
             "number of beads for each model of a mixture, odd or all: fewer for slowly varying models", rest=1,
             group="path integrals"),
@@ -150,7 +152,9 @@ RUN = (
             "formats of the frames written every fstep steps",
             _logicals("isBinary", "isBondFile", "isPDB", "isXYZ"), group="output"),
     Keyword("h5md", (Value("nstep", "int", 0, "steps", not_negative, help="0: never"),),
-            "interval of frames in <outDir>/trajectory.h5", group="output"),
+            "interval of frames in <outDir>/trajectory.h5md", group="output"),
+    Keyword("xyz", (Value("nstep", "int", 0, "steps", not_negative, help="0: never"),),
+            "interval of frames in <outDir>/trajectory.xyz, one extended XYZ file for the whole run", group="output"),
     Keyword("observe", (Value("quantity", ("vdos", "gr"), None,
                               words={"vdos": "for rxmdnn spectra", "gr": "in <outDir>/gr_observed.csv"}),
                         Value("nstep", "int", None, "steps", positive),
@@ -420,6 +424,31 @@ def ensemble_settings(deck: Deck) -> list[str]:
 def has_extended_energy(deck: Deck) -> bool:
     """Whether the conserved quantity differs from the total energy."""
     return deck["ensemble"].kind is not None or has_ring(deck) or cell_is_driven(deck)
+
+
+def motion_of(deck: Deck) -> dict[str, str]:
+    """What moves the atoms, in the words of rxmdnn.io.motion."""
+    line, mode = deck["ensemble"], deck["mdmode"].mode
+    out: dict[str, str] = {}
+    if mode == MINIMIZATION:
+        return {"motion": "minimization"}
+    if has_ring(deck):
+        out = {"motion": deck["pimd"].method, "beads": str(deck["pimd"].beads), "positions": "centroids"}
+    else:
+        out = {"motion": line.kind or ("nve" if mode == 1 else f"mdmode {mode}")}
+    if out["motion"] in ("nve", "mdmode 4"):
+        return out
+    if line.tau is not None:
+        out["tau_ps"] = f"{line.tau:g}"
+    ramp = deck["tramp"]
+    return out | ({"target_K": f"{deck['temperature'].treq:g}"} if ramp.t0 is None else
+                  {"ramp_K": f"{ramp.t0:g} {ramp.t1:g}"})
+
+
+def beads_every(deck: Deck) -> int:
+    """Interval of the frames of the beads, in steps; that of the trajectory where the deck does not say. 0 is never."""
+    every = deck["pimd_dump"].nstep
+    return int(deck["h5md"].nstep if every is None else every) if has_ring(deck) else 0
 
 
 def has_ring(deck: Deck) -> bool:

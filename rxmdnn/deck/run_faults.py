@@ -39,7 +39,7 @@ def ring_faults(deck: Deck, n_models: int, n_ranks: int | None) -> list[str]:
     """Faults of the pimd lines."""
     line, of_centroid, contraction, groups = (deck[k] for k in ("pimd", "ensemble", "pimd_contraction", "pimd_groups"))
     if line.beads is None:
-        asked = {"pimd_integrator": deck["pimd_integrator"].name != "bcocb", "pimd_dump": deck["pimd_dump"].nstep > 0,
+        asked = {"pimd_integrator": deck["pimd_integrator"].name != "bcocb", "pimd_dump": bool(deck["pimd_dump"].nstep),
                  "pimd_contraction": bool(contraction.beads), "pimd_groups": groups.number > 1}
         return [deck[name].fault("needs a line 'pimd <beads> <method>'") for name, given in asked.items() if given]
     faults = []

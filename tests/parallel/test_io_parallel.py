@@ -23,6 +23,7 @@ from rxmdnn.io.structure import start_from_file
 
 COMM = MPI.COMM_WORLD
 ELEMENTS, MASSES = ("H", "N"), (1.008, 14.007)
+VIRIAL = np.array([[1.5, 0.25, 0.0], [0.25, -2.0, 0.125], [0.0, 0.125, 3.0]])
 CELL = Cell.from_parameters(9.0, 10.0, 11.0, 80.0, 95.0, 100.0)
 
 
@@ -54,7 +55,7 @@ def frame_of(all_atoms, step=12, comm=COMM, cell=CELL):
     atoms = Atoms.of(gid, a.species[gid], a.x[gid], a.v[gid], a.image[gid], a.f[gid])
     atoms.extra["q"] = a.q[gid]
     return Frame(comm, atoms, cell, n, ELEMENTS, MASSES, step, step * 0.5, -123.456, 4.5, 200.0,
-                 np.diag([1.0, 2.0, 3.0]))
+                 np.diag([1.0, 2.0, 3.0]), virial=VIRIAL)
 
 
 def gathered(start, *names):
@@ -88,10 +89,16 @@ def test_xyz_is_read_atoms(folder, n):
     read = ase.io.read(path)
     assert path.name == "000000012.xyz" and read.get_chemical_symbols() == [ELEMENTS[s] for s in a.species]
     assert np.allclose(read.positions, a.x, atol=1e-8) and np.allclose(read.cell, CELL.h) and read.pbc.all()
-    assert np.allclose(read.arrays["velo"], a.v, atol=1e-10) and np.allclose(read.get_forces(), a.f, atol=1e-8)
-    assert np.array_equal(read.arrays["id"], np.arange(n)) and read.get_potential_energy() == pytest.approx(-123.456)
+    assert np.allclose(read.arrays["velo"], a.v, atol=1e-10)
+    assert np.allclose(read.get_velocities() * ase.units.fs, a.v, rtol=1e-7, atol=1e-9)
+    assert np.array_equal(read.get_masses(), np.array(MASSES)[a.species])
+    assert np.array_equal(read.arrays["id"], np.arange(n))
     assert read.info["step"] == 12 and read.info["time"] == pytest.approx(6.0)
-    assert read.get_stress()[1] == pytest.approx(2.0 / 160.2176634)
+    # what the model says is no label of ASE's
+    assert read.calc is None and read.info["model_energy"] == pytest.approx(-123.456)
+    assert np.allclose(read.arrays["model_forces"], a.f, atol=1e-8)
+    assert read.info["total_stress"].reshape(3, 3)[1, 1] == pytest.approx(2.0 / 160.2176634)
+    assert np.allclose(read.info["model_virial"].reshape(3, 3), VIRIAL, rtol=1e-9)
     start = start_from_file(COMM, path, ELEMENTS)
     x, v = gathered(start, "x", "v")
     assert np.allclose(x, a.x, atol=1e-8) and np.allclose(v, a.v, atol=1e-10)
@@ -207,7 +214,7 @@ def test_a_full_disk_is_one_message_on_every_rank():
 @pytest.mark.parametrize(("n", "chunk"), [(1, 100), (30, 100), (500, 100), (601, 50)])
 def test_h5md_is_read_by_mdanalysis_and_continues(folder, monkeypatch, n, chunk):
     monkeypatch.setattr(h5md, "CHUNK", chunk)
-    path, a = folder / "trajectory.h5", whole(n)
+    path, a = folder / "trajectory.h5md", whole(n)
     out = H5MD(COMM, path)
     for step in (0, 10, 20, 30):
         a.x = CELL.cartesian(CELL.fractional(a.x) % 1.0)
@@ -223,10 +230,11 @@ def test_h5md_is_read_by_mdanalysis_and_continues(folder, monkeypatch, n, chunk)
             assert np.array_equal(file["particles/all/image/value"][3], b.image)
             assert np.allclose(file["particles/all/force/value"][3] / 96.48533, b.f, rtol=1e-5)
             assert file["particles/all/id"][:].tolist() == list(range(n))
-            assert file["observables/total_energy/value"][:].tolist() == [-123.456 + 4.5] * 4
+            energy = file["observables/total_energy/value"]
+            assert energy.attrs["unit"] == "kJ mol-1" and np.allclose(energy[:] / 96.4853321, -123.456 + 4.5, rtol=1e-9)
         import MDAnalysis
         universe = MDAnalysis.Universe.empty(n, trajectory=False)
-        universe.load_new(str(path), format="H5MD", convert_units=True)
+        universe.load_new(str(path))
         assert len(universe.trajectory) == 4
         frame = universe.trajectory[3]
         assert np.allclose(frame.positions, b.x, atol=1e-5) and frame.time == pytest.approx(0.0125)
