@@ -35,6 +35,8 @@ def main(argv: Sequence[str]) -> None:
     for program, target in TARGETS.items():
         print(f"  {program + ':':<11s}nequip-compile {a.path_out} {stem}.{target}.nequip.pt2 --mode aotinductor "
               f"--device cpu --target {target}")
+    if "rxmdnn" in summary["loads with"]:
+        print(f"  Its ZBL is a module of rxmdnn: in a checkpoint it needs rxmdnn there, a package ({PACKAGE}) carries it.")
     if a.json:
         with writing(a.json):
             write_json(a.json, summary)

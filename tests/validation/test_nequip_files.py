@@ -191,5 +191,26 @@ def test_an_exported_model_runs_compiled(folder, tmp_path):
     rxmdnn_command("export-model", SHIPPED, tmp_path / "model.ckpt", cwd=folder)
     run("-m", "nequip.scripts.compile", tmp_path / "model.ckpt", tmp_path / "model.nequip.pt2", "--mode", "aotinductor",
         "--device", "cpu", "--target", "ase", cwd=folder)
-    check_equal(by_rxmdnn(SHIPPED, folder, "float32"), by_nequip(tmp_path / "model.nequip.pt2", folder),
-                FLOAT32)
+    check_equal(by_rxmdnn(SHIPPED, folder, "float32"), by_nequip(tmp_path / "model.nequip.pt2", folder), FLOAT32)
+
+
+SAVE_TORCHSCRIPT = """
+import sys
+from pathlib import Path
+import torch
+from nequip.model.inference_models.torchscript import save_torchscript_model
+from nequip.model.saved_models.load_utils import load_saved_model
+from nequip.utils.global_state import set_global_state
+set_global_state()
+model = load_saved_model(sys.argv[1]).eval()
+metadata = {name: str(value) for name, value in model.metadata.items()}
+save_torchscript_model(model, metadata, Path(sys.argv[2]), torch.device("cpu"))
+"""
+
+
+def test_a_later_torchscript_file_is_refused(folder, tmp_path):
+    """nequip-compile makes such files with torch below 2.10; its function still does."""
+    run("-c", SAVE_TORCHSCRIPT, "last.ckpt", tmp_path / "model.nequip.pth", cwd=folder)
+    done = rxmdnn_command("import-model", tmp_path / "model.nequip.pth", tmp_path / "out", cwd=folder, code=2)
+    assert "is imported from its checkpoint (.ckpt) or package (.nequip.zip)" in done.stderr
+    assert done.stderr.count("\n") == 1 and not (tmp_path / "out").exists()

@@ -95,7 +95,8 @@ def test_the_shipped_models_through_the_command(tmp_path, capsys):
 def test_a_model_that_needs_our_module_says_so(tmp_path, capsys):
     save_model(tmp_path / "model", network(zbl=True, zbl_fraction=0.8))
     main([str(tmp_path / "model"), str(tmp_path / "model.ckpt")])
-    assert "loads with         nequip-allegro 0.8 and rxmdnn" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "loads with         nequip-allegro 0.8 and rxmdnn" in said and "a package (.nequip.zip) carries it" in said
 
 
 def test_models_that_nequip_cannot_express_are_refused(tmp_path, monkeypatch):
