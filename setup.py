@@ -39,7 +39,5 @@ setup(
         "test": ["pytest>=8", "tensorboardX>=2.6", "MDAnalysis>=2.8", "vesin>=0.3", "dynasor>=2.3", "ipi>=3.0",
                  "physical_validation>=1.0.5", "ruff", "mypy", "codespell>=2.3"],
     },
-    entry_points={"console_scripts": ["rxmdnn = rxmdnn.__main__:main"],
-                  # nequip-package copies this module into packages of exported models
-                  "nequip.extension": ["parts = rxmdnn.models.nequip_parts"]},
+    entry_points={"console_scripts": ["rxmdnn = rxmdnn.__main__:main"]},
 )

@@ -18,7 +18,8 @@ def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser("rxmdnn export-model", description=(
         "Write a native model as a checkpoint of nequip (.ckpt; needs no further package) or as a package "
         "(.nequip.zip; needs nequip and nequip-allegro), with the same energies and forces. nequip-compile makes of "
-        "either the file that LAMMPS, ASE or torch-sim runs. Models of the form of allegro 0.2 cannot be exported."))
+        "either the file that LAMMPS, ASE or torch-sim runs. The layers of allegro 0.2 and a repulsion with its own "
+        "cutoffs, which nequip does not have, are modules of rxmdnn: packages hold them, checkpoints name them."))
     parser.add_argument("path_in", metavar="MODEL", help="the native model file (.safetensors)")
     parser.add_argument("path_out", metavar="OUT", help="the file to write; its name ends in .ckpt or .nequip.zip")
     parser.add_argument("--precision", choices=tuple(PRECISIONS),
@@ -35,6 +36,8 @@ def main(argv: Sequence[str]) -> None:
     for program, target in TARGETS.items():
         print(f"  {program + ':':<11s}nequip-compile {a.path_out} {stem}.{target}.nequip.pt2 --mode aotinductor "
               f"--device cpu --target {target}")
+    if "rxmdnn" in summary["loads with"]:
+        print(f"  rxmdnn must be installed there too: the model has a module of it. A package ({PACKAGE}) carries it.")
     if a.json:
         with writing(a.json):
             write_json(a.json, summary)

@@ -72,7 +72,7 @@ def export_nequip(path_in: str | Path, path_out: str | Path, precision: str | No
         write_bytes(path_out, data.getvalue())
     c = network.config
     return {"model": str(path_out), "elements": list(c.elements), "r_max": float(c.cutoff.max()), "l_max": c.l_max,
-            "layers": c.n_layers, "scalar features": c.n_scalar, "tensor features": c.n_tensor, "ZBL": c.zbl,
+            "layers": c.n_layers, "form": network.form, "tensor features": c.n_tensor, "ZBL": c.zbl,
             "trainable numbers": sum(p.numel() for p in network.parameters()),
             "precision": content["hyper_parameters"]["model"]["model_dtype"],
             "loads with": "nequip-allegro 0.8" + (" and rxmdnn" if _has_own_parts(content) and not packed else "")}
@@ -80,7 +80,8 @@ def export_nequip(path_in: str | Path, path_out: str | Path, precision: str | No
 
 def _has_own_parts(content: dict[str, Any]) -> bool:
     """Whether the model of a checkpoint has modules that nequip does not have."""
-    return f"{PARTS}." in str(content["hyper_parameters"]["model"])
+    model = content["hyper_parameters"]["model"]
+    return any(str(part.get("_target_")).startswith("rxmdnn.") for part in (model, model.get("pair_potential", {})))
 
 
 def _check_output(path: Path) -> None:
@@ -109,12 +110,13 @@ def _package(python: str | None, content: dict[str, Any], path: Path) -> None:
 
 def _provide_parts(folder: Path) -> None:
     """Copy the modules that nequip does not have: rxmdnn need not be installed where nequip is."""
-    *packages, module = PARTS.split(".")
+    packages = PARTS.split(".")[:-1]
     for package in packages:
         folder = folder / package
         folder.mkdir()
         (folder / "__init__.py").touch()
-    shutil.copyfile(Path(__file__).with_name(f"{module}.py"), folder / f"{module}.py")
+    for name in ("nequip_parts.py", "nequip_builders.py"):
+        shutil.copyfile(Path(__file__).with_name(name), folder / name)
 
 
 def _check_python(path: Path, python: str | None) -> None:

@@ -257,6 +257,9 @@ def import_nequip(path_in: str | Path, path_out: str | Path, *, trust: bool = Fa
         given = {**import_legacy.read_settings(path, config), **(settings or {})}
         arrays = import_legacy.read_arrays(path)
         return _save(path, path_out, lambda: import_legacy.convert(arrays, given), {})
+    if path.suffix == ".pt2":
+        raise InputError(f"{path}: a compiled model holds machine code, no weights; import the checkpoint (.ckpt) or "
+                         "package (.nequip.zip) that it was compiled from")
     if path.suffix in ("", ".deploy"):
         raise InputError(f"{path}: not a TorchScript file, or a damaged one")
     if not trust:

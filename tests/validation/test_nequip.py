@@ -17,6 +17,7 @@ from rxmdnn.atoms import Edges
 from rxmdnn.errors import InputError
 from rxmdnn.models.allegro import Allegro, AllegroConfig, AllegroNetwork
 from rxmdnn.models.import_nequip import convert
+from rxmdnn.models.legacy_network import LegacyConfig, LegacyNetwork
 from rxmdnn.models.model_file import load_model, save_model
 from rxmdnn.models.nequip_checkpoint import checkpoint
 
@@ -153,6 +154,28 @@ def test_a_native_model_computes_the_same_in_nequip(precision, settings, tmp_pat
         "readout_width": 6, "average_neighbors": (12.0, 9.0), "scale": (0.7, 1.3), "shift": (-1.1, -2.5), "seed": 5},
         **settings})
     save_model(tmp_path / "model", AllegroNetwork(config, torch.float64))
+    x, species = system()
+    theirs = by_nequip(rebuilt(load_model(tmp_path / "model"), precision), x, species)
+    differences = largest_differences(by_rxmdnn(Allegro.load(tmp_path / "model", NAMES, "float64"), x, species), theirs)
+    record_property("relative", differences)
+    assert max(differences) < TOLERANCE[precision]
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize("settings", [
+    {"l_max": 0, "n_layers": 1}, {"l_max": 1, "n_layers": 3}, {"l_max": 2, "parity": False},
+    {"l_max": 3, "n_layers": 2}, {"latent_widths": (7, 12)}, {"latent_widths": (7, 12), "latent_silu": False},
+    {"readout_silu": True}, {"readout_widths": ()}, {"embed_silu": False}, {"residual": False}, {"zbl": True},
+    {"zbl": True, "zbl_fraction": 0.8, "scale_trainable": True},
+    {"bessel_trainable": False, "envelope_p": 7.0}], ids=str)
+def test_a_model_of_allegro_02_computes_the_same_in_nequip(precision, settings, tmp_path, record_property):
+    config = LegacyConfig(**{**{
+        "elements": NAMES, "r_max": 4.0, "n_tensor": 4, "embed_widths": (10, 12), "latent_widths": (12,),
+        "readout_widths": (6,), "average_neighbors": (12.0, 9.0), "scale": (0.7, 1.3), "shift": (-1.1, -2.5)},
+        **settings})
+    network = LegacyNetwork(config, torch.float64)
+    network.residual += torch.linspace(-1, 1, config.n_layers)
+    save_model(tmp_path / "model", network)
     x, species = system()
     theirs = by_nequip(rebuilt(load_model(tmp_path / "model"), precision), x, species)
     differences = largest_differences(by_rxmdnn(Allegro.load(tmp_path / "model", NAMES, "float64"), x, species), theirs)

@@ -12,9 +12,7 @@ import torch
 
 from rxmdnn.commands.export_model import main
 from rxmdnn.errors import InputError
-from rxmdnn.models import nequip_checkpoint
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
-from rxmdnn.models.export_nequip import export_nequip
 from rxmdnn.models.legacy_network import LegacyConfig, LegacyNetwork
 from rxmdnn.models.model_file import save_model
 from rxmdnn.models.nequip_checkpoint import checkpoint
@@ -95,26 +93,36 @@ def test_the_shipped_models_through_the_command(tmp_path, capsys):
 def test_a_model_that_needs_our_module_says_so(tmp_path, capsys):
     save_model(tmp_path / "model", network(zbl=True, zbl_fraction=0.8))
     main([str(tmp_path / "model"), str(tmp_path / "model.ckpt")])
+    said = capsys.readouterr().out
+    assert "loads with         nequip-allegro 0.8 and rxmdnn" in said and "A package (.nequip.zip) carries it" in said
+
+
+def test_a_model_of_allegro_02_names_its_layers(tmp_path, capsys):
+    net = LegacyNetwork(LegacyConfig(("H", "N"), 4.0, n_tensor=4, embed_widths=(6, 8), latent_widths=(8,)))
+    save_model(tmp_path / "old", net)
+    main([str(tmp_path / "old"), str(tmp_path / "old.ckpt")])
     assert "loads with         nequip-allegro 0.8 and rxmdnn" in capsys.readouterr().out
+    content = torch.load(tmp_path / "old.ckpt", weights_only=True)
+    settings, arrays = content["hyper_parameters"]["model"], state(content)
+    assert settings["_target_"] == "rxmdnn.models.nequip_builders.LegacyAllegroModel"
+    given = settings["layers"]["weights"] | settings["layers"]["constants"]
+    of_layers = {name.split(".")[-1]: list(value.shape) for name, value in arrays.items() if ".legacy." in name}
+    assert of_layers == given and given["embed_1"] == [6, 8] and given["ratios"] == [3, 2]
+    dense, table = arrays["func.legacy.product_0"].reshape(4, 4, -1).numpy(), net.tables[0]
+    assert np.allclose(dense[table.m1, table.m2, table.m3], table.coefficient)
 
 
-def test_models_that_nequip_cannot_express_are_refused(tmp_path, monkeypatch):
-    save_model(tmp_path / "old", LegacyNetwork(LegacyConfig(("H", "N"), 4.0, embed_widths=(8,), latent_widths=(8,))))
-    with pytest.raises(InputError, match=r"old: a model of the form 0\.2"):
-        export_nequip(tmp_path / "old", tmp_path / "old.ckpt")
-
+def test_settings_that_nequip_does_not_have_are_refused():
     @dataclass(frozen=True)
     class Newer(AllegroConfig):
         nonlinearity: str = "silu"
 
-    monkeypatch.setattr(nequip_checkpoint, "AllegroConfig", Newer)
     net = network()
     net.config = Newer(**net.config.to_dict())
     checkpoint(net)
     net.config = Newer(**net.config.to_dict() | {"nonlinearity": "gelu"})
     with pytest.raises(InputError, match="nonlinearity is 'gelu'"):
         checkpoint(net)
-    assert [p.name for p in tmp_path.iterdir()] == ["old"]
 
 
 def command(*words):
