@@ -20,6 +20,7 @@ from rxmdnn.fidelity.calibration import Samples
 from rxmdnn.fidelity.criteria import Limits
 from rxmdnn.fidelity.reference import Reference
 from rxmdnn.fidelity.setup import references
+from rxmdnn.files import check_outputs
 from rxmdnn.io.trajectory import read_frames
 from rxmdnn.run.setup import make_potential
 
@@ -50,6 +51,7 @@ def fit(a: argparse.Namespace) -> None:
     from rxmdnn.training.evaluate import chosen_frames
     from rxmdnn.training.reference_samples import of_network
 
+    check_outputs(a.out)
     network = load_model(a.model)
     elements = network.config.elements
     frames = chosen_frames(a.model, a.data, elements, "all")
@@ -84,6 +86,8 @@ def text(found: Reference) -> str:
 def calibrate(a: argparse.Namespace) -> None:
     """Tails of what the frames of a run show, by the models of its deck."""
     run = read_run(["--rxmdin", a.rxmdin, *(["--outDir", a.outDir] if a.outDir else [])])
+    out = a.out or run.folder / "calibration.json"
+    check_outputs(folders=[out.parent])
     backend = backends.make("cpu")
     potential, known = make_potential(run, backend), references(run)
     limits = Limits.of(run.elements)
@@ -100,7 +104,6 @@ def calibrate(a: argparse.Namespace) -> None:
     if not steps:
         raise InputError(f"{run.folder}: no frames of a run (trajectory.h5 or numbered xyz files)")
     tails = samples.tails()
-    out = a.out or run.folder / "calibration.json"
     calibration.write(out, tails, {"frames": len(steps), "atoms": n, "steps": [steps[0], steps[-1]]})
     print(f"{out}: tails of {len(steps)} frames of {n} atoms\n"
           "                    sample exceedance   level not exceeded by a normal atom with probability 1 - p, p =\n"

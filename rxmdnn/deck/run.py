@@ -35,6 +35,7 @@ from rxmdnn.deck.words import (
     SHAPES,
 )
 from rxmdnn.errors import InputError
+from rxmdnn.files import file_fault
 
 WIDEST_SKIN = 20.0  # Å
 
@@ -353,6 +354,8 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
     faults += ring_faults(deck, len(models), n_ranks)
     faults += fidelity_faults(deck)
     faults += device_faults(deck)
+    if deck["json"].file and (text := file_fault(deck["json"].file, [deck["outDir"].folder])):
+        faults.append(deck["json"].fault(text))
     faults += [e.fault(f"{e.quantity} is given before; keep one") for k, e in enumerate(deck["observe"])
                if e.quantity in [other.quantity for other in deck["observe"][:k]]]
     if faults:

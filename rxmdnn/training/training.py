@@ -21,7 +21,7 @@ import rxmdnn
 from rxmdnn.deck.language import Deck
 from rxmdnn.errors import InputError
 from rxmdnn.fidelity.reference import write as write_reference
-from rxmdnn.files import atomic, unwritable, write_json, writing
+from rxmdnn.files import atomic, check_outputs, unwritable, write_json, writing
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
 from rxmdnn.models.model_file import load_model, save_model
 from rxmdnn.parallel import AgreedError, on_root, together
@@ -65,6 +65,7 @@ def train(deck: Deck, comm: MPI.Intracomm = MPI.COMM_SELF) -> dict[str, Any]:
     shift = _atomic_energies(deck)
     folder: Path = deck["output"].folder if deck["output"].given else deck.path(deck["output"].folder)
     on_root(comm, lambda: _make_folders(folder, deck["model"].file.parent))
+    on_root(comm, lambda: check_outputs(deck["model"].file, deck["json"].file))
     data, parts, network, statistics = _data_and_network(deck, shift, comm)
     trainer = Trainer(network, data, parts.training, parts.validation, deck, comm=comm)
     origin = _origin(deck, comm)
