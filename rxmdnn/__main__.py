@@ -39,7 +39,10 @@ def usage() -> str:
     lines = [f"  {name:<16s}{text}" for name, (_, text) in COMMANDS.items()]
     return "\n".join(["rxmdnn: neural-network quantum molecular dynamics", "",
                       "usage: [mpirun -np N] rxmdnn COMMAND ...", "", *lines, "",
-                      "rxmdnn COMMAND --help says more; --version prints the version.", "", *exit_codes()])
+                      "rxmdnn COMMAND --help says more; --version prints the version.", "", *exit_codes(), "",
+                      "Several ranks need an MPI library: that of the machine, or pip install \".[mpi]\".",
+                      "Where mpirun (Open MPI) refuses root, as in containers: export OMPI_ALLOW_RUN_AS_ROOT=1",
+                      "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; where it finds too few slots: mpirun --oversubscribe."])
 
 
 def exit_codes() -> list[str]:
@@ -53,11 +56,16 @@ def exit_codes() -> list[str]:
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
 
 
+def on_first_rank() -> bool:
+    """Whether the launcher, if there is one, calls this the first rank."""
+    return all(os.environ.get(variable, "0") == "0" for variable in RANK_VARIABLES)
+
+
 def answer_at_once(name: str) -> bool:
     """Print the usage or the version where it is asked for, on the first rank; was it?"""
     if name not in ("-h", "--help", "--version"):
         return False
-    if all(os.environ.get(variable, "0") == "0" for variable in RANK_VARIABLES):
+    if on_first_rank():
         from rxmdnn import __version__
 
         print(f"rxmdnn {__version__}" if name == "--version" else usage())
@@ -69,8 +77,16 @@ def main() -> int:
     name, *argv = sys.argv[1:] or ["--help"]
     if answer_at_once(name):
         return 0
-    from rxmdnn.deck.language import near
     from rxmdnn.errors import InputError
+    from rxmdnn.serial import provide
+
+    try:
+        provide()
+    except InputError as error:
+        if on_first_rank():
+            print(f"rxmdnn: {error}", file=sys.stderr)
+        return 2
+    from rxmdnn.deck.language import near
     from rxmdnn.io.ordered import Hdf5Failure
     from rxmdnn.parallel import AgreedError, run_to_exit_code
     from rxmdnn.world import all_ranks

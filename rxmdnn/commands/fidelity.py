@@ -20,6 +20,7 @@ from rxmdnn.fidelity.calibration import Samples
 from rxmdnn.fidelity.criteria import Limits
 from rxmdnn.fidelity.reference import Reference
 from rxmdnn.fidelity.setup import references
+from rxmdnn.files import check_outputs
 from rxmdnn.io.structure import species_of
 from rxmdnn.io.trajectory import read_frames
 from rxmdnn.run.setup import make_potential
@@ -51,6 +52,7 @@ def fit(a: argparse.Namespace) -> None:
     from rxmdnn.training.evaluate import chosen_frames
     from rxmdnn.training.reference_samples import of_network
 
+    check_outputs(a.out)
     native_metadata(a.model)  # statistics can be added only to a native file
     network = load_model(a.model)
     elements = network.config.elements
@@ -86,6 +88,8 @@ def text(found: Reference) -> str:
 def calibrate(a: argparse.Namespace) -> None:
     """Tails of what the frames of a run show, by the models of its deck."""
     run = read_run(["--rxmdin", a.rxmdin, *(["--outDir", a.outDir] if a.outDir else [])])
+    out = a.out or run.folder / "calibration.json"
+    check_outputs(folders=[out.parent])
     backend = backends.make("cpu")
     potential, known = make_potential(run, backend), references(run)
     limits = Limits.of(run.elements)
@@ -102,7 +106,6 @@ def calibrate(a: argparse.Namespace) -> None:
     if not steps:
         raise InputError(f"{run.folder}: no frames of a run (trajectory.h5md, trajectory.xyz or numbered .xyz files)")
     tails = samples.tails()
-    out = a.out or run.folder / "calibration.json"
     calibration.write(out, tails, {"frames": len(steps), "atoms": n, "steps": [steps[0], steps[-1]]})
     print(f"{out}: tails of {len(steps)} frames of {n} atoms\n"
           "                    sample exceedance   level not exceeded by a normal atom with probability 1 - p, p =\n"

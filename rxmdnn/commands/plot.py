@@ -17,7 +17,7 @@ from rxmdnn.analysis.structure import radial
 from rxmdnn.analysis.style import BLUE, GRAY, GREEN, ORANGE, STYLE, save_figure
 from rxmdnn.deck.words import MINIMIZATION
 from rxmdnn.errors import InputError
-from rxmdnn.files import write_json, writing
+from rxmdnn.files import check_outputs, write_json, writing
 from rxmdnn.io.h5md import HEALED, trajectory_in
 from rxmdnn.io.log import read_energies
 from rxmdnn.io.stages import read_stages
@@ -37,6 +37,7 @@ def main(argv: Sequence[str]) -> None:
     if a.rmax <= 0 or a.frames < 1:
         raise InputError("plot: --rmax and --frames must be above zero")
     folder = Path(a.folder)
+    check_outputs(a.json)
     energies = read_energies(folder)
     frames = list(read_frames(folder, a.frames))
     if not energies and not frames:

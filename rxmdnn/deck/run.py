@@ -38,6 +38,7 @@ from rxmdnn.deck.words import (
     STARTS,
 )
 from rxmdnn.errors import InputError
+from rxmdnn.files import file_fault
 
 WIDEST_SKIN = 20.0  # Å
 
@@ -362,6 +363,8 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
     faults += ring_faults(deck, len(models), n_ranks)
     faults += fidelity_faults(deck)
     faults += device_faults(deck)
+    if deck["json"].file and (text := file_fault(deck["json"].file, [deck["outDir"].folder])):
+        faults.append(deck["json"].fault(text))
     faults += [e.fault(f"{e.quantity} is given before; keep one") for k, e in enumerate(deck["observe"])
                if e.quantity in [other.quantity for other in deck["observe"][:k]]]
     pair_terms = _pair_terms(deck, len(models[0].elements), faults) if models else ()

@@ -243,8 +243,10 @@ class Outputs:
             f"timed: {figures['steps']} steps in {figures['seconds']:.2f} s, {s.forces.builds} neighbor lists; "
             + ending.text(s.step))
         self.log.close()
-        if path and self.comm.rank == 0:
-            write_json(path, figures)
+        if path:
+            with writable(self.comm, path):
+                if self.comm.rank == 0:
+                    write_json(path, figures)
 
 
 def only_every(n: int, write: Write) -> tuple[int, Write]:
