@@ -12,6 +12,7 @@ import pytest
 from mpi4py import MPI
 
 from rxmdnn.analysis.observables import FILE as OBSERVED
+from rxmdnn.commands import check
 from rxmdnn.commands import run as run_command
 from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.errors import BAD_INPUT, FAILED, FINISHED, ON_SIGNAL, InputError
@@ -330,3 +331,11 @@ def test_stages_are_what_changed(folder):
     found = [json.loads(line) for line in Path(out / "stages.jsonl").read_text().splitlines()]
     assert [(s["step"], s["ensemble"][0], s["time_step"]) for s in found] == [
         (0, "nve", 2.0), (81, "svr", 2.0), (161, "nve", 1.0)]
+
+
+def test_check_refuses_what_a_run_would_refuse(folder):
+    go(folder, "out")
+    write(folder / "rxmdnn.in", MODELS.replace("0.0104", "0.0180"))
+    if COMM.rank == 0:
+        with pytest.raises(InputError, match=r"models: now lj epsilon 0\.018"):
+            check.main([str(folder / "rxmd.in"), "--outDir", str(folder / "out")])
