@@ -64,7 +64,8 @@ def check_run(path: str, rest: list[str]) -> None:
         simulation = make_simulation(MPI.COMM_SELF, alone, backend, potential, start, how=how)
         watched = make_monitor(MPI.COMM_SELF, alone, simulation).describe()
     print(run.deck.echo(), end="")
-    for note in (*run.notes, *how.notes, *ring_notes(run.deck, run.elements, run.masses, start.extra)):
+    rings = ring_notes(run.deck, run.elements, run.masses, start.extra)
+    for note in dict.fromkeys((*run.notes, *start.notes, *how.notes, *rings)):
         print(f"note: {note}")
     print("\n".join([*watched, *summary(run, start, potential, ranks)]))
     print(f"{path}: rxmd.in: valid; models of {', '.join(sorted({str(Path(m.where).name) for m in run.models}))}")

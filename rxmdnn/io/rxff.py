@@ -28,14 +28,16 @@ def write_rxff(comm: MPI.Comm, path: str | Path, atoms: Atoms, cell: Cell, step:
                grid: tuple[int, int, int] = (1, 1, 1)) -> None:
     """Write the owned atoms of every rank, distributed to the ranks of RXMD on `grid`; type = species + 1, gid + 1.
 
-    The file holds lengths and angles of the cell; velocities are rotated to its standard orientation.
+    The file holds lengths and angles of the cell; velocities are rotated to its standard orientation. Along an axis
+    that does not repeat, atoms may lie outside the cell.
     """
     n, parts = atoms.n_owned, np.array(grid)
     standard = Cell.from_parameters(*cell.parameters)
     s = cell.fractional(atoms.x[:n])
-    s -= np.floor(s)
-    s[s >= 1.0] = 0.0
-    subcell = np.minimum((s * parts).astype(np.int64), parts - 1)
+    repeats = cell.pbc
+    s[:, repeats] -= np.floor(s[:, repeats])
+    s[:, repeats] = np.where(s[:, repeats] < 1.0, s[:, repeats], 0.0)
+    subcell = np.clip(np.floor(s * parts).astype(np.int64), 0, parts - 1)
     rows = np.zeros((n, ROW))
     rows[:, 0:3] = s - subcell / parts
     rows[:, 3:6] = cell.fractional(atoms.v[:n]) @ standard.h * RXMD_TIME

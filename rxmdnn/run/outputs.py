@@ -83,7 +83,7 @@ class Outputs:
         self.guard = None if monitor is None else self._make_guard(monitor, start.state.get("fidelity"), how.same_stage)
         self.performance = Performance(simulation, comm.size * deck["pimd_groups"].number)
         simulation.on_print, simulation.writers, simulation.guard = self.log.thermo, self._writers(), self.guard
-        what = {"atoms": simulation.n_global, **how.facts}
+        what = {"atoms": simulation.n_global, "pbc": simulation.cell.pbc.tolist(), **how.facts}
         with writable(comm, folder / "stages.jsonl"):
             if comm.rank == 0:
                 begin_stage(folder, goes_on_from, what, new=not how.same_stage)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
+from rxmdnn.cell import Cell
 from rxmdnn.deck.run import RunDeck
 from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import find_checkpoint, read_checkpoint
 from rxmdnn.io.log import read_energies
 from rxmdnn.io.rxff import read_rxff
-from rxmdnn.io.structure import Start, formula, read_structure, start_from_file
+from rxmdnn.io.stages import read_stages, stage_at
+from rxmdnn.io.structure import Start, formula, read_structure, species_of, start_from_file
 from rxmdnn.parallel import on_root
 
 
@@ -24,9 +27,11 @@ def read_start(comm: MPI.Comm, run: RunDeck) -> Start:
     """
     deck, elements = run.deck, run.elements
     strain, shear = tuple(deck["strain"]), tuple(deck["shear"])
+    pbc = tuple(deck["pbc"]) if deck["pbc"].given else None
     source = deck["start"].source
     if deck["run_from_xyz"].file and source in ("auto", "structure"):
-        return start_from_file(comm, deck["run_from_xyz"].file, elements, strain=strain, shear=shear)
+        return start_from_file(comm, deck["run_from_xyz"].file, elements, strain=strain, shear=shear, pbc=pbc,
+                               masses=run.masses)
     line = deck["structure"]
 
     def find() -> tuple[str, Path]:
@@ -39,22 +44,36 @@ def read_start(comm: MPI.Comm, run: RunDeck) -> Start:
 
     kind, path = on_root(comm, find)
     if kind == "structure":
-        return start_from_file(comm, path, elements, (line.nx, line.ny, line.nz), strain, shear)
+        return start_from_file(comm, path, elements, (line.nx, line.ny, line.nz), strain, shear, frame=line.frame,
+                               pbc=pbc, masses=run.masses)
     start = (read_checkpoint if kind == "checkpoint" else read_rxff)(comm, path, elements)
-    if kind == "rxff" and start.step > 0:
-        start.time, note = on_root(comm, lambda: time_at(run, start.step))
-        start.notes += [f"{path} holds no time: {note}"] if note else []
+    if kind == "rxff":
+        complete(comm, run, start)
     if line.file:
         counts = comm.allreduce(np.bincount(start.species, minlength=len(elements)))
 
         def compare() -> None:
-            names = read_structure(line.file).names
-            wanted = np.array([(names == e).sum() for e in elements]) * line.nx * line.ny * line.nz
+            names = read_structure(line.file, frame=line.frame).names
+            species = species_of(names, elements, line.file, run.masses)
+            wanted = np.bincount(species, minlength=len(elements)) * line.nx * line.ny * line.nz
             if not np.array_equal(counts, wanted):
                 raise InputError(f"{path}: of another system: it holds {formula(counts, elements)}, "
                                  f"{line.where} makes {formula(wanted, elements)}; use another outDir")
         on_root(comm, compare)
     return start
+
+
+def complete(comm: MPI.Comm, run: RunDeck, start: Start) -> None:
+    """Give a start from rxff.bin what that does not hold: periodicity and time of the run in its folder, or the deck's.
+    """
+    def find() -> tuple[Any, float, str]:
+        stage = (stage_at(read_stages(run.folder), start.step) or {}) if start.step > 0 else {}
+        pbc = [*run.deck["pbc"]] if run.deck["pbc"].given else stage.get("pbc", [True] * 3)
+        return (pbc, *(time_at(run, start.step) if start.step > 0 else (0.0, "")))
+
+    pbc, start.time, note = on_root(comm, find)
+    start.cell = Cell(start.cell.h, np.array(pbc, bool))
+    start.notes += [f"{start.source} holds no time: {note}"] if note else []
 
 
 def time_at(run: RunDeck, step: int) -> tuple[float, str]:
