@@ -175,7 +175,7 @@ def _deformed(run: RunDeck, start: Start, facts: Mapping[str, Any], before: Mapp
     line = run.deck["pbc"]
     if line.given and [*line] != start.cell.pbc.tolist():
         out.append(line.fault(f"acts on a structure, not on {start.source}, which repeats along "
-                              f"{start.cell.axes or 'no axis'}; omit this line, or begin with '--start structure'"))
+                              f"{start.cell.axes}; omit this line, or begin with '--start structure'"))
     return out
 
 

@@ -68,8 +68,8 @@ def complete(comm: MPI.Comm, run: RunDeck, start: Start) -> None:
     """
     def find() -> tuple[Any, float, str]:
         stage = (stage_at(read_stages(run.folder), start.step) or {}) if start.step > 0 else {}
-        pbc = [*run.deck["pbc"]] if run.deck["pbc"].given else stage.get("pbc", [True] * 3)
-        return (pbc, *(time_at(run, start.step) if start.step > 0 else (0.0, "")))
+        stated = [*run.deck["pbc"]] if run.deck["pbc"].given else [True] * 3
+        return (stage.get("pbc", stated), *(time_at(run, start.step) if start.step > 0 else (0.0, "")))
 
     pbc, start.time, note = on_root(comm, find)
     start.cell = Cell(start.cell.h, np.array(pbc, bool))

@@ -274,6 +274,23 @@ def test_a_rxff_of_another_system_or_without_a_clock_is_told(folder):
         go(folder, "out", "--start", "rxff", "--structure", str(folder / "few.xyz"))
 
 
+def test_a_slab_stays_one_and_its_atoms_may_leave_the_cell(folder):
+    """rxff.bin does not hold periodicity."""
+    write(folder / "slab.xyz", '3\nLattice="12 0 0 0 12 0 0 0 14" Properties=species:S:1:pos:R:3:velo:R:3 pbc="T T F"\n'
+                               "Ar 1 1 0.5 0 0 -0.02\nAr 6 6 13 0 0 0.02\nNe 4 9 7 0 0 0\n")
+    slab = ("--structure", str(folder / "slab.xyz"))
+    _, out = go(folder, "out", *slab)
+    for start in ("rxff", "auto"):
+        with pytest.raises(InputError, match=r"pbc: acts on a structure, not on .* repeats along a b; omit"):
+            go(folder, "out", *slab, "--start", start, "--pbc", "T", "T", "T")
+    go(folder, "out", *slab, "--start", "rxff")
+    s = read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5")
+    order = np.argsort(s.gid)
+    assert s.cell.pbc.tolist() == [True, True, False]
+    np.testing.assert_allclose(s.x[order, 2], [0.5 - 0.02 * 160, 13 + 0.02 * 160, 7], atol=1e-6)
+    assert read_energies(out)["potential_eV"][-1] == pytest.approx(0.0, abs=1e-9)
+
+
 def test_frames_of_an_abandoned_attempt_are_moved_away(folder, monkeypatch):
     with killed_at(monkeypatch, 35):
         go(folder, "out", "--fstep", "5")
