@@ -124,7 +124,7 @@ class Outputs:
             out.append(only_every(deck["pimd_dump"].nstep, lambda thermo: beads.write(self.frame(thermo))))
         if self.ring is not None:
             out.append((deck["io_step"].pstep, self.ring.write))
-        out += [(deck["io_step"].fstep, lambda thermo: self.frames(thermo, kinds)),
+        out += [(deck["io_step"].fstep, lambda thermo: self._frames_due(thermo, kinds)),
                 only_every(deck["h5md"].nstep, lambda thermo: self.trajectory.write(self.frame(thermo)))]
         if self.observers is not None:
             out += self.observers.writers
@@ -166,6 +166,11 @@ class Outputs:
         frame = self.frame(thermo)
         for write in kinds:
             write(frame, self.run.folder)
+
+    def _frames_due(self, thermo: Thermo, kinds: list[Callable[[Frame, Path], Path]]) -> None:
+        """Write frames, but none where a signal interrupts the run, between two that are equally spaced."""
+        if not self.simulation.signalled or thermo.step % self.run.deck["io_step"].fstep == 0:
+            self.frames(thermo, kinds)
 
     def checkpoint(self, thermo: Thermo) -> None:
         """Write it, and rebuild the list next: the restarted run will, and both must go on with the same bits."""

@@ -222,6 +222,13 @@ def test_modes_that_scale_give_the_temperature_that_the_log_counts(folder, mdmod
         assert e["temperature_K"][1:] == pytest.approx(80.0, rel=1e-3) and momentum(out) < 1e-12
 
 
+@pytest.mark.parametrize("mdmode", [5, 7, 8, 9])
+def test_a_ramp_from_rest_heats(folder, mdmode):
+    write(folder / "rxmd.in", DECK.replace("mdmode 1", f"mdmode {mdmode}").replace("2.0 40", "1e-4 10"))
+    e = read_energies(go(folder, "out", "--tramp", "0", "100", "--pstep", "1")[1])
+    assert e["temperature_K"][0] == 0 and e["temperature_K"][2:] == pytest.approx(10.0 * np.arange(1, 10), rel=0.06)
+
+
 # ---------------------------------------------------------------------- clock and frames
 def series(out):
     """Steps and times of energies.csv and of trajectory.h5."""
@@ -337,6 +344,7 @@ def test_a_signal_ends_a_run_with_a_code_and_it_goes_on(folder, monkeypatch, fla
         code, out = go(folder, "out", "--pstep", "1000", *flags)
     assert code == ON_SIGNAL and note_in(out, "stopped on a signal at step 10")
     assert read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5").step == 10
+    assert [f.name for f in out.glob("0*.xyz")] == ["000000000.xyz"]
     go(folder, "out", *flags)
     steps = read_energies(out)["step"].tolist()
     assert steps == sorted(set(steps)) and steps[-1] > 10
