@@ -19,6 +19,7 @@ from rxmdnn.fidelity.setup import make_monitor
 from rxmdnn.io.structure import Start
 from rxmdnn.models.interface import Potential
 from rxmdnn.ring_polymer.setup import notes as ring_notes
+from rxmdnn.run.continuation import compared
 from rxmdnn.run.setup import make_potential, make_simulation
 from rxmdnn.run.start import read_start
 from rxmdnn.run.untrained import untrained_notes
@@ -58,6 +59,7 @@ def check_run(path: str, rest: list[str]) -> None:
         start = read_start(MPI.COMM_SELF, run)
         if fault := barostat_fault(run.deck, start.cell.pbc):
             faults.append(fault)
+        how = compared(MPI.COMM_SELF, run, start)
     except InputError as error:
         faults += error.faults
     if faults:
@@ -65,11 +67,11 @@ def check_run(path: str, rest: list[str]) -> None:
     watched: list[str] = []
     if run.deck["fidelity"].action != "off":
         alone = read_run(["--rxmdin", path, *rest, "--processors", "1", "1", "1"])
-        simulation = make_simulation(MPI.COMM_SELF, alone, backend, potential, start)
+        simulation = make_simulation(MPI.COMM_SELF, alone, backend, potential, start, how=how)
         watched = make_monitor(MPI.COMM_SELF, alone, simulation).describe()
     print(run.deck.echo(), end="")
     counts = np.bincount(start.species, minlength=len(run.elements))
-    notes = (*run.notes, *start.notes, *untrained_notes(run, counts),
+    notes = (*run.notes, *start.notes, *how.notes, *untrained_notes(run, counts),
              *ring_notes(run.deck, run.elements, run.masses, start.extra))
     for note in dict.fromkeys(notes):
         print(f"note: {note}")

@@ -22,7 +22,7 @@ def read_stages(folder: str | Path) -> list[dict[str, Any]]:
         return []
     try:
         stages = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return sorted((dict(stage, step=int(stage["step"])) for stage in stages), key=lambda stage: stage["step"])
+        return sorted(({**stage, "step": int(stage["step"])} for stage in stages), key=lambda stage: stage["step"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a list of stages of a run ({error}); move it away") from None
 

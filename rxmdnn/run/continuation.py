@@ -172,6 +172,10 @@ def _deformed(run: RunDeck, start: Start, facts: Mapping[str, Any], before: Mapp
             then = f", whose run had {_text(before[fact.name])}" if fact.name in before else ""
             out.append(f"{fact.where(run)}: {_text(now)}: acts on a structure, not on {start.source}{then}; omit this "
                        f"line, begin with '--start structure', or use {fact.keyword}_ramp")
+    line = run.deck["pbc"]
+    if line.given and [*line] != start.cell.pbc.tolist():
+        out.append(line.fault(f"acts on a structure, not on {start.source}, which repeats along "
+                              f"{start.cell.axes}; omit this line, or begin with '--start structure'"))
     return out
 
 

@@ -86,7 +86,7 @@ class Outputs:
         self.guard = None if monitor is None else self._make_guard(monitor, start.state.get("fidelity"), how.same_stage)
         self.performance = Performance(simulation, comm.size * deck["pimd_groups"].number)
         simulation.on_print, simulation.writers, simulation.guard = self.log.thermo, self._writers(), self.guard
-        what = {"atoms": simulation.n_global, **how.facts}
+        what = {"atoms": simulation.n_global, "pbc": simulation.cell.pbc.tolist(), **how.facts}
         with writable(comm, folder / "stages.jsonl"):
             if comm.rank == 0:
                 begin_stage(folder, goes_on_from, what, new=not how.same_stage)
@@ -127,7 +127,7 @@ class Outputs:
             out.append(only_every(beads_every(deck), lambda thermo: beads.write(self.frame(thermo))))
         if self.ring is not None:
             out.append((deck["io_step"].pstep, self.ring.write))
-        out += [(deck["io_step"].fstep, lambda thermo: self.frames(thermo, kinds)),
+        out += [(deck["io_step"].fstep, lambda thermo: self._frames_due(thermo, kinds)),
                 only_every(deck["h5md"].nstep, lambda thermo: self.trajectory.write(self.frame(thermo))),
                 only_every(deck["xyz"].nstep, lambda thermo: self.xyz.write(self.frame(thermo)))]
         if self.observers is not None:
@@ -171,6 +171,11 @@ class Outputs:
         frame = self.frame(thermo)
         for write in kinds:
             write(frame, self.run.folder)
+
+    def _frames_due(self, thermo: Thermo, kinds: list[Callable[[Frame, Path], Path]]) -> None:
+        """Write frames, but none where a signal interrupts the run, between two that are equally spaced."""
+        if not self.simulation.signalled or thermo.step % self.run.deck["io_step"].fstep == 0:
+            self.frames(thermo, kinds)
 
     def checkpoint(self, thermo: Thermo) -> None:
         """Write it, and rebuild the list next: the restarted run will, and both must go on with the same bits."""

@@ -41,7 +41,6 @@ from rxmdnn.timers import Timers
 from rxmdnn.units import EV_PER_KCAL_MOL, FS_PER_PS, GPA_PER_EV_A3
 
 T = TypeVar("T")
-AT_REST = 1e-9  # in target temperatures: below it, velocities are only rounding, or what residual forces have made
 
 
 def on_each(comm: MPI.Comm, make: Callable[[], T]) -> T:
@@ -199,9 +198,8 @@ def begin_velocities(simulation: Simulation, start: Start, how: Continuation) ->
     if not settled and (start.f is None or simulation.ensemble.keeps_momentum):
         notes += without_drift(simulation)
     target = plan.target(start.step)
-    temperature = kinetics.temperature(atoms)
-    at_rest = temperature <= AT_REST * target
-    if how.draws or (at_rest and target > 0):
+    temperature, at_rest = kinetics.temperature(atoms), kinetics.at_rest(atoms, target)
+    if how.draws or at_rest:
         kinetics.draw(atoms, target, plan.seed, start.step)
         atoms.extra.pop(V, None)  # those of ring polymers, which their ensemble draws
         notes.append(f"velocities were drawn at {target:g} K: "

@@ -12,6 +12,7 @@ import pytest
 from mpi4py import MPI
 
 from rxmdnn.analysis.observables import FILE as OBSERVED
+from rxmdnn.commands import check
 from rxmdnn.commands import run as run_command
 from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.errors import BAD_INPUT, FAILED, FINISHED, ON_SIGNAL, InputError
@@ -221,6 +222,13 @@ def test_modes_that_scale_give_the_temperature_that_the_log_counts(folder, mdmod
         assert e["temperature_K"][1:] == pytest.approx(80.0, rel=1e-3) and momentum(out) < 1e-12
 
 
+@pytest.mark.parametrize("mdmode", [5, 7, 8, 9])
+def test_a_ramp_from_rest_heats(folder, mdmode):
+    write(folder / "rxmd.in", DECK.replace("mdmode 1", f"mdmode {mdmode}").replace("2.0 40", "1e-4 10"))
+    e = read_energies(go(folder, "out", "--tramp", "0", "100", "--pstep", "1")[1])
+    assert e["temperature_K"][0] == 0 and e["temperature_K"][2:] == pytest.approx(10.0 * np.arange(1, 10), rel=0.06)
+
+
 # ---------------------------------------------------------------------- clock and frames
 def series(out):
     """Steps and times of energies.csv and of trajectory.h5."""
@@ -273,6 +281,23 @@ def test_a_rxff_of_another_system_or_without_a_clock_is_told(folder):
         go(folder, "out", "--start", "rxff", "--structure", str(folder / "few.xyz"))
 
 
+def test_a_slab_stays_one_and_its_atoms_may_leave_the_cell(folder):
+    """rxff.bin does not hold periodicity."""
+    write(folder / "slab.xyz", '3\nLattice="12 0 0 0 12 0 0 0 14" Properties=species:S:1:pos:R:3:velo:R:3 pbc="T T F"\n'
+                               "Ar 1 1 0.5 0 0 -0.02\nAr 6 6 13 0 0 0.02\nNe 4 9 7 0 0 0\n")
+    slab = ("--structure", str(folder / "slab.xyz"))
+    _, out = go(folder, "out", *slab)
+    for start in ("rxff", "auto"):
+        with pytest.raises(InputError, match=r"pbc: acts on a structure, not on .* repeats along a b; omit"):
+            go(folder, "out", *slab, "--start", start, "--pbc", "T", "T", "T")
+    go(folder, "out", *slab, "--start", "rxff")
+    s = read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5")
+    order = np.argsort(s.gid)
+    assert s.cell.pbc.tolist() == [True, True, False]
+    np.testing.assert_allclose(s.x[order, 2], [0.5 - 0.02 * 160, 13 + 0.02 * 160, 7], atol=1e-6)
+    assert read_energies(out)["potential_eV"][-1] == pytest.approx(0.0, abs=1e-9)
+
+
 def test_frames_of_an_abandoned_attempt_are_moved_away(folder, monkeypatch):
     with killed_at(monkeypatch, 35):
         go(folder, "out", "--fstep", "5")
@@ -319,6 +344,7 @@ def test_a_signal_ends_a_run_with_a_code_and_it_goes_on(folder, monkeypatch, fla
         code, out = go(folder, "out", "--pstep", "1000", *flags)
     assert code == ON_SIGNAL and note_in(out, "stopped on a signal at step 10")
     assert read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5").step == 10
+    assert [f.name for f in out.glob("0*.xyz")] == ["000000000.xyz"]
     go(folder, "out", *flags)
     steps = read_energies(out)["step"].tolist()
     assert steps == sorted(set(steps)) and steps[-1] > 10
@@ -330,3 +356,11 @@ def test_stages_are_what_changed(folder):
     found = [json.loads(line) for line in Path(out / "stages.jsonl").read_text().splitlines()]
     assert [(s["step"], s["ensemble"][0], s["time_step"]) for s in found] == [
         (0, "nve", 2.0), (81, "svr", 2.0), (161, "nve", 1.0)]
+
+
+def test_check_refuses_what_a_run_would_refuse(folder):
+    go(folder, "out")
+    write(folder / "rxmdnn.in", MODELS.replace("0.0104", "0.0180"))
+    if COMM.rank == 0:
+        with pytest.raises(InputError, match=r"models: now lj epsilon 0\.018"):
+            check.main([str(folder / "rxmd.in"), "--outDir", str(folder / "out")])
