@@ -20,12 +20,15 @@ import torch
 
 from rxmdnn.errors import InputError
 from rxmdnn.models import import_legacy
+from rxmdnn.models.activations import LINEAR
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork, PairNetwork
 from rxmdnn.models.clebsch_gordan import harmonic_irreps, layer_irreps
 from rxmdnn.models.legacy_network import LegacyConfig
 from rxmdnn.models.model_file import save_model
 from rxmdnn.models.torchscript import is_torchscript
 
+NONLINEARITIES = {"SiLU": "silu", "GELU": "gelu", "Mish": "mish", "Tanh": "tanh", "ShiftedSoftplus": "ssp",
+                  "Identity": LINEAR}  # zero at zero; others would give atoms an energy at the cutoff
 EXPECTED = ["edge_norm", "radial_chemical_embed", "scalar_embed_mlp", "tensor_embed", "allegro", "edge_readout",
             "edge_eng_sum", "per_type_energy_scale_shift", "total_energy_sum"]
 
@@ -56,9 +59,19 @@ def _matrices(mlp: Any) -> list[torch.Tensor]:
     layers = list(mlp.mlp)
     _require(all(type(a).__name__ == "ScalarLinearLayer" and a.bias is None for a in layers[::2]),
              "a scalar MLP with a bias")
-    _require(all(type(a).__name__ == "SiLU" for a in layers[1::2]),
-             f"the nonlinearity {', '.join(sorted({type(a).__name__ for a in layers[1::2]} - {'SiLU'}))} (only silu)")
-    return [a.weight.detach().double() * _exact(a.alpha) for a in layers[::2]]
+    matrices = [a.weight.detach().double() * _exact(a.alpha) for a in layers[::2]]
+    return [torch.linalg.multi_dot(matrices)] if _nonlinearity(mlp) == LINEAR and len(matrices) > 1 else matrices
+
+
+def _nonlinearity(mlp: Any) -> str:
+    """The nonlinearity of a nequip ScalarMLPFunction, by its name in rxmdnn."""
+    if type(mlp.mlp).__name__ == "DeepLinearMLP" or len(mlp.mlp) < 2:
+        return LINEAR
+    kinds = {type(a).__name__ for a in list(mlp.mlp)[1::2]}
+    _require(len(kinds) == 1 and kinds <= NONLINEARITIES.keys(),
+             f"the nonlinearity {', '.join(sorted(kinds))} (only {', '.join(sorted(NONLINEARITIES))})")
+    _require("GELU" not in kinds or mlp.mlp[1].approximate == "none", "an approximate GELU")
+    return NONLINEARITIES[kinds.pop()]
 
 
 def _depth_width(name: str, matrices: list[torch.Tensor]) -> tuple[int, int]:
@@ -92,11 +105,13 @@ class _NequipParts:
     modules : the chain of the energy model, by name, without ``pair_potential`` and ``cutoff``
     zbl : the repulsion, or None
     mlps : the matrices of each MLP, float64, by its name in AllegroNetwork
+    activations : the nonlinearity of each of these, likewise
     """
 
     modules: dict[str, Any]
     zbl: Any
     mlps: dict[str, list[torch.Tensor]]
+    activations: dict[str, str]
 
     @property
     def allegro(self) -> Any:
@@ -114,7 +129,7 @@ class _NequipParts:
 def _convert(model: Any) -> AllegroNetwork:
     parts = _parts(model)
     config = _config(tuple(model.type_names), parts)
-    network = AllegroNetwork(config, parts.embed.type_embed.center_embed.weight.dtype)
+    network = AllegroNetwork(config, parts.allegro.first_layer_env_embed_projection.mlp[0].weight.dtype)
     if parts.zbl is not None:
         _require(torch.equal(parts.zbl.atomic_numbers.double().cpu(), network.atomic_number),
                  "ZBL for chemical species other than the type names")
@@ -139,21 +154,22 @@ def _parts(model: Any) -> _NequipParts:
     _require(list(modules) == EXPECTED, "other parts than an Allegro energy model: " + (
         ", ".join(sorted(set(modules) ^ set(EXPECTED))) or "their order"))
     embed, allegro, zbl = modules["radial_chemical_embed"], modules["allegro"], children.get("pair_potential")
-    _require(hasattr(embed, "bessel_encode"), f"the two-body embedding {type(embed).__name__} (only Bessel functions)")
+    _require(hasattr(embed, "bessel_encode") or hasattr(embed, "spline"),
+             f"the two-body embedding {type(embed).__name__} (only Bessel functions and splines)")
     _require(modules["edge_eng_sum"].reduce == "sum", "a mean over edges")
     if zbl is not None:
         _require(type(zbl).__name__ in ("ZBL", "ShortRangeZBL"), f"the pair potential {type(zbl).__name__} (only ZBL)")
         _require(abs(float(zbl._qqr2exesquare) / (0.5 * 14.399645) - 1) < 1e-6, "ZBL in units other than eV and Å")
-    mlps = {"embed": _matrices(modules["scalar_embed_mlp"].mlp_module),
-            "readout": _matrices(modules["edge_readout"].mlp_module),
-            **{f"latents.{k}": _matrices(a) for k, a in enumerate(allegro.latents)}}
-    return _NequipParts(modules, zbl, mlps)
+    mlps = {"embed": modules["scalar_embed_mlp"].mlp_module, "readout": modules["edge_readout"].mlp_module,
+            **{f"latents.{k}": a for k, a in enumerate(allegro.latents)}}
+    return _NequipParts(modules, zbl, {name: _matrices(mlp) for name, mlp in mlps.items()},
+                        {name: _nonlinearity(mlp) for name, mlp in mlps.items()})
 
 
 def _tensor_shape(allegro: Any) -> tuple[int, bool]:
     """l_max and parity of the tensor features."""
-    l_max = len(allegro._env_weighter._rtoi) - 1 if allegro._env_weighter.weight_individual_irreps else -1
-    _require(0 <= l_max <= 3, "tensor weights shared by all l, or l_max above 3")
+    l_max = len(allegro.tps[0].irreps_in2) - 1
+    _require(0 <= l_max <= 3, "l_max above 3")
     irreps = [[(ir.l, ir.p) for _, ir in tp.irreps_in1] for tp in allegro.tps] + [[(0, 1)]]
     _require([(ir.l, ir.p) for _, ir in allegro.tps[0].irreps_in2] == harmonic_irreps(l_max), "unusual harmonics")
     parities = [p for p in (True, False) if layer_irreps(l_max, p, len(allegro.tps)) == irreps]
@@ -163,10 +179,20 @@ def _tensor_shape(allegro: Any) -> tuple[int, bool]:
 
 def _config(names: tuple[str, ...], parts: _NequipParts) -> AllegroConfig:
     """The shape of the network."""
-    t, allegro, zbl, bessel = len(names), parts.allegro, parts.zbl, parts.embed.bessel_encode
+    t, allegro, zbl, act = len(names), parts.allegro, parts.zbl, parts.activations
+    radial: dict[str, Any]  # and the nonlinearities
+    if hasattr(parts.embed, "spline"):
+        spline = parts.embed.spline
+        radial = {"n_splines": int(spline.num_splines), "spline_span": int(spline.spline_span)}
+    else:
+        bessel = parts.embed.bessel_encode
+        radial = {"n_bessel": bessel.num_bessels, "bessel_trainable": bool(bessel.trainable),
+                  "envelope_p": float(bessel.cutoff.p)}
+    radial |= {f"{key.removesuffix('s.0')}_activation": act[key] for key in ("embed", "latents.0", "readout")
+               if act[key] != LINEAR}
     l_max, parity = _tensor_shape(allegro)
     depth_width = {name: _depth_width(name, m) for name, m in parts.mlps.items()}
-    _require(len({depth_width[f"latents.{k}"] for k in range(len(allegro.latents))}) == 1, "layers of different MLPs")
+    _require(len({(depth_width[n], act[n]) for n in act if n.startswith("latents")}) == 1, "layers of different MLPs")
     norms = [a.norm_const.detach().double().cpu().numpy().reshape(-1) for a in (
         allegro.avg_num_neighbors_norm, parts.modules["edge_eng_sum"].norm_module)]
     _require(np.array_equal(norms[0], norms[1]), "two different average numbers of neighbors")
@@ -174,8 +200,7 @@ def _config(names: tuple[str, ...], parts: _NequipParts) -> AllegroConfig:
     return AllegroConfig(
         elements=names, r_max=float(cutoff[0]) if len(cutoff) == 1 else cutoff.reshape(t, t).tolist(), l_max=l_max,
         n_layers=len(allegro.tps), n_scalar=allegro.num_scalar_features, n_tensor=allegro.num_tensor_features,
-        n_bessel=bessel.num_bessels, bessel_trainable=bool(bessel.trainable), envelope_p=float(bessel.cutoff.p),
-        parity=parity, embed_depth=depth_width["embed"][0], embed_width=depth_width["embed"][1],
+        **radial, parity=parity, embed_depth=depth_width["embed"][0], embed_width=depth_width["embed"][1],
         latent_depth=depth_width["latents.0"][0], latent_width=depth_width["latents.0"][1],
         readout_depth=depth_width["readout"][0], readout_width=depth_width["readout"][1],
         average_neighbors=float(norms[0][0] ** -2) if len(norms[0]) == 1 else (norms[0] ** -2).tolist(),
@@ -186,28 +211,41 @@ def _config(names: tuple[str, ...], parts: _NequipParts) -> AllegroConfig:
 
 def _fill_species(network: AllegroNetwork, parts: _NequipParts) -> None:
     """Set the radial roots and what belongs to each species: energy scale and shift, and its embedding."""
-    shifts, types = parts.shifts, parts.embed.type_embed
-    network.bessel.copy_(parts.embed.bessel_encode.bessel_weights.reshape(-1))
+    shifts, embed = parts.shifts, parts.embed
     for name, given in (("scales", shifts.has_scales), ("shifts", shifts.has_shifts)):
         if given:
             target = getattr(network, name[:-1])
             target.copy_(getattr(shifts, name).reshape(-1).expand(len(target)))
-    network.center_embed.copy_(types.center_embed.weight)
-    network.neighbor_embed.copy_(types.neighbor_embed.weight)
+    if hasattr(embed, "spline"):
+        t, s, n = len(network.config.elements), network.config.n_scalar, network.config.n_splines
+        network.spline.copy_(embed.spline.class_embed.weight.reshape(t, t, s, n).transpose(2, 3))
+        return
+    network.bessel.copy_(embed.bessel_encode.bessel_weights.reshape(-1))
+    network.center_embed.copy_(embed.type_embed.center_embed.weight)
+    network.neighbor_embed.copy_(embed.type_embed.neighbor_embed.weight)
 
 
 def _fill_matrices(network: AllegroNetwork, parts: _NequipParts) -> None:
-    """Set all linear maps; columns of tensor weights are u (l_max + 1) + l in nequip, here they are l U + u."""
+    """Set all linear maps; columns of tensor weights are u (l_max + 1) + l in nequip, here they are l U + u.
+
+    Where nequip has weights that all l share, u, each l gets a copy.
+    """
     c = network.config
     s, u, n_l = c.n_scalar, c.n_tensor, c.l_max + 1
-    l_major = np.arange(u * n_l).reshape(u, n_l).T.reshape(-1)
+
+    def columns(weighter: Any) -> np.ndarray:
+        return (np.arange(u * n_l).reshape(u, n_l).T.reshape(-1) if weighter.weight_individual_irreps
+                else np.tile(np.arange(u), n_l))
+
+    l_major, of_embed = columns(parts.allegro._env_weighter), columns(parts.modules["tensor_embed"]._edge_weighter)
 
     def put(linear: Any, matrix: torch.Tensor) -> None:
         _require(tuple(matrix.shape) == tuple(linear.weight.shape), "an MLP of unexpected shape")
         linear.weight.copy_((matrix / linear.alpha).to(network.dtype))
 
-    put(network.basis, _matrices(parts.embed.type_embed.basis_linear)[0])
-    put(network.tensor_embed, _matrices(parts.modules["tensor_embed"].env_embed_linear)[0][:, l_major])
+    if not c.n_splines:
+        put(network.basis, _matrices(parts.embed.type_embed.basis_linear)[0])
+    put(network.tensor_embed, _matrices(parts.modules["tensor_embed"].env_embed_linear)[0][:, of_embed])
     put(network.project, _l_major_tail(_matrices(parts.allegro.first_layer_env_embed_projection)[0], s, l_major))
     for name, matrices in parts.mlps.items():
         target: Any = network.get_submodule(name).linears
