@@ -33,6 +33,7 @@ atoms.calc = SinglePointCalculator(atoms, energy=e, forces=f)
 ase.io.write(sys.argv[2], atoms, format="extxyz")
 """
 FACTORY = """
+import os
 from ase.calculators.emt import EMT
 
 
@@ -41,6 +42,8 @@ class Fragile(EMT):
         super().calculate(*args)
         if len(self.atoms) == 2:
             raise RuntimeError("SCF did not converge")
+        if len(self.atoms) == 5:
+            os._exit(7)
         if len(self.atoms) == 3:
             self.results["forces"][0, 0] = 81.0
 
@@ -98,7 +101,7 @@ def test_a_mixed_set_keeps_what_its_frames_state(tmp_path, mixed):
 @pytest.mark.parametrize("kind", ["file", "command"])
 def test_failures_are_named_and_the_rest_goes_on(tmp_path, capsys, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
-    frames = [bulk("Cu") * (n, 1, 1) for n in ((1, 2, 3, 4) if kind == "file" else (1, 2, 4))]
+    frames = [bulk("Cu") * (n, 1, 1) for n in ((1, 2, 3, 5, 4) if kind == "file" else (1, 2, 4))]
     for k, atoms in enumerate(frames):
         atoms.rattle(0.02, seed=k)
     ase.io.write("in.xyz", frames, parallel=False)
@@ -109,6 +112,7 @@ def test_failures_are_named_and_the_rest_goes_on(tmp_path, capsys, monkeypatch, 
     assert label_main(words) == INCOMPLETE
     out = capsys.readouterr().out
     assert "in.xyz: frame 2: not labelled: " in out and "SCF did not converge" in out
+    assert kind == "command" or "in.xyz: frame 4: not labelled: the engine ended its process (exit code 7" in out
     assert kind == "command" or "in.xyz: frame 3: not labelled: a force of 81 eV/Å, above 50" in out
     made = read_atoms(tmp_path / "out.xyz")
     assert [len(a) for a in made] == [1, 4] and np.isfinite(made[1].get_forces()).all()
