@@ -32,11 +32,15 @@ NO_KEYS = LabelKeys()
 
 
 class Labels(NamedTuple):
-    """energy, eV; forces (n, 3), eV/Å; stress (3, 3), eV/Å³, tension positive, NaN where there is none."""
+    """energy, eV; forces (n, 3), eV/Å; stress (3, 3), eV/Å³, tension positive, NaN where there is none.
+
+    free_energy : eV, where the frame states that beside another energy, otherwise the energy
+    """
 
     energy: float
     forces: np.ndarray
     stress: np.ndarray
+    free_energy: float
 
 
 def no_stress() -> np.ndarray:
@@ -74,7 +78,9 @@ def labels_of(atoms: Atoms, keys: LabelKeys = NO_KEYS) -> tuple[Labels | None, l
             found[label] = array
     if wrong:
         return None, wrong
-    return Labels(float(found["energy"]), found["forces"], found.get("stress", no_stress())), []
+    energy = float(found["energy"])
+    free = atoms.calc.results.get("free_energy", energy) if atoms.calc is not None and not keys.energy else energy
+    return Labels(energy, found["forces"], found.get("stress", no_stress()), float(free)), []
 
 
 def is_label(name: str) -> bool:

@@ -91,8 +91,17 @@ def format_of(path: Path) -> str:
     try:
         return ase.io.formats.filetype(str(path))
     except ase.io.formats.UnknownFileTypeError:
+        if _is_extended_xyz(path):
+            return "extxyz"
         raise InputError(f"{path}: the format is not known by content nor name; name it for example x.xyz, x.cif, "
                          "POSCAR") from None
+
+
+def _is_extended_xyz(path: Path) -> bool:
+    """Whether a text begins with a number of atoms and a line of words name=value."""
+    with path.open(errors="replace") as lines:
+        count, words = lines.readline(200).strip(), lines.readline(10_000)
+    return count.isdigit() and ("Lattice=" in words or "Properties=" in words)
 
 
 def _by_ase(path: Path, index: str, format: str) -> tuple[list[Atoms], bool]:

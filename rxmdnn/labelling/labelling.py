@@ -11,11 +11,11 @@ import csv
 import multiprocessing
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ase
 import numpy as np
@@ -173,8 +173,9 @@ def run(path: Path, tasks: list[Task], engine: str, workers: int) -> list[str]:
     failures: dict[int, str] = {}
     with multiprocessing.get_context("spawn").Pool(max(1, min(workers, len(rest))), maxtasksperchild=40) as pool, \
             path.open("a", encoding="utf-8") as out:
-        bar = tqdm(pool.imap_unordered(partial(_labelled, engine=engine), [(k, tasks[k]) for k in rest]),
-                   total=len(tasks), initial=len(tasks) - len(rest), unit="task", desc=engine_of(engine).name[:30])
+        results = pool.imap_unordered(partial(_labelled, engine=engine), [(k, tasks[k]) for k in rest])
+        bar = tqdm(_until_lost(results, rest), total=len(tasks), initial=len(tasks) - len(rest), unit="task",
+                   desc=engine_of(engine).name[:30])
         for k, made, reason in bar:
             if reason:
                 failures[k] = f"{tasks[k].name}: not labelled: {reason}"
@@ -188,6 +189,24 @@ def run(path: Path, tasks: list[Task], engine: str, workers: int) -> list[str]:
     ordered = list(dict.fromkeys(key for key in keys if key in done))
     _replace(path, [*(done[key] for key in ordered), *others])
     return [failures[k] for k in sorted(failures)]
+
+
+def _until_lost(results: Any, tasks: Iterable[int]) -> Iterator[tuple[int, str, str]]:
+    """The results as they come; a failure for each task whose process ended, which a pool would wait for forever."""
+    pending, workers = set(tasks), set()
+    while pending:
+        workers.update(multiprocessing.active_children())
+        ended = [worker.exitcode for worker in workers if worker.exitcode]
+        if len(ended) >= len(pending):
+            for k in sorted(pending):
+                yield k, "", f"the engine ended its process (exit code {ended[-1]}; -9 is often a lack of memory)"
+            return
+        try:
+            result = results.next(timeout=1.0)
+        except multiprocessing.TimeoutError:
+            continue
+        pending.discard(result[0])
+        yield result
 
 
 def _labelled(numbered: tuple[int, Task], engine: str) -> tuple[int, str, str]:

@@ -27,5 +27,5 @@ def untrained_notes(run: RunDeck, counts: Iterable[int]) -> list[str]:
                    if trained is not None and n and not trained.get(element_of(e), 0)}
         if missing:
             notes.append(f"{Path(str(file)).name}: no frame of its training holds {', '.join(missing)}: the forces on "
-                         f"{', '.join(f'{n} atoms of {e}' for e, n in missing.items())} are meaningless")
+                         f"{', '.join(f'{n} {e}' for e, n in missing.items())} are meaningless")
     return notes

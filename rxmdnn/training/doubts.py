@@ -10,12 +10,14 @@ from rxmdnn.training.labelled_frames import LabelledFrame
 
 RMS_FORCE = 20.0  # eV/Å, of a frame: a liquid at 3000 K has a few
 STRESS = 1.0  # eV/Å³, 160 GPa: beyond the pressure of most experiments
+SMEARED = 1e-3  # eV per atom between energy and free energy
 OUTLIER = 1e3  # largest force component over the median of the rms forces of frames
 
 
 def doubts(frames: Sequence[LabelledFrame]) -> list[str]:
     """Lines about forces and stresses that are too large to be in eV and Å, and about outliers."""
-    return [line for line in (_large_forces(frames), _outliers(frames), _large_stresses(frames)) if line]
+    lines = (_large_forces(frames), _outliers(frames), _large_stresses(frames), _smeared(frames))
+    return [line for line in lines if line]
 
 
 def untrained(frames: Sequence[LabelledFrame], training: Sequence[int], elements: Sequence[str]) -> list[str]:
@@ -70,3 +72,12 @@ def _large_stresses(frames: Sequence[LabelledFrame]) -> str:
         return ""
     return (f"{_of(frames, large, size)}: stress {size.max():.3g} eV/Å³, above {STRESS:g} (160 GPa); is it in eV/Å³, "
             "tension positive, not kbar (1 kbar is 6.24e-4 eV/Å³, and VASP's sign is the opposite) or GPa?")
+
+
+def _smeared(frames: Sequence[LabelledFrame]) -> str:
+    """Energies extrapolated to no smearing, as VASP gives them, are not the potential of the forces."""
+    size = np.array([np.nan_to_num(abs(f.energy - f.free_energy)) / len(f.x) for f in frames])
+    if not (large := size > SMEARED).any():
+        return ""
+    return (f"{_of(frames, large, size)}: energy and free energy differ by {1000 * size.max():.3g} meV/atom; the "
+            "forces are the gradient of the free energy: 'energy_key free_energy' takes it")

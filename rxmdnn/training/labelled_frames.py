@@ -42,6 +42,7 @@ class LabelledFrame:
     where   str             ``file: frame number``
     stress  (3, 3) float64  eV/Å³, tension positive; NaN if not labelled
     in_time : bool          whether it states a time or step
+    free_energy : float     eV, where it states that beside another energy; otherwise the energy, or NaN
     """
 
     species: np.ndarray
@@ -57,6 +58,7 @@ class LabelledFrame:
     where: str
     stress: np.ndarray = field(default_factory=no_stress)
     in_time: bool = False
+    free_energy: float = np.nan
 
 
 def read(paths: Sequence[Path], elements: Sequence[str], group: str = "group", kind: str = "kind",
@@ -129,7 +131,7 @@ def bare_frame(atoms: ase.Atoms, elements: Sequence[str], where: str) -> Labelle
 
 def _add_labels(frame: LabelledFrame, labels: Labels | None, info: dict[str, Any], group: str, kind: str) -> None:
     assert labels is not None
-    frame.energy, frame.forces, frame.stress = labels
+    frame.energy, frame.forces, frame.stress, frame.free_energy = labels
     frame.group, frame.kind = str(info.get(group, frame.where)), str(info.get(kind, "all"))
     frame.temperature = temperature_of(info)
     frame.in_time = any(word in info for word in ("time", "time_fs", "step"))

@@ -60,6 +60,12 @@ def test_what_is_wrong_is_said(words, columns, keys, message):
         raise AssertionError("; ".join(wrong))
 
 
+def test_the_free_energy_is_told_beside_the_energy():
+    atoms = frame("energy=-3 free_energy=-3.5", ":forces:R:3", "1 2 3")
+    assert labels_of(atoms)[0].free_energy == -3.5
+    assert labels_of(atoms, LabelKeys("free_energy"))[0].energy == -3.5
+
+
 def test_frames_of_runs_are_those_of_a_model():
     atoms = Atoms("Ar")
     atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=np.zeros((1, 3)))

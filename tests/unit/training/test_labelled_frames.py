@@ -12,6 +12,7 @@ from rxmdnn.commands import evaluate as evaluate_command
 from rxmdnn.commands.check import main as check_main
 from rxmdnn.errors import InputError
 from rxmdnn.io.labelled_hdf5 import write_labelled_hdf5
+from rxmdnn.io.labels import LabelKeys
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
 from rxmdnn.models.model_file import save_model
 from rxmdnn.training import dataset
@@ -48,11 +49,13 @@ def write(path, frames):
     return path
 
 
-@pytest.mark.parametrize("name", ["a.traj", "a.json", "a.db", "a.h5"])
+@pytest.mark.parametrize("name", ["a.traj", "a.json", "a.db", "a.h5", "a_set"])
 def test_every_format_gives_the_same_frames(tmp_path, name):
     made = labelled(3)
     if name == "a.h5":
         write_labelled_hdf5(tmp_path / name, made)
+    elif name == "a_set":  # extended XYZ of any name
+        ase.io.write(tmp_path / name, made, format="extxyz", parallel=False)
     else:
         write(tmp_path / name, made)
     ours = read([tmp_path / name], ("Cu", "Au"))
@@ -99,6 +102,7 @@ def test_atoms_on_one_place_are_refused_with_their_frame(tmp_path, second):
     (lambda f: [a.calc.results.__setitem__("forces", 23.06 * 3 * a.calc.results["forces"]) for a in f],
      r"\(and .* more of 6 frames\): rms force .*not kcal/mol"),
     (lambda f: f[1].calc.results.__setitem__("stress", np.full(6, -12.0)), "frame 2: stress 12 eV/Å³, .* not kbar"),
+    (lambda f: f[1].calc.results.__setitem__("free_energy", 9.0), "frame 2: energy and free energy .*energy_key free"),
     (lambda f: None, "^$"),
 ])
 def test_implausible_labels_are_doubted(tmp_path, spoil, line):
@@ -163,3 +167,27 @@ def _as_cu(atoms):
     named.symbols[:] = "N"
     named.calc = SinglePointCalculator(named, **atoms.calc.results)
     return named
+
+
+VASPRUN = """<modeling><kpoints><varray name="kpointlist"><v>0 0 0</v></varray><varray name="weights"><v>1</v></varray>
+</kpoints><atominfo><atoms>2</atoms><array name="atoms"><set><rc><c>Cu</c></rc><rc><c>Au</c></rc></set></array>
+</atominfo><structure name="initialpos">{cell}</structure>
+<calculation><structure>{cell}</structure><varray name="forces"><v>0 0 0.5</v><v>0 0 -0.5</v></varray>
+<varray name="stress"><v>10 0 0</v><v>0 20 0</v><v>0 0 -30</v></varray>{energy}<scstep>{energy}</scstep></calculation>
+</modeling>"""
+CELL = """<crystal><varray name="basis"><v>4 0 0</v><v>0 4 0</v><v>0 0 4</v></varray></crystal>
+<varray name="positions"><v>0 0 0</v><v>0.5 0.5 0.5</v></varray>"""
+ENERGY = '<energy><i name="e_fr_energy">-7.1</i><i name="e_wo_entrp">-6.9</i><i name="e_0_energy">-7.0</i></energy>'
+
+
+def test_vasprun_in_ev_and_angstrom(tmp_path):
+    """VASP's stress in kbar, compression positive: 10 kB are -0.00624151 eV/Å³."""
+    path = tmp_path / "vasprun.xml"
+    path.write_text(VASPRUN.format(cell=CELL, energy=ENERGY))
+    (frame,) = read([path], ("Au", "Cu"))
+    assert frame.species.tolist() == [1, 0] and frame.energy == -7.0 and frame.forces[0, 2] == 0.5
+    assert frame.stress.diagonal() == pytest.approx(-0.00624151 * np.array([1, 2, -3]), rel=1e-6)
+    (line,) = doubts([frame])
+    assert "energy and free energy differ by 50 meV/atom" in line
+    (frame,) = read([path], ("Au", "Cu"), keys=LabelKeys("free_energy"))
+    assert frame.energy == -7.1 and doubts([frame]) == []
