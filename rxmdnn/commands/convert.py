@@ -24,9 +24,9 @@ IN_PLACE = (NUMBERED, CHECKPOINT, RXFF)  # their writers replace files at once t
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
-        "rxmdnn convert", description="Convert frames: trajectory.h5md, extended XYZ (one file, or numbered files where "
-        "OUT is a folder), rxff.bin and numbered .bin, checkpoint.h5, LAMMPS data (.data), .traj and every other "
-        "format of ASE. IN may be the folder of a run. What OUT cannot hold is said.")
+        "rxmdnn convert", description="Convert frames: trajectory.h5md, extended XYZ (one file, or numbered files "
+        "where OUT is a folder), rxff.bin and numbered .bin, checkpoint.h5, LAMMPS data (.data), .traj and every "
+        "other format of ASE. IN may be the folder of a run. What OUT cannot hold is said.")
     p.add_argument("source", metavar="IN", type=Path, help="a file of atoms, or the folder of a run")
     p.add_argument("out", metavar="OUT", help="file to be made, its format told by its name; or a folder, ending in /")
     p.add_argument("--frames", default="", metavar="K|A:B:C", help="frames from 0, as 5, -1, 0:100:10 (default: all; "
