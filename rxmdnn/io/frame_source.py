@@ -35,7 +35,9 @@ class FrameSource(NamedTuple):
         try:
             wanted: Any = string2index(index)
         except ValueError:
-            raise InputError(f"--frames {index}: expected a number, or from:to:every") from None
+            wanted = index
+        if isinstance(wanted, str):
+            raise InputError(f"--frames {index}: expected a number, or from:to:every")
         found = list(range(self.frames))
         try:
             rows = found[wanted] if isinstance(wanted, slice) else [found[wanted]]
