@@ -17,6 +17,7 @@ COMMANDS = {  # name: (whether it runs on several ranks, help); its module is co
     "check": (False, "read and check a deck, print the effective one, run nothing"),
     "help": (False, "the decks' keywords, or one of them: rxmdnn help [KEYWORD]"),
     "geninit": (False, "make a start (rxff.bin) from a unit cell or any structure file"),
+    "convert": (False, "frames from one format to another: rxmdnn convert IN OUT"),
     "label": (False, "label frames with a quantum engine; choose frames"),
     "train": (True, "train an Allegro model: rxmdnn train train.in"),
     "evaluate": (False, "errors of a model on labelled frames, and their tail"),
