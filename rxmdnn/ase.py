@@ -17,8 +17,7 @@ from rxmdnn.cell import Cell
 from rxmdnn.deck.language import near
 from rxmdnn.engine.system import SKIN, System
 from rxmdnn.errors import InputError
-from rxmdnn.io.ase_atoms import agree_on, agree_on_atoms, species_of_atoms, voigt
-from rxmdnn.io.ase_files import cell_of
+from rxmdnn.io.ase_atoms import agree_on, agree_on_atoms, cell_of, species_of_atoms, voigt
 from rxmdnn.parallel import AgreedError, together
 from rxmdnn.run.models import Model, load_potential, names_files
 from rxmdnn.run.setup import keeping_threads, thread_count

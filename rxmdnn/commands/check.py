@@ -62,7 +62,7 @@ def check_run(path: str, rest: list[str]) -> None:
         simulation = make_simulation(MPI.COMM_SELF, alone, backend, potential, start)
         watched = make_monitor(MPI.COMM_SELF, alone, simulation).describe()
     print(run.deck.echo(), end="")
-    for note in (*run.notes, *ring_notes(run.deck, run.elements, run.masses, start.extra)):
+    for note in (*run.notes, *start.notes, *ring_notes(run.deck, run.elements, run.masses, start.extra)):
         print(f"note: {note}")
     print("\n".join([*watched, *summary(run, start, potential, ranks)]))
     print(f"{path}: rxmd.in: valid; models of {', '.join(sorted({str(Path(m.where).name) for m in run.models}))}")

@@ -56,7 +56,8 @@ def main(argv: Sequence[str]) -> None:
         models = next((f for f in (a.rxmdnn, "rxmdnn.in", "../rxmdnn.in") if f and Path(f).is_file()), "rxmdnn.in")
         first = read_models(a.rxmdnn or models)[0]
         elements, masses = first.elements, first.masses
-    start = start_from_file(MPI.COMM_SELF, a.inputxyz, elements, tuple(a.mc), angstrom=a.getnorm)
+    start = start_from_file(MPI.COMM_SELF, a.inputxyz, elements, tuple(a.mc), angstrom=a.getnorm,
+                            masses=None if a.getreal or a.getnorm else masses, repeat_velocities=a.vread)
     cell, n = start.cell, start.n_global
     v = start.v if a.vread and start.v is not None else np.zeros((n, 3))
     if a.vread and start.v is None:
@@ -79,6 +80,10 @@ def main(argv: Sequence[str]) -> None:
     print(f"{a.inputxyz}: {n} atoms, {formula(np.bincount(start.species, minlength=len(elements)), elements)}; cell "
           + " ".join(f"{p:.5f}" for p in cell.parameters))
     print(f"wrote {folder / 'rxff.bin'} for {' x '.join(map(str, a.vprocs))} ranks, and {folder / 'geninit.xyz'}")
+    for note in start.notes:
+        print(f"note: {note}")
+    if a.vread and tuple(a.mc) != (1, 1, 1):
+        print("note: -vread: all copies have the same velocities and move alike")
     if not cell.pbc.all():
         print(f"note: {a.inputxyz} is not periodic along every axis, but a run from rxff.bin is, as the format "
               f"does not hold periodicity; start from 'structure {folder / 'geninit.xyz'} 1 1 1' instead")

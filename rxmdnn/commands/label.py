@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rxmdnn.errors import InputError
-from rxmdnn.io.ase_files import read_by_ase
+from rxmdnn.io.read_atoms import read_atoms
 from rxmdnn.labelling import gpaw_engine, labelling
 
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
 
         print(select(a.select, a.candidates, a.count, a.output, a.spread, a.per_group))
         return
-    every = read_by_ase(a.output) if a.check or a.converge is not None else []
+    every = read_atoms(a.output) if a.check or a.converge is not None else []
     if a.converge is not None:
         table = a.output.with_name(a.output.stem + "_convergence.csv")
         gpaw_engine.convergence(table, every[a.converge])

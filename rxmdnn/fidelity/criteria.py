@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ase.data import atomic_numbers, covalent_radii
 
+from rxmdnn.isotopes import element_of
 from rxmdnn.units import KB
 
 WHOLE = -1  # gid of an event of the whole system
@@ -52,7 +53,8 @@ class Found(NamedTuple):
 
 def covalent_sums(elements: tuple[str, ...]) -> np.ndarray:
     """(T, T) sums of covalent radii, Å, with a radius of 1 Å for names that are not elements."""
-    radius = np.array([covalent_radii[atomic_numbers[e]] if e in atomic_numbers else 1.0 for e in elements])
+    radius = np.array([covalent_radii[atomic_numbers[element_of(e)]] if element_of(e) in atomic_numbers else 1.0
+                       for e in elements])
     return radius[:, None] + radius
 
 

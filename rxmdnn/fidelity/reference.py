@@ -16,6 +16,7 @@ import numpy as np
 
 from rxmdnn.errors import InputError
 from rxmdnn.fidelity.criteria import BONDED, Limits, covalent_sums
+from rxmdnn.isotopes import element_of
 from rxmdnn.models.model_file import add_to_model, read_arrays, read_metadata
 
 PREFIX = "fidelity."
@@ -109,7 +110,7 @@ class Reference:
 
     def of(self, elements: tuple[str, ...]) -> Reference:
         """This reference in the order of a run's elements, which must all be among its own."""
-        k = np.array([self.elements.index(e) for e in elements])
+        k = np.array([self.elements.index(element_of(e)) for e in elements])
         square = ("closest", "bonded", "longest", "fewest", "most")
         return replace(self, elements=elements, **{name: getattr(self, name)[np.ix_(k, k)] for name in square},
                        **{name: getattr(self, name)[k] for name in ("force", "mean", "precision", "latent")})

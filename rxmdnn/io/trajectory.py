@@ -39,11 +39,11 @@ def read_frames(folder: str | Path, most: int = 50) -> Iterator[Snapshot]:
         except (OSError, KeyError) as error:
             raise InputError(f"{path}: not a valid H5MD trajectory: {error}") from None
         return
-    from rxmdnn.io.ase_files import read_by_ase  # ASE, only where it is used
+    from rxmdnn.io.read_atoms import read_atoms  # ASE, only where it is used
 
     files = sorted(f for f in folder.glob("*.xyz") if f.stem.isdigit())
     for file in _spread(files, most):
-        atoms = read_by_ase(file, "-1", "extxyz")[0]
+        atoms = read_atoms(file, "-1", "extxyz")[0]
         yield Snapshot(int(file.stem), np.array(atoms.get_chemical_symbols()), atoms.positions,
                        Cell(np.array(atoms.cell), atoms.pbc))
 

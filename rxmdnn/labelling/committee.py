@@ -19,7 +19,7 @@ from tqdm import tqdm
 from rxmdnn.errors import InputError
 from rxmdnn.fidelity.reference import read as read_reference
 from rxmdnn.files import writing
-from rxmdnn.io.ase_files import read_by_ase
+from rxmdnn.io.read_atoms import read_atoms
 from rxmdnn.models.allegro import Allegro
 from rxmdnn.models.model_file import load_model
 from rxmdnn.training.dataset import Dataset, LabelledFrame
@@ -30,7 +30,7 @@ def candidates(paths: Sequence[Path]) -> list[ase.Atoms]:
     """All frames of the files (any format that ASE reads), each with ``origin``: file and frame number, from 1."""
     found: list[ase.Atoms] = []
     for path in paths:
-        for number, atoms in enumerate(read_by_ase(path), 1):
+        for number, atoms in enumerate(read_atoms(path), 1):
             atoms.info["origin"] = f"{path.name}:{number}"
             found.append(atoms)
     if not found:

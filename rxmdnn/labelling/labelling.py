@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from rxmdnn.errors import InputError
 from rxmdnn.files import atomic, writing
-from rxmdnn.io.ase_files import read_by_ase
+from rxmdnn.io.read_atoms import read_atoms
 from rxmdnn.labelling import ammonia_frames as frames
 from rxmdnn.labelling import ammonia_quantum_frames as quantum_frames
 from rxmdnn.labelling import cp2k_engine, gpaw_engine
@@ -107,7 +107,7 @@ def label(task: frames.Task, engine: str) -> list[ase.Atoms]:
 def tasks_of_file(path: Path) -> list[frames.Task]:
     """One task for each frame of a file; ``kind`` is that of the frame, or the name of the file."""
     tasks = []
-    for number, atoms in enumerate(read_by_ase(path)):
+    for number, atoms in enumerate(read_atoms(path)):
         unlabelled = ase.Atoms(atoms.symbols, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         parameters = {k: v for k, v in atoms.info.items() if k in RECORDED}
         tasks.append(frames.Task(re.sub(r"\W", "_", str(atoms.info.get("kind", path.stem))), number, parameters,

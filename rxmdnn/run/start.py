@@ -11,7 +11,7 @@ from rxmdnn.deck.run import RunDeck
 from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import find_checkpoint, read_checkpoint
 from rxmdnn.io.rxff import read_rxff
-from rxmdnn.io.structure import Start, formula, read_structure, start_from_file
+from rxmdnn.io.structure import Start, formula, read_structure, species_of, start_from_file
 from rxmdnn.parallel import on_root
 
 
@@ -23,9 +23,11 @@ def read_start(comm: MPI.Comm, run: RunDeck) -> Start:
     """
     deck, elements = run.deck, run.elements
     strain, shear = tuple(deck["strain"]), tuple(deck["shear"])
+    pbc = tuple(deck["pbc"]) if deck["pbc"].given else None
     source = deck["start"].source
     if deck["run_from_xyz"].file and source in ("auto", "structure"):
-        return start_from_file(comm, deck["run_from_xyz"].file, elements, strain=strain, shear=shear)
+        return start_from_file(comm, deck["run_from_xyz"].file, elements, strain=strain, shear=shear, pbc=pbc,
+                               masses=run.masses)
     line = deck["structure"]
 
     def find() -> tuple[str, Path]:
@@ -38,14 +40,16 @@ def read_start(comm: MPI.Comm, run: RunDeck) -> Start:
 
     kind, path = on_root(comm, find)
     if kind == "structure":
-        return start_from_file(comm, path, elements, (line.nx, line.ny, line.nz), strain, shear)
+        return start_from_file(comm, path, elements, (line.nx, line.ny, line.nz), strain, shear, frame=line.frame,
+                               pbc=pbc, masses=run.masses)
     start = (read_checkpoint if kind == "checkpoint" else read_rxff)(comm, path, elements)
     if line.file:
         counts = comm.allreduce(np.bincount(start.species, minlength=len(elements)))
 
         def compare() -> None:
-            names = read_structure(line.file).names
-            wanted = np.array([(names == e).sum() for e in elements]) * line.nx * line.ny * line.nz
+            names = read_structure(line.file, frame=line.frame).names
+            species = species_of(names, elements, line.file, run.masses)
+            wanted = np.bincount(species, minlength=len(elements)) * line.nx * line.ny * line.nz
             if not np.array_equal(counts, wanted):
                 raise InputError(f"{path}: of another system: it holds {formula(counts, elements)}, "
                                  f"{line.where} makes {formula(wanted, elements)}; use another outDir")

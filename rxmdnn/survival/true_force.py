@@ -20,7 +20,7 @@ import ase.io
 import numpy as np
 
 from rxmdnn.errors import InputError
-from rxmdnn.io.ase_files import read_by_ase
+from rxmdnn.io.read_atoms import read_atoms
 from rxmdnn.units import FS_PER_PS
 
 ERRORS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # eV/Å: thresholds above which atoms are counted
@@ -64,7 +64,7 @@ def chosen(paths: Sequence[Path], most: int | None, n: int | None = None, kind: 
     """Frames of the files, of n atoms and of a kind where given; at most ``most`` of each kind, evenly spaced."""
     frames: list[ase.Atoms] = []
     for path in paths:
-        found = read_by_ase(path, format="extxyz")
+        found = read_atoms(path, format="extxyz")
         if not found or any(k not in f.info for f in found for k in KEPT) or any(f.calc is None for f in found):
             raise InputError(f"{path}: not frames of `rxmdnn tfail`, which name their run and hold the forces of the "
                              "model")

@@ -23,7 +23,7 @@ from rxmdnn import backend as backends
 from rxmdnn.cell import Cell
 from rxmdnn.engine.neighbors import pairs
 from rxmdnn.errors import InputError
-from rxmdnn.io.ase_files import read_by_ase
+from rxmdnn.io.read_atoms import read_atoms
 
 SHOWN = 10  # faults that are printed
 UNITS = {"energy": ("ev",), "force": ("ev/ang", "ev/angstrom", "ev/å", "ev/a"), "length": ("ang", "angstrom", "å", "a"),
@@ -73,7 +73,7 @@ def read(paths: Sequence[Path], elements: Sequence[str], group: str = "group", k
     sources: list[tuple[str, Sequence[ase.Atoms]]] = []
     for path in paths:
         hdf5 = path.suffix in (".h5", ".hdf5")
-        sources.append((str(path), _read_hdf5(path) if hdf5 else read_by_ase(path, format="extxyz")))
+        sources.append((str(path), _read_hdf5(path) if hdf5 else read_atoms(path, format="extxyz")))
     return labelled(sources, elements, group, kind)
 
 

@@ -81,7 +81,7 @@ def test_sent_rows_stand_in_source_order():
 
 
 @pytest.mark.parametrize("n", [1, 3, 500])
-def test_xyz_is_read_by_ase(folder, n):
+def test_xyz_is_read_atoms(folder, n):
     import ase.io
     a = whole(n)
     path = FRAME_WRITERS["isXYZ"](frame_of(a), folder)
@@ -97,7 +97,7 @@ def test_xyz_is_read_by_ase(folder, n):
     assert np.allclose(x, a.x, atol=1e-8) and np.allclose(v, a.v, atol=1e-10)
 
 
-def test_pdb_is_read_by_ase(folder):
+def test_pdb_is_read_atoms(folder):
     import ase.io
     a, cubic = whole(50), Cell.from_parameters(12.0, 12.0, 12.0, 90.0, 90.0, 90.0)
     a.x = np.abs(a.x) % 12
