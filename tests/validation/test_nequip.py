@@ -48,7 +48,9 @@ VARIANTS = [
     {"forward_normalize": False},
     {"radial_chemical_embed": {"_target_": "allegro.nn.TwoBodyBesselScalarEmbed", "num_bessels": 6,
                                "bessel_trainable": True, "polynomial_cutoff_p": 8}}]
-TOLERANCE = {"float32": 1e-6, "float64": 1e-12}  # relative to the largest energy and force
+# Relative to the largest energy and force. In float32 the forces of nequip differ from its own float64 ones by 0.1e-6
+# to 5e-6, the most at l_max 3 with 3 layers.
+TOLERANCE = {"float32": 3e-6, "float64": 1e-12}
 
 
 def nequip_model(dtype, **settings):
