@@ -13,7 +13,7 @@ if [ ! -x "$folder/bin/nequip-train" ]; then
     "${pip[@]}" "$(grep '^torch==' "$here/tools/constraints.txt")"
     extras=""
     if ! command -v mpirun >/dev/null 2>&1; then extras="[mpi]"; fi
-    "${pip[@]}" -e "$here$extras" "pytest>=8" "nequip>=0.16" "nequip-allegro>=0.8"
+    "${pip[@]}" -e "$here$extras" "pytest>=8" "nequip>=0.17" "nequip-allegro>=0.8.2"
 fi
 folder="$(cd "$folder" && pwd)"
 "$folder/bin/python" -c "from importlib.metadata import version as v; print(*(f'{p} {v(p)}' for p in (

@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
     summary = export_nequip(a.path_in, a.path_out, a.precision, a.python)
     print("\n".join(f"{name:<18s} {' '.join(map(str, value)) if isinstance(value, list) else value}"
                     for name, value in summary.items()))
-    print(f"\nWhere nequip-allegro 0.8 is installed ({' '.join(summary['elements'])} is the order of its types):")
+    print(f"\nWhere nequip-allegro is installed ({' '.join(summary['elements'])} is the order of the types):")
     stem = Path(a.path_out).name.removesuffix(PACKAGE).removesuffix(CHECKPOINT)
     for program, target in TARGETS.items():
         print(f"  {program + ':':<11s}nequip-compile {a.path_out} {stem}.{target}.nequip.pt2 --mode aotinductor "

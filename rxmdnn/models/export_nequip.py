@@ -24,6 +24,7 @@ from rxmdnn.models.model_file import load_model, write_bytes
 from rxmdnn.models.nequip_checkpoint import PARTS, checkpoint
 
 CHECKPOINT, PACKAGE = ".ckpt", ".nequip.zip"
+NEEDS = "nequip-allegro 0.8.2 or later"  # tried: 0.8.2 with nequip 0.17.1, 0.8.3 with 0.18.0 and 0.19.1
 
 PACKAGER = f"""
 import sys
@@ -56,6 +57,8 @@ def export_nequip(path_in: str | Path, path_out: str | Path, precision: str | No
     path_in, path_out = Path(path_in), Path(path_out)
     _check_output(path_out)
     packed = path_out.name.endswith(PACKAGE)
+    # another folder is the working one of nequip-package; a link must stay, since it tells an environment
+    python = sys.executable if python is None else os.path.abspath(python) if os.sep in python else python
     if packed:
         _check_python(path_out, python)
     network = load_model(path_in)
@@ -75,7 +78,7 @@ def export_nequip(path_in: str | Path, path_out: str | Path, precision: str | No
             "layers": c.n_layers, "form": network.form, "tensor features": c.n_tensor, "ZBL": c.zbl,
             "trainable numbers": sum(p.numel() for p in network.parameters()),
             "precision": content["hyper_parameters"]["model"]["model_dtype"],
-            "loads with": "nequip-allegro 0.8" + (" and rxmdnn" if _has_own_parts(content) and not packed else "")}
+            "loads with": NEEDS + (" and rxmdnn" if _has_own_parts(content) and not packed else "")}
 
 
 def _has_own_parts(content: dict[str, Any]) -> bool:
@@ -94,14 +97,15 @@ def _check_output(path: Path) -> None:
         raise InputError(f"{path}: cannot be written: no folder {path.parent}")
 
 
-def _package(python: str | None, content: dict[str, Any], path: Path) -> None:
+def _package(python: str, content: dict[str, Any], path: Path) -> None:
     """Have nequip make a package of a checkpoint. Raises InputError with the last line of what it says if it fails."""
     with TemporaryDirectory(prefix="rxmdnn_export_") as folder, writing(path), atomic(path) as new:
         source, packed = Path(folder) / f"model{CHECKPOINT}", Path(folder) / f"model{PACKAGE}"
         torch.save(content, source)
         _provide_parts(Path(folder))
-        done = subprocess.run([python or sys.executable, "-c", PACKAGER, "build", str(source), str(packed)], cwd=folder,
-                              env={**os.environ, "PYTHONPATH": folder}, capture_output=True, text=True, check=False)
+        paths = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
+        done = subprocess.run([python, "-c", PACKAGER, "build", str(source), str(packed)], cwd=folder,
+                              env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False)
         if done.returncode or not packed.is_file():
             lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
             raise InputError(f"{path}: nequip-package failed: {lines[-1][:300]}")
@@ -110,8 +114,7 @@ def _package(python: str | None, content: dict[str, Any], path: Path) -> None:
 
 def _provide_parts(folder: Path) -> None:
     """Copy the modules that nequip does not have: rxmdnn need not be installed where nequip is."""
-    packages = PARTS.split(".")[:-1]
-    for package in packages:
+    for package in PARTS.split(".")[:-1]:
         folder = folder / package
         folder.mkdir()
         (folder / "__init__.py").touch()
@@ -119,10 +122,10 @@ def _provide_parts(folder: Path) -> None:
         shutil.copyfile(Path(__file__).with_name(name), folder / name)
 
 
-def _check_python(path: Path, python: str | None) -> None:
+def _check_python(path: Path, python: str) -> None:
     """Raise InputError unless that Python has nequip and nequip-allegro."""
     try:
-        done = subprocess.run([python or sys.executable, "-c", "import allegro, nequip"], capture_output=True,
+        done = subprocess.run([python, "-c", "import allegro, nequip"], capture_output=True,
                               text=True, check=False)
         reason = "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["it failed"])[-1]
     except OSError as error:

@@ -103,10 +103,11 @@ def model_settings(network: PairNetwork, dtype: str) -> dict[str, Any]:
 def example_data(c: NetworkConfig) -> dict[str, Any]:
     """Settings of a data set that nequip makes itself: ``nequip-package`` and ``nequip-compile`` trace one frame of it.
 
-    A disordered lattice whose atoms are all of the first type; the compiled model takes any atoms.
+    16 atoms of a disordered lattice (fcc copper), all of the first type; the compiled model takes any atoms.
     """
-    repeat = [int(n) for n in np.ceil(4.0 / np.array([2.6, 2.6, 3.6]))]  # of a cell of fcc copper, Å
-    data = {"_target_": "nequip.data.dataset.EMTTestDataset", "supercell": repeat, "element": "Cu", "num_frames": 1,
+    sigma = 0.1 if c.cutoff.max() > 3.5 else 0.6  # Å: of the displacements; some atoms are within a short cutoff too
+    data = {"_target_": "nequip.data.dataset.EMTTestDataset", "supercell": [2, 2, 2], "element": "Cu", "sigma": sigma,
+            "num_frames": 1,
             "transforms": [
                 {"_target_": "nequip.data.transforms.ChemicalSpeciesToAtomTypeMapper",
                  "model_type_names": list(c.elements), "chemical_species_to_atom_type_map": {"Cu": c.elements[0]}},

@@ -55,7 +55,9 @@ VARIANTS = [
       for part in ("scalar_embed", "allegro", "readout")
       for name in ("silu", "gelu", "mish", "tanh", "ssp", None, "None")),
     *({"weight_individual_irreps": False, "l_max": a, "parity": b} for a in (1, 2, 3) for b in (True, False))]
-TOLERANCE = {"float32": 1e-6, "float64": 1e-12}  # relative to the largest energy and force
+# Relative to the largest energy and force. In float32 the forces of nequip differ from its own float64 ones by 0.1e-6
+# to 5e-6, the most at l_max 3 with 3 layers.
+TOLERANCE = {"float32": 3e-6, "float64": 1e-12}
 
 
 def nequip_model(dtype, **settings):

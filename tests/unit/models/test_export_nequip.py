@@ -13,6 +13,7 @@ import torch
 from rxmdnn.commands.export_model import main
 from rxmdnn.errors import InputError
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
+from rxmdnn.models.export_nequip import NEEDS
 from rxmdnn.models.legacy_network import LegacyConfig, LegacyNetwork
 from rxmdnn.models.model_file import save_model
 from rxmdnn.models.nequip_checkpoint import checkpoint
@@ -83,7 +84,7 @@ def test_the_shipped_models_through_the_command(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "elements           N H" in said and "--target pair_allegro" in said
     summary = json.loads((tmp_path / "model.json").read_text())
-    assert summary["precision"] == "float32" and summary["loads with"] == "nequip-allegro 0.8"
+    assert summary["precision"] == "float32" and summary["loads with"] == NEEDS
     content = torch.load(tmp_path / "legato.ckpt", weights_only=True)  # numbers, text and tensors only
     module = content["hyper_parameters"]["info_dict"]["training_module"]
     assert module["_target_"] == "nequip.train.NequIPLightningModule"
@@ -94,14 +95,14 @@ def test_a_model_that_needs_our_module_says_so(tmp_path, capsys):
     save_model(tmp_path / "model", network(zbl=True, zbl_fraction=0.8))
     main([str(tmp_path / "model"), str(tmp_path / "model.ckpt")])
     said = capsys.readouterr().out
-    assert "loads with         nequip-allegro 0.8 and rxmdnn" in said and "A package (.nequip.zip) carries it" in said
+    assert f"loads with         {NEEDS} and rxmdnn" in said and "A package (.nequip.zip) carries it" in said
 
 
 def test_a_model_of_allegro_02_names_its_layers(tmp_path, capsys):
     net = LegacyNetwork(LegacyConfig(("H", "N"), 4.0, n_tensor=4, embed_widths=(6, 8), latent_widths=(8,)))
     save_model(tmp_path / "old", net)
     main([str(tmp_path / "old"), str(tmp_path / "old.ckpt")])
-    assert "loads with         nequip-allegro 0.8 and rxmdnn" in capsys.readouterr().out
+    assert f"loads with         {NEEDS} and rxmdnn" in capsys.readouterr().out
     content = torch.load(tmp_path / "old.ckpt", weights_only=True)
     settings, arrays = content["hyper_parameters"]["model"], state(content)
     assert settings["_target_"] == "rxmdnn.models.nequip_builders.LegacyAllegroModel"
