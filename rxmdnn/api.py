@@ -23,7 +23,7 @@ from rxmdnn.deck.train import TABLE as TRAINING
 from rxmdnn.deck.words import PARTS
 from rxmdnn.dynamics.simulation import Simulation, Thermo
 from rxmdnn.errors import InputError
-from rxmdnn.io.ase_atoms import agree_on, agree_on_atoms, masses_of, start_of, with_results
+from rxmdnn.io.ase_atoms import agree_on, agree_on_atoms, masses_of, start_of, with_isotopes, with_results
 from rxmdnn.io.folder import holds_a_run
 from rxmdnn.io.log import row_of
 from rxmdnn.io.series import open_series
@@ -186,6 +186,7 @@ def _run_of(given: dict[str, Any], more: dict[str, Any], model: Model, atoms: At
     kinds: list[tuple[str, dict[str, Any]]]
     if names_files(model):
         networks, elements = load_networks(model)
+        elements = with_isotopes(elements, atoms)
         kinds = [("allegro", {"file": path}) for path, _ in networks]
     else:
         elements, kinds = model.elements, [(type(model).__name__, {})]

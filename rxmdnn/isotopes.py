@@ -19,6 +19,13 @@ def element_of(name: str) -> str:
     return ISOTOPES[name][0] if name in ISOTOPES else name
 
 
+def standard_mass(name: str) -> float:
+    """The mass of an element, D or T, amu; 1 for any other name."""
+    from ase.data import atomic_masses, atomic_numbers  # ASE, only where it is used
+
+    return ISOTOPES[name][1] if name in ISOTOPES else float(atomic_masses[atomic_numbers.get(name, 0)])
+
+
 def named_by_mass(symbols: Sequence[str], masses: np.ndarray) -> np.ndarray:
     """(n,) symbols of elements and (n,) masses, amu -> (n,) names, in which heavy hydrogen is D or T."""
     names = np.array(symbols, dtype=object)
