@@ -19,7 +19,15 @@ from rxmdnn.models.interface import Potential
 from rxmdnn.ring_polymer.groups import Groups
 from rxmdnn.run.ending import Ending
 from rxmdnn.run.outputs import Outputs
-from rxmdnn.run.setup import fits_on_device, make_backend, make_potential, make_simulation, on_each, set_threads
+from rxmdnn.run.setup import (
+    fewer_threads,
+    fits_on_device,
+    make_backend,
+    make_potential,
+    make_simulation,
+    on_each,
+    set_threads,
+)
 from rxmdnn.run.start import read_start
 
 
@@ -52,6 +60,8 @@ def run_job(comm: MPI.Comm, run: RunDeck, *, start: Callable[[MPI.Comm], Start] 
     with groups.agreed():
         begun = (start or (lambda inside: read_start(inside, run)))(groups.inside)
         simulation = make_simulation(groups.inside, run, backend, potential, begun, groups)
+    if not backend.on_device and (note := fewer_threads(groups.inside, run.deck["threads"].n, simulation.n_global)):
+        begun.notes.append(note)
     monitor = make_monitor(comm, run, simulation) if run.deck["fidelity"].action != "off" else None
     with locked(groups.everyone, run.folder) if write else nullcontext():
         outputs = groups.first(lambda: Outputs(groups.inside, run, begun, simulation, monitor)) if write else None
