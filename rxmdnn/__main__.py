@@ -6,11 +6,9 @@ import os
 import sys
 from importlib import import_module
 
-# One rank is one worker: threads of libraries are given out by the deck, not taken by each rank.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Open MPI's ranks spin while they wait. Where something else wants the core, yielding it made a run 14 times faster;
-# where nothing does, it costs next to nothing.
-os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+from rxmdnn import threads
+
+threads.prepare()
 
 COMMANDS = {  # name: (whether it runs on several ranks, help); its module is commands/<name>.py
     "run": (True, "run a deck: rxmdnn run [--rxmdin rxmd.in] [--outDir DAT] [flags]"),

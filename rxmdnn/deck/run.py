@@ -211,7 +211,8 @@ RUN = (
             "backend cuda: record what repeats between two neighbor lists as a CUDA graph and replay it, for small "
             "systems", group="device"),
     Keyword("threads", (Value("n", "int", 0, check=not_negative,
-                              help="0: the cores of a machine divided by its ranks"),),
+                              help="0: OMP_NUM_THREADS, or the cores of a machine divided by its ranks; "
+                                   "fewer for few atoms"),),
             "threads per rank", group="device"),
     Keyword("units", (Value("energy", ("ev", "kcal"), "ev"),), "unit of energies in the log: eV, or kcal/mol as RXMD",
             group="output"),
