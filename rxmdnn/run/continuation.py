@@ -129,8 +129,9 @@ def _ensemble(words: list[Any]) -> list[Any]:
 
 
 def _changed(facts: Mapping[str, Any], before: Mapping[str, Any]) -> list[Fact]:
-    """The rows of FACTS that both have, with other values."""
-    return [fact for fact in FACTS if fact.name in before and _unlike(facts[fact.name], before[fact.name])]
+    """The rows of FACTS that both have, with other values; a structure line that is no longer there is none."""
+    return [fact for fact in FACTS if fact.name in before and _unlike(facts[fact.name], before[fact.name])
+            and (facts[fact.name] or not fact.hashed)]
 
 
 def _unlike(now: Any, then: Any) -> bool:
@@ -147,7 +148,7 @@ def _change(fact: Fact, run: RunDeck, facts: Mapping[str, Any], before: Mapping[
         keys = [key for key in now if key in then and now[key] != then[key]]
         now, then = ([x for key in keys for x in (key, d[key])] for d in (now, then))
     if fact.hashed:
-        return f"{fact.where(run)}: not used: the run goes on, and it began from another structure"
+        return f"{fact.where(run)}: not used: the run goes on, and did not begin so; '--start structure' begins from it"
     return f"{fact.where(run)}: now {_text(now)}, before {_text(then)}"
 
 

@@ -122,7 +122,7 @@ def test_lines_that_do_not_act_on_a_checkpoint_are_noted(folder):
     go(folder, "out", "--treq", "90", "--dt", "1.0", "--structure", str(folder / "other.xyz"))
     assert note_in(out, "treq does not act at constant energy")
     assert note_in(out, "time: now 1, before 2")
-    assert note_in(out, "structure: not used: the run goes on, and it began from another structure")
+    assert note_in(out, "structure: not used: the run goes on, and did not begin so")
 
 
 def test_random_velocity_acts_once(folder, monkeypatch):
