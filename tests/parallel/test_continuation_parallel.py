@@ -298,6 +298,16 @@ def test_a_slab_stays_one_and_its_atoms_may_leave_the_cell(folder):
     assert read_energies(out)["potential_eV"][-1] == pytest.approx(0.0, abs=1e-9)
 
 
+def test_a_new_run_does_not_overwrite_the_frame_from_which_it_starts(folder):
+    _, out = go(folder, "out")
+    frame = out / "000000020.xyz"
+    before = frame.read_bytes()
+    with pytest.raises(InputError, match=r"000000020.xyz: a frame of the run in this folder"):
+        go(folder, "out", "--start", "structure", "--structure", str(frame))
+    assert frame.read_bytes() == before and (out / "trajectory.h5").is_file()
+    assert go(folder, "new", "--structure", str(frame))[0] == FINISHED
+
+
 def test_frames_of_an_abandoned_attempt_are_moved_away(folder, monkeypatch):
     with killed_at(monkeypatch, 35):
         go(folder, "out", "--fstep", "5")
