@@ -106,6 +106,11 @@ def temperatures_of(run: RunDeck) -> list[float]:
     return [treq, treq] if ramp.t0 is None else [*ramp]
 
 
+def barostat_of(run: RunDeck) -> list[Any]:
+    """The line of the barostat; empty without one."""
+    return [*run.deck["barostat"]] if run.deck["barostat"].kind else []
+
+
 def pimd_of(run: RunDeck) -> list[Any]:
     """The line of ring polymers, with their integrator; empty for atoms."""
     return [*run.deck["pimd"], run.deck["pimd_integrator"].name] if has_ring(run.deck) else []
@@ -134,7 +139,7 @@ FACTS = (
     Fact("mdmode", "mdmode", mdmode_of, NOTED, stage=True),
     Fact("ensemble", "ensemble", lambda run: [run.deck["ensemble"].kind or "nve", run.deck["ensemble"].tau], NOTED,
          stage=True),
-    Fact("barostat", "barostat", lambda run: [*run.deck["barostat"]], NOTED, stage=True),
+    Fact("barostat", "barostat", barostat_of, NOTED, stage=True),
     Fact("strain_ramp", "strain_ramp", lambda run: [*run.deck["strain_ramp"]], NOTED, stage=True),
     Fact("shear_ramp", "shear_ramp", lambda run: [*run.deck["shear_ramp"]], NOTED, stage=True),
     Fact("temperature", "temperature", temperatures_of, FREE, stage=True),
