@@ -16,7 +16,7 @@ from rxmdnn.errors import InputError
 from rxmdnn.io.stages import read_stages, stage_at
 from rxmdnn.io.structure import Start
 from rxmdnn.parallel import on_root
-from rxmdnn.run.facts import ASKED, FACTS, FIXED, NOTED, Fact, facts_of
+from rxmdnn.run.facts import ASKED, FACTS, FIXED, NOTED, USES_VSFACT, Fact, facts_of
 
 
 @dataclass(frozen=True)
@@ -206,6 +206,8 @@ def _without_effect(run: RunDeck, facts: Mapping[str, Any], before: Mapping[str,
     if facts["random_velocity"] and not draws:
         notes.append(deck["random_velocity"].fault("the velocities of the checkpoint are kept; '--start rxff' draws "
                                                    "new ones"))
+    if deck["mdmode"].mode not in USES_VSFACT and _unlike(facts["vsfact"], before.get("vsfact", facts["vsfact"])):
+        notes.append(deck["temperature"].fault(f"vsfact does not act in mdmode {deck['mdmode'].mode}"))
     steady = deck["mdmode"].mode == 1 and deck["ensemble"].kind in (None, "nve")
     if steady and not draws and _unlike(facts["temperature"], before.get("temperature", facts["temperature"])):
         notes.append(deck["temperature"].fault("treq does not act at constant energy: the velocities of the checkpoint "

@@ -18,6 +18,7 @@ FIXED = "fixed"  # no run that goes on may change it: it acts on structures alon
 ASKED = "asked"  # only where the deck says 'start changed'
 NOTED = "noted"  # it may change, and the log says so
 FREE = "free"  # it may change
+USES_VSFACT = (4, 9)  # mdmodes
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def mdmode_of(run: RunDeck) -> list[Any]:
     mode, line = run.deck["mdmode"].mode, run.deck["temperature"]
     if mode == MINIMIZATION:
         return [mode, *run.deck["minimizer"], run.deck["CG_tol"].ftol]
-    return [mode] if mode == 1 else [mode, line.vsfact, line.sstep]
+    return [mode, *([line.sstep] if mode != 1 else []), *([line.vsfact] if mode in USES_VSFACT else [])]
 
 
 def temperatures_of(run: RunDeck) -> list[float]:
@@ -143,6 +144,7 @@ FACTS = (
     Fact("strain_ramp", "strain_ramp", lambda run: [*run.deck["strain_ramp"]], NOTED, stage=True),
     Fact("shear_ramp", "shear_ramp", lambda run: [*run.deck["shear_ramp"]], NOTED, stage=True),
     Fact("temperature", "temperature", temperatures_of, FREE, stage=True),
+    Fact("vsfact", "temperature", lambda run: run.deck["temperature"].vsfact, FREE),
     Fact("pramp", "pramp", lambda run: [*run.deck["pramp"]], FREE, stage=True),
     Fact("pimd", "pimd", pimd_of, NOTED, stage=True),
     Fact("rings", "pimd", rings_of, FREE, forces=True),

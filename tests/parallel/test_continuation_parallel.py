@@ -119,8 +119,8 @@ def test_lines_that_do_not_act_on_a_checkpoint_are_noted(folder):
         with open(folder / "other.xyz", "a") as file:
             file.write("\n")
     COMM.Barrier()
-    go(folder, "out", "--treq", "90", "--dt", "1.0", "--structure", str(folder / "other.xyz"))
-    assert note_in(out, "treq does not act at constant energy")
+    go(folder, "out", "--treq", "90", "--vsfact", "1.5", "--dt", "1.0", "--structure", str(folder / "other.xyz"))
+    assert note_in(out, "treq does not act at constant energy") and note_in(out, "vsfact does not act in mdmode 1")
     assert note_in(out, "time: now 1, before 2")
     assert note_in(out, "structure: not used: the run goes on, and did not begin so")
 
