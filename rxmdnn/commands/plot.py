@@ -128,7 +128,7 @@ def title(stage: Mapping[str, Any]) -> str:
     mode, (kind, *_) = stage.get("mdmode", [1])[0], stage.get("ensemble", ["nve"])
     barostat = (stage.get("barostat") or [None])[0]
     words = [kind if mode == 1 else f"mdmode {mode}", *([barostat] if barostat else []),
-             *([f"{stage['pimd'][0]} beads"] if stage.get("pimd") else [])]
+             *([f"{stage['pimd'][1]} of {stage['pimd'][0]} beads"] if stage.get("pimd") else [])]
     return f"{' '.join(words)}, dt {stage.get('time_step', float('nan')):g} fs"
 
 

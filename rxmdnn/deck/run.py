@@ -375,8 +375,6 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
     if deck["temperature"].vmag is not None:
         notes.append(deck["temperature"].fault("vmag: ignored (accepted for compatibility): velocities are drawn at "
                                                "treq"))
-    if deck["temperature"].vsfact != 1.0 and deck["mdmode"].mode not in (4, 9):
-        notes.append(deck["temperature"].fault(f"vsfact: does not act in mdmode {deck['mdmode'].mode}"))
     if deck["io_type"].isBondFile:
         notes.append(deck["io_type"].fault("isBondFile: not written: a neural network has no bond orders"))
     notes += [note for table in pair_terms for note in table.jumps(models[0].elements)]

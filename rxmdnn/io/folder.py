@@ -65,8 +65,12 @@ def set_aside(folder: Path, source: str) -> str:
     """Move the files of an earlier run to <folder>/old.N, so that a new run neither loses nor mixes them.
 
     source : the file from which the new run starts, which stays. Returns a message for the user, or an empty string.
+    Raises InputError where that is a numbered frame in the folder.
     """
     start = Path(source).resolve()
+    if start.parent == folder.resolve() and FRAME.fullmatch(start.name):
+        raise InputError(f"{source}: a frame of the run in this folder, and the new run would overwrite it; copy it to "
+                         "another folder, or use another outDir")
     stay = (start, start.with_name(start.name + ".json"))  # an rxff.bin has a side file
     left = [f for f in folder.glob("*") if OURS.fullmatch(f.name) and f.resolve() not in stay]
     return f"{len(left)} file(s) of an earlier run were moved to {_move_away(folder, left)}" if left else ""

@@ -16,7 +16,7 @@ from rxmdnn.errors import InputError
 from rxmdnn.io.stages import read_stages, stage_at
 from rxmdnn.io.structure import Start
 from rxmdnn.parallel import on_root
-from rxmdnn.run.facts import ASKED, FACTS, FIXED, NOTED, Fact, facts_of
+from rxmdnn.run.facts import ASKED, FACTS, FIXED, NOTED, USES_VSFACT, Fact, facts_of
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,9 @@ def _ensemble(words: list[Any]) -> list[Any]:
 
 
 def _changed(facts: Mapping[str, Any], before: Mapping[str, Any]) -> list[Fact]:
-    """The rows of FACTS that both have, with other values."""
-    return [fact for fact in FACTS if fact.name in before and _unlike(facts[fact.name], before[fact.name])]
+    """The rows of FACTS that both have, with other values; a structure line that is no longer there is none."""
+    return [fact for fact in FACTS if fact.name in before and _unlike(facts[fact.name], before[fact.name])
+            and (facts[fact.name] or not fact.hashed)]
 
 
 def _unlike(now: Any, then: Any) -> bool:
@@ -147,7 +148,7 @@ def _change(fact: Fact, run: RunDeck, facts: Mapping[str, Any], before: Mapping[
         keys = [key for key in now if key in then and now[key] != then[key]]
         now, then = ([x for key in keys for x in (key, d[key])] for d in (now, then))
     if fact.hashed:
-        return f"{fact.where(run)}: not used: the run goes on, and it began from another structure"
+        return f"{fact.where(run)}: not used: the run goes on, and did not begin so; '--start structure' begins from it"
     return f"{fact.where(run)}: now {_text(now)}, before {_text(then)}"
 
 
@@ -205,6 +206,8 @@ def _without_effect(run: RunDeck, facts: Mapping[str, Any], before: Mapping[str,
     if facts["random_velocity"] and not draws:
         notes.append(deck["random_velocity"].fault("the velocities of the checkpoint are kept; '--start rxff' draws "
                                                    "new ones"))
+    if deck["mdmode"].mode not in USES_VSFACT and _unlike(facts["vsfact"], before.get("vsfact", facts["vsfact"])):
+        notes.append(deck["temperature"].fault(f"vsfact does not act in mdmode {deck['mdmode'].mode}"))
     steady = deck["mdmode"].mode == 1 and deck["ensemble"].kind in (None, "nve")
     if steady and not draws and _unlike(facts["temperature"], before.get("temperature", facts["temperature"])):
         notes.append(deck["temperature"].fault("treq does not act at constant energy: the velocities of the checkpoint "

@@ -18,6 +18,7 @@ FIXED = "fixed"  # no run that goes on may change it: it acts on structures alon
 ASKED = "asked"  # only where the deck says 'start changed'
 NOTED = "noted"  # it may change, and the log says so
 FREE = "free"  # it may change
+USES_VSFACT = (4, 9)  # mdmodes
 
 
 @dataclass(frozen=True)
@@ -97,13 +98,18 @@ def mdmode_of(run: RunDeck) -> list[Any]:
     mode, line = run.deck["mdmode"].mode, run.deck["temperature"]
     if mode == MINIMIZATION:
         return [mode, *run.deck["minimizer"], run.deck["CG_tol"].ftol]
-    return [mode] if mode == 1 else [mode, line.vsfact, line.sstep]
+    return [mode, *([line.sstep] if mode != 1 else []), *([line.vsfact] if mode in USES_VSFACT else [])]
 
 
 def temperatures_of(run: RunDeck) -> list[float]:
     """Targets at the first and the last step, K."""
     ramp, treq = run.deck["tramp"], run.deck["temperature"].treq
     return [treq, treq] if ramp.t0 is None else [*ramp]
+
+
+def barostat_of(run: RunDeck) -> list[Any]:
+    """The line of the barostat; empty without one."""
+    return [*run.deck["barostat"]] if run.deck["barostat"].kind else []
 
 
 def pimd_of(run: RunDeck) -> list[Any]:
@@ -134,10 +140,11 @@ FACTS = (
     Fact("mdmode", "mdmode", mdmode_of, NOTED, stage=True),
     Fact("ensemble", "ensemble", lambda run: [run.deck["ensemble"].kind or "nve", run.deck["ensemble"].tau], NOTED,
          stage=True),
-    Fact("barostat", "barostat", lambda run: [*run.deck["barostat"]], NOTED, stage=True),
+    Fact("barostat", "barostat", barostat_of, NOTED, stage=True),
     Fact("strain_ramp", "strain_ramp", lambda run: [*run.deck["strain_ramp"]], NOTED, stage=True),
     Fact("shear_ramp", "shear_ramp", lambda run: [*run.deck["shear_ramp"]], NOTED, stage=True),
     Fact("temperature", "temperature", temperatures_of, FREE, stage=True),
+    Fact("vsfact", "temperature", lambda run: run.deck["temperature"].vsfact, FREE),
     Fact("pramp", "pramp", lambda run: [*run.deck["pramp"]], FREE, stage=True),
     Fact("pimd", "pimd", pimd_of, NOTED, stage=True),
     Fact("rings", "pimd", rings_of, FREE, forces=True),

@@ -223,7 +223,8 @@ class Outputs:
     def forecast(self) -> list[str]:
         """The probability of completing, where a single model carries a fit of its times to failure."""
         files = [m.parameters["file"] for m in self.run.models if "file" in m.parameters]
-        if len(files) != 1 or len(self.run.models) != 1 or self.comm.rank:
+        ends = self.simulation.step >= self.simulation.schedule.stop
+        if len(files) != 1 or len(self.run.models) != 1 or self.comm.rank or ends:
             return []
         from rxmdnn.survival.forecast import lines
 

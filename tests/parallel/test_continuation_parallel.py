@@ -119,10 +119,10 @@ def test_lines_that_do_not_act_on_a_checkpoint_are_noted(folder):
         with open(folder / "other.xyz", "a") as file:
             file.write("\n")
     COMM.Barrier()
-    go(folder, "out", "--treq", "90", "--dt", "1.0", "--structure", str(folder / "other.xyz"))
-    assert note_in(out, "treq does not act at constant energy")
+    go(folder, "out", "--treq", "90", "--vsfact", "1.5", "--dt", "1.0", "--structure", str(folder / "other.xyz"))
+    assert note_in(out, "treq does not act at constant energy") and note_in(out, "vsfact does not act in mdmode 1")
     assert note_in(out, "time: now 1, before 2")
-    assert note_in(out, "structure: not used: the run goes on, and it began from another structure")
+    assert note_in(out, "structure: not used: the run goes on, and did not begin so")
 
 
 def test_random_velocity_acts_once(folder, monkeypatch):
@@ -296,6 +296,16 @@ def test_a_slab_stays_one_and_its_atoms_may_leave_the_cell(folder):
     assert s.cell.pbc.tolist() == [True, True, False]
     np.testing.assert_allclose(s.x[order, 2], [0.5 - 0.02 * 160, 13 + 0.02 * 160, 7], atol=1e-6)
     assert read_energies(out)["potential_eV"][-1] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_new_run_does_not_overwrite_the_frame_from_which_it_starts(folder):
+    _, out = go(folder, "out")
+    frame = out / "000000020.xyz"
+    before = frame.read_bytes()
+    with pytest.raises(InputError, match=r"000000020.xyz: a frame of the run in this folder"):
+        go(folder, "out", "--start", "structure", "--structure", str(frame))
+    assert frame.read_bytes() == before and (out / "trajectory.h5").is_file()
+    assert go(folder, "new", "--structure", str(frame))[0] == FINISHED
 
 
 def test_frames_of_an_abandoned_attempt_are_moved_away(folder, monkeypatch):
