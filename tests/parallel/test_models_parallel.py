@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.calculators.lj import LennardJones
 from mpi4py import MPI
 
 import rxmdnn
@@ -20,11 +21,13 @@ from rxmdnn.commands import run as run_command
 from rxmdnn.deck.run import read_run
 from rxmdnn.errors import InputError
 from rxmdnn.io.log import read_energies
+from rxmdnn.models.ase_calculator import AseCalculator
 from rxmdnn.models.model_file import load_model, save_model
 from rxmdnn.parallel import on_root
 from rxmdnn.run.setup import make_backend, make_potential
 from tests.runs import shared_folder
 from tests.unit.models.test_allegro_legacy import network
+from tests.unit.models.test_compiled import Local
 from tests.unit.models.test_torchscript import Hostile, deployed, rewritten
 
 COMM = MPI.COMM_WORLD
@@ -143,6 +146,36 @@ def test_pair_terms_are_the_same_on_any_ranks(folder):
     alone = read_energies(folder / "alone")
     for column in ("potential_eV", "kinetic_eV", "stress_xx_GPa", "stress_yz_GPa"):
         np.testing.assert_allclose(table[column], alone[column], rtol=1e-9, atol=1e-9)
+
+
+def test_compiled_models_on_several_ranks(folder):
+    def prepare():
+        torch.jit.script(Local()).save(str(folder / "model.pt"), _extra_files={"r_max": "4.0", "type_names": "Ne Ar"})
+        (folder / "rxmdnn.in").write_text(f"compiled model.pt 1 {len(SPECIES.split()) // 2} {SPECIES}\n")
+
+    on_root(COMM, prepare)
+    table = run(folder)
+    argv = ["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / "alone")]
+    on_root(COMM, lambda: run_command.main(argv, MPI.COMM_SELF))
+    for column in ("potential_eV", "kinetic_eV", "stress_xx_GPa", "stress_yz_GPa"):
+        np.testing.assert_allclose(table[column], read_energies(folder / "alone")[column], rtol=1e-9, atol=1e-9)
+    assert np.ptp(table["potential_eV"]) > 1e-6
+
+
+def test_whole_models_run_on_one_rank(folder):
+    write(folder / "rxmdnn.in", f"ase ase.calculators.lj:LennardJones 2 {SPECIES}\n")
+    if COMM.size > 1:
+        with pytest.raises(InputError, match=r"rxmdnn\.in:1: ase: sees all atoms at once and runs on one rank, but 2"):
+            run(folder)
+        with pytest.raises(InputError, match="runs on one rank, but 2 are running"):
+            Calculator(AseCalculator("ase.calculators.lj:LennardJones", ("Ar", "Ne")), comm=COMM).calculate(
+                ase.io.read(folder / "start.xyz"))
+        return
+    table = run(folder, "--ntime_step", "8")
+    atoms = ase.io.read(folder / "start.xyz")
+    atoms.calc = LennardJones()
+    assert abs(table["potential_eV"][0] - atoms.get_potential_energy()) < 1e-9
+    assert np.ptp(table["etotal_eV"]) < 1e-4 * table["kinetic_eV"].max()  # its forces jump at its cutoff
 
 
 @published

@@ -16,6 +16,7 @@ import torch
 from rxmdnn.atoms import Edges
 from rxmdnn.errors import InputError
 from rxmdnn.models.allegro import Allegro
+from rxmdnn.models.compiled import CompiledLocal
 from rxmdnn.models.import_nequip import convert
 from rxmdnn.models.model_file import load_model, save_model
 
@@ -214,6 +215,15 @@ def test_checkpoint_and_package(tmp_path, record_property):
         assert load_model(out).config.elements == NAMES
         differences = largest_differences(by_rxmdnn(Allegro.load(out, NAMES, "float64"), x, species), expected)
         record_property(name, differences)
+        assert max(differences) < TOLERANCE["float64"]
+    for target in ("pair_allegro", "ase"):  # machine code, of this and of other models
+        run("nequip-compile", "last.ckpt", f"{target}.nequip.pt2", "--mode", "aotinductor", "--device", "cpu",
+            "--target", target)
+        with pytest.raises(InputError, match="machine code, not the weights"):
+            load_model(tmp_path / f"{target}.nequip.pt2")
+        compiled = CompiledLocal(tmp_path / f"{target}.nequip.pt2", NAMES)
+        differences = largest_differences(by_rxmdnn(compiled, x, species), expected)
+        record_property(target, differences)
         assert max(differences) < TOLERANCE["float64"]
     for name in ("last.ckpt", "model.nequip.zip"):
         (tmp_path / f"broken.{name}").write_bytes((tmp_path / name).read_bytes()[:999])
