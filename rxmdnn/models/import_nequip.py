@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import logging
+import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,9 +23,9 @@ from rxmdnn.models import import_legacy
 from rxmdnn.models.activations import LINEAR
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork, PairNetwork
 from rxmdnn.models.clebsch_gordan import harmonic_irreps, layer_irreps
+from rxmdnn.models.content import ARRAYS, CHECKPOINT, COMPILED, DEPLOYED, OTHER, PACKAGE, kind_of, refusal
 from rxmdnn.models.legacy_network import LegacyConfig
 from rxmdnn.models.model_file import save_model
-from rxmdnn.models.torchscript import is_torchscript
 
 NONLINEARITIES = {"SiLU": "silu", "GELU": "gelu", "Mish": "mish", "Tanh": "tanh", "ShiftedSoftplus": "ssp",
                   "Identity": LINEAR}  # zero at zero; others would give atoms an energy at the cutoff
@@ -254,9 +255,9 @@ def import_nequip(path_in: str | Path, path_out: str | Path, *, trust: bool = Fa
 
     Parameters
     ----------
-    path_in, path_out : files; a checkpoint (.ckpt) or package (.nequip.zip) of nequip-allegro 0.8, or the state dict of
-        allegro 0.2 (arrays: .npz; or saved by torch: .pth, .pt), or a TorchScript file of allegro 0.2 as
-        ``nequip-deploy`` writes it (any suffix or none; told by its content)
+    path_in, path_out : files; a checkpoint or package of nequip-allegro 0.8, or the state dict of allegro 0.2 (arrays
+        of NumPy, or saved by torch), or a TorchScript file of allegro 0.2 as ``nequip-deploy`` writes it; told by
+        their content, whatever their suffix
     trust : path_in comes from a source that the user trusts. Checkpoints and packages are Python pickles and Python
         code, which reading runs; it also initializes nequip, which seeds the random generators and makes float64
         torch's default. The files of allegro 0.2 need no trust: no code in them is run.
@@ -276,15 +277,17 @@ def import_nequip(path_in: str | Path, path_out: str | Path, *, trust: bool = Fa
         raise InputError(f"{path}: no such file")
     if Path(path_out).exists():
         raise InputError(f"{path_out}: exists already; remove it or choose another name")
-    if is_torchscript(path):
+    kind = kind_of(path)
+    if kind == DEPLOYED:
         arrays, deployed = import_legacy.read_deployed(path, config)
         return _save(path, path_out, lambda: import_legacy.convert(arrays, {**deployed, **(settings or {})}), {})
-    if path.suffix in import_legacy.SUFFIXES:
+    named = import_legacy.saved_arrays(path) if kind == CHECKPOINT else None
+    if named is not None or kind == ARRAYS or (kind == OTHER and path.suffix in import_legacy.SUFFIXES):
         given = {**import_legacy.read_settings(path, config), **(settings or {})}
-        arrays = import_legacy.read_arrays(path)
-        return _save(path, path_out, lambda: import_legacy.convert(arrays, given), {})
-    if path.suffix in ("", ".deploy"):
-        raise InputError(f"{path}: not a TorchScript file, or a damaged one")
+        named = import_legacy.read_arrays(path) if named is None else named
+        return _save(path, path_out, lambda: import_legacy.convert(named, given), {})
+    if kind == COMPILED or (kind == OTHER and path.suffix in ("", ".deploy")):
+        raise refusal(path, kind)
     if not trust:
         raise InputError(f"{path}: reading a checkpoint or package runs the Python code inside it; "
                          "if you trust its source, add --trust")
@@ -309,6 +312,10 @@ def _read(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             _set_global_state()
+            if kind_of(path) == PACKAGE and not path.name.endswith(".nequip.zip"):  # nequip tells them by the suffix
+                with tempfile.TemporaryDirectory() as folder:
+                    (Path(folder) / "model.nequip.zip").symlink_to(path.resolve())
+                    return load_saved_model(Path(folder) / "model.nequip.zip")
             return load_saved_model(path)
     except Exception as error:  # a user gets one line about any fault of a foreign file
         raise InputError(f"{path}: nequip cannot read it: {type(error).__name__}: "

@@ -95,12 +95,14 @@ def test_deployed_model_in_programs_and_check(folder, capfd):
     assert len(list((folder / "out").glob("m-*.safetensors"))) == 1 and np.isfinite(end.get_potential_energy())
     if COMM.rank == 0:
         before = sorted(folder.rglob("*"))
-        check.main([str(folder / "rxmd.in")])
-        assert "rxmd.in: valid" in capfd.readouterr().out and sorted(folder.rglob("*")) == before
+        for deck in ("rxmd.in", "rxmdnn.in"):
+            check.main([str(folder / deck)])
+            assert f"{deck}: valid" in capfd.readouterr().out
+        assert sorted(folder.rglob("*")) == before
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "old pickle", "TorchScript"])
-@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize("command", ["run", "check rxmd.in", "check rxmdnn.in"])
 def test_planted_code_in_a_deck_is_not_run(folder, kind, command):
     model, trace = folder / "pot/planted", folder / "ran"
 
@@ -117,7 +119,7 @@ def test_planted_code_in_a_deck_is_not_run(folder, kind, command):
         if command == "run":
             run(folder)
         else:
-            check.main([str(folder / "rxmd.in")])
+            check.main([str(folder / command.removeprefix("check "))])
     assert len(caught.value.faults) == 1 and "\n" not in caught.value.faults[0]
     if kind != "TorchScript":
         assert f"rxmdnn import-model {model} {model}.safetensors --trust" in str(caught.value)
