@@ -365,6 +365,8 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
                                                "treq"))
     if deck["io_type"].isBondFile:
         notes.append(deck["io_type"].fault("isBondFile: not written: a neural network has no bond orders"))
+    notes += [line.fault(f"the code of {line.parameters.get('file') or line.parameters['factory']} is run")
+              for line in models if line.kind in ("compiled", "ase")]
     notes += [note for table in pair_terms for note in table.jumps(models[0].elements)]
     return RunDeck(deck, models, weights or (1.0 / len(models),) * len(models), notes, repulsion,
                    pair_terms)

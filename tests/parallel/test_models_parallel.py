@@ -162,6 +162,8 @@ def test_compiled_models_on_several_ranks(folder):
     for column in ("potential_eV", "kinetic_eV", "stress_xx_GPa", "stress_yz_GPa"):
         np.testing.assert_allclose(table[column], read_energies(folder / "alone")[column], rtol=1e-9, atol=1e-9)
     assert np.ptp(table["potential_eV"]) > 1e-6
+    assert f"note         : {folder}/rxmdnn.in:1: compiled: the code of {folder}/model.pt is run" in (
+        folder / "DAT/run.log").read_text()
 
 
 def test_whole_models_run_on_one_rank(folder):
