@@ -10,7 +10,8 @@ from mpi4py import MPI
 
 from rxmdnn import backend as backends
 from rxmdnn.deck import language as decks
-from rxmdnn.deck.run import RunDeck, read_run
+from rxmdnn.deck.models import read_models
+from rxmdnn.deck.run import RUN, RunDeck, checked, read_run
 from rxmdnn.deck.run_faults import barostat_fault
 from rxmdnn.deck.tables import DECKS, kind_of
 from rxmdnn.engine.domain import choose_grid
@@ -35,6 +36,9 @@ def main(argv: Sequence[str]) -> None:
     kind = kind_of(path)
     if kind != "rxmd.in":
         deck = decks.read(path, DECKS[kind], rest)
+        if kind == "rxmdnn.in":
+            run = checked(decks.parse("time 1.0 1\n", path, RUN), read_models(path))
+            make_potential(run, backends.make("cpu"))
         print(deck.echo(), end="")
         if kind == "train.in":
             from rxmdnn.training.preview import preview  # torch, only where a training is read

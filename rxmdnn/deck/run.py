@@ -19,6 +19,7 @@ from rxmdnn.deck.run_faults import (
     device_faults,
     ensemble_faults,
     fidelity_faults,
+    model_faults,
     ring_faults,
     start_faults,
 )
@@ -360,6 +361,7 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
             f"{' x '.join(map(str, grid))}{f' in each of {groups} groups' if groups > 1 else ''} = {wanted} ranks, but "
             f"{n_ranks} {'is' if n_ranks == 1 else 'are'} running; "
             f"start with mpirun -np {wanted}, or write 'processors 0 0 0' to let rxmdnn choose"))
+    faults += model_faults(deck, models, n_ranks, repulsion is not None)
     faults += ensemble_faults(deck)
     faults += ring_faults(deck, len(models), n_ranks)
     faults += fidelity_faults(deck)
@@ -377,6 +379,8 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
                                                "treq"))
     if deck["io_type"].isBondFile:
         notes.append(deck["io_type"].fault("isBondFile: not written: a neural network has no bond orders"))
+    notes += [line.fault(f"the code of {line.parameters.get('file') or line.parameters['factory']} is run")
+              for line in models if line.kind in ("compiled", "ase")]
     notes += [note for table in pair_terms for note in table.jumps(models[0].elements)]
     return RunDeck(deck, models, weights or (1.0 / len(models),) * len(models), notes, repulsion,
                    pair_terms)

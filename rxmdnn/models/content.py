@@ -56,6 +56,7 @@ def refusal(path: str | Path, kind: str) -> InputError:
                           f"{import_command(path)} (rxmdnn import-model --help lists the settings)")
     if kind == COMPILED:
         return InputError(f"{path}: a {kind}: machine code, not the weights of a network; convert the checkpoint or "
-                          "package that it was made from with rxmdnn import-model")
+                          "package that it was made from with rxmdnn import-model, or run it with a line 'compiled "
+                          "FILE LAYERS ...' in rxmdnn.in (rxmdnn help compiled)")
     return InputError(f"{path}: not an rxmdnn model file, a deployed TorchScript model, or a checkpoint or package of "
                       "nequip; or it is truncated")

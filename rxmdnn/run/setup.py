@@ -154,6 +154,16 @@ def _member(line: ModelLine, run: RunDeck, backend: Backend) -> Potential:
         return Repulsion(run.elements, **line.parameters, backend=backend)
     if line.kind == "null":
         return Null(run.elements, **line.parameters)
+    if line.kind in ("compiled", "ase") and backend.on_device:
+        raise InputError("runs on the CPU only; write 'backend cpu'")
+    if line.kind == "ase":
+        from rxmdnn.models.ase_calculator import AseCalculator  # a user's module, only where it is asked for
+
+        return AseCalculator(line.parameters["factory"], run.elements)
+    if line.kind == "compiled":
+        from rxmdnn.models.compiled import CompiledLocal, CompiledWhole  # torch, likewise
+
+        return (CompiledWhole if line.is_whole else CompiledLocal)(line.parameters["file"], run.elements)
     from rxmdnn.models.allegro import Allegro  # torch, only where a network runs
 
     file = line.parameters["file"]

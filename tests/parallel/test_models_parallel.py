@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.calculators.lj import LennardJones
 from mpi4py import MPI
 
 import rxmdnn
@@ -20,11 +21,13 @@ from rxmdnn.commands import run as run_command
 from rxmdnn.deck.run import read_run
 from rxmdnn.errors import InputError
 from rxmdnn.io.log import read_energies
+from rxmdnn.models.ase_calculator import AseCalculator
 from rxmdnn.models.model_file import load_model, save_model
 from rxmdnn.parallel import on_root
 from rxmdnn.run.setup import make_backend, make_potential
 from tests.runs import shared_folder
 from tests.unit.models.test_allegro_legacy import network
+from tests.unit.models.test_compiled import Local
 from tests.unit.models.test_torchscript import Hostile, deployed, rewritten
 
 COMM = MPI.COMM_WORLD
@@ -92,12 +95,14 @@ def test_deployed_model_in_programs_and_check(folder, capfd):
     assert len(list((folder / "out").glob("m-*.safetensors"))) == 1 and np.isfinite(end.get_potential_energy())
     if COMM.rank == 0:
         before = sorted(folder.rglob("*"))
-        check.main([str(folder / "rxmd.in")])
-        assert "rxmd.in: valid" in capfd.readouterr().out and sorted(folder.rglob("*")) == before
+        for deck in ("rxmd.in", "rxmdnn.in"):
+            check.main([str(folder / deck)])
+            assert f"{deck}: valid" in capfd.readouterr().out
+        assert sorted(folder.rglob("*")) == before
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "old pickle", "TorchScript"])
-@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize("command", ["run", "check rxmd.in", "check rxmdnn.in"])
 def test_planted_code_in_a_deck_is_not_run(folder, kind, command):
     model, trace = folder / "pot/planted", folder / "ran"
 
@@ -114,7 +119,7 @@ def test_planted_code_in_a_deck_is_not_run(folder, kind, command):
         if command == "run":
             run(folder)
         else:
-            check.main([str(folder / "rxmd.in")])
+            check.main([str(folder / command.removeprefix("check "))])
     assert len(caught.value.faults) == 1 and "\n" not in caught.value.faults[0]
     if kind != "TorchScript":
         assert f"rxmdnn import-model {model} {model}.safetensors --trust" in str(caught.value)
@@ -143,6 +148,38 @@ def test_pair_terms_are_the_same_on_any_ranks(folder):
     alone = read_energies(folder / "alone")
     for column in ("potential_eV", "kinetic_eV", "stress_xx_GPa", "stress_yz_GPa"):
         np.testing.assert_allclose(table[column], alone[column], rtol=1e-9, atol=1e-9)
+
+
+def test_compiled_models_on_several_ranks(folder):
+    def prepare():
+        torch.jit.script(Local()).save(str(folder / "model.pt"), _extra_files={"r_max": "4.0", "type_names": "Ne Ar"})
+        (folder / "rxmdnn.in").write_text(f"compiled model.pt 1 {len(SPECIES.split()) // 2} {SPECIES}\n")
+
+    on_root(COMM, prepare)
+    table = run(folder)
+    argv = ["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / "alone")]
+    on_root(COMM, lambda: run_command.main(argv, MPI.COMM_SELF))
+    for column in ("potential_eV", "kinetic_eV", "stress_xx_GPa", "stress_yz_GPa"):
+        np.testing.assert_allclose(table[column], read_energies(folder / "alone")[column], rtol=1e-9, atol=1e-9)
+    assert np.ptp(table["potential_eV"]) > 1e-6
+    assert f"note         : {folder}/rxmdnn.in:1: compiled: the code of {folder}/model.pt is run" in (
+        folder / "DAT/run.log").read_text()
+
+
+def test_whole_models_run_on_one_rank(folder):
+    write(folder / "rxmdnn.in", f"ase ase.calculators.lj:LennardJones 2 {SPECIES}\n")
+    if COMM.size > 1:
+        with pytest.raises(InputError, match=r"rxmdnn\.in:1: ase: sees all atoms at once and runs on one rank, but 2"):
+            run(folder)
+        with pytest.raises(InputError, match="runs on one rank, but 2 are running"):
+            Calculator(AseCalculator("ase.calculators.lj:LennardJones", ("Ar", "Ne")), comm=COMM).calculate(
+                ase.io.read(folder / "start.xyz"))
+        return
+    table = run(folder, "--ntime_step", "8")
+    atoms = ase.io.read(folder / "start.xyz")
+    atoms.calc = LennardJones()
+    assert abs(table["potential_eV"][0] - atoms.get_potential_energy()) < 1e-9
+    assert np.ptp(table["etotal_eV"]) < 1e-4 * table["kinetic_eV"].max()  # its forces jump at its cutoff
 
 
 @published

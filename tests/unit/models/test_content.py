@@ -1,5 +1,6 @@
 """The kind of a model file is told by its content; files that hold code are refused unread; native copies."""
 
+import json
 import os
 import pickle
 import shlex
@@ -15,7 +16,7 @@ from rxmdnn.models import content
 from rxmdnn.models.content import import_command, kind_of
 from rxmdnn.models.model_file import load_model, native_metadata, read_metadata, save_model
 from rxmdnn.models.native_copy import native_copy
-from tests.unit.models.test_allegro_legacy import network
+from tests.unit.models.test_allegro_legacy import network, state_of
 from tests.unit.models.test_torchscript import Hostile, deployed, rewritten
 
 CONFIG = "PolynomialCutoff_p: 6\nedge_eng_mlp_nonlinearity: null\n"
@@ -124,3 +125,32 @@ def test_native_copy_is_made_once(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         native_copy(model, tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", ["w.npz", "w.pth", "w", "w.ckpt"])
+@pytest.mark.parametrize("by_torch", [True, False])
+def test_named_arrays_are_imported_whatever_their_suffix(tmp_path, name, by_torch):
+    net = network()
+    state, settings = state_of(net)
+    if by_torch:
+        torch.save({key: torch.from_numpy(np.array(value)) for key, value in state.items()}, tmp_path / name)
+    else:
+        with open(tmp_path / name, "wb") as file:
+            np.savez(file, **state)
+    (tmp_path / "w.json").write_text(json.dumps(settings))
+    main([str(tmp_path / name), str(tmp_path / "out"), "--config", str(tmp_path / "w.json")])
+    again = load_model(tmp_path / "out")
+    assert all(torch.allclose(again.state_dict()[key], value, rtol=1e-14, atol=1e-15)
+               for key, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["a.ckpt", "a.pth", "a"])
+def test_checkpoints_need_trust(tmp_path, name):
+    trace = tmp_path / "ran"
+    torch.save({"state_dict": {"w": torch.ones(1)}, "x": Hostile(os.system, f"touch {trace}")}, tmp_path / name)
+    with pytest.raises(InputError, match=rf"{name}: reading a checkpoint or package runs the Python code .* --trust"):
+        main([str(tmp_path / name), str(tmp_path / "out")])
+    zipped(tmp_path / name, "m/version", "m/data/aotinductor/model/a.so")
+    with pytest.raises(InputError, match="machine code"):
+        main([str(tmp_path / name), str(tmp_path / "out"), "--trust"])
+    assert not trace.exists() and not (tmp_path / "out").exists()
