@@ -47,8 +47,9 @@ class Engine:
         """Why this engine cannot label a frame of this periodicity (3,) bool, or an empty text."""
         if int(np.sum(pbc)) in self.axes:
             return ""
-        return (f"{self.name} repeats a frame along {'all axes' if self.axes == (3,) else 'all axes or none'}, but this "
-                f"one has pbc {np.asarray(pbc).tolist()}; give it a box with a vacuum and pbc=\"T T T\"")
+        axes = "all axes" if self.axes == (3,) else "all axes or none"
+        return (f"{self.name} repeats a frame along {axes}, but this one has pbc "
+                f"{np.asarray(pbc).tolist()}; give it a box with a vacuum and pbc=\"T T T\"")
 
 
 def _gfn1() -> Calculator:
