@@ -15,6 +15,7 @@ GIVEN = ("species", "pos", "numbers", "positions")  # columns that are no label
 RUN_WORDS = {"kinetic_energy", "time_unit"}  # what frames of a run had before their labels were named model_...
 STUDY_WORDS = {"model", "arm", "replica"}  # likewise, frames of a study of times to failure
 MODEL = "model_"
+PROGRAM = "rxmdnn"  # name of the calculators whose results are those of a model
 
 
 class LabelKeys(NamedTuple):
@@ -53,6 +54,8 @@ def is_by_model(atoms: Atoms) -> bool:
     if "engine" in atoms.info:
         return False
     words = set(atoms.info)
+    if getattr(atoms.calc, "name", "") == PROGRAM:
+        return True
     results = atoms.calc.results if atoms.calc is not None else {}
     named = any(str(name).startswith(MODEL) for name in (*words, *atoms.arrays, *results))
     return named or words >= RUN_WORDS or words >= STUDY_WORDS

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 
+import numpy as np
 from ase.calculators.calculator import Calculator
 
 from rxmdnn.errors import InputError
@@ -20,8 +21,8 @@ class Engine:
     """A program that labels: its name and settings, its ASE calculator, and its plan of frames of ammonia.
 
     A calculator may have ``version`` (str), used instead of that of the package, and ``notes`` (dict), which the last
-    frame records. ``periodic``: it only computes frames that repeat along all axes. ``stress``: it is asked for the
-    stress of every frame that repeats along all axes.
+    frame records. ``axes``: along how many axes a frame may repeat; tblite takes one or two for three, without a word.
+    ``stress``: it is asked for the stress of every frame that repeats along all axes.
     """
 
     name: str
@@ -30,7 +31,7 @@ class Engine:
     calculator: Callable[[], Calculator]
     kinds: dict[str, frames.Source] = field(default_factory=lambda: frames.KINDS)
     plan: Callable[[float], list[frames.Task]] = frames.plan
-    periodic: bool = False
+    axes: tuple[int, ...] = (0, 1, 2, 3)
     stress: bool = False
 
     def version(self, calculator: Calculator) -> str:
@@ -42,6 +43,14 @@ class Engine:
             return own_calculator.version_of(calculator)
         return f"{self.package} {importlib.metadata.version(self.package)}"
 
+    def boundary_fault(self, pbc: np.ndarray) -> str:
+        """Why this engine cannot label a frame of this periodicity (3,) bool, or an empty text."""
+        if int(np.sum(pbc)) in self.axes:
+            return ""
+        axes = "all axes" if self.axes == (3,) else "all axes or none"
+        return (f"{self.name} repeats a frame along {axes}, but this one has pbc "
+                f"{np.asarray(pbc).tolist()}; give it a box with a vacuum and pbc=\"T T T\"")
+
 
 def _gfn1() -> Calculator:
     from tblite.ase import TBLite
@@ -50,11 +59,12 @@ def _gfn1() -> Calculator:
 
 
 ENGINES = {
-    "gfn1": Engine("GFN1-xTB", "tblite", "accuracy 0.1, electronic temperature 300 K, Gamma point", _gfn1),
+    "gfn1": Engine("GFN1-xTB", "tblite", "accuracy 0.1, electronic temperature 300 K, Gamma point", _gfn1,
+                   axes=(0, 3)),
     "gpaw-revpbe-d3bj": Engine("revPBE-D3(BJ)", "gpaw", gpaw_engine.SETTINGS, gpaw_engine.gpaw, quantum_frames.KINDS,
-                               quantum_frames.plan, periodic=True),
+                               quantum_frames.plan, axes=(3,)),
     "cp2k-optpbe-vdw": Engine("optPBE-vdW", "cp2k", cp2k_engine.SETTINGS, cp2k_engine.cp2k, quantum_frames.KINDS,
-                              quantum_frames.plan, periodic=True),
+                              quantum_frames.plan, axes=(3,)),
 }
 KNOWN = f"{', '.join(sorted(ENGINES))}, ase:MODULE:FACTORY or command:TEMPLATE"
 

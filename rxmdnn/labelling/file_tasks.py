@@ -14,7 +14,7 @@ from rxmdnn.labelling.task import Task
 
 CORRELATED = 500.0  # fs: frames of one series that are nearer are one group; vibrations and contacts decorrelate slower
 NOT_KEPT = {"engine", "version", "settings", "number", "of", "group", "kinetic_energy", "units", "healed", "model",
-            "step_time", "pbc", "Lattice", "Properties"}
+            "kpoints", "iterations"}
 KEPT_COLUMNS = ("numbers", "positions", "masses", "id", "tags", "initial_magmoms", "initial_charges")
 
 

@@ -68,10 +68,8 @@ def _of_file(task: Task, known: Engine, calculator: Calculator) -> list[ase.Atom
     """The frame of the task with its labels, and with what it states besides."""
     assert task.atoms is not None
     atoms = task.atoms.copy()
-    if known.periodic and not atoms.pbc.all():
-        raise RuntimeError(f"{known.name} repeats a frame along all axes, and this one is open along "
-                           f"{' '.join(n for n, p in zip('abc', atoms.pbc) if not p)}; give it a box with a vacuum and "
-                           "pbc=\"T T T\"")
+    if fault := known.boundary_fault(atoms.pbc):
+        raise RuntimeError(fault)
     atoms.calc = calculator
     if known.stress and atoms.pbc.all() and "stress" in getattr(calculator, "implemented_properties", ()):
         with suppress(NotImplementedError):  # of this cell

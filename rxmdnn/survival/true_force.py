@@ -40,6 +40,8 @@ def compare(frame: ase.Atoms, engine: str) -> tuple[list[Any], str] | str:
 
     model, known = model_forces(frame), engine_of(engine)
     true = unlabelled(frame)
+    if fault := known.boundary_fault(true.pbc):
+        return f"{frame.info['run']}, step {frame.info['step']}: {fault}"
     calculator = known.calculator()
     try:
         true.calc = calculator

@@ -16,6 +16,8 @@ from rxmdnn.io.canonical import names_of
 from rxmdnn.io.read_atoms import read_atoms
 from rxmdnn.labelling.engines import engine_of
 from rxmdnn.labelling.file_tasks import groups_of, tasks_of_file
+from rxmdnn.labelling.labelling import label
+from rxmdnn.labelling.task import Task
 from rxmdnn.training.labelled_frames import read
 
 EMT_ENGINE = "ase:ase.calculators.emt:EMT"
@@ -184,3 +186,16 @@ def test_results_of_a_model_are_not_kept(tmp_path):
     ase.io.write(tmp_path / "run.xyz", atoms, format="extxyz", parallel=False)
     (task,) = tasks_of_file(tmp_path / "run.xyz")
     assert task.atoms.info == {"step": 4, "note": "kept"} and set(task.atoms.arrays) == {"numbers", "positions"}
+
+
+@pytest.mark.parametrize("pbc, labelled", [((False,) * 3, True), ((True,) * 3, True), ((True, True, False), False)])
+def test_gfn1_labels_only_the_boundaries_it_knows(pbc, labelled):
+    pytest.importorskip("tblite")
+    atoms = molecule("NH3", cell=[5.0, 5.0, 9.0], pbc=pbc)
+    task = Task("x", 0, atoms=atoms)
+    if labelled:
+        (made,) = label(task, "gfn1")
+        assert ("stress" in made.info) == all(pbc) and made.pbc.tolist() == list(pbc)
+    else:
+        with pytest.raises(RuntimeError, match=r"GFN1-xTB repeats .* along all axes or none, .*pbc \[True, True, F"):
+            label(task, "gfn1")

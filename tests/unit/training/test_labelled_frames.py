@@ -7,7 +7,10 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
+from mpi4py import MPI
 
+from rxmdnn import Calculator
+from rxmdnn.backend import make
 from rxmdnn.commands import evaluate as evaluate_command
 from rxmdnn.commands.check import main as check_main
 from rxmdnn.errors import InputError
@@ -15,6 +18,7 @@ from rxmdnn.io.labelled_hdf5 import write_labelled_hdf5
 from rxmdnn.io.labels import LabelKeys
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
 from rxmdnn.models.model_file import save_model
+from rxmdnn.models.pair import LennardJones
 from rxmdnn.training import dataset
 from rxmdnn.training.doubts import doubts
 from rxmdnn.training.labelled_frames import read, temperature_of
@@ -129,11 +133,11 @@ def test_frames_of_a_model_are_refused_by_train_and_evaluate(tmp_path, words):
 
 def test_check_opens_the_data(tmp_path, capsys):
     deck = tmp_path / "train.in"
-    for name, make, message in (
+    for name, put, message in (
             ("bare.xyz", lambda p: write(p, [a.copy() for a in labelled()]), "bare.xyz: frame 1: no energy.*5 more"),
             ("bin.xyz", lambda p: p.write_bytes(bytes(range(256))), "bin.xyz: "),
             ("o.xyz", lambda p: write(p, [_with_oxygen(a) for a in labelled()]), "contains O, not one of")):
-        make(tmp_path / name)
+        put(tmp_path / name)
         deck.write_text(DECK.format(name))
         with pytest.raises(InputError, match=message):
             check_main([str(deck)])
@@ -191,3 +195,12 @@ def test_vasprun_in_ev_and_angstrom(tmp_path):
     assert "energy and free energy differ by 50 meV/atom" in line
     (frame,) = read([path], ("Au", "Cu"), keys=LabelKeys("free_energy"))
     assert frame.energy == -7.1 and doubts([frame]) == []
+
+
+def test_results_of_the_calculator_of_this_program_are_no_labels(tmp_path):
+    atoms = bulk("Ar", cubic=True)
+    atoms.calc = Calculator(LennardJones(make("cpu"), ("Ar",), epsilon=0.01, sigma=3.4, cutoff=6.0), comm=MPI.COMM_SELF)
+    atoms.get_forces()
+    ase.io.write(tmp_path / "run.traj", atoms, parallel=False)
+    with pytest.raises(InputError, match=r"run.traj: frame 1: its energy and forces are those of a model"):
+        read([tmp_path / "run.traj"], ("Ar",))
