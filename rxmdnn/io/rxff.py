@@ -70,7 +70,8 @@ def write_rxff(comm: MPI.Comm, path: str | Path, atoms: Atoms, cell: Cell, step:
     """Write the owned atoms of every rank, distributed to the ranks of RXMD on `grid`; type = species + 1, gid + 1.
 
     The file holds lengths and angles of the cell: velocities are rotated to its standard orientation, and a left-handed
-    cell is replaced by a right-handed one of the same lattice.
+    cell is replaced by a right-handed one of the same lattice. Along an axis that does not repeat, atoms may lie
+    outside the cell.
     elements, masses : of the species, for the side file; none without them
     """
     path = Path(path)
@@ -79,9 +80,10 @@ def write_rxff(comm: MPI.Comm, path: str | Path, atoms: Atoms, cell: Cell, step:
     s = cell.fractional(atoms.x[:n])
     if standard.flipped is not None:
         s[:, standard.flipped] *= -1
-    s -= np.floor(s)
-    s[s >= 1.0] = 0.0
-    subcell = np.minimum((s * parts).astype(np.int64), parts - 1)
+    repeats = cell.pbc
+    s[:, repeats] -= np.floor(s[:, repeats])
+    s[:, repeats] = np.where(s[:, repeats] < 1.0, s[:, repeats], 0.0)
+    subcell = np.clip(np.floor(s * parts).astype(np.int64), 0, parts - 1)
     rows = np.zeros((n, ROW))
     rows[:, 0:3] = s - subcell / parts
     rows[:, 3:6] = (atoms.v[:n] if standard.same else atoms.v[:n] @ standard.turn) * RXMD_TIME

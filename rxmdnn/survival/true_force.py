@@ -20,8 +20,8 @@ import ase.io
 import numpy as np
 
 from rxmdnn.errors import InputError
-from rxmdnn.io.frame import MODEL_FORCES
 from rxmdnn.io.read_atoms import read_atoms
+from rxmdnn.survival.record import FORCES
 from rxmdnn.units import FS_PER_PS
 
 ERRORS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # eV/Å: thresholds above which atoms are counted
@@ -39,7 +39,7 @@ def compare(frame: ase.Atoms, engine: str) -> tuple[list[Any], str] | str:
 
     model = model_forces(frame)
     true = frame.copy()
-    true.arrays.pop(MODEL_FORCES, None)
+    true.arrays.pop(FORCES, None)
     calculator = ENGINES[engine].calculator()
     try:
         true.calc = calculator
@@ -64,8 +64,8 @@ def compare(frame: ase.Atoms, engine: str) -> tuple[list[Any], str] | str:
 
 def model_forces(frame: ase.Atoms) -> Any:
     """(n, 3) forces of the model, eV/Å; studies of earlier versions wrote them as ASE's forces. None without any."""
-    if MODEL_FORCES in frame.arrays:
-        return frame.arrays[MODEL_FORCES]
+    if FORCES in frame.arrays:
+        return frame.arrays[FORCES]
     return None if frame.calc is None else frame.get_forces()
 
 

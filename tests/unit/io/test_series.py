@@ -13,7 +13,8 @@ from rxmdnn.cell import Cell
 from rxmdnn.commands.spectra import main as spectra
 from rxmdnn.commands.structure import main as structure
 from rxmdnn.errors import InputError
-from rxmdnn.io.frame import Frame, write_xyz
+from rxmdnn.io.canonical import names_of
+from rxmdnn.io.frame import Frame, model_frame, write_xyz
 from rxmdnn.io.h5md import H5MD
 from rxmdnn.io.read_atoms import read_atoms
 from rxmdnn.io.series import open_all, open_series
@@ -194,6 +195,15 @@ def test_a_trajectory_of_an_earlier_version_is_continued_in_its_own_way(tmp_path
     with h5py.File(tmp_path / "run/trajectory.h5", locking=False) as file:
         assert file["observables/potential_energy/value"][:].tolist() == [-1.0] * 4
     assert read_atoms(tmp_path / "run/trajectory.h5")[3].info["model_energy"] == -1.0
+
+
+def test_frames_of_a_study_keep_isotopes_and_have_no_labels(tmp_path):
+    text = model_frame(np.array(["D", "N"]), [2.014101778, 14.007], np.eye(3)[:2], np.ones((2, 3)),
+                       Cell(9 * np.eye(3), np.array([True, False, True])), {"run": "a/1", "time_fs": 2.5})
+    (tmp_path / "failures.xyz").write_text(text)
+    (atoms,) = read_atoms(tmp_path / "failures.xyz")
+    assert names_of(atoms).tolist() == ["D", "N"] and atoms.calc is None and not atoms.pbc[1]
+    assert np.array_equal(atoms.arrays["model_forces"], np.ones((2, 3))) and atoms.info["run"] == "a/1"
 
 
 NVE, TRPMD = {"motion": "nve"}, {"motion": "trpmd", "beads": "4", "positions": "centroids", "target_K": "100"}
