@@ -156,8 +156,7 @@ class H5MD:
                 everything[RUN_EDGES][k] = frame.cell.h
             for name, (unit, value) in OBSERVABLES.items():
                 data = file["observables"][name]["value"]
-                factor = KJ_MOL if unit == ENERGY and data.attrs["unit"] != OLD_ENERGY else 1.0
-                data[k] = factor * value(frame)
+                data[k] = value(frame) * (KJ_MOL if unit == ENERGY and not old else 1.0)  # those of before: eV
             self._say_motion(file, frame)
             n, size = frame.n_global, everything["position/value"].chunks[1]
             offsets = {name: [everything[name]["value"].id.get_chunk_info_by_coord((k, i, 0)).byte_offset

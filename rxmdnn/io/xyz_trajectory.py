@@ -44,7 +44,7 @@ def frames_of(path: Path) -> Iterator[FrameAt]:
                 return
             if not count.isdigit():
                 raise InputError(f"{path}: frame {number}, byte {start}: expected the number of atoms, found "
-                                 f"{line[:30]!r}")
+                                 f"{line[:30]!r}; other formats are read after 'rxmdnn convert FILE x.xyz'")
             header = text.readline()
             before, last = b"", header
             for _ in range(int(count)):

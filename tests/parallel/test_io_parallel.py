@@ -19,7 +19,9 @@ from rxmdnn.io.h5md import H5MD
 from rxmdnn.io.log import Log, read_energies
 from rxmdnn.io.ordered import block, in_gid_order, send_rows, write_blocks
 from rxmdnn.io.rxff import read_rxff, write_rxff
+from rxmdnn.io.series import open_series
 from rxmdnn.io.structure import start_from_file
+from rxmdnn.io.xyz_trajectory import XYZTrajectory
 
 COMM = MPI.COMM_WORLD
 ELEMENTS, MASSES = ("H", "N"), (1.008, 14.007)
@@ -240,6 +242,27 @@ def test_h5md_is_read_by_mdanalysis_and_continues(folder, monkeypatch, n, chunk)
         assert np.allclose(frame.positions, b.x, atol=1e-5) and frame.time == pytest.approx(0.0125)
         assert np.allclose(frame.velocities, b.v * 1000, atol=1e-3)
         assert np.allclose(frame.dimensions, CELL.parameters, atol=1e-4)
+    COMM.Barrier()
+
+
+@pytest.mark.parametrize("h", [CELL.h, -CELL.h[[1, 0, 2]], CELL.h * [1, 1, -1]])
+def test_trajectories_are_the_same_on_any_rank_count(folder, h):
+    a, cell = whole(101), Cell(h)
+    for name, comm in (("all", COMM), ("alone", MPI.COMM_SELF)):
+        (folder / name).mkdir(exist_ok=True)
+        if comm is COMM or COMM.rank == 0:
+            xyz, trajectory = XYZTrajectory(comm, folder / name / "t.xyz"), H5MD(comm, folder / name / "t.h5md")
+            for step in (0, 4, 4, 8):
+                xyz.write(frame_of(a, step, comm, cell))
+                trajectory.write(frame_of(a, step, comm, cell))
+            XYZTrajectory(comm, folder / name / "t.xyz", restart=5).write(frame_of(a, 6, comm, cell))
+        COMM.Barrier()
+    assert (folder / "all/t.xyz").read_bytes() == (folder / "alone/t.xyz").read_bytes()
+    one, other = (open_series(folder / name / "t.h5md") for name in ("all", "alone"))
+    assert open_series(folder / "all/t.xyz").step.tolist() == [0, 4, 6]
+    for what in ("x", "v", "image"):
+        assert np.array_equal(one.read(what, [0, 3]), other.read(what, [0, 3]))
+    assert np.allclose(one.unwrapped([3])[0], a.x + a.image @ h, atol=1e-10)
     COMM.Barrier()
 
 

@@ -13,8 +13,10 @@ from rxmdnn.cell import Cell
 from rxmdnn.commands.spectra import main as spectra
 from rxmdnn.commands.structure import main as structure
 from rxmdnn.errors import InputError
-from rxmdnn.io.frame import Frame, write_xyz
+from rxmdnn.io.canonical import names_of
+from rxmdnn.io.frame import Frame, model_frame, write_xyz
 from rxmdnn.io.h5md import H5MD
+from rxmdnn.io.read_atoms import read_atoms
 from rxmdnn.io.series import open_all, open_series
 
 SELF = MPI.COMM_SELF
@@ -159,6 +161,49 @@ def described(tmp_path, name, stages, temperature=100.0):
         frame.temperature = temperature
         trajectory.write(frame)
     return tmp_path / name
+
+
+def test_a_trajectory_of_an_earlier_version_is_continued_in_its_own_way(tmp_path):
+    import h5py
+
+    frames = list(run_frames(("H", "N"), (1.008, 14.007), count=4))
+    for frame in frames:
+        frame.cell = Cell(9 * np.eye(3)[[1, 0, 2]])  # turned, left-handed
+    trajectory = H5MD(SELF, tmp_path / "old.h5md")
+    for frame in frames[:2]:
+        trajectory.write(frame)
+    with h5py.File(tmp_path / "old.h5md", "r+") as file:  # as they were
+        box = file["particles/all/box"]
+        box["edges/value"][:] = box["run_edges"][:]
+        del box["run_edges"], file["parameters/stages"]
+        for name in ("potential_energy", "kinetic_energy", "total_energy"):
+            file[f"observables/{name}/value"].attrs["unit"] = "eV"
+            file[f"observables/{name}/value"][:] = -1.0
+        for k in range(2):
+            file["particles/all/position/value"][k], file["particles/all/velocity/value"][k] = frames[k].rows.x, frames[
+                k].rows.v
+    (tmp_path / "run").mkdir()
+    (tmp_path / "old.h5md").rename(tmp_path / "run/trajectory.h5")
+    again = H5MD(SELF, tmp_path / "run/trajectory.h5md", restart=1)
+    for frame in frames[2:]:
+        again.write(frame)
+    assert [f.name for f in (tmp_path / "run").iterdir()] == ["trajectory.h5"]
+    series = open_series(tmp_path / "run")
+    for k in range(4):
+        assert np.allclose(series.read("x", [k])[0], frames[k].rows.x, atol=1e-12)
+        assert np.allclose(series.read("v", [k])[0], frames[k].rows.v, atol=1e-8)
+    with h5py.File(tmp_path / "run/trajectory.h5", locking=False) as file:
+        assert file["observables/potential_energy/value"][:].tolist() == [-1.0] * 4
+    assert read_atoms(tmp_path / "run/trajectory.h5")[3].info["model_energy"] == -1.0
+
+
+def test_frames_of_a_study_keep_isotopes_and_have_no_labels(tmp_path):
+    text = model_frame(np.array(["D", "N"]), [2.014101778, 14.007], np.eye(3)[:2], np.ones((2, 3)),
+                       Cell(9 * np.eye(3), np.array([True, False, True])), {"run": "a/1", "time_fs": 2.5})
+    (tmp_path / "failures.xyz").write_text(text)
+    (atoms,) = read_atoms(tmp_path / "failures.xyz")
+    assert names_of(atoms).tolist() == ["D", "N"] and atoms.calc is None and not atoms.pbc[1]
+    assert np.array_equal(atoms.arrays["model_forces"], np.ones((2, 3))) and atoms.info["run"] == "a/1"
 
 
 NVE, TRPMD = {"motion": "nve"}, {"motion": "trpmd", "beads": "4", "positions": "centroids", "target_K": "100"}
