@@ -103,6 +103,9 @@ def _parts(model: Any) -> _NequipParts:
     chain = model.model.func if hasattr(model.model, "func") else model.model
     children = dict(chain.named_children())
     modules = {name: module for name, module in children.items() if name not in ("pair_potential", "cutoff")}
+    if type(modules.get("legacy")).__name__ == "LegacyAllegro":
+        raise InputError("a model of allegro 0.2 that export-model wrote, which import-model does not read; use the "
+                         "native model file that it was made from")
     require(list(modules) == EXPECTED, "other parts than an Allegro energy model: " + (
         ", ".join(sorted(set(modules) ^ set(EXPECTED))) or "their order"))
     embed, allegro, zbl = modules["radial_chemical_embed"], modules["allegro"], children.get("pair_potential")
