@@ -15,6 +15,7 @@ COMMANDS = {  # name: (whether it runs on several ranks, help); its module is co
     "check": (False, "read and check a deck, print the effective one, run nothing"),
     "help": (False, "the decks' keywords, or one of them: rxmdnn help [KEYWORD]"),
     "geninit": (False, "make a start (rxff.bin) from a unit cell or any structure file"),
+    "convert": (False, "frames from one format to another: rxmdnn convert IN OUT"),
     "label": (False, "label frames with a quantum engine; choose frames"),
     "train": (True, "train an Allegro model: rxmdnn train train.in"),
     "evaluate": (False, "errors of a model on labelled frames, and their tail"),
@@ -25,6 +26,7 @@ COMMANDS = {  # name: (whether it runs on several ranks, help); its module is co
     "tfail forecast": (False, "probability that a planned run completes"),
     "tfail relabel": (False, "true force errors on frames before failures"),
     "import-model": (False, "a native model from a nequip-allegro one"),
+    "export-model": (False, "a native model as a file for nequip, and so for LAMMPS and ASE"),
     "spectra": (True, "vibrational and neutron spectra of trajectories"),
     "structure": (True, "g(r), diffraction, bonds, displacements, diffusion of trajectories"),
     "driver": (True, "serve forces to i-PI over its socket"),
@@ -36,10 +38,17 @@ def usage() -> str:
     lines = [f"  {name:<16s}{text}" for name, (_, text) in COMMANDS.items()]
     return "\n".join(["rxmdnn: neural-network quantum molecular dynamics", "",
                       "usage: [mpirun -np N] rxmdnn COMMAND ...", "", *lines, "",
-                      "rxmdnn COMMAND --help says more; --version prints the version.", "",
+                      "rxmdnn COMMAND --help says more; --version prints the version.", "", *exit_codes(), "",
                       "Several ranks need an MPI library: that of the machine, or pip install \".[mpi]\".",
                       "Where mpirun (Open MPI) refuses root, as in containers: export OMPI_ALLOW_RUN_AS_ROOT=1",
                       "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; where it finds too few slots: mpirun --oversubscribe."])
+
+
+def exit_codes() -> list[str]:
+    """The table of exit codes, as lines."""
+    from rxmdnn.errors import EXIT_CODES
+
+    return ["exit codes:", *(f"  {code:<6d}{text}" for code, text in EXIT_CODES.items())]
 
 
 # What launchers call the number of a rank; before MPI is loaded, which takes half a second.

@@ -19,7 +19,7 @@ from rxmdnn.fidelity.monitor import Monitor, Watch, default_kinds, whole_kinds
 from rxmdnn.fidelity.reference import Reference, read
 from rxmdnn.fidelity.rings import UNWATCHED, RingMonitor
 from rxmdnn.models.interface import Potential
-from rxmdnn.models.mixture import Mixture
+from rxmdnn.models.mixture import Mixture, together_unweighted
 from rxmdnn.models.repulsion import Repulsion
 from rxmdnn.parallel import together
 
@@ -125,5 +125,6 @@ def with_repulsion(run: RunDeck, simulation: Simulation) -> Potential | None:
         return None
     repulsion = Repulsion(run.elements, backend=simulation.backend)
     if isinstance(potential, Mixture):
-        return Mixture(potential.members, potential.weights, repulsion)
+        added = [] if potential.added is None else [potential.added]
+        return Mixture(potential.members, potential.weights, together_unweighted([*added, repulsion]))
     return Mixture([potential], [1.0], repulsion)
