@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from rxmdnn.deck.models import read_models
 from rxmdnn.errors import InputError
-from rxmdnn.files import atomic, writing
+from rxmdnn.files import atomic, check_outputs, writing
 from rxmdnn.io.canonical import names_of
 from rxmdnn.io.frame_sink import CHECKPOINT, NUMBERED, RXFF, TRAJECTORY, Species, format_for, open_sink
 from rxmdnn.io.frame_source import FrameSource, open_frames
@@ -74,7 +74,8 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _free(out: Path, format: str, a: argparse.Namespace) -> None:
-    """Raises InputError where writing would destroy a file."""
+    """Raises InputError where writing would destroy a file, or is not possible."""
+    check_outputs(folders=[out.parent])
     if out.exists() and a.source.exists() and out.resolve() == a.source.resolve():
         raise InputError(f"{out}: the file to be converted; give another name")
     there = any(out.glob("[0-9]*.xyz")) if format == NUMBERED else out.exists()

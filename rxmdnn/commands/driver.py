@@ -12,7 +12,7 @@ from rxmdnn.deck.run import read_run
 from rxmdnn.engine.system import System
 from rxmdnn.parallel import AgreedError
 from rxmdnn.run.ipi import Line, serve
-from rxmdnn.run.setup import make_backend, make_potential, on_each, set_threads
+from rxmdnn.run.setup import fewer_threads, make_backend, make_potential, on_each, set_threads
 from rxmdnn.run.start import read_start
 
 
@@ -34,6 +34,8 @@ def main(argv: Sequence[str], comm: MPI.Comm) -> None:
     set_threads(comm, run.deck["threads"].n)
     potential = on_each(comm, lambda: make_potential(run, backend))
     start = read_start(comm, run)
+    if (note := fewer_threads(comm, run.deck["threads"].n, start.n_global)) and comm.rank == 0:
+        print(f"driver: {note}", flush=True)
     system = System(potential, start.cell, start.atoms(), comm=comm, backend=backend, skin=run.deck["skin"].skin,
                     grid=tuple(run.deck["processors"]))
     served = serve(system, lambda: Line(a.unix, a.host, a.port, a.wait))

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rxmdnn.files import write_json, writing
+from rxmdnn.files import check_outputs, write_json, writing
 from rxmdnn.models.export_nequip import CHECKPOINT, PACKAGE, export_nequip
 from rxmdnn.models.nequip_checkpoint import PRECISIONS
 
@@ -28,6 +28,7 @@ def main(argv: Sequence[str]) -> None:
                         help="of a package: a Python that has nequip and nequip-allegro (default: this one)")
     parser.add_argument("--json", metavar="F", help="write the properties of the model to F")
     a = parser.parse_args(argv)
+    check_outputs(a.path_out, a.json)
     summary = export_nequip(a.path_in, a.path_out, a.precision, a.python)
     print("\n".join(f"{name:<18s} {' '.join(map(str, value)) if isinstance(value, list) else value}"
                     for name, value in summary.items()))

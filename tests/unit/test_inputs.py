@@ -14,9 +14,11 @@ from mpi4py import MPI
 from rxmdnn.commands import check
 from rxmdnn.commands import run as run_command
 from rxmdnn.commands import tfail as tfail_command
+from rxmdnn.commands import train as train_command
 from rxmdnn.deck import language as decks
 from rxmdnn.deck.run import RUN
 from rxmdnn.deck.tfail import TABLE as TFAIL
+from rxmdnn.errors import InputError
 from rxmdnn.io.log import read_energies
 from rxmdnn.survival import results
 from rxmdnn.survival.study import Study
@@ -142,3 +144,32 @@ def test_the_model_has_the_errors_that_the_page_states(name):
     stated = json.loads((INPUT / name / f"{name}_errors.json").read_text())["test"]["all"]
     for error in ("force_mae", "energy_mae"):
         assert found.report["errors"]["all"][error] == pytest.approx(stated[error], rel=0.01)
+
+
+def test_bonds_of_a_metal_are_watched_only_with_a_limit_of_the_user(tmp_path):
+    deck = (INPUT / "cuau/rxmd.in").read_text().replace("start.xyz 2 2 2", f"{INPUT}/cuau/start.xyz 1 1 1")
+    deck += f"model {INPUT}/cuau/rxmdnn.in\nfidelity_watch bond\n"
+    (tmp_path / "rxmd.in").write_text(deck)
+    argv = ["--rxmdin", str(tmp_path / "rxmd.in"), "--outDir", str(tmp_path / "out"), "--ntime_step", "40",
+            "--treq", "3000"]
+    with pytest.raises(InputError, match=r"fidelity_watch: bond: not watched for Cu-Cu, Cu-Au, Au-Au: .*; omit it, or "
+                                         "write 'fidelity_limit bond <sums of covalent radii>'"):
+        run_command.main(argv, MPI.COMM_SELF)
+    (tmp_path / "rxmd.in").write_text(deck + "fidelity_limit bond 1.32\n")
+    assert run_command.main(argv, MPI.COMM_SELF) == 0
+    rows = [json.loads(line) for line in (tmp_path / "out/incidents.jsonl").read_text().splitlines()]
+    assert rows and {kind for row in rows for kind in row["kinds"]} == {"bond"}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_from_frames_to_a_run(name, tmp_path):
+    """One epoch of the training deck, then a run of the run deck with that model."""
+    model = tmp_path / f"{name}.safetensors"
+    train_command.main([str(INPUT / name / "train.in"), "--epochs", "1", "--output", str(tmp_path / "training"),
+                        "--model", str(model)])
+    (tmp_path / "rxmdnn.in").write_text((INPUT / name / "rxmdnn.in").read_text())
+    assert run_command.main(["--rxmdin", str(INPUT / name / "rxmd.in"), "--model", str(tmp_path / "rxmdnn.in"),
+                             "--outDir", str(tmp_path / "out"), "--ntime_step", "5",
+                             *structure(INPUT / name / "rxmd.in")], MPI.COMM_SELF) == 0
+    log = (tmp_path / "out/run.log").read_text()
+    assert "fidelity: " in log and "latent" in log and os.path.relpath(model) in log

@@ -4,7 +4,9 @@ import pytest
 from mpi4py import MPI
 
 from rxmdnn.commands import (
+    convert,
     evaluate,
+    export_model,
     fidelity,
     geninit,
     import_model,
@@ -21,16 +23,18 @@ from rxmdnn.errors import InputError
 JSON = {  # command: arguments before --json
     "evaluate": (evaluate.main, ["m.safetensors", "d.xyz"]), "plot": (plot.main, ["DAT"]),
     "spectra": (spectra.main, ["DAT"]), "structure": (structure.main, ["DAT"]),
-    "sharpness": (sharpness.main, ["m.safetensors", "d.xyz"]), "import-model": (import_model.main, ["in.pth", "out"])}
+    "sharpness": (sharpness.main, ["m.safetensors", "d.xyz"]), "import-model": (import_model.main, ["in.pth", "out"]),
+    "export-model": (export_model.main, ["m.safetensors", "out.ckpt"])}
 FILES = {
     "label": (label.main, ["none/x.xyz"]), "select": (label.main, ["none/x.xyz", "--select", "m", "--from", "f"]),
     "import-model": (import_model.main, ["in.pth", "none/x.safetensors"]),
+    "export-model": (export_model.main, ["m.safetensors", "none/x.ckpt"]),
     "fit": (fidelity.main, ["fit", "m.safetensors", "d.xyz", "-o", "none/x.safetensors"])}
 FOLDERS = {
     "evaluate": (evaluate.main, ["m.safetensors", "d.xyz", "--out", "file/x"]),
     "spectra": (spectra.main, ["DAT", "--out", "file/x"]), "structure": (structure.main, ["DAT", "--out", "file/x"]),
     "sharpness": (sharpness.main, ["m.safetensors", "d.xyz", "--out", "file"]),
-    "geninit": (geninit.main, ["-i", "a.xyz", "-o", "file/x"])}
+    "geninit": (geninit.main, ["-i", "a.xyz", "-o", "file/x"]), "convert": (convert.main, ["a.xyz", "file/x/b.xyz"])}
 
 
 @pytest.fixture(autouse=True)
