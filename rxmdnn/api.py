@@ -111,7 +111,7 @@ def simulate(atoms: Atoms, model: Model, steps: int, *, dt: float = 0.5,
     barostat : ("scr" or "mtk", pressure in GPa, relaxation time in ps[, shape[, compressibility in 1/GPa]])
     beads : int, of path integrals; ``pimd=(32, "trpmd")`` chooses a method. The returned atoms are the centroids, with
         the mean energy and forces of the beads
-    every : int, steps between rows of the table, and between frames of out/trajectory.h5
+    every : int, steps between rows of the table, and between frames of out/trajectory.h5md
     report : True prints each row; a function is called with it as {column: number}, on rank 0
     out : folder for the log (printed too), trajectory and checkpoints of the run; None: nothing is written
     comm : MPI communicator, default: all ranks
@@ -260,7 +260,7 @@ def run_deck(deck: str | Path = "rxmd.in", *, out: str | Path | None = None, com
 def _refuse_files(deck: decks.Deck) -> None:
     """Raises InputError for lines whose effect is in files, where nothing is written."""
     asked = {"fidelity": deck["fidelity"].action != "off", "observe": bool(deck["observe"]),
-             "json": deck["json"].file is not None, "pimd_dump": deck["pimd_dump"].nstep > 0}
+             "json": deck["json"].file is not None, "pimd_dump": bool(deck["pimd_dump"].nstep)}
     faults = [f"simulate: {name}: needs out, the folder for its files" for name, given in asked.items() if given]
     if faults:
         raise AgreedError(*faults)
@@ -328,7 +328,7 @@ class Trajectory(NamedTuple):
 
 def read_trajectory(path: str | Path, *, start: float | None = None, stop: float | None = None,
                     step: int = 1) -> Trajectory:
-    """The frames of a run's folder (trajectory.h5, or numbered extended XYZ files) or of one such file.
+    """The frames of a run's folder (trajectory.h5md, trajectory.xyz, or numbered extended XYZ files) or of one file.
 
     Parameters
     ----------

@@ -25,6 +25,7 @@ from rxmdnn.dynamics.simulation import Simulation, Thermo
 from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import allocate
 from rxmdnn.io.ordered import replacing, writable, write_blocks
+from rxmdnn.io.trajectory import has_trajectory
 from rxmdnn.parallel import on_root, together
 
 PREVIOUS = "observe.prev.h5"
@@ -137,7 +138,7 @@ def head(path: Path) -> dict[str, Any]:
 def find_spectrum(path: str | Path) -> Path | None:
     """The path of an observe.h5: itself, or that of a folder without a trajectory; None for a trajectory."""
     path = Path(path)
-    if path.is_dir() and not (path / "trajectory.h5").is_file() and not list(path.glob("[0-9]*.xyz")):
+    if path.is_dir() and not has_trajectory(path):
         path = path / FILE
     if path.is_file() and h5py.is_hdf5(path):
         with suppress(OSError), h5py.File(path, "r", locking=False) as file:  # a damaged file is reported later

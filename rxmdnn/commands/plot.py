@@ -17,8 +17,8 @@ from rxmdnn.analysis.structure import radial
 from rxmdnn.analysis.style import BLUE, GRAY, GREEN, ORANGE, STYLE, save_figure
 from rxmdnn.deck.words import MINIMIZATION
 from rxmdnn.errors import InputError
-from rxmdnn.files import write_json, writing
-from rxmdnn.io.h5md import HEALED
+from rxmdnn.files import check_outputs, write_json, writing
+from rxmdnn.io.h5md import HEALED, trajectory_in
 from rxmdnn.io.log import read_energies
 from rxmdnn.io.stages import read_stages
 from rxmdnn.io.trajectory import read_frames
@@ -37,6 +37,7 @@ def main(argv: Sequence[str]) -> None:
     if a.rmax <= 0 or a.frames < 1:
         raise InputError("plot: --rmax and --frames must be above zero")
     folder = Path(a.folder)
+    check_outputs(a.json)
     energies = read_energies(folder)
     frames = list(read_frames(folder, a.frames))
     if not energies and not frames:
@@ -172,8 +173,8 @@ def thermodynamics(e: Table, n: int | None) -> dict[str, Any]:
 
 def stretches(folder: Path, e: Table) -> list[tuple[float, float]]:
     """[(start, end)], ps, of the intervals computed in shorter steps after a failure, from the trajectory."""
-    path = folder / "trajectory.h5"
-    if not path.is_file():
+    path = trajectory_in(folder)
+    if path is None:
         return []
     with h5py.File(path, "r", locking=False) as file:
         steps = file[HEALED][:] if HEALED in file else []

@@ -17,10 +17,10 @@ from rxmdnn.parallel import on_root
 
 LOCK = ".rxmdnn.lock"
 OURS = re.compile(  # files of a run and of its analysis; all other files belong to the user
-    r"run\.log|energies\.(csv|png)|temperature\.png|trajectory\.h5|(checkpoint|observe)(\.prev)?\.h5|rxff\.bin"
-    r"|stages\.jsonl|\d{9}\.(xyz|pdb|bin)"
-    r"|ring_polymer\.csv|bead_\d+\.h5|incidents\.(jsonl|xyz)|gr_observed\.csv|(spectra|structure)\.h5|gr\.(csv|png)"
-    r"|(bands|vdos|vacf|neutron|static|bragg|bragg_time|bond_length|bond_angle|hydrogen_bonds|msd|displacements)\.(csv|png)"
+    r"run\.log|energies\.(csv|png)|temperature\.png|trajectory\.(h5md|h5|xyz)|(checkpoint|observe)(\.prev)?\.h5"
+    r"|rxff\.bin(\.json)?|stages\.jsonl|\d{9}\.(xyz|pdb|bin)"
+    r"|ring_polymer\.csv|bead_\d+\.h5(md)?|incidents\.(jsonl|xyz)|gr_observed\.csv|(spectra|structure)\.h5|gr\.(csv|png)"
+    r"|(bands|vdos|vacf|neutron|static|bragg|bragg_time|bond_length|bond_angle|hydrogen_bonds|msd|displacements|compare)\.(csv|png)"
     r"|(radial|bonds|dynamic)\.png")
 FRAME = re.compile(r"\d{9}\.(xyz|pdb|bin)")
 
@@ -71,7 +71,8 @@ def set_aside(folder: Path, source: str) -> str:
     if start.parent == folder.resolve() and FRAME.fullmatch(start.name):
         raise InputError(f"{source}: a frame of the run in this folder, and the new run would overwrite it; copy it to "
                          "another folder, or use another outDir")
-    left = [f for f in folder.glob("*") if OURS.fullmatch(f.name) and f.resolve() != start] if folder.is_dir() else []
+    stay = (start, start.with_name(start.name + ".json"))  # an rxff.bin has a side file
+    left = [f for f in folder.glob("*") if OURS.fullmatch(f.name) and f.resolve() not in stay]
     return f"{len(left)} file(s) of an earlier run were moved to {_move_away(folder, left)}" if left else ""
 
 

@@ -16,7 +16,7 @@ from mpi4py import MPI
 from tqdm import tqdm
 
 import rxmdnn
-from rxmdnn.deck.run import RunDeck, ensemble_settings, has_extended_energy
+from rxmdnn.deck.run import RunDeck, beads_every, ensemble_settings, has_extended_energy, motion_of
 from rxmdnn.deck.words import MINIMIZATION
 from rxmdnn.dynamics.simulation import Simulation, Thermo
 from rxmdnn.fidelity.guard import Guard
@@ -26,12 +26,13 @@ from rxmdnn.files import write_json
 from rxmdnn.io.checkpoint import write_checkpoint
 from rxmdnn.io.folder import set_aside, set_aside_after
 from rxmdnn.io.frame import FRAME_WRITERS, Frame, write_xyz
-from rxmdnn.io.h5md import H5MD
+from rxmdnn.io.h5md import H5MD, TRAJECTORY
 from rxmdnn.io.log import Log
 from rxmdnn.io.ordered import writable
 from rxmdnn.io.rxff import write_rxff
 from rxmdnn.io.stages import begin_stage
 from rxmdnn.io.structure import Start
+from rxmdnn.io.xyz_trajectory import XYZ_TRAJECTORY, XYZTrajectory
 from rxmdnn.parallel import on_root
 from rxmdnn.ring_polymer.ensemble import RingPolymer
 from rxmdnn.ring_polymer.output import BeadTrajectories, RingLog
@@ -74,12 +75,14 @@ class Outputs:
         self.aside = on_root(comm, lambda: self._set_aside(start))
         self.log = Log(comm, folder, deck["units"].energy, goes_on_from, AboveBar() if sys.stderr.isatty() else None,
                        ensemble=has_extended_energy(deck))
-        self.trajectory = H5MD(comm, folder / "trajectory.h5", goes_on_from)
+        self.motion = motion_of(deck)
+        self.trajectory = H5MD(comm, folder / TRAJECTORY, goes_on_from)
+        self.xyz = XYZTrajectory(comm, folder / XYZ_TRAJECTORY, goes_on_from)
         self.observers = self._make_observers(start.step if start.continued else None)
         ring = simulation.ensemble if isinstance(simulation.ensemble, RingPolymer) else None
         self.ring = None if ring is None else RingLog(comm, folder, ring, run.elements, self.log.write, goes_on_from)
         self.beads = (BeadTrajectories(comm, folder, ring, goes_on_from)
-                      if ring is not None and deck["pimd_dump"].nstep else None)
+                      if ring is not None and beads_every(deck) else None)
         self.guard = None if monitor is None else self._make_guard(monitor, start.state.get("fidelity"), how.same_stage)
         self.performance = Performance(simulation, comm.size * deck["pimd_groups"].number)
         simulation.on_print, simulation.writers, simulation.guard = self.log.thermo, self._writers(), self.guard
@@ -121,11 +124,12 @@ class Outputs:
         out: list[tuple[int, Write]] = []
         if self.beads is not None:
             beads = self.beads
-            out.append(only_every(deck["pimd_dump"].nstep, lambda thermo: beads.write(self.frame(thermo))))
+            out.append(only_every(beads_every(deck), lambda thermo: beads.write(self.frame(thermo))))
         if self.ring is not None:
             out.append((deck["io_step"].pstep, self.ring.write))
         out += [(deck["io_step"].fstep, lambda thermo: self._frames_due(thermo, kinds)),
-                only_every(deck["h5md"].nstep, lambda thermo: self.trajectory.write(self.frame(thermo)))]
+                only_every(deck["h5md"].nstep, lambda thermo: self.trajectory.write(self.frame(thermo))),
+                only_every(deck["xyz"].nstep, lambda thermo: self.xyz.write(self.frame(thermo)))]
         if self.observers is not None:
             out += self.observers.writers
         return [*out, (deck["checkpoint"].nstep or stop, self.checkpoint)]
@@ -135,6 +139,7 @@ class Outputs:
         """Drop what was written after a step: it belongs to a failed attempt."""
         self.log.rewind(step)
         self.trajectory.rewind(step, self.guard.healed if self.guard is not None else [])
+        self.xyz.rewind(step)
         if self.observers is not None:
             self.observers.rewind(step)
 
@@ -159,7 +164,7 @@ class Outputs:
         atoms = s.atoms.on(s.backend.to_host)
         return Frame(self.comm, atoms, s.cell, s.n_global, self.run.elements, self.run.masses, thermo.step, thermo.time,
                      thermo.potential, thermo.kinetic, thermo.temperature, thermo.stress, (gx, gy, gz),
-                     self.guard is not None and self.guard.healing)
+                     self.guard is not None and self.guard.healing, s.forces.virial(), self.motion)
 
     def frames(self, thermo: Thermo, kinds: list[Callable[[Frame, Path], Path]]) -> None:
         """Write the present frame in several formats."""
@@ -183,7 +188,8 @@ class Outputs:
             state["fidelity"] = self.guard.state()
         if self.observers is not None:
             self.observers.save(thermo.step)
-        write_rxff(self.comm, self.run.folder / "rxff.bin", frame.atoms, s.cell, thermo.step, frame.grid)
+        write_rxff(self.comm, self.run.folder / "rxff.bin", frame.atoms, s.cell, thermo.step, frame.grid,
+                   frame.elements, frame.masses)
         write_checkpoint(frame, self.run.folder, state, self.run.deck.echo())
         s.rebuild(thermo)
 
@@ -194,7 +200,7 @@ class Outputs:
         species = s.backend.to_host(s.atoms.species[: s.atoms.n_owned])
         counts = self.comm.allreduce(np.bincount(species, minlength=len(run.elements)))
         names = [os.path.relpath(m.parameters["file"]) if "file" in m.parameters else m.kind for m in run.models]
-        names += ["zbl"] if run.repulsion else []
+        names += [*(["zbl"] if run.repulsion else []), *(table.kind for table in run.pair_terms)]
         a, b, c, *angles = s.cell.parameters
         notes = (*filter(None, [self.aside]), *run.notes, *s.backend.notes, *start.notes,
                  *ring_notes(run.deck, run.elements, run.masses, start.extra))
@@ -243,8 +249,10 @@ class Outputs:
             f"timed: {figures['steps']} steps in {figures['seconds']:.2f} s, {s.forces.builds} neighbor lists; "
             + ending.text(s.step))
         self.log.close()
-        if path and self.comm.rank == 0:
-            write_json(path, figures)
+        if path:
+            with writable(self.comm, path):
+                if self.comm.rank == 0:
+                    write_json(path, figures)
 
 
 def only_every(n: int, write: Write) -> tuple[int, Write]:

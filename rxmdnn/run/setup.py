@@ -12,6 +12,7 @@ import numpy as np
 from mpi4py import MPI
 
 from rxmdnn import backend as backends
+from rxmdnn import threads
 from rxmdnn.backend import Backend
 from rxmdnn.deck.language import Deck
 from rxmdnn.deck.models import ModelLine
@@ -26,15 +27,17 @@ from rxmdnn.engine.system import System
 from rxmdnn.errors import InputError
 from rxmdnn.io.structure import Start
 from rxmdnn.models.interface import Potential
-from rxmdnn.models.mixture import Mixture
+from rxmdnn.models.mixture import Mixture, together_unweighted
 from rxmdnn.models.pair import LennardJones, Null
+from rxmdnn.models.pair_terms import PAIR_TERM_KINDS, PairTerm
 from rxmdnn.models.repulsion import Repulsion
-from rxmdnn.parallel import AgreedError, together
+from rxmdnn.parallel import AgreedError, on_root, together
 from rxmdnn.ring_polymer.forces import V
 from rxmdnn.ring_polymer.groups import Groups
 from rxmdnn.ring_polymer.setup import choose_ring, make_forces
 from rxmdnn.run.continuation import Continuation, compared
 from rxmdnn.run.trial import Case, choose
+from rxmdnn.run.untrained import untrained_notes
 from rxmdnn.timers import Timers
 from rxmdnn.units import EV_PER_KCAL_MOL, FS_PER_PS, GPA_PER_EV_A3
 
@@ -99,14 +102,26 @@ def set_threads(comm: MPI.Comm, wanted: int) -> None:
 
 
 def thread_count(comm: MPI.Comm, wanted: int) -> int:
-    """Threads of this rank: those wanted, or (0) the cores of the machine shared out among its ranks."""
+    """Threads of this rank: those wanted, or (0) OMP_NUM_THREADS or the cores of the machine among its ranks.
+
+    Never more than NUMBA_NUM_THREADS.
+    """
     machine = comm.Split_type(MPI.COMM_TYPE_SHARED)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # A launcher that pins ranks has shared the cores out already.
     shared = max(machine.allgather(cores)) < (os.cpu_count() or 1) or machine.size == 1
-    n = wanted or max(1, cores if shared else cores // machine.size)
+    n = wanted or threads.asked_for() or max(1, cores if shared else cores // machine.size)
     machine.Free()
     return min(n, numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+
+
+def fewer_threads(comm: MPI.Comm, wanted: int, n_global: int) -> str:
+    """With ``wanted`` 0, use fewer threads from now on where the atoms of a rank are few; a note for the log if so."""
+    before, atoms = numba.get_num_threads(), n_global / comm.size
+    n = before if wanted else threads.that_pay(before, atoms)
+    numba.set_num_threads(n)
+    return "" if n == before else (f"{n} of {before} threads per rank: more do not pay for {atoms:.0f} atoms per rank; "
+                                   "a line 'threads N' sets another number")
 
 
 def make_potential(run: RunDeck, backend: Backend) -> Potential:
@@ -119,9 +134,16 @@ def make_potential(run: RunDeck, backend: Backend) -> Potential:
             faults += [line.fault(text) for text in error.faults]
     if faults:
         raise InputError(*faults)
-    added = members.pop() if run.repulsion else None
+    added = together_unweighted([*([members.pop()] if run.repulsion else []), *_pair_terms(run, backend)])
     alone = len(members) == 1 and run.weights == (1.0,) and added is None
     return members[0] if alone else Mixture(members, run.weights, added)
+
+
+def _pair_terms(run: RunDeck, backend: Backend) -> list[PairTerm]:
+    """The potentials of the lines shparams and spparams."""
+    if run.pair_terms and backend.on_device:
+        raise InputError(f"{', '.join(t.kind for t in run.pair_terms)}: computed on the CPU only; write 'backend cpu'")
+    return [PAIR_TERM_KINDS[t.kind](run.elements, t.listed, t.parameters) for t in run.pair_terms]
 
 
 def _member(line: ModelLine, run: RunDeck, backend: Backend) -> Potential:
@@ -132,9 +154,20 @@ def _member(line: ModelLine, run: RunDeck, backend: Backend) -> Potential:
         return Repulsion(run.elements, **line.parameters, backend=backend)
     if line.kind == "null":
         return Null(run.elements, **line.parameters)
+    if line.kind in ("compiled", "ase") and backend.on_device:
+        raise InputError("runs on the CPU only; write 'backend cpu'")
+    if line.kind == "ase":
+        from rxmdnn.models.ase_calculator import AseCalculator  # a user's module, only where it is asked for
+
+        return AseCalculator(line.parameters["factory"], run.elements)
+    if line.kind == "compiled":
+        from rxmdnn.models.compiled import CompiledLocal, CompiledWhole  # torch, likewise
+
+        return (CompiledWhole if line.is_whole else CompiledLocal)(line.parameters["file"], run.elements)
     from rxmdnn.models.allegro import Allegro  # torch, only where a network runs
 
-    return Allegro.load(line.parameters["file"], run.elements, run.deck["precision"].network, backend)
+    file = line.parameters["file"]
+    return Allegro.load(file, run.elements, run.deck["precision"].network, backend, line.native)
 
 
 def make_simulation(comm: MPI.Comm, run: RunDeck, backend: Backend, potential: Potential, start: Start,
@@ -148,6 +181,8 @@ def make_simulation(comm: MPI.Comm, run: RunDeck, backend: Backend, potential: P
     with together(comm):
         if fault := barostat_fault(deck, start.cell.pbc):
             raise InputError(fault)
+    counts = comm.allreduce(np.bincount(start.species, minlength=len(run.elements)))
+    start.notes += [note for note in on_root(comm, lambda: untrained_notes(run, counts)) if note not in start.notes]
     system = System(
         potential, start.cell, start.atoms(), comm=comm, backend=backend, skin=deck["skin"].skin,
         grid=tuple(deck["processors"]), timers=Timers(backend.synchronize) if deck["verbose"].on else Timers(),

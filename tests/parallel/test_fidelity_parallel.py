@@ -1,6 +1,7 @@
 """The monitor and the guard in runs, on any rank count: injected failures, rollback to the bit, healing, exit codes."""
 
 import json
+from pathlib import Path
 
 import ase.io
 import h5py
@@ -86,6 +87,15 @@ def test_a_clean_run_has_no_incidents(folder):
     assert "fidelity: 0 incident(s), 0 rollback(s)" in (out / "run.log").read_text()
 
 
+@pytest.mark.parametrize("name", ["cuau", "methanol"])
+def test_shipped_systems_are_calm_by_the_default_criteria(folder, name):
+    """A metal, whose atoms have no bonds, and a molecule in vacuum."""
+    deck, out = Path(__file__).parents[2] / "input" / name / "rxmd.in", folder / name
+    assert run_command.main(["--rxmdin", str(deck), "--outDir", str(out), "--ntime_step", "20"], COMM) == 0
+    COMM.Barrier()
+    assert not incidents(out) and "fidelity: 0 incident(s)" in (out / "run.log").read_text()
+
+
 def test_an_injected_outlier_is_caught_within_one_check_with_the_same_events_on_any_rank_count(folder, monkeypatch):
     lines = "fidelity flag 5\nfidelity_limit force 3.0\nfidelity_limit energy 1e6\nfidelity_watch force pair energy"
     found = []
@@ -105,7 +115,7 @@ def test_an_injected_outlier_is_caught_within_one_check_with_the_same_events_on_
         assert len(frames) == len(everywhere)
         worst = int(np.argmax(frames[0].arrays["score"]))
         assert worst in [e["gid"] for e in everywhere[0]["events"]] and frames[0].arrays["score"].max() > 1
-        assert frames[0].info["incident"] == 1 and np.isfinite(frames[0].get_forces()).all()
+        assert frames[0].info["incident"] == 1 and np.isfinite(frames[0].arrays["model_forces"]).all()
 
 
 @pytest.mark.parametrize("ensemble", ["ensemble langevin 0.05", "ensemble svr 0.1\nbarostat scr 0.1 0.5 full 1.0",
@@ -174,7 +184,7 @@ def test_every_bead_of_a_ring_is_monitored(folder, monkeypatch):
     COMM.Barrier()
     if COMM.rank == 0:
         assert stops[0] == stops[1] and 7 in [gid for _, gid, _ in stops[0]]
-        f = ase.io.read(folder / "all" / "incidents.xyz", parallel=False).get_forces()  # of the centroids
+        f = ase.io.read(folder / "all" / "incidents.xyz", parallel=False).arrays["model_forces"]  # of the centroids
         assert np.linalg.norm(f, axis=1).max() < 5.0 < stops[0][0][2]
 
 
@@ -191,7 +201,7 @@ def test_healing_survives_an_incident_and_reports_it(folder, monkeypatch):
     log = (out / "run.log").read_text()
     assert "healed; full time step restored" in log
     assert "1 incident(s), 1 rollback(s); steps in parts from 20 to 50" in log
-    with h5py.File(out / "trajectory.h5", locking=False) as file:
+    with h5py.File(out / "trajectory.h5md", locking=False) as file:
         assert list(file["particles/all/position/step"]) == list(range(0, 61, 10))
         assert file["parameters/healed_steps"][:].tolist() == [[20, 50]]
     np.testing.assert_allclose(stretches(out, e), [(0.04, 0.1)])  # what rxmdnn plot marks
@@ -232,7 +242,7 @@ def test_the_spread_of_a_committee_is_per_atom(folder):
     frame = ase.io.read(out / "incidents.xyz", parallel=False)
     (row,) = incidents(out)
     assert code == 0 and row["kinds"] == {"spread": 40}
-    force = np.linalg.norm(frame.get_forces(), axis=1)
+    force = np.linalg.norm(frame.arrays["model_forces"], axis=1)
     np.testing.assert_allclose([e["value"] for e in row["events"]], force / 3.0, rtol=1e-4, atol=1e-7)
 
 

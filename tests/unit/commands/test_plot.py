@@ -44,7 +44,7 @@ def test_g_of_r_counts_shells_of_a_crystal_and_is_one_in_a_gas():
 
 def test_pictures_and_figures(tmp_path):
     cell, x = Cell(8.0 * np.eye(3)), np.random.default_rng(1).random((40, 3)) * 8
-    log, trajectory = Log(SELF, tmp_path), H5MD(SELF, tmp_path / "trajectory.h5")
+    log, trajectory = Log(SELF, tmp_path), H5MD(SELF, tmp_path / "trajectory.h5md")
     for step in range(0, 50, 10):
         total = -40.0 + 4e-3 * step * 0.5e-3  # 1e-4 eV/atom/ps
         log.thermo(SimpleNamespace(step=step, time=0.5 * step, total=total, kinetic=1.0, potential=total - 1.0,
@@ -60,7 +60,7 @@ def test_pictures_and_figures(tmp_path):
     for name in ("energies.png", "temperature.png", "gr.png"):
         assert (tmp_path / name).read_bytes()[:4] == b"\x89PNG"
     from_h5 = list(read_frames(tmp_path, 3))
-    (tmp_path / "trajectory.h5").unlink()
+    (tmp_path / "trajectory.h5md").unlink()
     from_xyz = list(read_frames(tmp_path, 3))
     assert [f.step for f in from_h5] == [f.step for f in from_xyz] == [0, 20, 40]
     assert np.allclose(from_h5[1].x, from_xyz[1].x, atol=1e-8) and (from_h5[1].names == from_xyz[1].names).all()
