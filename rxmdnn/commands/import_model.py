@@ -14,8 +14,9 @@ def main(argv: Sequence[str]) -> None:
     """The command ``rxmdnn import-model``."""
     parser = argparse.ArgumentParser("rxmdnn import-model", description=(
         "Convert a model of nequip + allegro to a native model file: a checkpoint (.ckpt) or package (.nequip.zip) of "
-        "nequip-allegro 0.8, a model of allegro 0.2 deployed as TorchScript (.pth, .deploy or any other name; no code "
-        "in it is run), or weights of allegro 0.2 under the names of their state dict (.npz, .pth)."))
+        "nequip-allegro 0.8, a model of it or of allegro 0.2 deployed as TorchScript (.pth, .nequip.pth, .deploy; no "
+        "code in it is run), or weights of allegro 0.2 under the names of their state dict (.npz, .pth). Files are "
+        "told by their content, whatever their names."))
     parser.add_argument("path_in", metavar="IN", help="the checkpoint, package, deployed model or weights")
     parser.add_argument("path_out", metavar="OUT", help="the model file to write")
     parser.add_argument("--trust", action="store_true", help="read a checkpoint or package, which runs the Python "

@@ -25,7 +25,7 @@ def _model(name: str, help: str, *values: Value) -> Keyword:
 
 
 MODEL_KINDS = (
-    _model("allegro", "an Allegro network: a native model file, or a model of RXMD-NN deployed as TorchScript",
+    _model("allegro", "an Allegro network: a native model file, or a model deployed as TorchScript (RXMD-NN, nequip)",
            Value("file", "file", help="told by its content, whatever its suffix")),
     _model("compiled", "a model compiled by other tools (AOTInductor or TorchScript), whose code is run",
            Value("file", "file"),

@@ -2,8 +2,9 @@
 
 They are code, which loading runs. A model takes pos (n, 3), edge_index (2, E), atom_types (n,), and where it asks for
 them cell (3, 3), edge_cell_shift (E, 3) and edge_vectors (E, 3), in Å, and returns atomic_energy (n, 1) or (n,), eV,
-and forces (n, 3), eV/Å: the names of nequip. TorchScript takes and returns a dictionary; its extra files, or the
-metadata of a package, hold r_max (Å) and type_names (separated by blanks).
+and forces (n, 3), eV/Å, or, of local models, edge_forces (E, 3), ∂E/∂r_ij: the names of nequip. TorchScript takes and
+returns a dictionary, without edge_vectors; its extra files, or the metadata of a package, hold r_max (Å) and
+type_names (separated by blanks).
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class _Loaded:
         with zipfile.ZipFile(self.path) as archive:
             extra = {name.partition("/extra/")[2]: "" for name in archive.namelist() if "/extra/" in name}
         model = torch.jit.load(str(self.path), _extra_files=extra, map_location="cpu").eval()
+        self.inputs: tuple[str, ...] = INPUTS[:-1]
         texts = {name: text if isinstance(text, str) else text.decode(errors="replace")
                  for name, text in extra.items()}
         kinds = {p.dtype for p in model.parameters() if p.is_floating_point()} if MODEL_DTYPE not in texts else set()
@@ -68,9 +70,10 @@ class _Loaded:
         if unknown := [name for name in inputs if name not in INPUTS]:
             raise InputError(f"{self.path}: needs the inputs {', '.join(unknown)}; rxmdnn gives {', '.join(INPUTS)}: "
                              "compile it with --target pair_allegro, pair_nequip or ase")
+        self.inputs = tuple(inputs)
 
         def call(fields: Fields) -> Fields:
-            answer = model(*(fields[name] for name in inputs))
+            answer = model(*fields.values())
             return dict(zip(outputs, answer if isinstance(answer, (tuple, list)) else [answer]))
 
         return call, metadata
@@ -82,19 +85,21 @@ class _Loaded:
             return torch.from_numpy(np.ascontiguousarray(x)).to(self.dtype)
 
         vectors = pos[edge_index[1]] - pos[edge_index[0]] + shift @ cell
+        m = len(vectors)
         fields = {"pos": real(pos), "edge_index": torch.from_numpy(np.ascontiguousarray(edge_index, np.int64)),
                   "atom_types": torch.from_numpy(np.ascontiguousarray(types, np.int64)), "cell": real(cell),
                   "edge_cell_shift": real(shift), "edge_vectors": real(vectors)}
         before = torch.get_num_threads()
         torch.set_num_threads(numba.get_num_threads())  # those of this rank
         try:
-            answer = self.call(fields)
+            answer = self.call({name: fields[name] for name in self.inputs})
             out = {name: answer[name].detach().double().numpy() for name in wanted if name in answer}
         except Exception as error:  # whatever the code of a foreign file does
             raise InputError(f"{self.path}: the model failed: {_first_line(error)}") from None
         finally:
             torch.set_num_threads(before)
-        for name, shape in (("atomic_energy", (len(pos),)), ("forces", (len(pos), 3))):
+        gradient = ("edge_forces", (m, 3)) if "edge_forces" in out else ("forces", (len(pos), 3))
+        for name, shape in (("atomic_energy", (len(pos),)), gradient):
             if name not in out or out[name].size != np.prod(shape):
                 given = ", ".join(f"{k} {tuple(v.shape)}" for k, v in answer.items())
                 raise InputError(f"{self.path}: must return {name} of {' x '.join(map(str, shape))} numbers; it "
@@ -138,8 +143,9 @@ class CompiledLocal:
         index = np.stack([np.concatenate([edges.center, [n + m, n + m + 1]]),
                           np.concatenate([np.arange(n, n + m), [n + m + 1, n + m]])])
         answer = self._model.evaluate(pos, index, types, 1e4 * np.eye(3), np.zeros((m + 2, 3)),
-                                      ("atomic_energy", "forces"))
-        return answer["atomic_energy"][:n].copy(), -answer["forces"][n : n + m]
+                                      ("atomic_energy", "forces", "edge_forces"))
+        g_ij = answer["edge_forces"][:m].copy() if "edge_forces" in answer else -answer["forces"][n : n + m]
+        return answer["atomic_energy"][:n].copy(), g_ij
 
 
 class CompiledWhole:

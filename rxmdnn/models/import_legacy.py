@@ -14,9 +14,9 @@ import torch
 
 from rxmdnn.errors import InputError
 from rxmdnn.models.clebsch_gordan import path_tables
-from rxmdnn.models.content import ARRAYS, import_command, kind_of
+from rxmdnn.models.content import ARRAYS, kind_of
 from rxmdnn.models.legacy_network import LegacyConfig, LegacyNetwork
-from rxmdnn.models.torchscript import read_torchscript, scalar_settings
+from rxmdnn.models.torchscript import TorchScript, scalar_settings
 
 CORE = "model.func.allegro."
 BASIS = "model.func.radial_basis.basis."
@@ -34,17 +34,17 @@ BUILT = {"PolynomialCutoff_p": "polynomial_cutoff_p", "avg_num_neighbors": "avg_
          **{name: name for name in ("cutoff_type", "embed_initial_edge", "linear_after_env_embed", "latent_resnet")}}
 
 
-def read_deployed(path: Path, config: str | Path | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays and settings of a TorchScript file that nequip 0.5 deployed. No code in the file is run.
+def is_legacy(archive: TorchScript) -> bool:
+    """Whether a TorchScript file holds a model of allegro 0.2."""
+    return CORE + "per_layer_cutoffs" in archive.arrays
+
+
+def settings_of(path: Path, archive: TorchScript, config: str | Path | None) -> dict[str, Any]:
+    """The settings of a TorchScript file that nequip 0.5 deployed.
 
     The attributes of the modules go before the settings of the training in ``extra/config``; a file ``config`` goes
     before both.
     """
-    archive = read_torchscript(path)
-    if CORE + "per_layer_cutoffs" not in archive.arrays:
-        raise InputError(f"{path}: the TorchScript file is not a model of nequip 0.5 + allegro 0.2; import a model of "
-                         "a later version from its checkpoint (.ckpt) or package (.nequip.zip), or run its code with a "
-                         "line 'compiled FILE LAYERS ...' in rxmdnn.in (rxmdnn help compiled)")
     settings = scalar_settings(archive.texts.get("config", ""))
     settings.update((name, archive.attributes[CORE + built]) for name, built in BUILT.items()
                     if archive.attributes.get(CORE + built) is not None)
@@ -53,18 +53,7 @@ def read_deployed(path: Path, config: str | Path | None) -> tuple[dict[str, np.n
         settings["edge_eng_mlp_nonlinearity"] = next(iter(re.findall(r"functional\.(\w+)", code)), None)
     if "type_names" in archive.texts:
         settings["chemical_symbols"] = archive.texts["type_names"].split()
-    return archive.arrays, {**settings, **(read_settings(path, config) if config else {})}
-
-
-def load_deployed(path: Path) -> LegacyNetwork:
-    """The network of a TorchScript file that nequip 0.5 deployed. No code in the file is run. Raises InputError."""
-    arrays, settings = read_deployed(path, None)
-    try:
-        return convert(arrays, settings)
-    except InputError as error:
-        todo = f"; convert it once with this option: {import_command(path)}"
-        raise InputError(*(f"{path}: {fault}{todo if 'is missing: --' in fault else ''}"
-                           for fault in error.faults)) from None
+    return {**settings, **(read_settings(path, config) if config else {})}
 
 
 def read_settings(path: Path, given: str | Path | None) -> dict[str, Any]:

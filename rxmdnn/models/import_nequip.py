@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import logging
+import math
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -22,14 +23,51 @@ from rxmdnn.errors import InputError
 from rxmdnn.models import import_legacy
 from rxmdnn.models.activations import LINEAR
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork, PairNetwork
-from rxmdnn.models.clebsch_gordan import harmonic_irreps, layer_irreps
-from rxmdnn.models.content import ARRAYS, CHECKPOINT, COMPILED, DEPLOYED, OTHER, PACKAGE, kind_of, refusal
+from rxmdnn.models.clebsch_gordan import harmonic_irreps, layer_irreps, product_tables
+from rxmdnn.models.content import (
+    ARRAYS,
+    CHECKPOINT,
+    COMPILED,
+    DEPLOYED,
+    OTHER,
+    PACKAGE,
+    import_command,
+    kind_of,
+    refusal,
+)
 from rxmdnn.models.legacy_network import LegacyConfig
 from rxmdnn.models.model_file import save_model
 from rxmdnn.models.nequip_mlp import UnsupportedError, depth_width_of, matrices_of, nonlinearity_of, require
+from rxmdnn.models.scripted import Part, class_name, parts_of
+from rxmdnn.models.torchscript import read_torchscript
 
 EXPECTED = ["edge_norm", "radial_chemical_embed", "scalar_embed_mlp", "tensor_embed", "allegro", "edge_readout",
             "edge_eng_sum", "per_type_energy_scale_shift", "total_energy_sum"]
+
+
+def load_deployed(path: Path, config: str | Path | None = None, settings: dict[str, Any] | None = None) -> PairNetwork:
+    """The network of a TorchScript file: deployed by nequip 0.5, or compiled by a later one. No code in it is run.
+
+    Raises
+    ------
+    InputError : damaged, not such a model, or a part rxmdnn cannot compute. config, settings : as of import_nequip
+    """
+    archive = read_torchscript(path)
+    try:
+        if import_legacy.is_legacy(archive):
+            given = {**import_legacy.settings_of(path, archive, config), **(settings or {})}
+            return import_legacy.convert(archive.arrays, given)
+        if not any(".allegro.tps." in name for name in archive.arrays):
+            raise InputError("the TorchScript file is not an Allegro model; run its code with a line 'compiled FILE "
+                             "LAYERS ...' in rxmdnn.in (rxmdnn help compiled)")
+        model: Any = parts_of(archive)
+        model.type_names = archive.texts.get("type_names", "").split()
+        return convert(model)
+    except InputError as error:
+        todo = f"; convert it once with this option: {import_command(path)}"
+        raise InputError(*(fault if fault.startswith(str(config)) else
+                           f"{path}: {fault}{todo if 'is missing: --' in fault else ''}"
+                           for fault in error.faults)) from None
 
 
 def convert(model: Any) -> AllegroNetwork:
@@ -110,10 +148,10 @@ def _parts(model: Any) -> _NequipParts:
         ", ".join(sorted(set(modules) ^ set(EXPECTED))) or "their order"))
     embed, allegro, zbl = modules["radial_chemical_embed"], modules["allegro"], children.get("pair_potential")
     require(hasattr(embed, "bessel_encode") or hasattr(embed, "spline"),
-             f"the two-body embedding {type(embed).__name__} (only Bessel functions and splines)")
+             f"the two-body embedding {class_name(embed)} (only Bessel functions and splines)")
     require(modules["edge_eng_sum"].reduce == "sum", "a mean over edges")
     if zbl is not None:
-        require(type(zbl).__name__ in ("ZBL", "ShortRangeZBL"), f"the pair potential {type(zbl).__name__} (only ZBL)")
+        require(class_name(zbl) in ("ZBL", "ShortRangeZBL"), f"the pair potential {class_name(zbl)} (only ZBL)")
         require(abs(float(zbl._qqr2exesquare) / (0.5 * 14.399645) - 1) < 1e-6, "ZBL in units other than eV and Å")
     mlps = {"embed": modules["scalar_embed_mlp"].mlp_module, "readout": modules["edge_readout"].mlp_module,
             **{f"latents.{k}": a for k, a in enumerate(allegro.latents)}}
@@ -121,8 +159,22 @@ def _parts(model: Any) -> _NequipParts:
                         {name: nonlinearity_of(mlp) for name, mlp in mlps.items()})
 
 
+def _sizes_of_layers(l_max: int, parity: bool, n_layers: int) -> list[tuple[int, int]]:
+    """The components that enter each layer, and its number of paths."""
+    irreps, tables = layer_irreps(l_max, parity, n_layers), product_tables(l_max, parity, n_layers)
+    return [(sum(2 * l + 1 for l, _ in of_layer), table.n_paths) for of_layer, table in zip(irreps, tables)]  # noqa: E741
+
+
 def _tensor_shape(allegro: Any) -> tuple[int, bool]:
     """l_max and parity of the tensor features."""
+    if isinstance(allegro, Part):  # without irreps, but with the sizes that they have
+        layers: Any = vars(allegro)["tps"]
+        l_max = math.isqrt(layers[0].base_dim2) - 1
+        require(0 <= l_max <= 3, "l_max above 3")
+        sizes = [(tp.base_dim1, tp.num_paths) for tp in layers]
+        fits = [p for p in (True, False) if sizes == _sizes_of_layers(l_max, p, len(sizes))]
+        require(bool(fits), f"unusual tensor features of sizes {sizes}")
+        return l_max, fits[0]
     l_max = len(allegro.tps[0].irreps_in2) - 1
     require(0 <= l_max <= 3, "l_max above 3")
     irreps = [[(ir.l, ir.p) for _, ir in tp.irreps_in1] for tp in allegro.tps] + [[(0, 1)]]
@@ -222,8 +274,8 @@ def import_nequip(path_in: str | Path, path_out: str | Path, *, trust: bool = Fa
     Parameters
     ----------
     path_in, path_out : files; a checkpoint or package of nequip-allegro 0.8, or the state dict of allegro 0.2 (arrays
-        of NumPy, or saved by torch), or a TorchScript file of allegro 0.2 as ``nequip-deploy`` writes it; told by
-        their content, whatever their suffix
+        of NumPy, or saved by torch), or a TorchScript file of either, as ``nequip-deploy`` or ``nequip-compile``
+        writes it; told by their content, whatever their suffix
     trust : path_in comes from a source that the user trusts. Checkpoints and packages are Python pickles and Python
         code, which reading runs; it also initializes nequip, which seeds the random generators and makes float64
         torch's default. The files of allegro 0.2 need no trust: no code in them is run.
@@ -245,8 +297,8 @@ def import_nequip(path_in: str | Path, path_out: str | Path, *, trust: bool = Fa
         raise InputError(f"{path_out}: exists already; remove it or choose another name")
     kind = kind_of(path)
     if kind == DEPLOYED:
-        arrays, deployed = import_legacy.read_deployed(path, config)
-        return _save(path, path_out, lambda: import_legacy.convert(arrays, {**deployed, **(settings or {})}), {})
+        deployed = load_deployed(path, config, settings)
+        return _save(path, path_out, lambda: deployed, {})
     named = import_legacy.saved_arrays(path) if kind == CHECKPOINT else None
     if named is not None or kind == ARRAYS or (kind == OTHER and path.suffix in import_legacy.SUFFIXES):
         given = {**import_legacy.read_settings(path, config), **(settings or {})}

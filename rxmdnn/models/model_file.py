@@ -1,6 +1,6 @@
 """Model files: the native form, safetensors (arrays and text, no code) with the configuration of the network.
 
-Deployed TorchScript models of allegro 0.2 are taken wherever a native file is: they are converted in memory.
+Allegro models deployed as TorchScript are taken wherever a native file is: they are converted in memory.
 """
 
 from __future__ import annotations
@@ -82,14 +82,14 @@ def write_bytes(path: Path, data: bytes) -> None:
 def read_metadata(path: str | Path) -> dict[str, str]:
     """The text in the header of a model file: format, version, form (none: 0.8), units, dtype, config, provenance.
 
-    The last two are JSON. A deployed model has only its form, units and provenance.
+    The last two are JSON. A deployed model has only units and provenance.
 
     Raises
     ------
     InputError : no such file, or not a model file.
     """
     if kind_of(path) == DEPLOYED:
-        return {"format": FORMAT, "version": str(VERSION), "form": "0.2", "units": "Angstrom eV",
+        return {"format": FORMAT, "version": str(VERSION), "units": "Angstrom eV",
                 "provenance": json.dumps({"imported from": Path(path).name})}
     return native_metadata(path)
 
@@ -137,7 +137,7 @@ def load_model(path: str | Path) -> PairNetwork:
     InputError : no such file, or damaged, truncated, or not such a model.
     """
     if kind_of(path) == DEPLOYED:
-        from rxmdnn.models.import_legacy import load_deployed
+        from rxmdnn.models.import_nequip import load_deployed
 
         return load_deployed(Path(path))
     import torch

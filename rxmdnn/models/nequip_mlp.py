@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from rxmdnn.models.activations import LINEAR
+from rxmdnn.models.scripted import class_name
 
 NONLINEARITIES = {"SiLU": "silu", "GELU": "gelu", "Mish": "mish", "Tanh": "tanh", "ShiftedSoftplus": "ssp",
                   "Identity": LINEAR}  # zero at zero; others would give atoms an energy at the cutoff
@@ -31,26 +32,26 @@ def _exact(alpha: torch.Tensor) -> torch.Tensor:
 
 def matrices_of(mlp: Any) -> list[torch.Tensor]:
     """The matrices α W of a nequip ScalarMLPFunction; layers without a nonlinearity between them are multiplied."""
-    if type(mlp.mlp).__name__ == "DeepLinearMLP":
+    if class_name(mlp.mlp) == "DeepLinearMLP":
         product = mlp.mlp.alpha.double()
         for k, weight in enumerate(mlp.mlp.weights):
             product = product * weight.double() if k == 0 else product @ weight.double()
         return [product]
     layers = list(mlp.mlp)
-    require(all(type(a).__name__ == "ScalarLinearLayer" and a.bias is None for a in layers[::2]),
+    require(all(class_name(a) == "ScalarLinearLayer" and a.bias is None for a in layers[::2]),
              "a scalar MLP with a bias or a parametrization")
-    matrices = [a.weight.detach().double() * _exact(a.alpha) for a in layers[::2]]
+    matrices = [a.weight.detach().double() * _exact(torch.as_tensor(a.alpha)) for a in layers[::2]]
     return [torch.linalg.multi_dot(matrices)] if nonlinearity_of(mlp) == LINEAR and len(matrices) > 1 else matrices
 
 
 def nonlinearity_of(mlp: Any) -> str:
     """The nonlinearity of a nequip ScalarMLPFunction, by its name in rxmdnn."""
-    if type(mlp.mlp).__name__ == "DeepLinearMLP" or len(mlp.mlp) < 2:
+    if class_name(mlp.mlp) == "DeepLinearMLP" or len(mlp.mlp) < 2:
         return LINEAR
-    kinds = {type(a).__name__ for a in list(mlp.mlp)[1::2]}
+    kinds = {class_name(a) for a in list(mlp.mlp)[1::2]}
     require(len(kinds) == 1 and kinds <= NONLINEARITIES.keys(),
              f"the nonlinearity {', '.join(sorted(kinds))} (only {', '.join(sorted(NONLINEARITIES))})")
-    require("GELU" not in kinds or mlp.mlp[1].approximate == "none", "an approximate GELU")
+    require("GELU" not in kinds or getattr(mlp.mlp[1], "approximate", "none") == "none", "an approximate GELU")
     return NONLINEARITIES[kinds.pop()]
 
 

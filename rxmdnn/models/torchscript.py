@@ -42,11 +42,13 @@ class TorchScript:
     arrays : parameters and buffers, named as ``state_dict()`` of the module names them
     attributes : the other attributes of all modules that are one number, string, truth value or None, named likewise
     texts : the files of ``extra/``, by name
+    classes : the name of the class of each module, by the name of the module ("" at the top), before those of its parts
     """
 
     arrays: dict[str, np.ndarray]
     attributes: dict[str, Any]
     texts: dict[str, str]
+    classes: dict[str, str]
 
 
 def is_torchscript(path: str | Path) -> bool:
@@ -70,7 +72,7 @@ def read_torchscript(path: str | Path) -> TorchScript:
         with zipfile.ZipFile(path) as archive:
             reader = _Reader(archive, _root(archive), MAX_UNPACKED + 4 * Path(path).stat().st_size)
             arrays, attributes = reader.members()
-            return TorchScript(arrays, attributes, reader.texts("extra/"))
+            return TorchScript(arrays, attributes, reader.texts("extra/"), reader.classes)
     except InputError as error:
         raise InputError(*(f"{path}: {fault}" for fault in error.faults)) from None
     except Exception as error:  # a user gets one line about any fault of a foreign file
@@ -214,6 +216,7 @@ class _Reader:
         self._storages: dict[tuple[str, str, int], _Storage] = {}
         self._tensor_names: dict[str, set[str]] = {}
         self._visits = 0
+        self.classes: dict[str, str] = {}
 
     def _bytes(self, name: str) -> bytes:
         """The content of a file."""
@@ -278,6 +281,7 @@ class _Reader:
         self._visits += 1
         if not isinstance(module.state, dict) or depth > MAX_DEPTH or self._visits > MAX_VISITS:
             raise InputError(f"damaged TorchScript file: the module {prefix[:100] or 'at the top'} cannot be read")
+        self.classes[prefix.removesuffix(".")] = module.qualified_name.rpartition(".")[2]
         tensors = self._tensors(module.qualified_name)
         for name, value in module.state.items():
             if isinstance(value, _Module):

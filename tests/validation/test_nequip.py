@@ -192,6 +192,20 @@ def test_a_model_of_allegro_02_computes_the_same_in_nequip(precision, settings, 
     assert max(differences) < TOLERANCE[precision]
 
 
+@pytest.mark.parametrize("settings", VARIANTS, ids=str)
+def test_torchscript_files_are_read_without_their_code(settings, tmp_path, monkeypatch):
+    from nequip.model.inference_models.torchscript import save_torchscript_model
+
+    x, species = system()
+    expected = by_nequip(nequip_model("float64", **settings), x, species)
+    path = tmp_path / "model.nequip.pth"
+    save_torchscript_model(nequip_model("float64", **settings), {"r_max": "4.0", "type_names": "H N"}, str(path), "cpu")
+    monkeypatch.setattr(torch.jit, "load", None)
+    monkeypatch.setattr(torch, "load", None)
+    differences = largest_differences(by_rxmdnn(Allegro.load(path, NAMES, "float64"), x, species), expected)
+    assert max(differences) < TOLERANCE["float64"]
+
+
 @pytest.mark.parametrize(("settings", "message"), [
     ({"readout_mlp_nonlinearity": "softplus"}, "Softplus"), ({"allegro_mlp_nonlinearity": "sigmoid"}, "Sigmoid"),
     ({"pair_potential": {"_target_": "nequip.nn.pair_potential.LennardJones", "lj_sigma": 1.0, "lj_epsilon": 0.1}},
