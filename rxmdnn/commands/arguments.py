@@ -51,7 +51,8 @@ def label_keys(a: argparse.Namespace) -> LabelKeys:
 
 def run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the trajectories, the times and the folder of the results."""
-    parser.add_argument("run", nargs="+", help="outDir of a run, trajectory.h5, or extended XYZ; several are averaged")
+    parser.add_argument("run", nargs="+", help="outDir of a run, a trajectory.h5md, or extended XYZ; several are "
+                        "averaged")
     parser.add_argument("-o", "--out", type=Path, help="folder of the results (default: the first run's folder)")
     parser.add_argument("--start", type=float, metavar="PS", help="skip frames before this time, ps")
     parser.add_argument("--stop", type=float, metavar="PS", help="skip frames after this time, ps")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rxmdnn.commands.arguments import frames_arguments, label_keys
-from rxmdnn.files import write_json, writing
+from rxmdnn.files import check_outputs, write_json, writing
 from rxmdnn.training import metrics
 from rxmdnn.training.evaluate import MULTIPLES, QUANTILES, Evaluation, evaluate, force_errors
 
@@ -24,6 +24,7 @@ def main(argv: Sequence[str]) -> None:
     p.add_argument("--out", metavar="DIR", type=Path, default=Path("evaluation"), help="folder of the figures")
     p.add_argument("--json", metavar="F", type=Path, help="also write the numbers to this file")
     a = p.parse_args(argv)
+    check_outputs(a.json, folders=[a.out])
     found = evaluate(a.model, a.data, a.part, a.precision, progress=sys.stderr.isatty(), keys=label_keys(a))
     print(report_text(found))
     with writing(a.out):

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rxmdnn.errors import InputError
+from rxmdnn.files import check_outputs
 from rxmdnn.io.read_atoms import read_atoms
 from rxmdnn.labelling import gpaw_engine, labelling
 from rxmdnn.labelling.engines import KNOWN, engine_of
@@ -55,6 +56,7 @@ def main(argv: Sequence[str]) -> int:
     p.add_argument("--converge", type=int, metavar="N",
                    help="gpaw: energy and forces of frame N (from 0) of OUT against cutoff and k-points")
     a = p.parse_args(argv)
+    check_outputs(a.output)
     if a.select:
         if not a.candidates:
             raise InputError("--select: give the frames to select from with --from")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ase.io
 import ase.io.formats
-import h5py
 import numpy as np
 from ase import Atoms
 
@@ -18,10 +17,12 @@ from rxmdnn.io.canonical import canonical
 from rxmdnn.io.heavy_hydrogen import read_heavy
 from rxmdnn.io.labelled_hdf5 import is_labelled_hdf5, read_labelled_hdf5
 from rxmdnn.io.lammps_data import is_lammps_data, read_lammps_data
+from rxmdnn.io.own_formats import CHECKPOINT, H5MD, RXFF, own_format, read_own
 from rxmdnn.isotopes import ISOTOPES
 
 LABELLED_HDF5 = "rxmdnn-labels"
-STATE_PERIODICITY = (LABELLED_HDF5, "extxyz", "traj", "json", "db", "bundletrajectory", "lammps-dump-text", "gpumd")
+STATE_PERIODICITY = (LABELLED_HDF5, H5MD, CHECKPOINT, RXFF, "extxyz", "traj", "json", "db", "bundletrajectory",
+                     "lammps-dump-text", "gpumd")
 
 
 class FramesFound(NamedTuple):
@@ -53,15 +54,22 @@ def read_atoms(path: str | Path, index: str = ":", format: str | None = None) ->
     return find_atoms(path, index, format).atoms
 
 
-def find_atoms(path: str | Path, index: str = ":", format: str | None = None) -> FramesFound:
-    """As ``read_atoms``, with what a start must know of the file."""
+def find_atoms(path: str | Path, index: str = ":", format: str | None = None,
+               elements: Sequence[str] | None = None) -> FramesFound:
+    """As ``read_atoms``, with what a start must know of the file.
+
+    elements : of a model deck; they name the types of a file that names none, an rxff.bin without its side file
+    """
     path = Path(path)
     if not path.is_file() and not (path.is_dir() and path.suffix == ".bundle"):
         raise InputError(f"{path}: no such file")
     try:
         format = format or format_of(path)
         read = READERS.get(format)
-        frames, several = _chosen(path, read(path), index) if read else _by_ase(path, index, format)
+        if format in (H5MD, CHECKPOINT, RXFF):
+            frames, several = read_own(path, format, index, elements)
+        else:
+            frames, several = _chosen(path, read(path), index) if read else _by_ase(path, index, format)
     except InputError:
         raise
     except OSError as error:
@@ -82,10 +90,10 @@ def format_of(path: Path) -> str:
     if path.is_file():
         if not path.stat().st_size:
             raise InputError(f"{path}: the file is empty")
-        if h5py.is_hdf5(path):
-            if is_labelled_hdf5(path):
-                return LABELLED_HDF5
-            raise InputError(f"{path}: an HDF5 file, which holds no structure; give frames in another format")
+        if is_labelled_hdf5(path):
+            return LABELLED_HDF5
+        if (own := own_format(path)) is not None:
+            return own
         if is_lammps_data(path):
             return "lammps-data"
     try:

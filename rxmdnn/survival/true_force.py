@@ -19,8 +19,8 @@ import ase
 import numpy as np
 
 from rxmdnn.errors import InputError
+from rxmdnn.io.frame import MODEL_FORCES
 from rxmdnn.io.read_atoms import read_atoms
-from rxmdnn.survival.record import FORCES
 from rxmdnn.units import FS_PER_PS
 
 ERRORS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # eV/Å: thresholds above which atoms are counted
@@ -38,7 +38,7 @@ def compare(frame: ase.Atoms, engine: str) -> tuple[list[Any], str] | str:
     from rxmdnn.labelling.file_tasks import unlabelled
     from rxmdnn.labelling.frame_text import text
 
-    model, known = _model_forces(frame), engine_of(engine)
+    model, known = model_forces(frame), engine_of(engine)
     true = unlabelled(frame)
     if fault := known.boundary_fault(true.pbc):
         return f"{frame.info['run']}, step {frame.info['step']}: {fault}"
@@ -66,11 +66,11 @@ def compare(frame: ase.Atoms, engine: str) -> tuple[list[Any], str] | str:
     return row, text(true)
 
 
-def _model_forces(frame: ase.Atoms) -> np.ndarray:
-    """(n, 3) forces of the model, eV/Å: the column of a study, or ``forces`` of older ones."""
-    if FORCES in frame.arrays:
-        return frame.arrays[FORCES]
-    return frame.get_forces(apply_constraint=False)
+def model_forces(frame: ase.Atoms) -> Any:
+    """(n, 3) forces of the model, eV/Å; studies of earlier versions wrote them as ASE's forces. None without any."""
+    if MODEL_FORCES in frame.arrays:
+        return frame.arrays[MODEL_FORCES]
+    return None if frame.calc is None else frame.get_forces(apply_constraint=False)
 
 
 def chosen(paths: Sequence[Path], most: int | None, n: int | None = None, kind: str | None = None) -> list[ase.Atoms]:
@@ -79,7 +79,7 @@ def chosen(paths: Sequence[Path], most: int | None, n: int | None = None, kind: 
     for path in paths:
         found = read_atoms(path, format="extxyz")
         if not found or any(k not in f.info for f in found for k in KEPT) or any(
-                f.calc is None and FORCES not in f.arrays for f in found):
+                model_forces(f) is None for f in found):
             raise InputError(f"{path}: not frames of `rxmdnn tfail`, which name their run and hold the forces of the "
                              "model")
         frames += found

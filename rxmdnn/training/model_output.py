@@ -54,5 +54,7 @@ def write_model(trainer: Trainer, network: AllegroNetwork, report: dict[str, Any
     try:
         reference = of_network(network, data, trainer.train)
         write_reference(reference, path, path, {"frames": str(len(trainer.train)), "kinds": "training"})
+        for note in reference.missing():
+            print(f"note: fidelity: {note}")
     except InputError as error:
         print(f"note: no statistics for 'fidelity' in the model file: {'; '.join(error.faults)}")

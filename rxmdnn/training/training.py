@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from rxmdnn.deck.language import Deck
 from rxmdnn.errors import InputError
-from rxmdnn.files import atomic, unwritable, write_json, writing
+from rxmdnn.files import atomic, check_outputs, unwritable, write_json, writing
 from rxmdnn.io.labels import LabelKeys
 from rxmdnn.isotopes import element_of
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
@@ -65,6 +65,7 @@ def train(deck: Deck, comm: MPI.Intracomm = MPI.COMM_SELF) -> dict[str, Any]:
     _atomic_energies(deck)  # its faults, before anything is written
     folder: Path = deck["output"].folder if deck["output"].given else deck.path(deck["output"].folder)
     on_root(comm, lambda: _make_folders(folder, deck["model"].file.parent))
+    on_root(comm, lambda: check_outputs(deck["model"].file, deck["json"].file))
     data, parts, network, statistics = data_and_network(deck, comm)
     trainer = Trainer(network, data, parts.training, parts.validation, deck, comm=comm)
     origin = origin_of(deck, comm)
