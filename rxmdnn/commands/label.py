@@ -90,8 +90,8 @@ def _label(a: argparse.Namespace) -> int:
     tasks = tasks_of_file(a.frames) if a.frames else engine.plan(a.share)
     failures = labelling.run(a.output, tasks, a.engine, a.workers)
     count = sum(1 for _ in labelling.finished(a.output))
-    print(f"{len(tasks) - len(failures)} of {len(tasks)} {'frames' if a.frames else 'tasks'} labelled, "
-          f"{count} in {a.output}, {a.output.stat().st_size / 1e6:.1f} MB")
+    print(f"{len(tasks) - len(failures)} of {len(tasks)} {'frames' if a.frames else 'tasks'} labelled; "
+          f"{count} in {a.output}")
     if failures:
         print(f"{len(failures)} could not be labelled:", *failures[:SHOWN], sep="\n  ")
     return INCOMPLETE if failures else 0

@@ -29,7 +29,7 @@ def main(argv: Sequence[str], comm: MPI.Intracomm = MPI.COMM_SELF) -> None:
                      probes=a.probes, eigenvalues=a.eigenvalues, points=points, square=square, span=a.span,
                      progress=comm.rank == 0 and sys.stderr.isatty())
     report |= {"model": str(a.model), "data": [str(f) for f in a.data], "part": a.part, "frames": surface.n_frames,
-               "loss_weights": list(a.loss), "seed": a.seed}
+               "loss_weights": list(a.loss), "seed": a.seed, "notes": surface.notes}
     on_root(comm, lambda: _finish(report, a.out, a.json))
 
 
@@ -110,7 +110,7 @@ def report_text(r: dict[str, Any]) -> str:
                   f"{_error(h['largest_over_runs']['error'])}; {norm}",
                   f"trace: {h['trace']['mean']:.5g}{_error(h['trace']['error'])}, {h['trace']['probes']} probes; "
                   f"{norm}"]
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"note: {note}" for note in r.get("notes", ()))])
 
 
 def plot(r: dict[str, Any], folder: Path) -> list[str]:

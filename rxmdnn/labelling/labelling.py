@@ -186,6 +186,8 @@ def run(path: Path, tasks: list[Task], engine: str, workers: int) -> list[str]:
             done[keys[k]] = made
     ordered = list(dict.fromkeys(key for key in keys if key in done))
     _replace(path, [*(done[key] for key in ordered), *others])
+    if not ordered and not others:
+        path.unlink()  # nothing could be labelled
     return [failures[k] for k in sorted(failures)]
 
 

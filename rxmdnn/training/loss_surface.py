@@ -30,6 +30,7 @@ from rxmdnn.io.labels import NO_KEYS, LabelKeys
 from rxmdnn.models.model_file import load_model
 from rxmdnn.parallel import together
 from rxmdnn.training.dataset import Dataset, batches, with_neighbors
+from rxmdnn.training.doubts import doubts
 from rxmdnn.training.evaluate import chosen_frames
 from rxmdnn.training.metrics import Huber, energy_forces, loss_parts
 
@@ -61,11 +62,16 @@ class NetworkSurface:
     network : in float64; its weights are the origin
     data : Dataset, all frames are used
     weights : of the mean squared errors of forces (eV/Å) and of energies per atom (eV)
+
+    Attributes
+    ----------
+    notes : lines about implausible labels
     """
 
     def __init__(self, network: torch.nn.Module, data: Dataset, weights: tuple[float, float],
                  comm: MPI.Intracomm = MPI.COMM_SELF) -> None:
         self.network, self.weights, self.comm, self.n_frames = network, weights, comm, len(data.frames)
+        self.notes: list[str] = []
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.shapes = [p.shape for p in self.parameters]
         self.origin = torch.cat([p.detach().reshape(-1) for p in self.parameters])
@@ -279,7 +285,9 @@ def model_surface(model: Path, data: Sequence[Path], rng: np.random.Generator, p
         make: Any = type(loaded)
         network = make(loaded.config, torch.float64)
         network.load_state_dict(loaded.state_dict())
-    return NetworkSurface(network, with_edges, weights, comm)
+    surface = NetworkSurface(network, with_edges, weights, comm)
+    surface.notes = doubts(some)
+    return surface
 
 
 def measure(surface: Surface, rng: np.random.Generator, seed: int = 1, epsilon: float = 0.05,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,10 @@ def trained_atoms(trainer: Trainer) -> dict[str, int]:
     """Atoms of each element in the training frames, and in those of the model that the training started from."""
     elements, frames, start = trainer.deck["elements"].element, trainer.data.frames, trainer.deck["from_model"].file
     counts = np.bincount(np.concatenate([frames[k].species for k in trainer.train]), minlength=len(elements))
-    before = (atoms_of_training(start) or {}) if start else {}
+    before: dict[str, int] = {}
+    if start:
+        with suppress(InputError):  # a file of another program, which does not tell
+            before = atoms_of_training(start) or {}
     return {e: int(n) + before.get(e, 0) for e, n in zip(elements, counts)}
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ase.data import atomic_numbers
 from mpi4py import MPI
 from tqdm import tqdm
 
@@ -96,6 +97,8 @@ def _atomic_energies(deck: Deck) -> list[float] | None:
     energies = dict(zip(deck["energies"].element, deck["energies"].energy))
     twice = sorted({e for e in elements if elements.count(e) > 1})
     faults = [deck["elements"].fault(f"{e} is named twice") for e in twice]
+    faults += [deck["elements"].fault(f"{e} is not the symbol of an element") for e in elements
+               if not atomic_numbers.get(element_of(e))]
     faults += [deck["elements"].fault(f"{e} is an isotope: write {element_of(e)}, whose weights it has; its mass is "
                                       "given in rxmdnn.in") for e in elements if element_of(e) != e]
     if energies and set(energies) != set(elements):

@@ -152,6 +152,12 @@ def test_engines_that_cannot_be_used_are_a_message(tmp_path, monkeypatch, engine
         engine_of(engine)
 
 
+def test_a_job_that_labels_nothing_leaves_no_file(tmp_path, mixed):
+    assert label_main([str(tmp_path / "o.xyz"), "--frames", str(tmp_path / "mixed.xyz"), "--workers", "1",
+                       "--engine", "command:false {input} {output}"]) == INCOMPLETE
+    assert not (tmp_path / "o.xyz").exists()
+
+
 def test_no_substance_is_a_default(tmp_path):
     with pytest.raises(InputError, match=r"give the frames: --frames FILE, or --recipe ammonia"):
         label_main([str(tmp_path / "x.xyz")])

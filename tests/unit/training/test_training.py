@@ -339,6 +339,8 @@ def test_faulty_decks_are_named_all_at_once(tmp_path):
     assert "train.in:9: adam: learning_rate = -1: must be above zero" in text and "loss: energy is missing" in text
     with pytest.raises(InputError, match=r"train.in:3: elements: N is named twice"):
         training.train(decks.read(workplace(tmp_path, DECK.replace("N H", "N N H")), TABLE))
+    with pytest.raises(InputError, match=r"Foo is not the symbol of an element.*\n.*D is an isotope: write H"):
+        training.train(decks.read(workplace(tmp_path, DECK.replace("N H", "N H Foo D")), TABLE))
     with pytest.raises(InputError, match="energies: needs one energy for each of N H"):
         training.train(decks.read(workplace(tmp_path, DECK + "energies N -3.0\n"), TABLE))
 
