@@ -27,15 +27,10 @@ H5MD, CHECKPOINT, RXFF = "rxmdnn-h5md", "rxmdnn-checkpoint", "rxff"
 
 
 def own_format(path: Path) -> str | None:
-    """H5MD, CHECKPOINT or RXFF by the content of a file; None for every other. Raises InputError for other HDF5."""
+    """H5MD, CHECKPOINT or RXFF by the content of a file; None for every other."""
     if h5py.is_hdf5(path):
         with h5py.File(path, "r", locking=False) as file:
-            if "header" in file and "segments" in file:
-                return CHECKPOINT
-            if "particles" in file:
-                return H5MD
-        raise InputError(f"{path}: an HDF5 file that is neither a trajectory nor a checkpoint of rxmdnn; give frames "
-                         "in another format")
+            return CHECKPOINT if "header" in file and "segments" in file else H5MD if "particles" in file else None
     return RXFF if _is_rxff(path) else None
 
 

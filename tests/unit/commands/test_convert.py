@@ -167,6 +167,19 @@ def test_refusals_leave_no_file(tmp_path, start, argv, words):
     assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == before
 
 
+def test_a_dump_of_types_needs_a_deck(tmp_path):
+    rows = "2 2 1.0 2.0 3.0\n1 1 0.5 0.5 0.5\n"
+    (tmp_path / "d.lammpstrj").write_text("".join(
+        f"ITEM: TIMESTEP\n{k}\nITEM: NUMBER OF ATOMS\n2\nITEM: BOX BOUNDS pp pp pp\n0 9\n0 9\n0 9\n"
+        f"ITEM: ATOMS id type x y z\n{rows}" for k in range(2)))
+    with pytest.raises(InputError, match="names no elements, only types"):
+        convert([str(tmp_path / "d.lammpstrj"), str(tmp_path / "d.xyz")])
+    (tmp_path / "m.in").write_text("lj 0.01 2.0 5.0 2 Ar 39.95 Ne 20.18\n")
+    convert([str(tmp_path / "d.lammpstrj"), str(tmp_path / "d.xyz"), "--rxmdnn", str(tmp_path / "m.in")])
+    again = read_atoms(tmp_path / "d.xyz")
+    assert len(again) == 2 and all(a.get_chemical_symbols() == ["Ar", "Ne"] for a in again)
+
+
 def test_frames_without_time_get_the_given_interval(tmp_path):
     frames = [crystal(k) for k in range(3)]
     for atoms in frames:
