@@ -46,6 +46,7 @@ class Observers:
         lines: list[Entry] = run.deck["observe"]
         self.members = {e.quantity: KINDS[e.quantity](simulation, run, e.nstep, e.detail) for e in lines}
         self.writers = [(e.nstep, self._caller(self.members[e.quantity], e.nstep)) for e in lines]
+        self.resumed_at: int | None = None  # the step whose sample is in the file from which the sums go on
         self.kept: dict[int, dict[str, tuple[Any, ...]]] = {}  # {step: the members' sums} of states to go back to
         if continued is not None:
             self._resume(continued)
@@ -62,7 +63,8 @@ class Observers:
 
     def _caller(self, member: Observer, nstep: int) -> Callable[[Thermo], None]:
         def call(thermo: Thermo) -> None:
-            if thermo.step % nstep == 0:  # the last step of a run calls all its writers
+            # The last step of a run calls all its writers, and so does the first of some that go on.
+            if thermo.step % nstep == 0 and thermo.step != self.resumed_at:
                 member.sample()
         return call
 
@@ -114,6 +116,7 @@ class Observers:
         path = on_root(self.comm, find)
         if path is None:
             return
+        self.resumed_at = step
         with together(self.comm):
             try:
                 with h5py.File(path, "r", locking=False) as file:

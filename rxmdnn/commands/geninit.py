@@ -11,6 +11,7 @@ from mpi4py import MPI
 
 from rxmdnn.deck.models import read_models
 from rxmdnn.errors import InputError
+from rxmdnn.files import check_outputs
 from rxmdnn.io.checkpoint import NAME
 from rxmdnn.io.frame import Frame, write_xyz
 from rxmdnn.io.ordered import writable
@@ -48,6 +49,7 @@ def main(argv: Sequence[str]) -> None:
               for k, v in (("-mc", a.mc), ("-vprocs", a.vprocs)) if min(v) < 1]
     if faults:
         raise InputError(*faults)
+    check_outputs(folders=[a.output])
     folder, made = Path(a.output), "real.xyz" if a.getreal else "norm.xyz"
     if a.getreal or a.getnorm:
         elements: tuple[str, ...] = tuple(dict.fromkeys(read_structure(a.inputxyz, angstrom=a.getnorm).names.tolist()))

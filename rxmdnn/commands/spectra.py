@@ -16,7 +16,7 @@ from rxmdnn.analysis.inelastic import Instrument
 from rxmdnn.analysis.spectra_tables import SpectraOptions, SpectraTables, conclude
 from rxmdnn.commands.arguments import out_folder, parse, positive, run_arguments
 from rxmdnn.errors import InputError
-from rxmdnn.files import write_json, writing
+from rxmdnn.files import check_outputs, write_json, writing
 from rxmdnn.io.motion import Motion, analyzed, disturbed, no_real_time
 from rxmdnn.io.series import Series, open_all
 from rxmdnn.parallel import AgreedError, on_root, together
@@ -57,6 +57,7 @@ def main(argv: Sequence[str], comm: MPI.Comm = MPI.COMM_SELF) -> None:
     positive(faults, "spectra", a, "resolution", "max", "temperature", "final", "broadening", "low")
     if faults:
         raise AgreedError(*faults)
+    on_root(comm, lambda: check_outputs(a.json, folders=[out_folder(a)]))
     seen = read_measured(comm, a.compare, a.compare_unit) if a.compare else None
     spectrum, md_step, motion = measured(a, comm)
     options = SpectraOptions(a.max, a.temperature, a.quantum, md_step if a.verlet else None, a.isotope,

@@ -16,7 +16,7 @@ from rxmdnn.analysis.structure_averages import StructureAverages
 from rxmdnn.analysis.structure_tables import StructureTables, conclude
 from rxmdnn.commands.arguments import out_folder, parse, positive, run_arguments
 from rxmdnn.errors import InputError
-from rxmdnn.files import write_json, writing
+from rxmdnn.files import check_outputs, write_json, writing
 from rxmdnn.io.motion import analyzed
 from rxmdnn.io.series import Series, open_all, with_beads
 from rxmdnn.parallel import AgreedError, on_root, together
@@ -49,6 +49,7 @@ def main(argv: Sequence[str], comm: MPI.Comm = MPI.COMM_SELF) -> None:
     """Write structure.h5, tables as CSV and figures; print the numbers."""
     a = parse(parser(), argv, comm)
     check(a)
+    on_root(comm, lambda: check_outputs(a.json, folders=[out_folder(a)]))
     with together(comm):
         beads = with_beads(a.run)
         series = open_all(beads, a.start, a.stop)

@@ -13,11 +13,13 @@ from pathlib import Path
 from rxmdnn.deck import language as decks
 from rxmdnn.deck.language import Deck, Entry, Keyword, Value, near, not_negative, positive
 from rxmdnn.deck.models import ModelLine, read_models
+from rxmdnn.deck.pair_terms import PAIR_TERMS, PairTable, read_pair_table
 from rxmdnn.deck.run_faults import (
     cell_is_driven,
     device_faults,
     ensemble_faults,
     fidelity_faults,
+    model_faults,
     ring_faults,
     start_faults,
 )
@@ -34,8 +36,10 @@ from rxmdnn.deck.words import (
     RING_INTEGRATORS,
     RING_METHODS,
     SHAPES,
+    STARTS,
 )
 from rxmdnn.errors import InputError
+from rxmdnn.files import file_fault
 
 WIDEST_SKIN = 20.0  # Å
 
@@ -97,6 +101,9 @@ RUN = (
             "control of velocities every sstep steps, or a minimization", group="dynamics"),
     Keyword("time", (Value("dt", "float", unit="fs", check=positive), Value("ntime_step", "int", check=not_negative)),
             "time step and number of steps", _logicals("dt", "ntime_step"), group="dynamics"),
+    Keyword("until", (Value("step", "int", None, "steps", not_negative),),
+            "run until this step in total, whatever ntime_step says; a run that has reached it takes no further steps. "
+            "For jobs that a batch system starts again and again", group="dynamics"),
     Keyword("temperature",
             (Value("treq", "float", 300.0, "K", not_negative), Value("vsfact", "float", 1.0, check=positive),
              Value("sstep", "int", 1, "steps", positive),
@@ -172,10 +179,7 @@ RUN = (
             "the axes along which the structure repeats, T or F for each (default: as its file says)", group="system"),
     Keyword("run_from_xyz", (Value("file", "file", None),), "start from this input.xyz, whatever outDir holds",
             {"--run_from_xyz|-runxyz": ("file",)}, group="system"),
-    Keyword("start", (Value("source", ("auto", "checkpoint", "rxff", "structure"), "auto",
-                            words={"auto": "the first that exists of run_from_xyz, checkpoint, rxff, structure",
-                                   "checkpoint": "<outDir>/checkpoint.h5", "rxff": "<outDir>/rxff.bin",
-                                   "structure": "the line run_from_xyz or structure"}),),
+    Keyword("start", (Value("source", ("auto", "checkpoint", "changed", "rxff", "structure"), "auto", words=STARTS),),
             "source of the start", group="system"),
     Keyword("outDir", (Value("folder", "str", "DAT"),), "folder of all outputs, from the working directory",
             {"--outDir|-o": ("folder",)}, group="output"),
@@ -186,7 +190,8 @@ RUN = (
     Keyword("seed", (Value("number", "int", 1, check=not_negative),), "seed of all random numbers of the run",
             group="dynamics"),
     Keyword("random_velocity", (Value("draw", "bool", False),),
-            "draw new velocities at the start even if the start has velocities", group="dynamics"),
+            "draw new velocities at the start even if the start has velocities; of a checkpoint, once: where its run "
+            "did not have this line", group="dynamics"),
     Keyword("skin", (Value("skin", "float", 0.5, "Å", _skin),),
             "distance by which the neighbor list exceeds the cutoff", group="dynamics"),
     Keyword("precision", (Value("network", PRECISIONS, "float32",
@@ -207,14 +212,15 @@ RUN = (
             "backend cuda: record what repeats between two neighbor lists as a CUDA graph and replay it, for small "
             "systems", group="device"),
     Keyword("threads", (Value("n", "int", 0, check=not_negative,
-                              help="0: the cores of a machine divided by its ranks"),),
+                              help="0: OMP_NUM_THREADS, or the cores of a machine divided by its ranks; "
+                                   "fewer for few atoms"),),
             "threads per rank", group="device"),
     Keyword("units", (Value("energy", ("ev", "kcal"), "ev"),), "unit of energies in the log: eV, or kcal/mol as RXMD",
             group="output"),
     Keyword("strain", tuple(Value(f"e{a}", "float", 0.0, check=_strain) for a in "xyz"),
-            "the start is stretched by 1 + e along its cell vectors a, b, c", group="system"),
+            "a structure is stretched by 1 + e along its cell vectors a, b, c at the start", group="system"),
     Keyword("shear", tuple(Value(f"d_{a}", "float", 0.0, "degrees") for a in ("alpha", "beta", "gamma")),
-            "added to the cell angles of the start", group="system"),
+            "added to the cell angles of a structure at the start", group="system"),
     Keyword("strain_ramp", tuple(Value(f"e{a}", "float", 0.0, check=_strain) for a in "xyz"),
             "cell vectors a, b, c are stretched by 1 + e, linearly over the run", group="ensembles"),
     Keyword("shear_ramp", tuple(Value(f"d_{a}", "float", 0.0, "degrees") for a in ("alpha", "beta", "gamma")),
@@ -270,9 +276,9 @@ RUN = (
             check=_refused("not available; repair the structure before the run"), group=COMPATIBILITY),
     Keyword("ceparams", (Value("file", "path", None),), "clamped displacements: not available",
             check=_refused("not available; use a smaller dt, or mdmode 10 first"), group=COMPATIBILITY),
-    Keyword("shparams", (Value("file", "path", None),), "short-range repulsion: not available",
-            check=_refused("not available; write a line 'zbl 0.8 ...' in rxmdnn.in (rxmdnn help zbl)"),
-            group=COMPATIBILITY),
+    *(Keyword(name, (Value("file", "file", None),), f"added to the model: per pair of atoms {term}; lines of the file, "
+              f"after the number of types: i j {' '.join(parameters)}", group=COMPATIBILITY)
+      for name, (parameters, term) in PAIR_TERMS.items()),
 )
 
 
@@ -287,6 +293,7 @@ class RunDeck:
     weights : tuple of float, one per model
     notes : list of str, for the user
     repulsion : ModelLine, optional: the zbl line, whose repulsion is added to the models
+    pair_terms : tuple of PairTable: the lines shparams and spparams, whose terms are added to the models
     """
 
     deck: Deck
@@ -294,6 +301,7 @@ class RunDeck:
     weights: tuple[float, ...]
     notes: list[str]
     repulsion: ModelLine | None = None
+    pair_terms: tuple[PairTable, ...] = ()
 
     @property
     def elements(self) -> tuple[str, ...]:
@@ -353,12 +361,16 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
             f"{' x '.join(map(str, grid))}{f' in each of {groups} groups' if groups > 1 else ''} = {wanted} ranks, but "
             f"{n_ranks} {'is' if n_ranks == 1 else 'are'} running; "
             f"start with mpirun -np {wanted}, or write 'processors 0 0 0' to let rxmdnn choose"))
+    faults += model_faults(deck, models, n_ranks, repulsion is not None)
     faults += ensemble_faults(deck)
     faults += ring_faults(deck, len(models), n_ranks)
     faults += fidelity_faults(deck)
     faults += device_faults(deck)
+    if deck["json"].file and (text := file_fault(deck["json"].file, [deck["outDir"].folder])):
+        faults.append(deck["json"].fault(text))
     faults += [e.fault(f"{e.quantity} is given before; keep one") for k, e in enumerate(deck["observe"])
                if e.quantity in [other.quantity for other in deck["observe"][:k]]]
+    pair_terms = _pair_terms(deck, len(models[0].elements), faults) if models else ()
     if faults:
         raise InputError(*faults)
     notes = list(deck.notes)
@@ -367,7 +379,27 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
                                                "treq"))
     if deck["io_type"].isBondFile:
         notes.append(deck["io_type"].fault("isBondFile: not written: a neural network has no bond orders"))
-    return RunDeck(deck, models, weights or (1.0 / len(models),) * len(models), notes, repulsion)
+    notes += [line.fault(f"the code of {line.parameters.get('file') or line.parameters['factory']} is run")
+              for line in models if line.kind in ("compiled", "ase")]
+    notes += [note for table in pair_terms for note in table.jumps(models[0].elements)]
+    return RunDeck(deck, models, weights or (1.0 / len(models),) * len(models), notes, repulsion,
+                   pair_terms)
+
+
+def _pair_terms(deck: Deck, n_types: int, faults: list[str]) -> tuple[PairTable, ...]:
+    """The tables of the lines shparams and spparams."""
+    tables = []
+    for kind in PAIR_TERMS:
+        if deck[kind].file is None:
+            continue
+        if deck["backend"].name == "cuda":
+            faults.append(deck[kind].fault("is computed on the CPU only; write 'backend cpu', or use a line "
+                                           "'zbl 0.8 ...' in rxmdnn.in (rxmdnn help zbl)"))
+        try:
+            tables.append(read_pair_table(kind, deck[kind].file, n_types))
+        except InputError as error:
+            faults += [deck[kind].fault(text) for text in error.faults]
+    return tuple(tables)
 
 
 def _apart(models: list[ModelLine], faults: list[str]) -> tuple[list[ModelLine], ModelLine | None]:

@@ -16,12 +16,14 @@ from ase import Atoms
 from rxmdnn.errors import InputError
 from rxmdnn.io.canonical import canonical
 from rxmdnn.io.heavy_hydrogen import read_heavy
+from rxmdnn.io.labelled_hdf5 import is_labelled_hdf5, read_labelled_hdf5
 from rxmdnn.io.lammps_data import is_lammps_data, read_lammps_data
 from rxmdnn.io.own_formats import CHECKPOINT, H5MD, RXFF, own_format, read_own
 from rxmdnn.isotopes import ISOTOPES, element_of
 
-STATE_PERIODICITY = ("extxyz", "traj", "json", "db", "bundletrajectory", "lammps-dump-text", "gpumd",
-                     H5MD, CHECKPOINT, RXFF)
+LABELLED_HDF5 = "rxmdnn-labels"
+STATE_PERIODICITY = (LABELLED_HDF5, H5MD, CHECKPOINT, RXFF, "extxyz", "traj", "json", "db", "bundletrajectory",
+                     "lammps-dump-text", "gpumd")
 
 
 class FramesFound(NamedTuple):
@@ -68,7 +70,8 @@ def find_atoms(path: str | Path, index: str = ":", format: str | None = None,
         if format in (H5MD, CHECKPOINT, RXFF):
             frames, several = read_own(path, format, index, elements)
         else:
-            frames, several = ([read(path)], False) if read else _by_ase(path, index, format, elements)
+            frames, several = (_chosen(path, read(path), index) if read else
+                               _by_ase(path, index, format, elements))
     except InputError:
         raise
     except OSError as error:
@@ -89,6 +92,8 @@ def format_of(path: Path) -> str:
     if path.is_file():
         if not path.stat().st_size:
             raise InputError(f"{path}: the file is empty")
+        if is_labelled_hdf5(path):
+            return LABELLED_HDF5
         if (own := own_format(path)) is not None:
             return own
         if h5py.is_hdf5(path):
@@ -99,8 +104,17 @@ def format_of(path: Path) -> str:
     try:
         return ase.io.formats.filetype(str(path))
     except ase.io.formats.UnknownFileTypeError:
+        if _is_extended_xyz(path):
+            return "extxyz"
         raise InputError(f"{path}: the format is not known by content nor name; name it for example x.xyz, x.cif, "
                          "POSCAR") from None
+
+
+def _is_extended_xyz(path: Path) -> bool:
+    """Whether a text begins with a number of atoms and a line of words name=value."""
+    with path.open(errors="replace") as lines:
+        count, words = lines.readline(200).strip(), lines.readline(10_000)
+    return count.isdigit() and ("Lattice=" in words or "Properties=" in words)
 
 
 def _by_ase(path: Path, index: str, format: str, elements: Sequence[str] | None = None) -> tuple[list[Atoms], bool]:
@@ -124,13 +138,16 @@ def _by_ase(path: Path, index: str, format: str, elements: Sequence[str] | None 
     numbers = range(1, len(frames) + 1) if wanted == ":" and len(frames) > 1 else ()
     sources = [f"{path}: frame {k}" for k in numbers] or [str(path)] * len(frames)
     out = [canonical(atoms, source, names) for atoms, source, names in zip(frames, sources, named)]
-    if wanted == index:
-        return out, len(out) > 1
+    return (out, len(out) > 1) if wanted == index else _chosen(path, out, index)
+
+
+def _chosen(path: Path, frames: list[Atoms], index: str) -> tuple[list[Atoms], bool]:
+    """The frames of an index, and whether there are more than one. Raises InputError."""
     chosen: Any = ase.io.formats.string2index(index)
     try:
-        return out[chosen] if isinstance(chosen, slice) else [out[chosen]], len(out) > 1
+        return frames[chosen] if isinstance(chosen, slice) else [frames[chosen]], len(frames) > 1
     except IndexError:
-        raise InputError(f"{path}: no frame {index}: it holds {len(out)}, counted from 0") from None
+        raise InputError(f"{path}: no frame {index}: it holds {len(frames)}, counted from 0") from None
 
 
 def _names_of_types(path: Path, elements: Sequence[str] | None) -> dict[str, Any]:
@@ -161,8 +178,8 @@ def _heavy_in_cif(path: Path, atoms: Atoms) -> np.ndarray | None:
     return names[atoms.arrays["spacegroup_kinds"]] if (names != "").any() else None
 
 
-def _lammps(path: Path) -> Atoms:
-    return canonical(read_lammps_data(path), str(path))
+def _lammps(path: Path) -> list[Atoms]:
+    return [canonical(read_lammps_data(path), str(path))]
 
 
-READERS: dict[str, Callable[[Path], Atoms]] = {"lammps-data": _lammps}
+READERS: dict[str, Callable[[Path], list[Atoms]]] = {"lammps-data": _lammps, LABELLED_HDF5: read_labelled_hdf5}

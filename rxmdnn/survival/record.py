@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 
 from rxmdnn.deck.tfail import WATCHED
-from rxmdnn.io.frame import MODEL_FORCES, model_frame
+from rxmdnn.io.frame import model_frame
 from rxmdnn.survival.plan import StudyPlan, StudyRun
-
-FORCES = MODEL_FORCES  # column of the forces of the model
 
 
 class RunRecord:

@@ -1,6 +1,7 @@
 """The monitor and the guard in runs, on any rank count: injected failures, rollback to the bit, healing, exit codes."""
 
 import json
+from pathlib import Path
 
 import ase.io
 import h5py
@@ -16,8 +17,8 @@ from rxmdnn.commands import run as run_command
 from rxmdnn.commands.plot import stretches
 from rxmdnn.deck.run import read_run
 from rxmdnn.dynamics.simulation import Simulation
-from rxmdnn.errors import InputError
-from rxmdnn.fidelity.guard import EXIT_CODE, SavedState
+from rxmdnn.errors import BY_MONITORING, InputError
+from rxmdnn.fidelity.guard import SavedState
 from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
 from rxmdnn.io.series import open_series
@@ -84,6 +85,15 @@ def test_a_clean_run_has_no_incidents(folder):
     code, out = go(folder, "clean", "ensemble langevin 0.1\nfidelity heal 5\nfidelity_heal 3 20 2 20", 30)
     assert code == 0 and not incidents(out) and not (out / "incidents.xyz").exists()
     assert "fidelity: 0 incident(s), 0 rollback(s)" in (out / "run.log").read_text()
+
+
+@pytest.mark.parametrize("name", ["cuau", "methanol"])
+def test_shipped_systems_are_calm_by_the_default_criteria(folder, name):
+    """A metal, whose atoms have no bonds, and a molecule in vacuum."""
+    deck, out = Path(__file__).parents[2] / "input" / name / "rxmd.in", folder / name
+    assert run_command.main(["--rxmdin", str(deck), "--outDir", str(out), "--ntime_step", "20"], COMM) == 0
+    COMM.Barrier()
+    assert not incidents(out) and "fidelity: 0 incident(s)" in (out / "run.log").read_text()
 
 
 def test_an_injected_outlier_is_caught_within_one_check_with_the_same_events_on_any_rank_count(folder, monkeypatch):
@@ -169,7 +179,7 @@ def test_every_bead_of_a_ring_is_monitored(folder, monkeypatch):
         with monkeypatch.context() as patch:
             kick(patch, 5, 7, 0.3)
             code, out = go(folder, name, lines, 20, comm)
-            assert code == EXIT_CODE
+            assert code == BY_MONITORING
             stops.append([(e["step"], e["gid"], round(e["value"], 6)) for e in incidents(out)[0]["events"]])
     COMM.Barrier()
     if COMM.rank == 0:
@@ -253,7 +263,7 @@ def test_healing_may_add_a_repulsion_for_its_time(folder, monkeypatch):
 def test_a_failure_that_comes_again_ends_the_run_with_its_exit_code(folder, monkeypatch):
     strike(monkeypatch, {33}, speed=500.0, times=100)
     code, out = go(folder, "out", "ensemble langevin 0.1\nfidelity heal 5\nfidelity_heal 3 10 2 20", 60)
-    assert code == EXIT_CODE
+    assert code == BY_MONITORING
     rows = incidents(out)
     assert [r["action"] for r in rows] == ["rolled back", "rolled back", "gave up after 2 retries"]
     assert [r.get("to_step") for r in rows] == [30, 20, None]  # each from an older state
@@ -264,7 +274,7 @@ def test_a_failure_that_comes_again_ends_the_run_with_its_exit_code(folder, monk
 def test_stop_ends_the_run_before_invalid_states_are_written(folder, monkeypatch):
     strike(monkeypatch, {23}, speed=500.0)
     code, out = go(folder, "out", "fidelity stop 50", 40)
-    assert code == EXIT_CODE and incidents(out)[0]["action"] == "stopped"
+    assert code == BY_MONITORING and incidents(out)[0]["action"] == "stopped"
     assert read_energies(out)["step"][-1] == 20
     assert read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5").step == 20
 
@@ -311,4 +321,4 @@ def test_an_unstable_run_survives_its_incidents_and_reports_them(folder):
     code, out = go(folder, "healed", lines.format("heal 5"), 60, dt=44.0)
     assert code == 0 and incidents(out)[0]["action"] == "rolled back" and read_energies(out)["step"][-1] == 60
     assert f"fidelity: {len(incidents(out))} incident(s)" in (out / "run.log").read_text()
-    assert go(folder, "stopped", lines.format("stop 5"), 60, dt=44.0)[0] == EXIT_CODE
+    assert go(folder, "stopped", lines.format("stop 5"), 60, dt=44.0)[0] == BY_MONITORING

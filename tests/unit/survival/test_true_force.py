@@ -8,7 +8,7 @@ from ase.calculators.lj import LennardJones as Engine
 from rxmdnn import files
 from rxmdnn.commands import tfail_relabel as tfail_relabel_command
 from rxmdnn.errors import InputError
-from rxmdnn.labelling import labelling
+from rxmdnn.labelling import engines
 from rxmdnn.survival import true_force
 from tests.unit.survival.test_study import DECK, run, workplace
 
@@ -21,7 +21,7 @@ def engine():
 @pytest.fixture
 def frames(tmp_path, monkeypatch):
     run(workplace(tmp_path, DECK + "samples 20\n"))
-    monkeypatch.setitem(labelling.ENGINES, "gfn1", labelling.Engine("test", "ase", "none", engine))
+    monkeypatch.setitem(engines.ENGINES, "gfn1", engines.Engine("test", "ase", "none", engine))
     return tmp_path / "out/failures.xyz"
 
 
@@ -76,7 +76,7 @@ def test_frames_that_no_engine_can_label_are_a_message(frames, tmp_path, monkeyp
 
     calculator = engine()
     monkeypatch.setattr(calculator, "calculate", lambda *a, **k: broken())
-    monkeypatch.setitem(labelling.ENGINES, "gfn1", labelling.Engine("test", "ase", "none", lambda: calculator))
+    monkeypatch.setitem(engines.ENGINES, "gfn1", engines.Engine("test", "ase", "none", lambda: calculator))
     with pytest.raises(InputError, match="test could label none of"):
         tfail_relabel_command.main([str(frames), "--workers", "1", "--most", "1"])
     other = tmp_path / "other.xyz"
