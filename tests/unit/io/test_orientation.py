@@ -18,6 +18,7 @@ from rxmdnn.io.h5md import H5MD
 from rxmdnn.io.read_atoms import read_atoms
 from rxmdnn.io.rxff import write_rxff
 from rxmdnn.io.series import open_series
+from rxmdnn.io.structure import start_from_file
 from tests.systems import spread_atoms
 
 SELF = MPI.COMM_SELF
@@ -115,6 +116,19 @@ def test_a_standard_cell_is_written_to_the_bit(tmp_path):
     assert frame.cell.standard().same
     H5MD(SELF, tmp_path / "t.h5md").write(frame)
     assert np.array_equal(open_series(tmp_path / "t.h5md").read("x", [0])[0], frame.rows.x)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_sheared_start_is_no_mirror_image(tmp_path, name):
+    frame = frame_of(CELLS[name])
+    path = write_xyz(frame, tmp_path)
+    start = start_from_file(SELF, path, ("Ar", "Ne"), shear=(0.0, 0.0, 1e-6))
+    atoms = AseAtoms("Ar" * 30, start.x, cell=start.cell.h, pbc=True)
+    atoms.set_velocities(start.v / ase.units.fs)
+    same(atoms, frame, atol=1e-5)
+    wanted = np.add(frame.cell.parameters, [0, 0, 0, 0, 0, 2.0])
+    sheared = start_from_file(SELF, path, ("Ar", "Ne"), shear=(0.0, 0.0, 2.0)).cell
+    assert np.allclose(sheared.parameters, wanted) and np.linalg.det(sheared.h) * np.linalg.det(frame.cell.h) > 0
 
 
 def test_a_molecule_without_cell_is_not_turned(tmp_path):
