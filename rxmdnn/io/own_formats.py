@@ -110,6 +110,7 @@ def atoms_of_checkpoint(path: Path) -> Atoms:
     with h5py.File(path, "r", locking=False) as file:
         masses = json.loads(file["header"][()])["masses"]
     atoms = _of_start(start, dict(zip(start.elements, masses)))
+    atoms.info["time"] = start.time
     if start.f is not None:
         atoms.set_array(MODEL_FORCES, start.f[np.argsort(start.gid)])
     return atoms
@@ -140,5 +141,5 @@ def _of_start(start: Start, masses: dict[str, float]) -> Atoms:
         atoms.set_velocities(start.v[order] / ase.units.fs)
     if start.image is not None:
         atoms.set_array("image", start.image[order].astype(int))
-    atoms.info = {"step": start.step, "time": start.time}
+    atoms.info["step"] = start.step
     return atoms

@@ -63,7 +63,7 @@ def test_one_frame_keeps_names_velocities_and_open_axes(tmp_path, out, pbc, caps
     ase.io.write(tmp_path / "start.xyz", atoms, format="extxyz")
     convert([str(tmp_path / "start.xyz"), str(tmp_path / out)])
     said = capsys.readouterr().out.partition("does not hold")[2]
-    assert said.strip() == ("ids" if out.endswith("traj") else "")  # ASE's file has no place for them
+    assert said.strip() == {"one.traj": "ids", "one.bin": "time"}.get(out, "")  # they have no place for them
     again = read_atoms(tmp_path / out)[0]
     if out.endswith("bin"):  # which has atoms inside the cell
         turns = (again.positions - atoms.positions) @ np.linalg.inv(atoms.cell)
@@ -187,6 +187,20 @@ def test_frames_without_time_get_the_given_interval(tmp_path):
     ase.io.write(tmp_path / "t.xyz", frames, format="extxyz")
     convert([str(tmp_path / "t.xyz"), str(tmp_path / "t.h5md"), "--interval", "2.5"])
     assert open_series(tmp_path / "t.h5md").time.tolist() == [0.0, 2.5, 5.0]
+
+
+def test_numbered_binary_files_become_a_trajectory(tmp_path, start):
+    (tmp_path / "DAT").mkdir()
+    for k in range(3):
+        convert([str(start), str(tmp_path / f"DAT/{10 * k:09d}.bin"), "--frames", str(k)])
+    with pytest.raises(InputError, match="frame 0 states no time"):
+        convert([str(tmp_path / "DAT"), str(tmp_path / "t.h5md")])
+    convert([str(tmp_path / "DAT"), str(tmp_path / "t.h5md"), "--interval", "5"])
+    series = open_series(tmp_path / "t.h5md")
+    assert series.step.tolist() == [0, 10, 20] and series.time.tolist() == [0.0, 5.0, 10.0]
+    assert series.names.tolist() == names_of(crystal()).tolist()
+    again = np.linalg.norm(series.read("v", [2])[0], axis=1)
+    assert np.allclose(again, np.linalg.norm(crystal(2).get_velocities(), axis=1) * ase.units.fs, rtol=1e-4)
 
 
 def test_an_input_of_rxmd_is_converted(tmp_path):
