@@ -20,7 +20,7 @@ from rxmdnn.analysis import spectra as sp
 from rxmdnn.analysis.observables import FILE, KINDS, Observer
 from rxmdnn.analysis.tables import write_csv
 from rxmdnn.deck.language import Entry
-from rxmdnn.deck.run import RunDeck
+from rxmdnn.deck.run import RunDeck, motion_of
 from rxmdnn.dynamics.simulation import Simulation, Thermo
 from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import allocate
@@ -42,7 +42,7 @@ class Observers:
     """
 
     def __init__(self, comm: MPI.Comm, run: RunDeck, simulation: Simulation, continued: int | None) -> None:
-        self.comm, self.folder = comm, run.folder
+        self.comm, self.folder, self.motion = comm, run.folder, motion_of(run.deck)
         lines: list[Entry] = run.deck["observe"]
         self.members = {e.quantity: KINDS[e.quantity](simulation, run, e.nstep, e.detail) for e in lines}
         self.writers = [(e.nstep, self._caller(self.members[e.quantity], e.nstep)) for e in lines]
@@ -88,7 +88,7 @@ class Observers:
                 rows: dict[str, tuple[int, int, np.ndarray] | None]) -> dict[str, int]:
         offsets = {}
         with h5py.File(path, "w") as file:
-            file.attrs["observe"] = json.dumps({"step": step, "lines": list(arrays)})
+            file.attrs["observe"] = json.dumps({"step": step, "lines": list(arrays), "motion": self.motion})
             for name, members in arrays.items():
                 group = file.create_group(name)
                 for key, array in members.items():
@@ -127,7 +127,7 @@ class Observers:
 
 
 def head(path: Path) -> dict[str, Any]:
-    """The step and the observe lines of a file. Raises InputError."""
+    """The step, the observe lines and the words of rxmdnn.io.motion of a file. Raises InputError."""
     try:
         with h5py.File(path, "r", locking=False) as file:
             return json.loads(file.attrs["observe"])

@@ -65,6 +65,10 @@ def main(argv: Sequence[str]) -> None:
     if a.vread and start.v is None:
         raise InputError(f"{a.inputxyz}: -vread: it has no velocities")
     if a.getreal or a.getnorm:
+        standard = cell.standard()  # the file holds lengths and angles of the cell
+        if not standard.same:
+            start.x, v, start.cell = start.x @ standard.turn + standard.shift, v @ standard.turn, standard.cell
+            cell = start.cell
         with writable(MPI.COMM_SELF, folder / made):
             _write_input_xyz(folder / made, start, start.x if a.getreal else cell.fractional(start.x), v)
         print(f"wrote {folder / made}: {n} atoms, {'Å' if a.getreal else 'fractional'}")

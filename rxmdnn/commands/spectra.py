@@ -81,7 +81,7 @@ def measured(a: argparse.Namespace, comm: MPI.Comm) -> tuple[sp.Spectrum, float,
             if len(a.run) > 1 or any(x is not None for x in (a.start, a.stop, a.resolution)):
                 raise InputError(f"spectra: {stored}: a spectrum accumulated during a run: analyze it alone, without "
                                  "--start, --stop and --resolution")
-            return *observe.read_spectrum(stored), {}
+            return *observe.read_spectrum(stored), observe.head(stored).get("motion", {})
         series = open_all(a.run, a.start, a.stop)
         dt = spacing(series)
         length = sp.segment_length([len(s.time) for s in series], dt, a.resolution)

@@ -61,10 +61,12 @@ def open_frames(path: str | Path, elements: Sequence[str] | None = None, format:
         found = trajectory_in(path) or (path / XYZ_TRAJECTORY)
         if found.is_file():
             return open_frames(found)
-        files = sorted(f for f in path.glob("*.xyz") if f.stem.isdigit())
-        if not files:
-            raise InputError(f"{path}: no trajectory of a run")
-        return FrameSource(path, len(files), lambda k: find_atoms(files[k], "-1", "extxyz").atoms[0])
+        for suffix in ("xyz", "bin"):
+            files = sorted(f for f in path.glob(f"*.{suffix}") if f.stem.isdigit())
+            if files:
+                return FrameSource(path, len(files), lambda k, files=files: find_atoms(  # type: ignore[misc]
+                    files[k], "-1", elements=elements).atoms[0])
+        raise InputError(f"{path}: no trajectory of a run")
     if not path.is_file():
         raise InputError(f"{path}: no such file or folder")
     if format is None and path.stat().st_size and own_format(path) == H5MD:

@@ -51,8 +51,8 @@ def lost(atoms: Atoms, out: Path, format: str, elements: Sequence[str] | None = 
         found.append("ids" if own is None else f"ids as they were (now {own.min()} to {own.max()})")
     if atoms.constraints and not copy.constraints:
         found.append("constraints")
-    if "time" in atoms.info and "time" not in copy.info:
-        found.append("time and step")
+    if untold := [word for word in ("time", "step") if word in atoms.info and word not in copy.info]:
+        found.append(" and ".join(untold))
     return found
 
 

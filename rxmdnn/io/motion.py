@@ -47,6 +47,8 @@ def disturbed(motion: Motion) -> str:
 
 def analyzed(motion: Motion) -> str:
     """What the positions and velocities of the frames are: "atoms", "centroids of 8 beads", "bead 3 of 8"."""
+    if not motion:
+        return "positions as they are in the file, which does not say whether of atoms, beads or centroids"
     positions, beads = motion.get("positions", "atoms"), motion.get("beads", "")
     return positions + (f" of {beads}" + (" beads" if positions == "centroids" else "") if beads else "")
 

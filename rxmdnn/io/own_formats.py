@@ -27,15 +27,10 @@ H5MD, CHECKPOINT, RXFF = "rxmdnn-h5md", "rxmdnn-checkpoint", "rxff"
 
 
 def own_format(path: Path) -> str | None:
-    """H5MD, CHECKPOINT or RXFF by the content of a file; None for every other. Raises InputError for other HDF5."""
+    """H5MD, CHECKPOINT or RXFF by the content of a file; None for every other."""
     if h5py.is_hdf5(path):
         with h5py.File(path, "r", locking=False) as file:
-            if "header" in file and "segments" in file:
-                return CHECKPOINT
-            if "particles" in file:
-                return H5MD
-        raise InputError(f"{path}: an HDF5 file that is neither a trajectory nor a checkpoint of rxmdnn; give frames "
-                         "in another format")
+            return CHECKPOINT if "header" in file and "segments" in file else H5MD if "particles" in file else None
     return RXFF if _is_rxff(path) else None
 
 
@@ -115,6 +110,7 @@ def atoms_of_checkpoint(path: Path) -> Atoms:
     with h5py.File(path, "r", locking=False) as file:
         masses = json.loads(file["header"][()])["masses"]
     atoms = _of_start(start, dict(zip(start.elements, masses)))
+    atoms.info["time"] = start.time
     if start.f is not None:
         atoms.set_array(MODEL_FORCES, start.f[np.argsort(start.gid)])
     return atoms
@@ -145,5 +141,5 @@ def _of_start(start: Start, masses: dict[str, float]) -> Atoms:
         atoms.set_velocities(start.v[order] / ase.units.fs)
     if start.image is not None:
         atoms.set_array("image", start.image[order].astype(int))
-    atoms.info = {"step": start.step, "time": start.time}
+    atoms.info["step"] = start.step
     return atoms

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import ase.io
 import ase.io.formats
+import h5py
 import numpy as np
 from ase import Atoms
 
@@ -18,7 +19,7 @@ from rxmdnn.io.heavy_hydrogen import read_heavy
 from rxmdnn.io.labelled_hdf5 import is_labelled_hdf5, read_labelled_hdf5
 from rxmdnn.io.lammps_data import is_lammps_data, read_lammps_data
 from rxmdnn.io.own_formats import CHECKPOINT, H5MD, RXFF, own_format, read_own
-from rxmdnn.isotopes import ISOTOPES
+from rxmdnn.isotopes import ISOTOPES, element_of
 
 LABELLED_HDF5 = "rxmdnn-labels"
 STATE_PERIODICITY = (LABELLED_HDF5, H5MD, CHECKPOINT, RXFF, "extxyz", "traj", "json", "db", "bundletrajectory",
@@ -69,7 +70,8 @@ def find_atoms(path: str | Path, index: str = ":", format: str | None = None,
         if format in (H5MD, CHECKPOINT, RXFF):
             frames, several = read_own(path, format, index, elements)
         else:
-            frames, several = _chosen(path, read(path), index) if read else _by_ase(path, index, format)
+            frames, several = (_chosen(path, read(path), index) if read else
+                               _by_ase(path, index, format, elements))
     except InputError:
         raise
     except OSError as error:
@@ -94,6 +96,9 @@ def format_of(path: Path) -> str:
             return LABELLED_HDF5
         if (own := own_format(path)) is not None:
             return own
+        if h5py.is_hdf5(path):
+            raise InputError(f"{path}: an HDF5 file that is neither a trajectory nor a checkpoint; give frames in "
+                             "another format")
         if is_lammps_data(path):
             return "lammps-data"
     try:
@@ -112,17 +117,18 @@ def _is_extended_xyz(path: Path) -> bool:
     return count.isdigit() and ("Lattice=" in words or "Properties=" in words)
 
 
-def _by_ase(path: Path, index: str, format: str) -> tuple[list[Atoms], bool]:
+def _by_ase(path: Path, index: str, format: str, elements: Sequence[str] | None = None) -> tuple[list[Atoms], bool]:
     """The chosen frames, and whether the file has more than one."""
     single = ase.io.formats.ioformats[format].single
     heavy = read_heavy(path, format)
+    more = _names_of_types(path, elements) if format == "lammps-dump-text" else {}
     # The last of several frames is told from the only one by reading two.
     wanted = ":" if heavy or single else "-2:" if index == "-1" else index
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # Not in parallel, in which ASE broadcasts over all ranks; and a name may hold "@".
         found: Any = ase.io.read(heavy[0] if heavy else path, wanted, format=format, parallel=False,
-                                 do_not_split_by_at_sign=True)
+                                 do_not_split_by_at_sign=True, **more)
     frames: list[Atoms] = found if isinstance(found, list) else [found]
     if not frames:
         raise InputError(f"{path}: no frame {index}")
@@ -142,6 +148,18 @@ def _chosen(path: Path, frames: list[Atoms], index: str) -> tuple[list[Atoms], b
         return frames[chosen] if isinstance(chosen, slice) else [frames[chosen]], len(frames) > 1
     except IndexError:
         raise InputError(f"{path}: no frame {index}: it holds {len(frames)}, counted from 0") from None
+
+
+def _names_of_types(path: Path, elements: Sequence[str] | None) -> dict[str, Any]:
+    """Arguments of ASE's reader of dumps: names of the types, where the dump names no elements. Raises InputError."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        columns = next((line.split()[2:] for line in file if line.startswith("ITEM: ATOMS")), [])
+    if "element" in columns or "mass" in columns:
+        return {}
+    if elements is None:
+        raise InputError(f"{path}: names no elements, only types; name a model deck, whose elements are the types in "
+                         "order, or dump the column 'element'")
+    return {"specorder": [element_of(e) for e in elements]}
 
 
 def _heavy_in_cif(path: Path, atoms: Atoms) -> np.ndarray | None:

@@ -292,7 +292,14 @@ def start_from_file(comm: MPI.Comm, path: str | Path, elements: tuple[str, ...],
         a, b, c, *angles = cell.parameters
         new = (a * (1 + strain[0]), b * (1 + strain[1]), c * (1 + strain[2]), *(t + d for t, d in zip(angles, shear)))
         s = cell.fractional(x)
-        cell = Cell(Cell.from_parameters(*new).h if any(shear) else cell.h * (1 + np.array(strain))[:, None], cell.pbc)
+        if any(shear):
+            # In the standard orientation, but left-handed where the file is: lengths and angles do not say which.
+            hand = [1.0, 1.0, float(np.sign(np.linalg.det(cell.h)))]
+            turn = cell.inverse @ (Cell.from_parameters(*cell.parameters).h * hand)
+            cell = Cell(Cell.from_parameters(*new).h * hand, cell.pbc)
+            unit.v = None if unit.v is None else unit.v @ turn
+        else:
+            cell = Cell(cell.h * (1 + np.array(strain))[:, None], cell.pbc)
         x = cell.cartesian(s)
     notes = unit.notes(path)
     if unit.v is not None and nx * ny * nz > 1 and not repeat_velocities:

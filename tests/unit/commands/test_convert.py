@@ -63,7 +63,7 @@ def test_one_frame_keeps_names_velocities_and_open_axes(tmp_path, out, pbc, caps
     ase.io.write(tmp_path / "start.xyz", atoms, format="extxyz")
     convert([str(tmp_path / "start.xyz"), str(tmp_path / out)])
     said = capsys.readouterr().out.partition("does not hold")[2]
-    assert said.strip() == ("ids" if out.endswith("traj") else "")  # ASE's file has no place for them
+    assert said.strip() == {"one.traj": "ids", "one.bin": "time"}.get(out, "")  # they have no place for them
     again = read_atoms(tmp_path / out)[0]
     if out.endswith("bin"):  # which has atoms inside the cell
         turns = (again.positions - atoms.positions) @ np.linalg.inv(atoms.cell)
@@ -167,6 +167,19 @@ def test_refusals_leave_no_file(tmp_path, start, argv, words):
     assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == before
 
 
+def test_a_dump_of_types_needs_a_deck(tmp_path):
+    rows = "2 2 1.0 2.0 3.0\n1 1 0.5 0.5 0.5\n"
+    (tmp_path / "d.lammpstrj").write_text("".join(
+        f"ITEM: TIMESTEP\n{k}\nITEM: NUMBER OF ATOMS\n2\nITEM: BOX BOUNDS pp pp pp\n0 9\n0 9\n0 9\n"
+        f"ITEM: ATOMS id type x y z\n{rows}" for k in range(2)))
+    with pytest.raises(InputError, match="names no elements, only types"):
+        convert([str(tmp_path / "d.lammpstrj"), str(tmp_path / "d.xyz")])
+    (tmp_path / "m.in").write_text("lj 0.01 2.0 5.0 2 Ar 39.95 Ne 20.18\n")
+    convert([str(tmp_path / "d.lammpstrj"), str(tmp_path / "d.xyz"), "--rxmdnn", str(tmp_path / "m.in")])
+    again = read_atoms(tmp_path / "d.xyz")
+    assert len(again) == 2 and all(a.get_chemical_symbols() == ["Ar", "Ne"] for a in again)
+
+
 def test_frames_without_time_get_the_given_interval(tmp_path):
     frames = [crystal(k) for k in range(3)]
     for atoms in frames:
@@ -174,6 +187,20 @@ def test_frames_without_time_get_the_given_interval(tmp_path):
     ase.io.write(tmp_path / "t.xyz", frames, format="extxyz")
     convert([str(tmp_path / "t.xyz"), str(tmp_path / "t.h5md"), "--interval", "2.5"])
     assert open_series(tmp_path / "t.h5md").time.tolist() == [0.0, 2.5, 5.0]
+
+
+def test_numbered_binary_files_become_a_trajectory(tmp_path, start):
+    (tmp_path / "DAT").mkdir()
+    for k in range(3):
+        convert([str(start), str(tmp_path / f"DAT/{10 * k:09d}.bin"), "--frames", str(k)])
+    with pytest.raises(InputError, match="frame 0 states no time"):
+        convert([str(tmp_path / "DAT"), str(tmp_path / "t.h5md")])
+    convert([str(tmp_path / "DAT"), str(tmp_path / "t.h5md"), "--interval", "5"])
+    series = open_series(tmp_path / "t.h5md")
+    assert series.step.tolist() == [0, 10, 20] and series.time.tolist() == [0.0, 5.0, 10.0]
+    assert series.names.tolist() == names_of(crystal()).tolist()
+    again = np.linalg.norm(series.read("v", [2])[0], axis=1)
+    assert np.allclose(again, np.linalg.norm(crystal(2).get_velocities(), axis=1) * ase.units.fs, rtol=1e-4)
 
 
 def test_an_input_of_rxmd_is_converted(tmp_path):

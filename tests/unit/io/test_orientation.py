@@ -13,11 +13,14 @@ from mpi4py import MPI
 from rxmdnn.atoms import Atoms
 from rxmdnn.cell import Cell
 from rxmdnn.commands.convert import main as convert
+from rxmdnn.commands.geninit import main as geninit
 from rxmdnn.io.frame import Frame, write_pdb, write_xyz
+from rxmdnn.io.frame_source import open_frames
 from rxmdnn.io.h5md import H5MD
 from rxmdnn.io.read_atoms import read_atoms
 from rxmdnn.io.rxff import write_rxff
 from rxmdnn.io.series import open_series
+from rxmdnn.io.structure import start_from_file
 from tests.systems import spread_atoms
 
 SELF = MPI.COMM_SELF
@@ -115,6 +118,32 @@ def test_a_standard_cell_is_written_to_the_bit(tmp_path):
     assert frame.cell.standard().same
     H5MD(SELF, tmp_path / "t.h5md").write(frame)
     assert np.array_equal(open_series(tmp_path / "t.h5md").read("x", [0])[0], frame.rows.x)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_sheared_start_is_no_mirror_image(tmp_path, name):
+    frame = frame_of(CELLS[name])
+    path = write_xyz(frame, tmp_path)
+    start = start_from_file(SELF, path, ("Ar", "Ne"), shear=(0.0, 0.0, 1e-6))
+    atoms = AseAtoms("Ar" * 30, start.x, cell=start.cell.h, pbc=True)
+    atoms.set_velocities(start.v / ase.units.fs)
+    same(atoms, frame, atol=1e-5)
+    wanted = np.add(frame.cell.parameters, [0, 0, 0, 0, 0, 2.0])
+    sheared = start_from_file(SELF, path, ("Ar", "Ne"), shear=(0.0, 0.0, 2.0)).cell
+    assert np.allclose(sheared.parameters, wanted) and np.linalg.det(sheared.h) * np.linalg.det(frame.cell.h) > 0
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_geninit_keeps_the_handedness(tmp_path, name, capsys):
+    frame = frame_of(CELLS[name])
+    path = write_xyz(frame, tmp_path)
+    (tmp_path / "m.in").write_text("lj 0.01 2.0 5.0 2 Ar 39.95 Ne 20.18\n")
+    geninit(["-i", str(path), "-o", str(tmp_path / "g"), "-rxmdnn", str(tmp_path / "m.in"), "-vread"])
+    same(read_atoms(tmp_path / "g/rxff.bin")[0], frame)
+    same(read_atoms(tmp_path / "g/geninit.xyz")[0], frame)
+    geninit(["-i", str(path), "-o", str(tmp_path), "-r", "-vread"])
+    geninit(["-i", str(tmp_path / "real.xyz"), "-o", str(tmp_path), "-n", "-vread"])
+    same(open_frames(tmp_path / "norm.xyz").read(0), frame)
 
 
 def test_a_molecule_without_cell_is_not_turned(tmp_path):
