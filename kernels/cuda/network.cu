@@ -26,8 +26,8 @@ RX_DEVICE int64 pair_of(int64 e, in<int32> center, in<int32> neighbor, in<int32>
 // Bessel functions times the envelope, then (with_cut) the envelope and one; slopes, of the envelope too; harmonics.
 RX_KERNEL(edge_basis_real)(int64 n, in<double> r_ij, in<int32> center, in<int32> neighbor, in<int32> species,
                            in<int64> type_of, int64 n_types, in<double> inv_cutoff, int64 n_basis, in<double> roots,
-                           double p, int64 l_max, int64 with_cut, out<real> radial, out<real> radial_slope, out<real> y,
-                           out<real> cut) {
+                           int64 spline_span, double p, int64 l_max, int64 with_cut, out<real> radial,
+                           out<real> radial_slope, out<real> y, out<real> cut) {
     RX_FOREACH(e, n) {
         const double rx = r_ij[3 * e], ry = r_ij[3 * e + 1], rz = r_ij[3 * e + 2];
         const double r = sqrt(rx * rx + ry * ry + rz * rz);
@@ -36,8 +36,16 @@ RX_KERNEL(edge_basis_real)(int64 n, in<double> r_ij, in<int32> center, in<int32>
         const bool inside = x < 1.0;
         const Envelope f = envelope_at(inside ? x : 0.5, p);
         real *value = radial + e * (n_basis + 2 * with_cut), *slope = radial_slope + e * (n_basis + with_cut);
+        const double width = (double)(spline_span + 1) / n_basis;
         for (int k = 0; k < n_basis; ++k) {
             double sine, cosine;
+            if (spline_span >= 0) {  // splines, in place of Bessel functions times envelope
+                const double offset = (x - (double)(k - spline_span) / n_basis) / width;
+                sincospi(2 * (offset < 0 ? 0.0 : offset < 1 ? offset : 1.0), &sine, &cosine);
+                value[k] = inside ? (real)(0.25 * (1 - cosine) * (1 - cosine)) : 0;
+                slope[k] = inside ? (real)(PI * (1 - cosine) * sine / width * inv) : 0;
+                continue;
+            }
             sincospi(roots[k] * x, &sine, &cosine);
             const double s = sine / (PI * x), d_s = (roots[k] * cosine - s) / x;
             value[k] = inside ? (real)(s * f.value) : 0;

@@ -25,7 +25,14 @@ def _model(name: str, help: str, *values: Value) -> Keyword:
 
 
 MODEL_KINDS = (
-    _model("allegro", "an Allegro network", Value("file", "file")),
+    _model("allegro", "an Allegro network: a native model file, or a model of RXMD-NN deployed as TorchScript",
+           Value("file", "file", help="told by its content, whatever its suffix")),
+    _model("compiled", "a model compiled by other tools (AOTInductor or TorchScript), whose code is run",
+           Value("file", "file"),
+           Value("layers", "int", check=positive, help="of message passing: 1 if the energy of an atom depends on its "
+                 "own neighbors alone (Allegro), on any number of ranks; more run on one rank")),
+    _model("ase", "a calculator of ASE, on one rank, for comparison; the module is Python code, which is run",
+           Value("factory", "str", help="MODULE:FACTORY, such as ase.calculators.emt:EMT")),
     _model("lj", "Lennard-Jones, cut and shifted", Value("epsilon", "float", unit="eV", check=not_negative),
            Value("sigma", "float", unit="Å", check=positive), Value("cutoff", "float", unit="Å", check=positive)),
     _model("zbl", "short-range nuclear repulsion, added to the other models; without a weight of its own",
@@ -47,6 +54,8 @@ class ModelLine:
     elements : tuple of str; masses : tuple of float, amu
     where : str
         ``file:line``, for messages.
+    native : Path, optional
+        The native copy of the model ``file``, where a run has one.
     """
 
     kind: str
@@ -54,6 +63,12 @@ class ModelLine:
     elements: tuple[str, ...]
     masses: tuple[float, ...]
     where: str
+    native: Path | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the model sees all atoms at once, so that it runs on one rank and alone."""
+        return self.kind == "ase" or self.parameters.get("layers", 1) > 1
 
     def fault(self, text: str) -> str:
         return f"{self.where}: {self.kind}: {text}"
@@ -69,7 +84,9 @@ def read_models(path: str | Path) -> list[ModelLine]:
     lines = [ModelLine(e.keyword.name, {k: v for k, v in e.values.items() if k not in own}, e.element, e.mass, e.where)
              for e in entries]
     first = dict(zip(lines[0].elements, lines[0].masses))
-    faults = [line.fault(f"elements and masses differ from those of {lines[0].where}; a mixture needs the same")
+    faults = [line.fault("sees all atoms at once; it must be the only line of the model deck")
+              for line in lines if line.is_whole and len(lines) > 1]
+    faults += [line.fault(f"elements and masses differ from those of {lines[0].where}; a mixture needs the same")
               for line in lines[1:] if dict(zip(line.elements, line.masses)) != first]
     if faults:
         raise InputError(*faults)

@@ -6,7 +6,24 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rxmdnn.deck.language import Deck
+from rxmdnn.deck.models import ModelLine
 from rxmdnn.deck.words import MINIMIZATION, SAMPLING
+
+
+def model_faults(deck: Deck, models: Iterable[ModelLine], n_ranks: int | None, repulsion: bool) -> list[str]:
+    """Faults of lines of the run deck with a model that sees all atoms at once, and of its ranks."""
+    faults = []
+    for line in (model for model in models if model.is_whole):
+        if (n_ranks or 1) > 1:
+            faults.append(line.fault(f"sees all atoms at once and runs on one rank, but {n_ranks} are running"))
+        if repulsion:
+            faults.append(line.fault("nothing can be added to it; omit the line zbl"))
+        faults += [deck[name].fault(f"not available with the model '{line.kind}' of {line.where}; omit it")
+                   for name, given in (("model_weights", deck["model_weights"].weight not in ((), (1.0,))),
+                                       ("pimd", deck["pimd"].beads is not None),
+                                       ("shparams", deck["shparams"].file is not None),
+                                       ("spparams", deck["spparams"].file is not None)) if given]
+    return faults
 
 
 def ensemble_faults(deck: Deck) -> list[str]:
@@ -39,7 +56,7 @@ def ring_faults(deck: Deck, n_models: int, n_ranks: int | None) -> list[str]:
     """Faults of the pimd lines."""
     line, of_centroid, contraction, groups = (deck[k] for k in ("pimd", "ensemble", "pimd_contraction", "pimd_groups"))
     if line.beads is None:
-        asked = {"pimd_integrator": deck["pimd_integrator"].name != "bcocb", "pimd_dump": deck["pimd_dump"].nstep > 0,
+        asked = {"pimd_integrator": deck["pimd_integrator"].name != "bcocb", "pimd_dump": bool(deck["pimd_dump"].nstep),
                  "pimd_contraction": bool(contraction.beads), "pimd_groups": groups.number > 1}
         return [deck[name].fault("needs a line 'pimd <beads> <method>'") for name, given in asked.items() if given]
     faults = []
@@ -135,7 +152,8 @@ def barostat_fault(deck: Deck, pbc: Iterable[bool]) -> str | None:
 def start_faults(deck: Deck) -> list[str]:
     """Faults of the source of the start."""
     folder, source = Path(deck["outDir"].folder), deck["start"].source
-    files = {"checkpoint": [folder / "checkpoint.h5", folder / "checkpoint.prev.h5"], "rxff": [folder / "rxff.bin"]}
+    checkpoints = [folder / "checkpoint.h5", folder / "checkpoint.prev.h5"]
+    files = {"checkpoint": checkpoints, "changed": checkpoints, "rxff": [folder / "rxff.bin"]}
     found = {name: any(f.is_file() for f in group) for name, group in files.items()}
     found["structure"] = deck["structure"].file is not None or deck["run_from_xyz"].file is not None
     if source != "auto" and not found[source]:

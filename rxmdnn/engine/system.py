@@ -20,6 +20,7 @@ from rxmdnn.cell import Cell
 from rxmdnn.engine.domain import Domain
 from rxmdnn.engine.forces import Forces
 from rxmdnn.engine.neighbors import NeighborList
+from rxmdnn.engine.whole_forces import forces_of
 from rxmdnn.models.interface import Potential
 from rxmdnn.parallel import AgreedError, rows_of_all, together
 from rxmdnn.timers import Timers
@@ -84,7 +85,7 @@ class System:
     def __init__(self, potential: Potential, cell: Cell, atoms: Atoms | None = None, *,
                  comm: MPI.Comm = MPI.COMM_SELF, backend: Backend | None = None, skin: float = SKIN,
                  grid: tuple[int, int, int] = (0, 0, 0), timers: Timers | None = None,
-                 make_forces: Callable[[Domain, NeighborList, Potential, Timers], Forces] = Forces,
+                 make_forces: Callable[[Domain, NeighborList, Potential, Timers], Forces] = forces_of,
                  at_owners: Callable[[Domain], bool] = lambda domain: False) -> None:
         backend = backends.make("cpu") if backend is None else backend
         with together(comm):

@@ -15,6 +15,7 @@ from mpi4py import MPI
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
 from rxmdnn.io.canonical import names_of
+from rxmdnn.io.labels import PROGRAM
 from rxmdnn.io.ordered import block
 from rxmdnn.io.structure import Start
 from rxmdnn.isotopes import ISOTOPES, standard_mass
@@ -137,6 +138,7 @@ def with_results(like: Atoms, x: np.ndarray, v: np.ndarray, cell: Cell, energy: 
         atoms.set_cell(cell.h, scale_atoms=False)
         of_cell = {"stress": voigt(stress)}
     atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces, **of_cell)
+    atoms.calc.name = PROGRAM
     return atoms
 
 

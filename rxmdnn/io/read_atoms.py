@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ase.io
 import ase.io.formats
-import h5py
 import numpy as np
 from ase import Atoms
 
 from rxmdnn.errors import InputError
 from rxmdnn.io.canonical import canonical
 from rxmdnn.io.heavy_hydrogen import read_heavy
+from rxmdnn.io.labelled_hdf5 import is_labelled_hdf5, read_labelled_hdf5
 from rxmdnn.io.lammps_data import is_lammps_data, read_lammps_data
+from rxmdnn.io.own_formats import CHECKPOINT, H5MD, RXFF, own_format, read_own
 from rxmdnn.isotopes import ISOTOPES
 
-STATE_PERIODICITY = ("extxyz", "traj", "json", "db", "bundletrajectory", "lammps-dump-text", "gpumd")
+LABELLED_HDF5 = "rxmdnn-labels"
+STATE_PERIODICITY = (LABELLED_HDF5, H5MD, CHECKPOINT, RXFF, "extxyz", "traj", "json", "db", "bundletrajectory",
+                     "lammps-dump-text", "gpumd")
 
 
 class FramesFound(NamedTuple):
@@ -51,15 +54,22 @@ def read_atoms(path: str | Path, index: str = ":", format: str | None = None) ->
     return find_atoms(path, index, format).atoms
 
 
-def find_atoms(path: str | Path, index: str = ":", format: str | None = None) -> FramesFound:
-    """As ``read_atoms``, with what a start must know of the file."""
+def find_atoms(path: str | Path, index: str = ":", format: str | None = None,
+               elements: Sequence[str] | None = None) -> FramesFound:
+    """As ``read_atoms``, with what a start must know of the file.
+
+    elements : of a model deck; they name the types of a file that names none, an rxff.bin without its side file
+    """
     path = Path(path)
     if not path.is_file() and not (path.is_dir() and path.suffix == ".bundle"):
         raise InputError(f"{path}: no such file")
     try:
         format = format or format_of(path)
         read = READERS.get(format)
-        frames, several = ([read(path)], False) if read else _by_ase(path, index, format)
+        if format in (H5MD, CHECKPOINT, RXFF):
+            frames, several = read_own(path, format, index, elements)
+        else:
+            frames, several = _chosen(path, read(path), index) if read else _by_ase(path, index, format)
     except InputError:
         raise
     except OSError as error:
@@ -80,15 +90,26 @@ def format_of(path: Path) -> str:
     if path.is_file():
         if not path.stat().st_size:
             raise InputError(f"{path}: the file is empty")
-        if h5py.is_hdf5(path):
-            raise InputError(f"{path}: an HDF5 file, which holds no structure; give frames in another format")
+        if is_labelled_hdf5(path):
+            return LABELLED_HDF5
+        if (own := own_format(path)) is not None:
+            return own
         if is_lammps_data(path):
             return "lammps-data"
     try:
         return ase.io.formats.filetype(str(path))
     except ase.io.formats.UnknownFileTypeError:
+        if _is_extended_xyz(path):
+            return "extxyz"
         raise InputError(f"{path}: the format is not known by content nor name; name it for example x.xyz, x.cif, "
                          "POSCAR") from None
+
+
+def _is_extended_xyz(path: Path) -> bool:
+    """Whether a text begins with a number of atoms and a line of words name=value."""
+    with path.open(errors="replace") as lines:
+        count, words = lines.readline(200).strip(), lines.readline(10_000)
+    return count.isdigit() and ("Lattice=" in words or "Properties=" in words)
 
 
 def _by_ase(path: Path, index: str, format: str) -> tuple[list[Atoms], bool]:
@@ -111,13 +132,16 @@ def _by_ase(path: Path, index: str, format: str) -> tuple[list[Atoms], bool]:
     numbers = range(1, len(frames) + 1) if wanted == ":" and len(frames) > 1 else ()
     sources = [f"{path}: frame {k}" for k in numbers] or [str(path)] * len(frames)
     out = [canonical(atoms, source, names) for atoms, source, names in zip(frames, sources, named)]
-    if wanted == index:
-        return out, len(out) > 1
+    return (out, len(out) > 1) if wanted == index else _chosen(path, out, index)
+
+
+def _chosen(path: Path, frames: list[Atoms], index: str) -> tuple[list[Atoms], bool]:
+    """The frames of an index, and whether there are more than one. Raises InputError."""
     chosen: Any = ase.io.formats.string2index(index)
     try:
-        return out[chosen] if isinstance(chosen, slice) else [out[chosen]], len(out) > 1
+        return frames[chosen] if isinstance(chosen, slice) else [frames[chosen]], len(frames) > 1
     except IndexError:
-        raise InputError(f"{path}: no frame {index}: it holds {len(out)}, counted from 0") from None
+        raise InputError(f"{path}: no frame {index}: it holds {len(frames)}, counted from 0") from None
 
 
 def _heavy_in_cif(path: Path, atoms: Atoms) -> np.ndarray | None:
@@ -136,8 +160,8 @@ def _heavy_in_cif(path: Path, atoms: Atoms) -> np.ndarray | None:
     return names[atoms.arrays["spacegroup_kinds"]] if (names != "").any() else None
 
 
-def _lammps(path: Path) -> Atoms:
-    return canonical(read_lammps_data(path), str(path))
+def _lammps(path: Path) -> list[Atoms]:
+    return [canonical(read_lammps_data(path), str(path))]
 
 
-READERS: dict[str, Callable[[Path], Atoms]] = {"lammps-data": _lammps}
+READERS: dict[str, Callable[[Path], list[Atoms]]] = {"lammps-data": _lammps, LABELLED_HDF5: read_labelled_hdf5}

@@ -122,16 +122,18 @@ class Structure:
         return notes
 
 
-def read_structure(path: str | Path, angstrom: bool = False, frame: int = -1) -> Structure:
+def read_structure(path: str | Path, angstrom: bool = False, frame: int = -1,
+                   elements: Sequence[str] | None = None) -> Structure:
     """The atoms of an input.xyz (cell parameters in line 2, fractional coordinates), or of any file of atoms.
 
     angstrom : the coordinates of an input.xyz are in Å.
     frame : of a file that holds several, from 0; -1 is the last
+    elements : of a model deck, which name the types of a file that names none
 
     Raises InputError for a file that cannot be read, NaN or infinite coordinates, and atoms that overlap.
     """
     path = Path(path)
-    found = _input_xyz(path, angstrom) if _is_input_xyz(path) else _of_file(path, frame)
+    found = _input_xyz(path, angstrom) if is_input_xyz(path) else _of_file(path, frame, elements)
     bad = np.flatnonzero(~np.isfinite(found.x).all(axis=1))
     if len(bad):
         raise InputError(f"{path}: atom {bad[0] + 1} ({found.names[bad[0]]}): NaN or infinite coordinate")
@@ -139,7 +141,8 @@ def read_structure(path: str | Path, angstrom: bool = False, frame: int = -1) ->
     return found
 
 
-def _is_input_xyz(path: Path) -> bool:
+def is_input_xyz(path: Path) -> bool:
+    """Whether a file is an input.xyz of RXMD: the number of atoms, then six numbers of the cell."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             count, second = file.readline().split(), file.readline().split()
@@ -178,14 +181,14 @@ def _input_xyz(path: Path, angstrom: bool) -> Structure:
                      numbers[:, 3:6] / RXMD_TIME if moving else None, cell, " ".join(lines[0].split()[1:]).strip('"'))
 
 
-def _of_file(path: Path, frame: int) -> Structure:
+def _of_file(path: Path, frame: int, elements: Sequence[str] | None) -> Structure:
     from ase.units import fs
 
     from rxmdnn.io.ase_atoms import cell_of  # ASE, only where it is used
     from rxmdnn.io.canonical import names_of
     from rxmdnn.io.read_atoms import find_atoms
 
-    file = find_atoms(path, str(frame))
+    file = find_atoms(path, str(frame), elements=elements)
     atoms = file.atoms[0]
     if not len(atoms):
         raise InputError(f"{path}: no atoms")
@@ -269,7 +272,7 @@ def start_from_file(comm: MPI.Comm, path: str | Path, elements: tuple[str, ...],
     Raises InputError.
     """
     def read() -> tuple[Structure, np.ndarray]:
-        found = read_structure(path, angstrom, frame)
+        found = read_structure(path, angstrom, frame, elements)
         if pbc is not None:
             found = with_pbc(found, pbc, path)
         return found, species_of(found.names, elements, path, masses)

@@ -96,9 +96,9 @@ class Allegro:
 
     @classmethod
     def load(cls, path: str | Path, elements: tuple[str, ...], precision: str = "float32",
-             backend: Backend | None = None) -> Allegro:
-        """The potential of a native model file."""
-        return cls(load_model(path), elements, precision, str(path), backend=backend)
+             backend: Backend | None = None, native: Path | None = None) -> Allegro:
+        """The potential of a model file (see load_model). native : a native copy of it, which is read instead."""
+        return cls(load_model(native or path), elements, precision, str(path), backend=backend)
 
     def compute(self, edges: Edges, species: Array) -> tuple[Array, Array]:
         """Energies of the owned atoms, eV, shift included, and ∂E/∂r_ij, eV/Å (see Potential.compute)."""

@@ -90,11 +90,12 @@ class DeviceKernels:
     def _run(self, name: str, n: int, *arguments: Any) -> None:
         self._device.launch(f"{name}_{self._dtype.name}", n, *arguments)
 
-    def edge_geometry(self, block, inv_cutoff, roots, integer_roots, p, l_max, matrices, radial_slope, y, pre, cut):
+    def edge_geometry(self, block, inv_cutoff, roots, integer_roots, spline_span, p, l_max, matrices, radial_slope, y,
+                      pre, cut):
         types, _, n_rows, width = matrices.shape
         with_cut = int(n_rows > len(roots))
-        self._run("edge_basis", block.m, block.r_ij, *block.edges, types, inv_cutoff, len(roots), roots, float(p),
-                  l_max, with_cut, self._radial, radial_slope, y, cut)
+        self._run("edge_basis", block.m, block.r_ij, *block.edges, types, inv_cutoff, len(roots), roots,
+                  spline_span, float(p), l_max, with_cut, self._radial, radial_slope, y, cut)
         self._run("edge_project", block.m, *block.edges, types, n_rows, width, matrices, self._radial, pre)
 
     def edge_gradient(self, block, l_max, matrices, radial_slope, d_pre, d_y, d_cut, factor, g_ij):

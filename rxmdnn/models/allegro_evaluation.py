@@ -86,8 +86,10 @@ class BlockEvaluation:
         c, dtype, w = self.config, self.numpy_dtype, self.weights
         self._pair_matrices = self.array(w.pair_matrices)
         average = c.per_species("average_neighbors")
-        roots = network.bessel.double().numpy().copy()
-        self._integer_roots = bool((roots == np.arange(1, c.n_bessel + 1)).all())
+        n_splines = getattr(c, "n_splines", 0)
+        self._spline_span = c.spline_span if n_splines else -1
+        roots = np.arange(1.0, n_splines + 1) if n_splines else network.bessel.double().numpy().copy()
+        self._integer_roots = bool((roots == np.arange(1, len(roots) + 1)).all())
         l_of_m = np.array([l for l in range(c.l_max + 1) for _ in range(2 * l + 1)], np.int64)  # noqa: E741
         self.norm, self._shift, self._factor, self._roots, self.l_of_m = map(self.table, (
             (average**-0.5).astype(dtype), network.shift.double().numpy().copy(),
@@ -166,8 +168,8 @@ class BlockEvaluation:
     def start_forward(self, block: BlockArguments) -> None:
         """The geometry of the edges and the first pre-activation."""
         self.kernels.edge_geometry(
-            *block.edges, self._inv_cutoff, self._roots, self._integer_roots, self.config.envelope_p,
-            self.config.l_max, self._pair_matrices, self._radial_slope, self._y,
+            *block.edges, self._inv_cutoff, self._roots, self._integer_roots, self._spline_span,
+            self.config.envelope_p, self.config.l_max, self._pair_matrices, self._radial_slope, self._y,
             self.array(self.weights.chains[0].pre[0]), self._cut)
 
     def forward(self, block: BlockArguments) -> None:

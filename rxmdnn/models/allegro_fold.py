@@ -1,6 +1,6 @@
 """Folding of an Allegro network: every product of linear maps without a nonlinearity between them is multiplied out.
 
-What stays are chains of SiLU layers and the matrices that join them. The two-body matrix of each pair of species and
+What stays are chains of hidden layers and the matrices that join them. The two-body matrix of each pair of species and
 the latent scalars z_k, which enter only linear maps, do not appear in the evaluation.
 """
 
@@ -12,23 +12,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rxmdnn.models.activations import ACTIVATIONS
 from rxmdnn.models.allegro_network import MLP, AllegroNetwork
 
 Cast = Callable[[Tensor], Tensor]  # float64 on the host -> the precision and the place of the evaluation
 
 
 class LayerChain:
-    """The part of an MLP from its first pre-activation to its last hidden layer: SiLU, [Linear, SiLU] · k.
+    """The part of an MLP from its first pre-activation to its last hidden layer: activation, [Linear, activation] · k.
 
     Parameters
     ----------
     matrices : the k linear maps between the hidden layers
     width : number of columns of the first pre-activation
     active : False for an MLP of one matrix, which has no hidden layer; the chain is then a copy
+    activation : name of the nonlinearity
     """
 
-    def __init__(self, matrices: list[Tensor], width: int, active: bool) -> None:
-        self.matrices, self.active = matrices, active
+    def __init__(self, matrices: list[Tensor], width: int, active: bool, activation: str) -> None:
+        self.matrices, self.active, self.activation = matrices, active, ACTIVATIONS[activation]
         self.widths = [width] + [m.shape[1] for m in matrices]
 
     def allocate(self, rows: int, new: Callable[..., Tensor]) -> None:
@@ -44,16 +46,16 @@ class LayerChain:
             out.copy_(self.pre[0])
             return
         for k, matrix in enumerate(self.matrices):
-            torch.ops.aten.silu.out(self.pre[k], out=self.hidden[k])
+            self.activation.forward(self.pre[k], self.hidden[k])
             torch.mm(self.hidden[k], matrix, out=self.pre[k + 1])
-        torch.ops.aten.silu.out(self.pre[-1], out=out)
+        self.activation.forward(self.pre[-1], out)
 
     def backward(self, d_out: Tensor) -> Tensor:
         """The gradient with respect to ``pre[0]``, in a buffer of the chain, from that with respect to ``out``."""
         if not self.active:
             return self.d_pre[0].copy_(d_out)
         for k in reversed(range(len(self.widths))):
-            torch.ops.aten.silu_backward.grad_input(d_out, self.pre[k], grad_input=self.d_pre[k])
+            self.activation.backward(d_out, self.pre[k], self.d_pre[k])
             if k:
                 d_out = torch.mm(self.d_pre[k], self.matrices[k - 1].t(), out=self.d_hidden[k - 1])
         return self.d_pre[0]
@@ -99,12 +101,12 @@ def matrices_of(mlp: MLP) -> list[Tensor]:
     return [matrix.double() for matrix in mlp.matrices()]
 
 
-def chain_of(matrices: list[Tensor], cast: Cast) -> tuple[LayerChain, Tensor]:
+def chain_of(matrices: list[Tensor], cast: Cast, activation: str = "silu") -> tuple[LayerChain, Tensor]:
     """The chain after the first matrix of an MLP, and its last matrix (the identity if there is one matrix)."""
     width = matrices[0].shape[1]
     if len(matrices) == 1:
-        return LayerChain([], width, False), torch.eye(width, dtype=torch.float64)
-    return LayerChain([cast(m) for m in matrices[1:-1]], width, True), matrices[-1]
+        return LayerChain([], width, False, activation), torch.eye(width, dtype=torch.float64)
+    return LayerChain([cast(m) for m in matrices[1:-1]], width, True, activation), matrices[-1]
 
 
 def stacked(latents: Sequence[Tensor], matrix: Tensor, width: int) -> Tensor:
@@ -119,10 +121,8 @@ def fold(network: AllegroNetwork, cast: Cast) -> Weights:
     """The folded weights of a network of the present form, multiplied out in float64."""
     c, s = network.config, network.config.n_scalar
     embed = matrices_of(network.embed)
-    types = torch.cat([network.center_embed.double()[:, None].expand(-1, len(c.elements), -1),
-                       network.neighbor_embed.double()[None].expand(len(c.elements), -1, -1)], dim=-1)
-    pair_matrices = cast((network.basis.matrix().double() * types[:, :, None, :]) @ embed[0])
-    first, tail = chain_of(embed, cast)
+    pair_matrices = cast(network.pair_matrices() @ embed[0])
+    first, tail = chain_of(embed, cast, c.embed_activation)
     chains, project = [first], network.project.matrix().double()
     latents = [tail @ project[:, :s]]
     env = [cast(tail @ torch.cat([network.tensor_embed.matrix().double(), project[:, s:]], dim=1))]
@@ -131,14 +131,14 @@ def fold(network: AllegroNetwork, cast: Cast) -> Weights:
         matrices = matrices_of(mlp)  # type: ignore[arg-type]
         from_hidden.append(cast(stacked(latents, matrices[0], s)))
         from_tensor.append(cast(matrices[0][s * len(latents) :]))
-        chain, tail = chain_of(matrices, cast)
+        chain, tail = chain_of(matrices, cast, c.latent_activation)
         chains.append(chain)
         latents.append(tail[:, :s])
         env.append(cast(tail[:, s:]))
     matrices = matrices_of(network.readout)
-    readout, tail = chain_of(matrices, cast)
+    readout, tail = chain_of(matrices, cast, c.readout_activation)
     return Weights(
         pair_matrices, chains, [chain.widths[-1] for chain in chains], env, from_hidden, from_tensor,
         cast(stacked(latents, matrices[0], s)), readout, cast(tail), directions=2.0,
         term_weights=[w.double()[t.path] for t, w in zip(network.tables, network.path_weights)],
-        n_scalars=c.n_tensor, n_slopes=c.n_bessel, joined=[0] * c.n_layers)
+        n_scalars=c.n_tensor, n_slopes=c.n_radial, joined=[0] * c.n_layers)

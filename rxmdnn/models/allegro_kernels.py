@@ -18,7 +18,7 @@ jit = njit(cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="num
 
 @jit
 def edge_geometry(r_ij, first, i0, i1, neighbor, species, center_type, neighbor_type, inv_cutoff, roots, integer_roots,
-                  p, l_max, matrices, radial_slope, y, pre, cut):
+                  spline_span, p, l_max, matrices, radial_slope, y, pre, cut):
     """Radial basis times envelope, projected by the matrix of the pair of types; its slope; harmonics; the envelope.
 
     Parameters
@@ -26,6 +26,7 @@ def edge_geometry(r_ij, first, i0, i1, neighbor, species, center_type, neighbor_
     r_ij (M, 3) float64, Å, all edges; first (N + 1,) int64; i0, i1: centers of the block; neighbor (M,) int32
     species (n_all,) int32; center_type, neighbor_type (n_elements,) int64: type of an element in the model
     inv_cutoff (T, T) float64, 1/Å; roots (b,) float64; integer_roots: they are 1, 2, ..., b; p: power of the envelope
+    spline_span: -1, or the overlap of the b splines that take the place of Bessel functions times envelope
     matrices (T, T, b or b + 2, w): [center][neighbor]; the row b, if any, multiplies the envelope, the row b + 1 one
     radial_slope (m, b or b + 1) OUT d(basis · envelope)/dr, and that of the envelope, 1/Å
     y (m, (l_max + 1)²) OUT; pre (m, w) OUT basis · envelope · matrix; cut (m,) OUT envelope (only with b + 2 rows)
@@ -55,7 +56,17 @@ def edge_geometry(r_ij, first, i0, i1, neighbor, species, center_type, neighbor_
                 inv_pi_x, inv_x = 1.0 / (math.pi * x), 1.0 / x
                 sin_1, cos_1 = math.sin(math.pi * x), math.cos(math.pi * x)
                 sin_n, cos_n = 0.0, 1.0
+                spline_width = (spline_span + 1) / n_basis
                 for n in range(n_basis):
+                    if spline_span >= 0:
+                        offset = x - (n - spline_span) / n_basis
+                        phase = 2 * math.pi * min(max(offset / spline_width, 0.0), 1.0)
+                        bump = 1.0 - math.cos(phase)
+                        value = pre.dtype.type(0.25 * bump * bump)
+                        radial_slope[e, n] = math.pi * bump * math.sin(phase) / spline_width * inv
+                        for w in range(width):
+                            pre[e, w] += value * matrices[ti, tj, n, w]
+                        continue
                     if integer_roots:
                         sin_n, cos_n = sin_n * cos_1 + cos_n * sin_1, cos_n * cos_1 - sin_n * sin_1
                     else:

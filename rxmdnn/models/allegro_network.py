@@ -17,7 +17,9 @@ from ase.data import atomic_numbers
 from torch import Tensor, nn
 
 from rxmdnn.errors import InputError
+from rxmdnn.models.activations import ACTIVATIONS, LINEAR
 from rxmdnn.models.clebsch_gordan import ProductTable, product_tables
+from rxmdnn.models.edge_functions import envelope, spherical_harmonics, splines
 from rxmdnn.models.repulsion import reaches
 from rxmdnn.models.tensor_ops import ApplyOperator, WeighHarmonics
 from rxmdnn.models.zbl import zbl_pair_energy
@@ -141,8 +143,11 @@ class AllegroConfig(NetworkConfig):
     ----------
     as NetworkConfig
     n_scalar : scalar features (S)
-    embed_depth, embed_width; latent_depth, latent_width; readout_depth, readout_width : hidden layers (SiLU) of the
+    embed_depth, embed_width; latent_depth, latent_width; readout_depth, readout_width : hidden layers of the
         two-body MLP, of the MLPs of the layers and of the readout MLP
+    embed_activation, latent_activation, readout_activation : their nonlinearity, one of activations.ACTIVATIONS
+    n_splines, spline_span : number of splines of each pair of species, and how many of them overlap at a point; they
+        take the place of the Bessel functions, their envelope and the embedding of the species. 0: Bessel functions
     """
 
     n_scalar: int = 64
@@ -152,49 +157,33 @@ class AllegroConfig(NetworkConfig):
     latent_width: int = 64
     readout_depth: int = 1
     readout_width: int = 32
+    embed_activation: str = "silu"
+    latent_activation: str = "silu"
+    readout_activation: str = "silu"
+    n_splines: int = 0
+    spline_span: int = 12
 
     integers: ClassVar = (
         *NetworkConfig.integers, ("n_scalar", 2, 4096), ("embed_depth", 0, 16), ("latent_depth", 0, 16),
-        ("readout_depth", 0, 16), ("embed_width", 1, 8192), ("latent_width", 1, 8192), ("readout_width", 1, 8192))
+        ("readout_depth", 0, 16), ("embed_width", 1, 8192), ("latent_width", 1, 8192), ("readout_width", 1, 8192),
+        ("n_splines", 0, 1024), ("spline_span", 0, 1024))
 
     def _own_faults(self) -> list[str]:
-        if isinstance(self.n_scalar, int) and self.n_scalar % 2:
-            return [f"n_scalar: {self.n_scalar}: must be even (half for the center, half for the neighbor)"]
-        return []
+        faults = []
+        if isinstance(self.n_scalar, int) and self.n_scalar % 2 and not self.n_splines:
+            faults.append(f"n_scalar: {self.n_scalar}: must be even (half for the center, half for the neighbor)")
+        for name in ("embed_activation", "latent_activation", "readout_activation"):
+            if getattr(self, name) not in ACTIVATIONS:
+                faults.append(f"{name}: {str(getattr(self, name))[:20]!r}: must be one of {', '.join(ACTIVATIONS)}")
+        if isinstance(self.n_splines, int) and isinstance(self.spline_span, int) and \
+                0 < self.n_splines < self.spline_span:
+            faults.append(f"spline_span: {self.spline_span}: must be at most n_splines, {self.n_splines}")
+        return faults
 
-
-def spherical_harmonics(l_max: int, u: Tensor) -> Tensor:
-    """Real spherical harmonics of unit vectors, with Σ_m Y_lm² = 2l + 1 and the order and signs of e3nn.
-
-    Parameters
-    ----------
-    l_max : 0 to 3
-    u : (m, 3) unit vectors
-
-    Returns
-    -------
-    Y : (m, (l_max + 1)²)
-    """
-    x, y, z = u.unbind(-1)
-    out = [torch.ones_like(x)]
-    if l_max >= 1:
-        out += [math.sqrt(3) * x, math.sqrt(3) * y, math.sqrt(3) * z]
-    if l_max >= 2:
-        s15 = math.sqrt(15)
-        xx, yy, zz = x * x, y * y, z * z
-        out += [s15 * x * z, s15 * x * y, math.sqrt(5) * (yy - 0.5 * (xx + zz)), s15 * y * z, 0.5 * s15 * (zz - xx)]
-    if l_max >= 3:
-        a, b, c = math.sqrt(35 / 8), math.sqrt(105), math.sqrt(21 / 8)
-        out += [a * x * (3 * zz - xx), b * x * y * z, c * x * (4 * yy - xx - zz),
-                0.5 * math.sqrt(7) * y * (2 * yy - 3 * xx - 3 * zz), c * z * (4 * yy - xx - zz),
-                0.5 * b * y * (zz - xx), a * z * (zz - 3 * xx)]
-    return torch.stack(out, dim=-1)
-
-
-def envelope(x: Tensor, p: float) -> Tensor:
-    """1 - (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) - p(p+1)/2 x^(p+2) below x = 1, zero from there on (DimeNet)."""
-    f = 1 - 0.5 * (p + 1) * (p + 2) * x**p + p * (p + 2) * x ** (p + 1) - 0.5 * p * (p + 1) * x ** (p + 2)
-    return f * (x < 1)
+    @property
+    def n_radial(self) -> int:
+        """Number of radial functions."""
+        return self.n_splines or self.n_bessel
 
 
 class Linear(nn.Module):
@@ -210,22 +199,23 @@ class Linear(nn.Module):
 
 
 class MLP(nn.Module):
-    """Linear, [SiLU, Linear] · of the given sizes; gain 1 for the first, ``gain`` for the later ones.
+    """Linear, [activation, Linear] · of the given sizes; gain 1 for the first, ``gain`` for the later ones.
 
-    Without ``silu`` the matrices act one after the other, each of gain 1.
+    Without a nonlinearity (LINEAR) the matrices act one after the other, each of gain 1.
     """
 
     def __init__(self, sizes: Sequence[int], generator: torch.Generator, dtype: torch.dtype,
-                 gain: float = math.sqrt(2), silu: bool = True) -> None:
+                 gain: float = math.sqrt(2), activation: str = "silu") -> None:
         super().__init__()
-        self.silu = silu
-        self.linears = nn.ModuleList(Linear(a, b, gain if k and silu else 1.0, generator, dtype)
+        self.activation = activation
+        self.linears = nn.ModuleList(Linear(a, b, gain if k and activation != LINEAR else 1.0, generator, dtype)
                                      for k, (a, b) in enumerate(pairwise(sizes)))
 
     def matrices(self) -> list[Tensor]:
         """The matrices between the nonlinearities."""
         matrices = [cast(Linear, linear).matrix() for linear in self.linears]
-        return matrices if self.silu or len(matrices) == 1 else [torch.linalg.multi_dot(matrices)]
+        linear = self.activation == LINEAR and len(matrices) > 1
+        return [torch.linalg.multi_dot(matrices)] if linear else matrices
 
     def forward(self, parts: list[Tensor], widths: list[int]) -> list[Tensor]:
         """The output, split into columns of ``widths``, for an input given as ``parts`` of its columns."""
@@ -233,10 +223,10 @@ class MLP(nn.Module):
         if not between:
             return [_joined_product(parts, matrix) for matrix in first.split(widths, dim=1)]
         *between, last = between
-        x = _joined_product(parts, first)
+        x, function = _joined_product(parts, first), ACTIVATIONS[self.activation].function
         for matrix in between:
-            x = nn.functional.silu(x) @ matrix
-        x = nn.functional.silu(x)
+            x = function(x) @ matrix
+        x = function(x)
         return [x @ matrix for matrix in last.split(widths, dim=1)]
 
 
@@ -378,18 +368,24 @@ class AllegroNetwork(PairNetwork):
         super().__init__(c, dtype, product_tables(c.l_max, c.parity, c.n_layers))
         t, s, n_env = len(c.elements), c.n_scalar, (c.l_max + 1) * c.n_tensor
         generator = torch.Generator().manual_seed(c.seed)
-        self.center_embed = nn.Parameter(torch.randn((t, s // 2), generator=generator,
-                                                     dtype=torch.float64).to(dtype))
-        self.neighbor_embed = nn.Parameter(torch.randn((t, s // 2), generator=generator,
-                                                       dtype=torch.float64).to(dtype))
-        self.basis = Linear(c.n_bessel, s, 1.0, generator, dtype)
-        self.embed = MLP(layer_sizes(s, c.embed_width, c.embed_depth, s), generator, dtype)
+        if c.n_splines:
+            bound = math.sqrt(1 / max(c.spline_span, 1))
+            self.spline = nn.Parameter(bound * _uniform((t, t, c.n_splines, s), generator, torch.float64))
+        else:
+            self.center_embed, self.neighbor_embed = (
+                nn.Parameter(torch.randn((t, s // 2), generator=generator, dtype=torch.float64).to(dtype))
+                for _ in range(2))
+            self.basis = Linear(c.n_bessel, s, 1.0, generator, dtype)
+        self.embed = MLP(layer_sizes(s, c.embed_width, c.embed_depth, s), generator, dtype,
+                         activation=c.embed_activation)
         self.tensor_embed = Linear(s, n_env, 1.0, generator, dtype)
         self.project = Linear(s, s + n_env, 1.0, generator, dtype)
-        self.latents = nn.ModuleList(MLP(sizes, generator, dtype) for sizes in self._latent_sizes(c))
+        self.latents = nn.ModuleList(MLP(sizes, generator, dtype, activation=c.latent_activation)
+                                     for sizes in self._latent_sizes(c))
         self.path_weights = nn.ParameterList(
             nn.Parameter(_uniform((table.n_paths, c.n_tensor), generator, dtype)) for table in self.tables)
-        self.readout = MLP(layer_sizes(s * (c.n_layers + 1), c.readout_width, c.readout_depth, 1), generator, dtype)
+        self.readout = MLP(layer_sizes(s * (c.n_layers + 1), c.readout_width, c.readout_depth, 1), generator, dtype,
+                           activation=c.readout_activation)
 
     @staticmethod
     def _latent_sizes(config: AllegroConfig) -> list[list[int]]:
@@ -403,9 +399,10 @@ class AllegroNetwork(PairNetwork):
         """Names and shapes of the state dict, without allocation; a file is checked against them."""
         c, t, s, n_env = config, len(config.elements), config.n_scalar, (config.l_max + 1) * config.n_tensor
         out: dict[str, tuple[int, ...]] = {
-            "bessel": (c.n_bessel,), "scale": (t,), "shift": (t,), "center_embed": (t, s // 2),
-            "neighbor_embed": (t, s // 2), "basis.weight": (c.n_bessel, s), "tensor_embed.weight": (s, n_env),
+            "bessel": (c.n_bessel,), "scale": (t,), "shift": (t,), "tensor_embed.weight": (s, n_env),
             "project.weight": (s, s + n_env)}
+        out |= {"spline": (t, t, c.n_splines, s)} if c.n_splines else {
+            "center_embed": (t, s // 2), "neighbor_embed": (t, s // 2), "basis.weight": (c.n_bessel, s)}
         out |= mlp_shapes("embed", layer_sizes(s, c.embed_width, c.embed_depth, s))
         for k, table in enumerate(product_tables(c.l_max, c.parity, c.n_layers)):
             out |= mlp_shapes(f"latents.{k}", AllegroNetwork._latent_sizes(c)[k])
@@ -414,6 +411,26 @@ class AllegroNetwork(PairNetwork):
 
     def _term_weight(self, k: int, path: Tensor, coefficient: Tensor) -> Tensor:
         return self.path_weights[k][path] * coefficient
+
+    def _two_body(self, x: Tensor, species: Tensor, species_neighbor: Tensor) -> Tensor:
+        """(m, S) scalars of edges of length x (m,), over the cutoff, between two species (m,)."""
+        c = self.config
+        if c.n_splines:
+            basis = splines(x, c.n_splines, c.spline_span)
+            return torch.bmm(basis[:, None], self.spline[species, species_neighbor])[:, 0].to(self.dtype)
+        radial = (torch.sinc(x[:, None] * self.bessel) * self.bessel).to(self.dtype) * envelope(
+            x, c.envelope_p).to(self.dtype)[:, None]
+        types = torch.cat([self.center_embed[species], self.neighbor_embed[species_neighbor]], dim=-1)
+        return types * (radial @ self.basis.matrix())
+
+    def pair_matrices(self) -> Tensor:
+        """(T, T, b, S) float64: from the radial functions to the scalars of an edge, [center][neighbor]."""
+        if self.config.n_splines:
+            return self.spline.double()
+        t = len(self.config.elements)
+        types = torch.cat([self.center_embed.double()[:, None].expand(-1, t, -1),
+                           self.neighbor_embed.double()[None].expand(t, -1, -1)], dim=-1)
+        return self.basis.matrix().double() * types[:, :, None, :]
 
     def forward(self, r_ij: Tensor, center: Tensor, species_center: Tensor, species_neighbor: Tensor) -> Tensor:
         """Energies of the centers.
@@ -433,12 +450,9 @@ class AllegroNetwork(PairNetwork):
         of_edge = species_center[center]
         r = r_ij.square().sum(-1).sqrt()
         x = r * self.inv_cutoff[of_edge, species_neighbor]
-        radial = (torch.sinc(x[:, None] * self.bessel) * self.bessel).to(self.dtype) * envelope(
-            x, c.envelope_p).to(self.dtype)[:, None]
         y = spherical_harmonics(c.l_max, r_ij / r[:, None]).to(self.dtype)
-        types = torch.cat([self.center_embed[of_edge], self.neighbor_embed[species_neighbor]], dim=-1)
         n_env = (c.l_max + 1) * c.n_tensor
-        (h,) = self.embed([types * (radial @ self.basis.matrix())], [c.n_scalar])
+        (h,) = self.embed([self._two_body(x, of_edge, species_neighbor)], [c.n_scalar])
         w = (h @ self.tensor_embed.matrix()).view(m, c.l_max + 1, c.n_tensor)
         v = self._weigh(w, y, torch.arange(m, device=y.device), m)
         z, env = ([h @ matrix] for matrix in self.project.matrix().split([c.n_scalar, n_env], dim=1))

@@ -14,6 +14,7 @@ import torch
 
 from rxmdnn.errors import InputError
 from rxmdnn.models.clebsch_gordan import path_tables
+from rxmdnn.models.content import ARRAYS, import_command, kind_of
 from rxmdnn.models.legacy_network import LegacyConfig, LegacyNetwork
 from rxmdnn.models.torchscript import read_torchscript, scalar_settings
 
@@ -41,8 +42,9 @@ def read_deployed(path: Path, config: str | Path | None) -> tuple[dict[str, np.n
     """
     archive = read_torchscript(path)
     if CORE + "per_layer_cutoffs" not in archive.arrays:
-        raise InputError(f"{path}: the TorchScript file is not a model of nequip 0.5 + allegro 0.2; a model of a later "
-                         "version is imported from its checkpoint (.ckpt) or package (.nequip.zip)")
+        raise InputError(f"{path}: the TorchScript file is not a model of nequip 0.5 + allegro 0.2; import a model of "
+                         "a later version from its checkpoint (.ckpt) or package (.nequip.zip), or run its code with a "
+                         "line 'compiled FILE LAYERS ...' in rxmdnn.in (rxmdnn help compiled)")
     settings = scalar_settings(archive.texts.get("config", ""))
     settings.update((name, archive.attributes[CORE + built]) for name, built in BUILT.items()
                     if archive.attributes.get(CORE + built) is not None)
@@ -52,6 +54,17 @@ def read_deployed(path: Path, config: str | Path | None) -> tuple[dict[str, np.n
     if "type_names" in archive.texts:
         settings["chemical_symbols"] = archive.texts["type_names"].split()
     return archive.arrays, {**settings, **(read_settings(path, config) if config else {})}
+
+
+def load_deployed(path: Path) -> LegacyNetwork:
+    """The network of a TorchScript file that nequip 0.5 deployed. No code in the file is run. Raises InputError."""
+    arrays, settings = read_deployed(path, None)
+    try:
+        return convert(arrays, settings)
+    except InputError as error:
+        todo = f"; convert it once with this option: {import_command(path)}"
+        raise InputError(*(f"{path}: {fault}{todo if 'is missing: --' in fault else ''}"
+                           for fault in error.faults)) from None
 
 
 def read_settings(path: Path, given: str | Path | None) -> dict[str, Any]:
@@ -79,10 +92,19 @@ def read_settings(path: Path, given: str | Path | None) -> dict[str, Any]:
     return settings
 
 
+def saved_arrays(path: Path) -> dict[str, np.ndarray] | None:
+    """The arrays of a state dict saved by torch; None for other files. No code in the file is run."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return {str(name): value.detach().numpy() for name, value in state.items()}
+    except Exception:  # whatever torch refuses, or that holds other than arrays
+        return None
+
+
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a .npz file or of a saved state dict, by name. No code in the file is run."""
     try:
-        if path.suffix == ".npz":
+        if path.suffix == ".npz" or kind_of(path) == ARRAYS:
             with np.load(path, allow_pickle=False) as data:
                 return {name: data[name] for name in data.files}
         state = torch.load(path, map_location="cpu", weights_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import logging
-import math
+import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,51 +20,16 @@ import torch
 
 from rxmdnn.errors import InputError
 from rxmdnn.models import import_legacy
+from rxmdnn.models.activations import LINEAR
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork, PairNetwork
 from rxmdnn.models.clebsch_gordan import harmonic_irreps, layer_irreps
+from rxmdnn.models.content import ARRAYS, CHECKPOINT, COMPILED, DEPLOYED, OTHER, PACKAGE, kind_of, refusal
 from rxmdnn.models.legacy_network import LegacyConfig
 from rxmdnn.models.model_file import save_model
-from rxmdnn.models.torchscript import is_torchscript
+from rxmdnn.models.nequip_mlp import UnsupportedError, depth_width_of, matrices_of, nonlinearity_of, require
 
 EXPECTED = ["edge_norm", "radial_chemical_embed", "scalar_embed_mlp", "tensor_embed", "allegro", "edge_readout",
             "edge_eng_sum", "per_type_energy_scale_shift", "total_energy_sum"]
-
-
-class _UnsupportedError(Exception):
-    """The model has a part that rxmdnn cannot compute; the text names it."""
-
-
-def _exact(alpha: torch.Tensor) -> torch.Tensor:
-    """The factor √(2/n) of a linear layer, n whole, without its rounding to the precision of the model."""
-    value = float(alpha)
-    exact = math.sqrt(2 / max(1, round(2 / value**2)))
-    return torch.tensor(exact if abs(exact / value - 1) < 1e-6 else value, dtype=torch.float64)
-
-
-def _require(condition: bool, what: str) -> None:
-    if not condition:
-        raise _UnsupportedError(what)
-
-
-def _matrices(mlp: Any) -> list[torch.Tensor]:
-    """The matrices α W of a nequip ScalarMLPFunction; layers without a nonlinearity between them are multiplied."""
-    if type(mlp.mlp).__name__ == "DeepLinearMLP":
-        product = mlp.mlp.alpha.double()
-        for k, weight in enumerate(mlp.mlp.weights):
-            product = product * weight.double() if k == 0 else product @ weight.double()
-        return [product]
-    layers = list(mlp.mlp)
-    _require(all(type(a).__name__ == "ScalarLinearLayer" and a.bias is None for a in layers[::2]),
-             "a scalar MLP with a bias")
-    _require(all(type(a).__name__ == "SiLU" for a in layers[1::2]),
-             f"the nonlinearity {', '.join(sorted({type(a).__name__ for a in layers[1::2]} - {'SiLU'}))} (only silu)")
-    return [a.weight.detach().double() * _exact(a.alpha) for a in layers[::2]]
-
-
-def _depth_width(name: str, matrices: list[torch.Tensor]) -> tuple[int, int]:
-    widths = {m.shape[1] for m in matrices[:-1]}
-    _require(len(widths) <= 1, f"a {name} MLP with hidden layers of different widths")
-    return len(matrices) - 1, widths.pop() if widths else 1
 
 
 def convert(model: Any) -> AllegroNetwork:
@@ -76,7 +41,7 @@ def convert(model: Any) -> AllegroNetwork:
     """
     try:
         return _convert(model)
-    except _UnsupportedError as what:
+    except UnsupportedError as what:
         raise InputError(f"the model has {what}; rxmdnn cannot compute it") from None
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError("the model is not an Allegro model as nequip-allegro 0.8 builds it: "
@@ -92,11 +57,13 @@ class _NequipParts:
     modules : the chain of the energy model, by name, without ``pair_potential`` and ``cutoff``
     zbl : the repulsion, or None
     mlps : the matrices of each MLP, float64, by its name in AllegroNetwork
+    activations : the nonlinearity of each of these, likewise
     """
 
     modules: dict[str, Any]
     zbl: Any
     mlps: dict[str, list[torch.Tensor]]
+    activations: dict[str, str]
 
     @property
     def allegro(self) -> Any:
@@ -114,12 +81,12 @@ class _NequipParts:
 def _convert(model: Any) -> AllegroNetwork:
     parts = _parts(model)
     config = _config(tuple(model.type_names), parts)
-    network = AllegroNetwork(config, parts.embed.type_embed.center_embed.weight.dtype)
+    network = AllegroNetwork(config, parts.allegro.first_layer_env_embed_projection.mlp[0].weight.dtype)
     if parts.zbl is not None:
-        _require(torch.equal(parts.zbl.atomic_numbers.double().cpu(), network.atomic_number),
+        require(torch.equal(parts.zbl.atomic_numbers.double().cpu(), network.atomic_number),
                  "ZBL for chemical species other than the type names")
         own = getattr(parts.zbl, "inv_cutoff", None)
-        _require(own is None or torch.allclose(own.cpu(), network.inv_zbl_cutoff.reshape(-1), rtol=1e-9, atol=0),
+        require(own is None or torch.allclose(own.cpu(), network.inv_zbl_cutoff.reshape(-1), rtol=1e-9, atol=0),
                  "ZBL with cutoffs that are not a fraction of covalent radii")
     with torch.no_grad():
         _fill_species(network, parts)
@@ -132,53 +99,63 @@ def _convert(model: Any) -> AllegroNetwork:
 
 
 def _parts(model: Any) -> _NequipParts:
-    """The modules of the model; each one that rxmdnn cannot compute raises _UnsupportedError."""
+    """The modules of the model; each one that rxmdnn cannot compute raises UnsupportedError."""
     chain = model.model.func if hasattr(model.model, "func") else model.model
     children = dict(chain.named_children())
     modules = {name: module for name, module in children.items() if name not in ("pair_potential", "cutoff")}
     if type(modules.get("legacy")).__name__ == "LegacyAllegro":
         raise InputError("a model of allegro 0.2 that export-model wrote, which import-model does not read; use the "
                          "native model file that it was made from")
-    _require(list(modules) == EXPECTED, "other parts than an Allegro energy model: " + (
+    require(list(modules) == EXPECTED, "other parts than an Allegro energy model: " + (
         ", ".join(sorted(set(modules) ^ set(EXPECTED))) or "their order"))
     embed, allegro, zbl = modules["radial_chemical_embed"], modules["allegro"], children.get("pair_potential")
-    _require(hasattr(embed, "bessel_encode"), f"the two-body embedding {type(embed).__name__} (only Bessel functions)")
-    _require(modules["edge_eng_sum"].reduce == "sum", "a mean over edges")
+    require(hasattr(embed, "bessel_encode") or hasattr(embed, "spline"),
+             f"the two-body embedding {type(embed).__name__} (only Bessel functions and splines)")
+    require(modules["edge_eng_sum"].reduce == "sum", "a mean over edges")
     if zbl is not None:
-        _require(type(zbl).__name__ in ("ZBL", "ShortRangeZBL"), f"the pair potential {type(zbl).__name__} (only ZBL)")
-        _require(abs(float(zbl._qqr2exesquare) / (0.5 * 14.399645) - 1) < 1e-6, "ZBL in units other than eV and Å")
-    mlps = {"embed": _matrices(modules["scalar_embed_mlp"].mlp_module),
-            "readout": _matrices(modules["edge_readout"].mlp_module),
-            **{f"latents.{k}": _matrices(a) for k, a in enumerate(allegro.latents)}}
-    return _NequipParts(modules, zbl, mlps)
+        require(type(zbl).__name__ in ("ZBL", "ShortRangeZBL"), f"the pair potential {type(zbl).__name__} (only ZBL)")
+        require(abs(float(zbl._qqr2exesquare) / (0.5 * 14.399645) - 1) < 1e-6, "ZBL in units other than eV and Å")
+    mlps = {"embed": modules["scalar_embed_mlp"].mlp_module, "readout": modules["edge_readout"].mlp_module,
+            **{f"latents.{k}": a for k, a in enumerate(allegro.latents)}}
+    return _NequipParts(modules, zbl, {name: matrices_of(mlp) for name, mlp in mlps.items()},
+                        {name: nonlinearity_of(mlp) for name, mlp in mlps.items()})
 
 
 def _tensor_shape(allegro: Any) -> tuple[int, bool]:
     """l_max and parity of the tensor features."""
-    l_max = len(allegro._env_weighter._rtoi) - 1 if allegro._env_weighter.weight_individual_irreps else -1
-    _require(0 <= l_max <= 3, "tensor weights shared by all l, or l_max above 3")
+    l_max = len(allegro.tps[0].irreps_in2) - 1
+    require(0 <= l_max <= 3, "l_max above 3")
     irreps = [[(ir.l, ir.p) for _, ir in tp.irreps_in1] for tp in allegro.tps] + [[(0, 1)]]
-    _require([(ir.l, ir.p) for _, ir in allegro.tps[0].irreps_in2] == harmonic_irreps(l_max), "unusual harmonics")
+    require([(ir.l, ir.p) for _, ir in allegro.tps[0].irreps_in2] == harmonic_irreps(l_max), "unusual harmonics")
     parities = [p for p in (True, False) if layer_irreps(l_max, p, len(allegro.tps)) == irreps]
-    _require(bool(parities), f"unusual tensor irreps {irreps}")
+    require(bool(parities), f"unusual tensor irreps {irreps}")
     return l_max, parities[0]
 
 
 def _config(names: tuple[str, ...], parts: _NequipParts) -> AllegroConfig:
     """The shape of the network."""
-    t, allegro, zbl, bessel = len(names), parts.allegro, parts.zbl, parts.embed.bessel_encode
+    t, allegro, zbl, act = len(names), parts.allegro, parts.zbl, parts.activations
+    radial: dict[str, Any]  # and the nonlinearities
+    if hasattr(parts.embed, "spline"):
+        spline = parts.embed.spline
+        radial = {"n_splines": int(spline.num_splines), "spline_span": int(spline.spline_span)}
+    else:
+        bessel = parts.embed.bessel_encode
+        radial = {"n_bessel": bessel.num_bessels, "bessel_trainable": bool(bessel.trainable),
+                  "envelope_p": float(bessel.cutoff.p)}
+    radial |= {f"{key.removesuffix('s.0')}_activation": act[key] for key in ("embed", "latents.0", "readout")
+               if act[key] != LINEAR}
     l_max, parity = _tensor_shape(allegro)
-    depth_width = {name: _depth_width(name, m) for name, m in parts.mlps.items()}
-    _require(len({depth_width[f"latents.{k}"] for k in range(len(allegro.latents))}) == 1, "layers of different MLPs")
+    depth_width = {name: depth_width_of(name, m) for name, m in parts.mlps.items()}
+    require(len({(depth_width[n], act[n]) for n in act if n.startswith("latents")}) == 1, "layers of different MLPs")
     norms = [a.norm_const.detach().double().cpu().numpy().reshape(-1) for a in (
         allegro.avg_num_neighbors_norm, parts.modules["edge_eng_sum"].norm_module)]
-    _require(np.array_equal(norms[0], norms[1]), "two different average numbers of neighbors")
+    require(np.array_equal(norms[0], norms[1]), "two different average numbers of neighbors")
     cutoff = 1.0 / parts.modules["edge_norm"]._rmax_recip.detach().double().cpu().numpy().reshape(-1)
     return AllegroConfig(
         elements=names, r_max=float(cutoff[0]) if len(cutoff) == 1 else cutoff.reshape(t, t).tolist(), l_max=l_max,
         n_layers=len(allegro.tps), n_scalar=allegro.num_scalar_features, n_tensor=allegro.num_tensor_features,
-        n_bessel=bessel.num_bessels, bessel_trainable=bool(bessel.trainable), envelope_p=float(bessel.cutoff.p),
-        parity=parity, embed_depth=depth_width["embed"][0], embed_width=depth_width["embed"][1],
+        **radial, parity=parity, embed_depth=depth_width["embed"][0], embed_width=depth_width["embed"][1],
         latent_depth=depth_width["latents.0"][0], latent_width=depth_width["latents.0"][1],
         readout_depth=depth_width["readout"][0], readout_width=depth_width["readout"][1],
         average_neighbors=float(norms[0][0] ** -2) if len(norms[0]) == 1 else (norms[0] ** -2).tolist(),
@@ -189,29 +166,42 @@ def _config(names: tuple[str, ...], parts: _NequipParts) -> AllegroConfig:
 
 def _fill_species(network: AllegroNetwork, parts: _NequipParts) -> None:
     """Set the radial roots and what belongs to each species: energy scale and shift, and its embedding."""
-    shifts, types = parts.shifts, parts.embed.type_embed
-    network.bessel.copy_(parts.embed.bessel_encode.bessel_weights.reshape(-1))
+    shifts, embed = parts.shifts, parts.embed
     for name, given in (("scales", shifts.has_scales), ("shifts", shifts.has_shifts)):
         if given:
             target = getattr(network, name[:-1])
             target.copy_(getattr(shifts, name).reshape(-1).expand(len(target)))
-    network.center_embed.copy_(types.center_embed.weight)
-    network.neighbor_embed.copy_(types.neighbor_embed.weight)
+    if hasattr(embed, "spline"):
+        t, s, n = len(network.config.elements), network.config.n_scalar, network.config.n_splines
+        network.spline.copy_(embed.spline.class_embed.weight.reshape(t, t, s, n).transpose(2, 3))
+        return
+    network.bessel.copy_(embed.bessel_encode.bessel_weights.reshape(-1))
+    network.center_embed.copy_(embed.type_embed.center_embed.weight)
+    network.neighbor_embed.copy_(embed.type_embed.neighbor_embed.weight)
 
 
 def _fill_matrices(network: AllegroNetwork, parts: _NequipParts) -> None:
-    """Set all linear maps; columns of tensor weights are u (l_max + 1) + l in nequip, here they are l U + u."""
+    """Set all linear maps; columns of tensor weights are u (l_max + 1) + l in nequip, here they are l U + u.
+
+    Where nequip has weights that all l share, u, each l gets a copy.
+    """
     c = network.config
     s, u, n_l = c.n_scalar, c.n_tensor, c.l_max + 1
-    l_major = np.arange(u * n_l).reshape(u, n_l).T.reshape(-1)
+
+    def columns(weighter: Any) -> np.ndarray:
+        return (np.arange(u * n_l).reshape(u, n_l).T.reshape(-1) if weighter.weight_individual_irreps
+                else np.tile(np.arange(u), n_l))
+
+    l_major, of_embed = columns(parts.allegro._env_weighter), columns(parts.modules["tensor_embed"]._edge_weighter)
 
     def put(linear: Any, matrix: torch.Tensor) -> None:
-        _require(tuple(matrix.shape) == tuple(linear.weight.shape), "an MLP of unexpected shape")
+        require(tuple(matrix.shape) == tuple(linear.weight.shape), "an MLP of unexpected shape")
         linear.weight.copy_((matrix / linear.alpha).to(network.dtype))
 
-    put(network.basis, _matrices(parts.embed.type_embed.basis_linear)[0])
-    put(network.tensor_embed, _matrices(parts.modules["tensor_embed"].env_embed_linear)[0][:, l_major])
-    put(network.project, _l_major_tail(_matrices(parts.allegro.first_layer_env_embed_projection)[0], s, l_major))
+    if not c.n_splines:
+        put(network.basis, matrices_of(parts.embed.type_embed.basis_linear)[0])
+    put(network.tensor_embed, matrices_of(parts.modules["tensor_embed"].env_embed_linear)[0][:, of_embed])
+    put(network.project, _l_major_tail(matrices_of(parts.allegro.first_layer_env_embed_projection)[0], s, l_major))
     for name, matrices in parts.mlps.items():
         target: Any = network.get_submodule(name).linears
         if name.startswith("latents"):
@@ -231,9 +221,9 @@ def import_nequip(path_in: str | Path, path_out: str | Path, *, trust: bool = Fa
 
     Parameters
     ----------
-    path_in, path_out : files; a checkpoint (.ckpt) or package (.nequip.zip) of nequip-allegro 0.8, or the state dict of
-        allegro 0.2 (arrays: .npz; or saved by torch: .pth, .pt), or a TorchScript file of allegro 0.2 as
-        ``nequip-deploy`` writes it (any suffix or none; told by its content)
+    path_in, path_out : files; a checkpoint or package of nequip-allegro 0.8, or the state dict of allegro 0.2 (arrays
+        of NumPy, or saved by torch), or a TorchScript file of allegro 0.2 as ``nequip-deploy`` writes it; told by
+        their content, whatever their suffix
     trust : path_in comes from a source that the user trusts. Checkpoints and packages are Python pickles and Python
         code, which reading runs; it also initializes nequip, which seeds the random generators and makes float64
         torch's default. The files of allegro 0.2 need no trust: no code in them is run.
@@ -253,18 +243,17 @@ def import_nequip(path_in: str | Path, path_out: str | Path, *, trust: bool = Fa
         raise InputError(f"{path}: no such file")
     if Path(path_out).exists():
         raise InputError(f"{path_out}: exists already; remove it or choose another name")
-    if is_torchscript(path):
+    kind = kind_of(path)
+    if kind == DEPLOYED:
         arrays, deployed = import_legacy.read_deployed(path, config)
         return _save(path, path_out, lambda: import_legacy.convert(arrays, {**deployed, **(settings or {})}), {})
-    if path.suffix in import_legacy.SUFFIXES:
+    named = import_legacy.saved_arrays(path) if kind == CHECKPOINT else None
+    if named is not None or kind == ARRAYS or (kind == OTHER and path.suffix in import_legacy.SUFFIXES):
         given = {**import_legacy.read_settings(path, config), **(settings or {})}
-        arrays = import_legacy.read_arrays(path)
-        return _save(path, path_out, lambda: import_legacy.convert(arrays, given), {})
-    if path.suffix == ".pt2":
-        raise InputError(f"{path}: a compiled model holds machine code, no weights; import the checkpoint (.ckpt) or "
-                         "package (.nequip.zip) that it was compiled from")
-    if path.suffix in ("", ".deploy"):
-        raise InputError(f"{path}: not a TorchScript file, or a damaged one")
+        named = import_legacy.read_arrays(path) if named is None else named
+        return _save(path, path_out, lambda: import_legacy.convert(named, given), {})
+    if kind == COMPILED or (kind == OTHER and path.suffix in ("", ".deploy")):
+        raise refusal(path, kind)
     if not trust:
         raise InputError(f"{path}: reading a checkpoint or package runs the Python code inside it; "
                          "if you trust its source, add --trust")
@@ -289,6 +278,10 @@ def _read(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             _set_global_state()
+            if kind_of(path) == PACKAGE and not path.name.endswith(".nequip.zip"):  # nequip tells them by the suffix
+                with tempfile.TemporaryDirectory() as folder:
+                    (Path(folder) / "model.nequip.zip").symlink_to(path.resolve())
+                    return load_saved_model(Path(folder) / "model.nequip.zip")
             return load_saved_model(path)
     except Exception as error:  # a user gets one line about any fault of a foreign file
         raise InputError(f"{path}: nequip cannot read it: {type(error).__name__}: "

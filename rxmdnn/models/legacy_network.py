@@ -14,6 +14,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from rxmdnn.models.activations import LINEAR
 from rxmdnn.models.allegro_network import (
     MLP,
     Linear,
@@ -103,7 +104,7 @@ class LegacyNetwork(PairNetwork):
         self.register_buffer("basis_inv_std", 1 / std)
 
         def mlp(sizes: tuple[int, ...], silu: bool) -> MLP:
-            return MLP(sizes, generator, dtype, SILU_GAIN, silu)
+            return MLP(sizes, generator, dtype, SILU_GAIN, "silu" if silu else LINEAR)
 
         def linear(sizes: tuple[int, ...]) -> Linear:
             return Linear(sizes[0], sizes[1], 1.0, generator, dtype)

@@ -60,3 +60,10 @@ class Mixture:
         g_ij = xp.zeros_like(edges.r_ij)
         g_ij[kept] = g_kept
         return e_i, g_ij
+
+
+def together_unweighted(parts: Sequence[Potential]) -> Potential | None:
+    """The sum of potentials, each with weight 1; None for none."""
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    return Mixture(parts, [1.0] * len(parts))

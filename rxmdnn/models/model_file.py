@@ -1,4 +1,7 @@
-"""Native model files: safetensors (arrays and text, no code) with the configuration of the network."""
+"""Model files: the native form, safetensors (arrays and text, no code) with the configuration of the network.
+
+Deployed TorchScript models of allegro 0.2 are taken wherever a native file is: they are converted in memory.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import numpy as np
 
 from rxmdnn.errors import InputError
 from rxmdnn.files import atomic, writing
+from rxmdnn.models.content import DEPLOYED, OTHER, import_command, kind_of, refusal
 
 if TYPE_CHECKING:
     from rxmdnn.models.allegro_network import PairNetwork
@@ -52,7 +56,7 @@ def add_to_model(path: str | Path, out: str | Path, prefix: str, arrays: dict[st
     """
     from safetensors.numpy import save
 
-    metadata = read_metadata(path)
+    metadata = native_metadata(path)
     kept = {k: v for k, v in read_arrays(path, "").items() if not k.startswith(prefix)}
     new = {prefix + k: np.ascontiguousarray(v) for k, v in arrays.items()}
     write_bytes(Path(out), save(kept | new, metadata | {prefix.rstrip("."): text}))
@@ -78,20 +82,32 @@ def write_bytes(path: Path, data: bytes) -> None:
 def read_metadata(path: str | Path) -> dict[str, str]:
     """The text in the header of a model file: format, version, form (none: 0.8), units, dtype, config, provenance.
 
-    The last two are JSON.
+    The last two are JSON. A deployed model has only its form, units and provenance.
 
     Raises
     ------
-    InputError : no such file, or not a model file of this program.
+    InputError : no such file, or not a model file.
     """
+    if kind_of(path) == DEPLOYED:
+        return {"format": FORMAT, "version": str(VERSION), "form": "0.2", "units": "Angstrom eV",
+                "provenance": json.dumps({"imported from": Path(path).name})}
+    return native_metadata(path)
+
+
+def native_metadata(path: str | Path) -> dict[str, str]:
+    """As read_metadata, of a native model file only: one to which arrays and texts can be added."""
+    if (kind := kind_of(path)) == DEPLOYED:
+        raise InputError(f"{path}: a deployed model, to which nothing can be added; convert it once: "
+                         + import_command(path))
+    if kind != OTHER:
+        raise refusal(path, kind)
     try:
         size = os.path.getsize(path)
         with open(path, "rb") as f:
             head = f.read(8)
             length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
             if size > MAX_BYTES or not 2 <= length <= min(MAX_HEADER, size - 8):
-                raise InputError(f"{path}: not an rxmdnn model file (or a truncated one); "
-                                 "a nequip checkpoint or package needs `rxmdnn import-model` first")
+                raise refusal(path, OTHER)
             metadata = json.loads(f.read(length).decode()).get("__metadata__")
     except OSError as error:
         raise InputError(f"{path}: cannot read the model: {error.strerror or error}") from None
@@ -104,20 +120,33 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     return metadata
 
 
+def atoms_of_training(path: str | Path) -> dict[str, int] | None:
+    """Atoms of each element in the training frames of a model; None where the file does not tell. Raises InputError."""
+    try:
+        counts = json.loads(json.loads(read_metadata(path)["provenance"])["atoms"])
+        return {str(e): int(n) for e, n in counts.items()}
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        return None
+
+
 def load_model(path: str | Path) -> PairNetwork:
-    """The network of a model file, of either form, in the precision in which it was written.
+    """The network of a native file or of a deployed model, of either form, in the precision in which it was written.
 
     Raises
     ------
-    InputError : no such file, or damaged, truncated, or not a model of this program.
+    InputError : no such file, or damaged, truncated, or not such a model.
     """
+    if kind_of(path) == DEPLOYED:
+        from rxmdnn.models.import_legacy import load_deployed
+
+        return load_deployed(Path(path))
     import torch
     from safetensors import SafetensorError, safe_open
 
     from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork, NetworkConfig
     from rxmdnn.models.legacy_network import LegacyConfig, LegacyNetwork
 
-    metadata = read_metadata(path)
+    metadata = native_metadata(path)
     forms: dict[str, tuple[type[NetworkConfig], Any]] = {
         AllegroNetwork.form: (AllegroConfig, AllegroNetwork), LegacyNetwork.form: (LegacyConfig, LegacyNetwork)}
     form = metadata.get("form", AllegroNetwork.form)

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from rxmdnn.arrays import Array, namespace
 from rxmdnn.atoms import Edges
 from rxmdnn.backend import Backend
+
+
+def add_pairs(pair: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]], reach: float,
+              edges: Edges, species: np.ndarray, e_i: np.ndarray, g_ij: np.ndarray) -> None:
+    """Add a sum over pairs, of arrays on the host. Edges beyond ``reach``, Å, cost little.
+
+    pair : gives half the energy of pairs, eV, and its slope, eV/Å, of (distances, species of centers, of neighbors)
+    e_i : (n_owned,) float64, eV, and g_ij : (m, 3) float64, eV/Å, OUT: what is added to
+    """
+    r_sq = np.einsum("ij,ij->i", edges.r_ij, edges.r_ij)
+    near = np.flatnonzero(r_sq < reach**2)
+    r = np.sqrt(r_sq[near])
+    energy, slope = pair(r, species[edges.center[near]], species[edges.neighbor[near]])
+    g_ij[near] += edges.r_ij[near] * (slope / r)[:, None]
+    np.add.at(e_i, edges.center[near], energy)
 
 
 class LennardJones:

@@ -18,6 +18,7 @@ from rxmdnn.backend import Backend
 from rxmdnn.device import Device
 from rxmdnn.errors import InputError
 from rxmdnn.isotopes import element_of
+from rxmdnn.models.pair import add_pairs
 
 # Ziegler, Biersack, Littmark, "The Stopping and Range of Ions in Matter" (1985), with the constants of LAMMPS.
 PREFACTOR = 0.5 * 14.399645  # e²/(4πε₀) in eV Å, half for each of the directed edges i → j and j → i
@@ -76,12 +77,7 @@ class Repulsion:
             self._device.launch("add_zbl", len(e_i), edges.r_ij, edges.first, edges.neighbor, species, len(self.z),
                                 *self._device_tables, self.power, e_i, g_ij)
             return
-        r_sq = np.einsum("ij,ij->i", edges.r_ij, edges.r_ij)
-        near = np.flatnonzero(r_sq < self.cutoff.max() ** 2)
-        r = np.sqrt(r_sq[near])
-        energy, slope = self.pair(r, species[edges.center[near]], species[edges.neighbor[near]])
-        g_ij[near] += edges.r_ij[near] * (slope / r)[:, None]
-        np.add.at(e_i, edges.center[near], energy)
+        add_pairs(self.pair, float(self.cutoff.max()), edges, species, e_i, g_ij)
 
     def pair(self, r: np.ndarray, t_i: np.ndarray, t_j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Half the energy of pairs (eV) and its slope (eV/Å), (m,) each. r : (m,) Å; t_i, t_j : (m,) species."""

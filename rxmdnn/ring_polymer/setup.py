@@ -13,6 +13,7 @@ from rxmdnn.dynamics.ensembles import Ensemble
 from rxmdnn.engine.domain import Domain
 from rxmdnn.engine.forces import Forces
 from rxmdnn.engine.neighbors import NeighborList
+from rxmdnn.engine.whole_forces import forces_of
 from rxmdnn.models.interface import Potential
 from rxmdnn.ring_polymer.ensemble import RingPolymer
 from rxmdnn.ring_polymer.forces import F, RingForces, U, V
@@ -33,7 +34,7 @@ def make_forces(deck: Deck, masses: Sequence[float], domain: Domain, neighbors: 
     """Forces on atoms, or on ring polymers where the deck has a pimd line."""
     line, t = deck["pimd"], deck["temperature"].treq
     if line.beads is None:
-        return Forces(domain, neighbors, potential, timers)
+        return forces_of(domain, neighbors, potential, timers)
     # <|q - centroid|^2> of a free particle is ħ^2/(4 m k_B T)
     free = np.sqrt(HBAR**2 * ACCELERATION / (4.0 * min(masses) * KB * t))
     fourth = suzuki_chin(np.array(masses), t, line.beads) if line.method == "suzuki-chin" else None

@@ -1,8 +1,9 @@
-"""Potentials from what a Python program gives: model files, or a Potential that it made itself."""
+"""Model files of a run, and potentials from what a Python program gives: files, or a Potential that it made itself."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -12,11 +13,13 @@ from mpi4py import MPI
 
 from rxmdnn import backend as backends
 from rxmdnn.backend import Backend
+from rxmdnn.deck.models import ModelLine
+from rxmdnn.deck.run import RunDeck
 from rxmdnn.deck.words import PRECISIONS
 from rxmdnn.errors import InputError
 from rxmdnn.models.interface import Potential
 from rxmdnn.models.mixture import Mixture
-from rxmdnn.parallel import together
+from rxmdnn.parallel import on_root, together
 from rxmdnn.run.setup import backend_of
 from rxmdnn.run.trial import Case
 
@@ -29,6 +32,36 @@ if TYPE_CHECKING:
 
 Files: TypeAlias = str | Path | Sequence[str | Path]
 Model: TypeAlias = Files | Potential
+
+
+def with_native_copies(comm: MPI.Comm, run: RunDeck) -> RunDeck:
+    """The run with its deployed models converted to native files in its folder, and a note of each. All ranks call it.
+
+    One rank converts, once: a copy that is there already is taken. Raises InputError with the faults of all lines.
+    """
+    def convert() -> list[tuple[ModelLine, str]]:
+        lines, faults = [], []
+        for line in run.models:
+            try:
+                lines.append(_with_native_copy(line, run.folder))
+            except InputError as error:
+                faults += [line.fault(text) for text in error.faults]
+        if faults:
+            raise InputError(*faults)
+        return lines
+
+    lines = on_root(comm, convert)
+    return replace(run, models=[line for line, _ in lines], notes=[*run.notes, *(note for _, note in lines if note)])
+
+
+def _with_native_copy(line: ModelLine, folder: Path) -> tuple[ModelLine, str]:
+    """A line of the model deck with its native copy, and a note for the log."""
+    if line.kind != "allegro":
+        return line, ""
+    from rxmdnn.models.native_copy import native_copy  # torch, only where a network runs
+
+    found = native_copy(line.parameters["file"], folder)
+    return (line, "") if found is None else (replace(line, native=found[0]), found[1])
 
 
 def names_files(model: Model) -> TypeIs[Files]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rxmdnn.errors import InputError
-from rxmdnn.models.model_file import read_metadata, write_bytes
+from rxmdnn.models.model_file import native_metadata, read_metadata, write_bytes
 from rxmdnn.units import FS_PER_PS
 
 KEY = "lifetime"  # in the metadata of a model file
@@ -88,7 +88,7 @@ def read_fit(path: Path, arm: str | None) -> dict[str, Any]:
 
 def store(model: Path, fit: dict[str, Any]) -> None:
     """Put a fit into the metadata of a model file; the bytes of its arrays do not change."""
-    read_metadata(model)
+    native_metadata(model)
     data = model.read_bytes()
     length = struct.unpack("<Q", data[:8])[0]
     head = json.loads(data[8 : 8 + length])

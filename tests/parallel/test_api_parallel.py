@@ -14,7 +14,7 @@ from ase.units import fs
 from mpi4py import MPI
 
 import rxmdnn
-from rxmdnn import InputError
+from rxmdnn import InputError, errors
 from rxmdnn.io.log import read_energies
 from rxmdnn.models.pair import Null
 from rxmdnn.run.ending import Ending
@@ -196,6 +196,18 @@ def test_a_run_that_monitoring_stops_is_told(folder):
     assert table["step"][-1] < 400
     with pytest.raises(InputError, match="simulate: fidelity: needs out, the folder for its files"):
         rxmdnn.simulate(atoms, argon(), 400, dt=1.0, **settings)
+
+
+def test_a_run_that_fails_is_told(folder):
+    close = Atoms("Ar2", [[5, 5, 5], [6.5, 5, 5]], cell=[14, 14, 14], pbc=True)
+    with pytest.warns(UserWarning, match="FAILED: unstable, at an unphysical temperature at step 20"):
+        _, table = rxmdnn.simulate(close, argon(), 20, dt=0.1, comm=COMM)
+    assert table["temperature_K"][-1] > 1e6
+    with pytest.warns(UserWarning, match="NOT converged: step limit reached at step 1"):
+        rxmdnn.simulate(close, argon(), 1, mdmode=10, comm=COMM)
+    with pytest.raises(InputError, match=r"the simulation has become unstable|not finite|were lost") as failed:
+        rxmdnn.simulate(close, argon(), 20, dt=1e6, comm=COMM)
+    assert failed.value.exit_code == errors.FAILED
 
 
 def test_run_deck_goes_on(folder):

@@ -33,6 +33,7 @@ BASE = {"l_max": 1, "num_layers": 2, "num_scalar_features": 16, "num_tensor_feat
         "radial_chemical_embed": {"_target_": "allegro.nn.TwoBodyBesselScalarEmbed"},
         "per_type_energy_scales": {"H": 0.7, "N": 1.3}, "per_type_energy_shifts": {"H": -1.1, "N": -2.5}}
 ZBL = {"_target_": "nequip.nn.pair_potential.ZBL", "units": "metal", "chemical_species": ["H", "N"]}
+SPLINES = {"_target_": "allegro.nn.TwoBodySplineScalarEmbed"}
 VARIANTS = [
     *({"l_max": a, "num_layers": b, "parity": c} for a in range(4) for b in (1, 2, 3) for c in (True, False)),
     {"per_edge_type_cutoff": {"H": {"H": 3.0, "N": 3.5}, "N": 4.0}},
@@ -47,7 +48,13 @@ VARIANTS = [
     {"allegro_mlp_hidden_layers_depth": 2, "scalar_embed_mlp_hidden_layers_depth": 3, "l_max": 2},
     {"forward_normalize": False},
     {"radial_chemical_embed": {"_target_": "allegro.nn.TwoBodyBesselScalarEmbed", "num_bessels": 6,
-                               "bessel_trainable": True, "polynomial_cutoff_p": 8}}]
+                               "bessel_trainable": True, "polynomial_cutoff_p": 8}},
+    {"radial_chemical_embed": SPLINES}, {"radial_chemical_embed": {**SPLINES, "num_splines": 9, "spline_span": 4},
+                                         "per_edge_type_cutoff": {"H": {"H": 3.0, "N": 3.5}, "N": 4.0}},
+    *({f"{part}_mlp_nonlinearity": name, f"{part}_mlp_hidden_layers_depth": 2}
+      for part in ("scalar_embed", "allegro", "readout")
+      for name in ("silu", "gelu", "mish", "tanh", "ssp", None, "None")),
+    *({"weight_individual_irreps": False, "l_max": a, "parity": b} for a in (1, 2, 3) for b in (True, False))]
 # Relative to the largest energy and force. In float32 the forces of nequip differ from its own float64 ones by 0.1e-6
 # to 5e-6, the most at l_max 3 with 3 layers.
 TOLERANCE = {"float32": 3e-6, "float64": 1e-12}
@@ -186,11 +193,9 @@ def test_a_model_of_allegro_02_computes_the_same_in_nequip(precision, settings, 
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    ({"readout_mlp_nonlinearity": "gelu"}, "GELU"),
-    ({"radial_chemical_embed": {"_target_": "allegro.nn.TwoBodySplineScalarEmbed"}}, "SplineScalarEmbed"),
+    ({"readout_mlp_nonlinearity": "softplus"}, "Softplus"), ({"allegro_mlp_nonlinearity": "sigmoid"}, "Sigmoid"),
     ({"pair_potential": {"_target_": "nequip.nn.pair_potential.LennardJones", "lj_sigma": 1.0, "lj_epsilon": 0.1}},
      "LennardJones"),
-    ({"weight_individual_irreps": False}, "weights"),
     ({"pair_potential": {**ZBL, "units": "real"}}, "units")], ids=str)
 def test_what_is_not_computed_is_refused(settings, message):
     with pytest.raises(InputError, match=message):

@@ -225,3 +225,20 @@ def test_a_later_torchscript_file_is_refused(folder, tmp_path):
     done = rxmdnn_command("import-model", tmp_path / "model.nequip.pth", tmp_path / "out", cwd=folder, code=2)
     assert "is imported from its checkpoint (.ckpt) or package (.nequip.zip)" in done.stderr
     assert done.stderr.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_a_compiled_model_runs_where_a_deck_names_it(folder, tmp_path):
+    """The machine code of nequip-compile for pair_allegro, through the function that a deck line calls."""
+    run("-m", "nequip.scripts.compile", "last.ckpt", tmp_path / "model.nequip.pt2", "--mode", "aotinductor", "--device",
+        "cpu", "--target", "pair_allegro", cwd=folder)
+    with pytest.raises(rxmdnn.InputError, match="machine code, not the weights"):
+        load_model(tmp_path / "model.nequip.pt2")
+    rxmdnn_command("import-model", "last.ckpt", tmp_path / "in.safetensors", "--trust", cwd=folder)
+    energies = {}
+    for kind, model in (("compiled", "model.nequip.pt2 1"), ("allegro", "in.safetensors")):
+        (tmp_path / f"{kind}.in").write_text(f"{kind} {model} 2 H 1.008 N 14.007\n")
+        (tmp_path / "rxmd.in").write_text(f"time 0.5 4\ntemperature 150 1.0 1\nmodel {kind}.in\nio_step 100 1\n"
+                                          f"structure {folder / 'compare.xyz'}\nprecision float64\n")
+        rxmdnn_command("run", "--rxmdin", tmp_path / "rxmd.in", "--outDir", tmp_path / kind, cwd=tmp_path)
+        energies[kind] = rxmdnn.read_energies(tmp_path / kind)["potential_eV"]
+    assert energies["compiled"] == pytest.approx(energies["allegro"], rel=1e-12)

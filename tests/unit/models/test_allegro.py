@@ -8,6 +8,7 @@ import torch
 
 from rxmdnn.atoms import Edges
 from rxmdnn.errors import InputError
+from rxmdnn.models.activations import ACTIVATIONS
 from rxmdnn.models.allegro import Allegro, AllegroConfig, AllegroNetwork, blocks_of
 from rxmdnn.models.allegro_network import spherical_harmonics
 
@@ -20,7 +21,10 @@ VARIANTS = [
     {"r_max": PAIR_CUTOFFS}, {"zbl": True}, {"zbl": True, "zbl_fraction": 2.0}, {"average_neighbors": (8.0, 9.0, 12.0)},
     {"embed_depth": 2, "latent_depth": 2, "readout_depth": 2},
     {"embed_depth": 0, "latent_depth": 0, "readout_depth": 0},
-    {"n_bessel": 5, "envelope_p": 7.5, "bessel_trainable": True}]
+    {"n_bessel": 5, "envelope_p": 7.5, "bessel_trainable": True},
+    {"n_splines": 16}, {"n_splines": 9, "spline_span": 0, "r_max": PAIR_CUTOFFS}, {"n_splines": 5, "spline_span": 5},
+    *({f"{part}_activation": name, "embed_depth": 2, "latent_depth": 2, "readout_depth": 2}
+      for part, name in product(("embed", "latent", "readout"), ACTIVATIONS) if name != "silu")]
 
 
 def network(dtype=torch.float64, **settings):
@@ -77,7 +81,8 @@ def test_fast_evaluation_equals_autograd(settings):
     assert np.abs(g_fast - g_ij).max() < 1e-12 * np.abs(g_ij).max()
 
 
-@pytest.mark.parametrize("settings", [{"l_max": 2, "n_layers": 3}, {"l_max": 3}, {"zbl": True}], ids=str)
+@pytest.mark.parametrize("settings", [{"l_max": 2, "n_layers": 3}, {"l_max": 3}, {"zbl": True}, {"n_splines": 16},
+                                      {"embed_activation": "gelu", "readout_activation": "mish"}], ids=str)
 def test_float32_differs_from_float64_by_rounding(settings):
     net = network(**settings)
     x, species = cluster()
@@ -133,8 +138,10 @@ def test_rotation_reflection_translation_permutation(parity):
     check_symmetry(Allegro(network(l_max=3, n_layers=3, parity=parity), ELEMENTS, "float64"))
 
 
-def test_smooth_at_the_cutoff_and_zero_beyond():
-    potential = Allegro(network(l_max=2), ELEMENTS, "float64")
+@pytest.mark.parametrize("settings", [{}, {"n_splines": 16}, *({"n_splines": 16, "embed_activation": name}
+                                                                for name in ACTIVATIONS)], ids=str)
+def test_smooth_at_the_cutoff_and_zero_beyond(settings):
+    potential = Allegro(network(l_max=2, **settings), ELEMENTS, "float64")
     species = np.array([0, 1, 2], np.int32)
 
     def at(r):  # a third atom crosses the cutoff of the first, out of reach of the second

@@ -139,7 +139,7 @@ def test_mistakes_get_one_line_and_change_no_file(tmp_path):
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     for words, message in [
             ((tmp_path / "none", tmp_path / "a.ckpt"), "none: cannot read the model"),
-            ((tmp_path / "foreign.ckpt", tmp_path / "a.ckpt"), "foreign.ckpt: not an rxmdnn model file"),
+            ((tmp_path / "foreign.ckpt", tmp_path / "a.ckpt"), "foreign.ckpt: a checkpoint, or another file"),
             ((model, tmp_path / "text.ckpt"), "text.ckpt: exists already"),
             ((model, tmp_path / "a.pth"), "a.pth: the name must end in .ckpt"),
             ((model, tmp_path / "none" / "a.ckpt"), "a.ckpt: cannot be written: no folder"),

@@ -1,0 +1,72 @@
+"""A calculator of ASE as the potential of a run, for comparison: on one rank, as it sees all atoms at once."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from rxmdnn.arrays import Array
+from rxmdnn.atoms import Edges
+from rxmdnn.cell import Cell
+from rxmdnn.errors import InputError
+
+REACH = 0.1  # Å: the run itself needs no pairs
+
+
+def calculator_of(factory: str) -> Any:
+    """What MODULE:FACTORY returns; the module is searched in the working directory too. Raises InputError."""
+    module, _, name = factory.partition(":")
+    if not module or not name:
+        raise InputError(f"{factory}: write MODULE:FACTORY, such as ase.calculators.emt:EMT")
+    sys.path.insert(0, os.getcwd())
+    try:
+        make: Callable[[], Any] = getattr(importlib.import_module(module), name)
+        calculator = make()
+    except Exception as error:  # whatever a user's module does
+        raise InputError(f"{factory}: cannot make a calculator: {type(error).__name__}: "
+                         f"{(str(error).splitlines() or [''])[0][:200]}") from None
+    finally:
+        sys.path.remove(os.getcwd())
+    if not hasattr(calculator, "get_property"):
+        raise InputError(f"{factory}: returned {type(calculator).__name__}, which is not a calculator of ASE")
+    return calculator
+
+
+class AseCalculator:
+    """Energy, forces and stress of an ASE calculator (see engine.whole_forces.WholePotential). Where it gives no
+    energies of atoms, each gets an equal share."""
+
+    def __init__(self, factory: str, elements: tuple[str, ...]) -> None:
+        self.name, self.elements = factory, elements
+        self._calculator = calculator_of(factory)
+        self.cutoff = np.full((len(elements), len(elements)), REACH)
+
+    def compute(self, edges: Edges, species: Array) -> tuple[Array, Array]:
+        """Not available: the edges of an atom do not determine its energy."""
+        raise InputError(f"{self.name}: a calculator of ASE cannot be a part of a mixture or of a ring polymer")
+
+    def compute_whole(self, cell: Cell, x: np.ndarray, species: np.ndarray, edges: Edges
+                      ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See engine.whole_forces.WholePotential."""
+        atoms = Atoms([self.elements[s] for s in species], x, cell=cell.h, pbc=cell.pbc)
+        atoms.calc = self._calculator
+        energies, virial = None, np.full((3, 3), np.nan)
+        try:
+            energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+            with contextlib.suppress(Exception):  # what a calculator does not have
+                energies = atoms.get_potential_energies()
+            with contextlib.suppress(Exception):
+                virial = -atoms.get_stress(voigt=False) * atoms.get_volume()
+        except Exception as error:  # whatever a calculator raises
+            raise InputError(f"{self.name}: the calculator failed: {type(error).__name__}: "
+                             f"{(str(error).splitlines() or [''])[0][:200]}") from None
+        share = np.full(len(x), energy / len(x))
+        fits = energies is not None and np.shape(energies) == share.shape and abs(np.sum(energies) - energy) < 1e-6
+        return np.array(energies) if fits else share, np.array(forces), virial
