@@ -13,7 +13,7 @@ from rxmdnn.deck.run import RunDeck
 from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import find_checkpoint, read_checkpoint
 from rxmdnn.io.log import read_energies
-from rxmdnn.io.rxff import read_rxff
+from rxmdnn.io.rxff import read_rxff, read_types
 from rxmdnn.io.stages import read_stages, stage_at
 from rxmdnn.io.structure import Start, formula, read_structure, species_of, start_from_file
 from rxmdnn.parallel import on_root
@@ -64,12 +64,16 @@ def read_start(comm: MPI.Comm, run: RunDeck) -> Start:
 
 
 def complete(comm: MPI.Comm, run: RunDeck, start: Start) -> None:
-    """Give a start from rxff.bin what that does not hold: periodicity and time of the run in its folder, or the deck's.
+    """Give a start from rxff.bin its periodicity and its time, which the file does not hold.
+
+    Of the run in its folder; else the periodicity of its side file or the deck, and the time by the dt of the deck.
     """
     def find() -> tuple[Any, float, str]:
         stage = (stage_at(read_stages(run.folder), start.step) or {}) if start.step > 0 else {}
         stated = [*run.deck["pbc"]] if run.deck["pbc"].given else [True] * 3
-        return (stage.get("pbc", stated), *(time_at(run, start.step) if start.step > 0 else (0.0, "")))
+        types = read_types(start.source, start.n_global)
+        pbc = stage.get("pbc", stated if types is None else types.pbc)
+        return (pbc, *(time_at(run, start.step) if start.step > 0 else (0.0, "")))
 
     pbc, start.time, note = on_root(comm, find)
     start.cell = Cell(start.cell.h, np.array(pbc, bool))

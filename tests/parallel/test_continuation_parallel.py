@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from mpi4py import MPI
 
 from rxmdnn.analysis.observables import FILE as OBSERVED
-from rxmdnn.commands import check
+from rxmdnn.commands import check, geninit
 from rxmdnn.commands import run as run_command
 from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.errors import BAD_INPUT, FAILED, FINISHED, ON_SIGNAL, InputError
@@ -76,7 +77,7 @@ def momentum(out):
 ])
 def test_what_a_run_is_may_change_only_where_the_deck_says_so(folder, models, flags, message):
     _, out = go(folder, "out")
-    kept = {name: (out / name).read_bytes() for name in ("checkpoint.h5", "energies.csv", "run.log", "trajectory.h5")}
+    kept = {name: (out / name).read_bytes() for name in ("checkpoint.h5", "energies.csv", "run.log", "trajectory.h5md")}
     write(folder / "rxmdnn.in", models)
     with pytest.raises(InputError, match=message + r".*or allow the change with '--start changed'"):
         go(folder, "out", *flags)
@@ -231,16 +232,16 @@ def test_a_ramp_from_rest_heats(folder, mdmode):
 
 # ---------------------------------------------------------------------- clock and frames
 def series(out):
-    """Steps and times of energies.csv and of trajectory.h5."""
+    """Steps and times of energies.csv and of trajectory.h5md."""
     e = read_energies(out)
-    with h5py.File(out / "trajectory.h5", locking=False) as file:
+    with h5py.File(out / "trajectory.h5md", locking=False) as file:
         step, time = (file[f"particles/all/position/{name}"][:].tolist() for name in ("step", "time"))
     return e["step"].tolist(), e["time_fs"].tolist(), step, time
 
 
 @pytest.mark.parametrize("flags", [(), ("--ensemble", "svr", "0.1"), ("--dt", "1.0"), ("--random_velocity",)])
 def test_a_start_from_rxff_in_a_used_folder_goes_on_in_step_and_time(folder, flags):
-    observe = ("--observe", "gr", "10")
+    observe = ("--observe", "gr", "10", "--xyz", "20")
     go(folder, "out", *observe)
     code, out = go(folder, "out", *observe, "--start", "rxff", *flags)
     assert code == FINISHED
@@ -252,6 +253,7 @@ def test_a_start_from_rxff_in_a_used_folder_goes_on_in_step_and_time(folder, fla
     with h5py.File(out / OBSERVED, locking=False) as file:
         assert int(file["gr/frames"][()]) == 9
     assert [stage["step"] for stage in read_stages(out)] == [0, 40]
+    assert re.findall(r"\sstep=(\d+)", (out / "trajectory.xyz").read_text()) == ["0", "20", "40", "60", "80"]
 
 
 def test_a_minimization_that_goes_on_doubles_nothing(folder):
@@ -298,13 +300,30 @@ def test_a_slab_stays_one_and_its_atoms_may_leave_the_cell(folder):
     assert read_energies(out)["potential_eV"][-1] == pytest.approx(0.0, abs=1e-9)
 
 
+def test_a_slab_of_geninit_is_a_slab(folder):
+    write(folder / "slab.xyz", '2\nLattice="12 0 0 0 12 0 0 0 14" Properties=species:S:1:pos:R:3 pbc="T T F"\n'
+                               "Ar 1 1 1\nNe 6 6 13\n")
+    if COMM.rank == 0:
+        geninit.main(["-i", str(folder / "slab.xyz"), "-o", str(folder / "out"), "-rxmdnn", str(folder / "rxmdnn.in")])
+    write(folder / "rxmd.in", DECK.replace("structure start.xyz\n", ""))
+    go(folder, "out")
+    assert note_in(folder / "out", "periodic along a b\n")
+    if COMM.rank == 0:
+        left = ["checkpoint.h5", "checkpoint.prev.h5", "stages.jsonl"]
+        shutil.copytree(folder / "out", folder / "other", ignore=lambda *_: left)
+    COMM.Barrier()
+    go(folder, "other")
+    assert note_in(folder / "other", "rxff.bin, step 40, continued")
+    assert note_in(folder / "other", "periodic along a b\n")
+
+
 def test_a_new_run_does_not_overwrite_the_frame_from_which_it_starts(folder):
     _, out = go(folder, "out")
     frame = out / "000000020.xyz"
     before = frame.read_bytes()
     with pytest.raises(InputError, match=r"000000020.xyz: a frame of the run in this folder"):
         go(folder, "out", "--start", "structure", "--structure", str(frame))
-    assert frame.read_bytes() == before and (out / "trajectory.h5").is_file()
+    assert frame.read_bytes() == before and (out / "trajectory.h5md").is_file()
     assert go(folder, "new", "--structure", str(frame))[0] == FINISHED
 
 
