@@ -41,6 +41,7 @@ from rxmdnn.models.nequip_mlp import UnsupportedError, depth_width_of, matrices_
 from rxmdnn.models.scripted import Part, class_name, parts_of
 from rxmdnn.models.torchscript import read_torchscript
 
+SPARE = 1 << 24  # weights beyond a multiple of those in the MLPs, before they are allocated
 EXPECTED = ["edge_norm", "radial_chemical_embed", "scalar_embed_mlp", "tensor_embed", "allegro", "edge_readout",
             "edge_eng_sum", "per_type_energy_scale_shift", "total_energy_sum"]
 
@@ -81,9 +82,9 @@ def convert(model: Any) -> AllegroNetwork:
         return _convert(model)
     except UnsupportedError as what:
         raise InputError(f"the model has {what}; rxmdnn cannot compute it") from None
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise InputError("the model is not an Allegro model as nequip-allegro 0.8 builds it: "
-                         f"{str(error).splitlines()[0][:200]}") from None
+                         f"{(str(error).splitlines() or [''])[0][:200]}") from None
 
 
 @dataclass
@@ -119,6 +120,9 @@ class _NequipParts:
 def _convert(model: Any) -> AllegroNetwork:
     parts = _parts(model)
     config = _config(tuple(model.type_names), parts)
+    given = sum(matrix.numel() for matrices in parts.mlps.values() for matrix in matrices)
+    wanted = sum(math.prod(shape) for shape in AllegroNetwork.shapes(config).values())
+    require(wanted < SPARE + 16 * given, "sizes that its arrays do not have")
     network = AllegroNetwork(config, parts.allegro.first_layer_env_embed_projection.mlp[0].weight.dtype)
     if parts.zbl is not None:
         require(torch.equal(parts.zbl.atomic_numbers.double().cpu(), network.atomic_number),

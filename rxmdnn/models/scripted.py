@@ -44,11 +44,11 @@ def parts_of(archive: TorchScript) -> Part:
         if name:
             parent, _, last = name.rpartition(".")
             found[name] = Part(class_name)
-            setattr(found[parent], last, found[name])
+            vars(found[parent])[last] = found[name]  # unlike setattr, changes nothing of the class
     arrays = {name: torch.from_numpy(value.copy()) for name, value in archive.arrays.items()}
     for name, value in {**archive.attributes, **arrays}.items():
         parent, _, last = name.rpartition(".")
-        setattr(found[parent], last, value)
+        vars(found[parent])[last] = value
     return top
 
 

@@ -60,7 +60,7 @@ def arrays_of(net):
     return state
 
 
-def write(path, net, nonlinearity=SiLU):
+def write(path, net, nonlinearity=SiLU, **changes):
     """A TorchScript file of these arrays with the attributes that the import reads."""
     c, model = net.config, Node()
     attributes = {
@@ -96,6 +96,7 @@ def write(path, net, nonlinearity=SiLU):
                 del layers._modules[str(number)]
                 layers.add_module(str(number - 1), nonlinearity())
                 layers.add_module(str(number), made)
+    attributes["allegro"].update(changes)
     for name, values in attributes.items():
         for key, value in values.items():
             setattr(node(name), key, value)
@@ -129,3 +130,18 @@ def test_parts_hold_what_the_file_holds(tmp_path):
     assert len(mlp) == 3 and mlp[0].bias is None and mlp[2].weight.dtype == torch.float64
     assert [name for name, _ in top.model.func.named_children()][:2] == ["edge_norm", "radial_chemical_embed"]
     assert class_name(network()) == "AllegroNetwork"
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"num_scalar_features": 4096, "num_tensor_features": 4096}, "sizes that its arrays do not have"),
+    ({"num_scalar_features": 10}, "not an Allegro model as|unexpected shape"),
+    ({"num_scalar_features": -2}, "n_scalar"), ({"num_tensor_features": "x"}, "n_tensor"), ({"class_name": 7}, "")],
+    ids=str)
+def test_wrong_attributes(tmp_path, changes, message):
+    write(tmp_path / "m", network(), **changes)
+    if not message:  # attributes that mean nothing here
+        assert load_model(tmp_path / "m").config.elements == network().config.elements
+        return
+    with pytest.raises(InputError, match=message) as caught:
+        load_model(tmp_path / "m")
+    assert "\n" not in str(caught.value)
