@@ -155,7 +155,9 @@ def test_an_imported_model_goes_back_unchanged(dtype, settings, record_property)
     {}, {"parity": False, "l_max": 2, "n_layers": 3}, {"n_layers": 1, "l_max": 3}, {"l_max": 0},
     {"embed_depth": 0, "readout_depth": 2, "latent_depth": 2}, {"r_max": ((3.0, 3.5), (4.0, 4.0))},
     {"average_neighbors": 7.0, "scale_trainable": True, "shift_trainable": True},
-    {"bessel_trainable": True, "n_bessel": 5, "envelope_p": 8.0},
+    {"bessel_trainable": True, "n_bessel": 5, "envelope_p": 8.0}, {"n_splines": 10, "spline_span": 7, "l_max": 2},
+    {"embed_activation": "gelu", "latent_activation": "mish", "readout_activation": "tanh"},
+    {"latent_activation": "ssp"},
     {"zbl": True, "zbl_p": 8.0}, {"zbl": True, "zbl_fraction": 0.8, "r_max": ((3.0, 3.5), (0.9, 4.0))}], ids=str)
 def test_a_native_model_computes_the_same_in_nequip(precision, settings, tmp_path, record_property):
     config = AllegroConfig(**{**{

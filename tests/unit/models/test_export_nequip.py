@@ -78,6 +78,17 @@ def test_settings_and_arrays_hold_the_model():
     assert np.allclose(dense[table.path, table.m1, table.m2, table.m3], table.coefficient)
 
 
+def test_splines_and_other_nonlinearities():
+    net = network(n_splines=10, spline_span=7, latent_activation="mish")
+    content = checkpoint(net)
+    settings, arrays = content["hyper_parameters"]["model"], state(content)
+    assert settings["radial_chemical_embed"]["_target_"].endswith("TwoBodySplineScalarEmbed")
+    assert settings["allegro_mlp_nonlinearity"] == "mish" and settings["readout_mlp_nonlinearity"] == "silu"
+    weights = arrays["func.radial_chemical_embed.spline.class_embed.weight"]
+    assert torch.equal(weights.reshape(2, 2, 64, 10)[1, 0, 5], net.spline[1, 0, :, 5])
+    assert not any("bessel" in name or "type_embed" in name for name in arrays)
+
+
 def test_the_shipped_models_through_the_command(tmp_path, capsys):
     source = ROOT / "input" / "ammonia" / "ammonia_legato.safetensors"
     main([str(source), str(tmp_path / "legato.ckpt"), "--json", str(tmp_path / "model.json")])
