@@ -308,7 +308,9 @@ def import_nequip(path_in: str | Path, path_out: str | Path, *, trust: bool = Fa
         given = {**import_legacy.read_settings(path, config), **(settings or {})}
         named = import_legacy.read_arrays(path) if named is None else named
         return _save(path, path_out, lambda: import_legacy.convert(named, given), {})
-    if kind == COMPILED or (kind == OTHER and path.suffix in ("", ".deploy")):
+    if kind == COMPILED or path.suffix == ".pt2":
+        raise refusal(path, COMPILED)
+    if kind == OTHER and path.suffix in ("", ".deploy"):
         raise refusal(path, kind)
     if not trust:
         raise InputError(f"{path}: reading a checkpoint or package runs the Python code inside it; "
