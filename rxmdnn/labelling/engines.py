@@ -47,9 +47,10 @@ class Engine:
         """Why this engine cannot label a frame of this periodicity (3,) bool, or an empty text."""
         if int(np.sum(pbc)) in self.axes:
             return ""
-        axes = "all axes" if self.axes == (3,) else "all axes or none"
+        axes = "all axes" if 0 not in self.axes else "all axes or none" if 3 in self.axes else "no axis"
         return (f"{self.name} repeats a frame along {axes}, but this one has pbc "
-                f"{np.asarray(pbc).tolist()}; give it a box with a vacuum and pbc=\"T T T\"")
+                f"{np.asarray(pbc).tolist()}; " + (
+                    "give it a box with a vacuum and pbc=\"T T T\"" if 3 in self.axes else "take another engine"))
 
 
 def _gfn1() -> Calculator:
@@ -89,7 +90,9 @@ def engine_of(name: str) -> Engine:
 @cache
 def _own(name: str) -> Engine:
     make = own_calculator.own_factory(name)
-    return Engine(name, "", own_calculator.settings_of(make()), make, stress=True)
+    made = make()
+    return Engine(name, "", own_calculator.settings_of(made), make, stress=True,
+                  axes=own_calculator.AXES.get(type(made).__name__, (0, 1, 2, 3)))
 
 
 @cache

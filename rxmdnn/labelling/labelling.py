@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import ase
 import numpy as np
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import CalculationFailed, Calculator
 from tqdm import tqdm
 
 from rxmdnn.errors import InputError
@@ -52,7 +52,7 @@ def label(task: Task, engine: str) -> list[ase.Atoms]:
             raise InputError(f"--engine {engine}: a package is missing: {fault}") from None
         except Exception as fault:  # calculators raise exceptions of any kind
             calculator = None
-            reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
+            reason = _in_a_line(fault)
             continue
         reason = _unphysical(labelled)
         if not reason:
@@ -62,6 +62,13 @@ def label(task: Task, engine: str) -> list[ase.Atoms]:
                 a.info |= {k: v for k, v in task.parameters.items() if k in RECORDED} | getattr(calculator, "notes", {})
             return labelled
     raise RuntimeError(reason + (f" ({ATTEMPTS} attempts)" if task.atoms is None else ""))
+
+
+def _in_a_line(fault: Exception) -> str:
+    """The message of any exception as one line."""
+    text = " ".join(str(fault).split())[:300]
+    plain = isinstance(fault, (RuntimeError, CalculationFailed)) and text
+    return text if plain else f"{type(fault).__name__}: {text}"
 
 
 def _of_file(task: Task, known: Engine, calculator: Calculator) -> list[ase.Atoms]:
@@ -165,7 +172,10 @@ def run(path: Path, tasks: list[Task], engine: str, workers: int) -> list[str]:
             others.append(block.text)  # of another job: it stays
         else:
             done[key] = block.text
-    rest = [k for k, key in enumerate(keys) if key not in done]
+    first: dict[str, int] = {}  # a configuration that a file holds twice is labelled once
+    for k, key in enumerate(keys):
+        first.setdefault(key, k)
+    rest = [k for key, k in first.items() if key not in done]
     _replace(path, (b.text for b in found))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     failures: dict[int, str] = {}

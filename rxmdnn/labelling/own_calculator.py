@@ -21,6 +21,9 @@ from rxmdnn.errors import InputError
 
 PREFIX = "ase:"
 USAGE = "write ase:MODULE:FACTORY, for example ase:ase.calculators.emt:EMT or ase:dft.py:make"
+# Along how many axes a frame may repeat, of programs that take other frames for such without a word.
+AXES = {"Vasp": (3,), "Espresso": (3,), "Abinit": (3,), "Castep": (3,), "TBLite": (0, 3), "XTB": (0, 3), "ORCA": (0,),
+        "Psi4": (0,)}
 
 
 def own_factory(name: str) -> Callable[[], Calculator]:

@@ -77,7 +77,7 @@ def labelled(sources: Sequence[tuple[str, Sequence[ase.Atoms]]], elements: Seque
     """ASE atoms with energy and forces, each list under the name of its source, as frames; faults as of ``read``."""
     frames: list[LabelledFrame] = []
     faults: dict[str, list[str]] = {}  # what is wrong: where
-    seen: dict[str, str] = {}
+    seen: dict[str, tuple[Any, ...]] = {}  # configuration: its first frame, run and step
     for source, structures in sources:
         for number, atoms in enumerate(structures, 1):
             where = f"{source}: frame {number}"
@@ -85,9 +85,12 @@ def labelled(sources: Sequence[tuple[str, Sequence[ase.Atoms]]], elements: Seque
             wrong += _faults(atoms, elements)
             image = hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in (
                 atoms.numbers, atoms.positions, np.asarray(atoms.cell), atoms.pbc))).hexdigest()
+            moment = atoms.info.get("run"), atoms.info.get("step")
+            if image in seen and None not in moment and seen[image][1:] == moment:
+                continue  # one moment of a run, which is kept as a sample and as a failure
             if image in seen:
-                wrong.append(f"the same configuration as {seen[image]}; remove one")
-            seen[image] = where
+                wrong.append(f"the same configuration as {seen[image][0]}; remove one")
+            seen[image] = where, *moment
             if not wrong:
                 try:
                     frames.append(bare_frame(atoms, elements, where))

@@ -133,6 +133,16 @@ def test_cells_of_one_atom_are_different_frames(tmp_path):
     assert [a.cell.volume for a in read_atoms(tmp_path / "o.xyz")] == pytest.approx([a.cell.volume for a in frames])
 
 
+def test_what_a_program_takes_for_periodic(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dft.py").write_text("from ase.calculators.emt import EMT\nclass Vasp(EMT):\n    pass\n"
+                                     "class ORCA(EMT):\n    pass\n")
+    vasp, orca, emt = (engine_of(e) for e in ("ase:dft.py:Vasp", "ase:dft.py:ORCA", EMT_ENGINE))
+    assert "pbc [True, True, False]; give it a box" in vasp.boundary_fault(np.array([True, True, False]))
+    assert "along no axis" in orca.boundary_fault(np.array([True] * 3)) and not orca.boundary_fault(np.zeros(3, bool))
+    assert not emt.boundary_fault(np.array([True, True, False]))
+
+
 @pytest.mark.parametrize("engine, message", [
     ("ase:nowhere.at.all:make", "nowhere.at.all cannot be imported"),
     ("ase:ase.calculators.emt:Emt", "ase.calculators.emt has no 'Emt'"),

@@ -10,6 +10,7 @@ from rxmdnn.commands import tfail_relabel as tfail_relabel_command
 from rxmdnn.errors import InputError
 from rxmdnn.labelling import engines
 from rxmdnn.survival import true_force
+from rxmdnn.training.labelled_frames import read
 from tests.unit.survival.test_study import DECK, run, workplace
 
 
@@ -29,7 +30,12 @@ def test_errors_are_those_of_the_engine(frames, capsys):
     tfail_relabel_command.main([str(frames), "--workers", "1"])
     folder = frames.parent / "relabel_gfn1"
     rows, given = true_force.read_rows(folder / "true_forces.csv"), ase.io.read(frames, ":")
-    assert len(rows) == len(given) == len(ase.io.read(folder / "relabelled.xyz", ":"))
+    made = read([folder / "relabelled.xyz"], sorted({s for a in given for s in a.symbols}))  # train takes them
+    assert len(rows) == len(given)
+    assert {(f.group, f.x.tobytes()) for f in made} == {(a.info["run"].replace("/", "_"), a.positions.tobytes())
+                                                       for a in given} and len(made) < len(given)
+    with pytest.raises(InputError, match="those of a model, not labels"):
+        read([frames], ("Ar",))
     for row, atoms in zip(rows, given):
         off = 0.1 * np.linalg.norm(atoms.arrays["model_forces"], axis=1)
         assert float(row["max_eV_A"]) == pytest.approx(off.max(), rel=1e-3, abs=2e-4)
