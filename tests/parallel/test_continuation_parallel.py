@@ -76,7 +76,7 @@ def momentum(out):
 ])
 def test_what_a_run_is_may_change_only_where_the_deck_says_so(folder, models, flags, message):
     _, out = go(folder, "out")
-    kept = {name: (out / name).read_bytes() for name in ("checkpoint.h5", "energies.csv", "run.log", "trajectory.h5")}
+    kept = {name: (out / name).read_bytes() for name in ("checkpoint.h5", "energies.csv", "run.log", "trajectory.h5md")}
     write(folder / "rxmdnn.in", models)
     with pytest.raises(InputError, match=message + r".*or allow the change with '--start changed'"):
         go(folder, "out", *flags)
@@ -231,9 +231,9 @@ def test_a_ramp_from_rest_heats(folder, mdmode):
 
 # ---------------------------------------------------------------------- clock and frames
 def series(out):
-    """Steps and times of energies.csv and of trajectory.h5."""
+    """Steps and times of energies.csv and of trajectory.h5md."""
     e = read_energies(out)
-    with h5py.File(out / "trajectory.h5", locking=False) as file:
+    with h5py.File(out / "trajectory.h5md", locking=False) as file:
         step, time = (file[f"particles/all/position/{name}"][:].tolist() for name in ("step", "time"))
     return e["step"].tolist(), e["time_fs"].tolist(), step, time
 
@@ -304,7 +304,7 @@ def test_a_new_run_does_not_overwrite_the_frame_from_which_it_starts(folder):
     before = frame.read_bytes()
     with pytest.raises(InputError, match=r"000000020.xyz: a frame of the run in this folder"):
         go(folder, "out", "--start", "structure", "--structure", str(frame))
-    assert frame.read_bytes() == before and (out / "trajectory.h5").is_file()
+    assert frame.read_bytes() == before and (out / "trajectory.h5md").is_file()
     assert go(folder, "new", "--structure", str(frame))[0] == FINISHED
 
 
