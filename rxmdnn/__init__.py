@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'rxmdnn' has no attribute {name!r}")
+    from rxmdnn.serial import provide
+
+    provide()
     value = globals()[name] = getattr(import_module(_HOMES[name]), name)
     return value
 

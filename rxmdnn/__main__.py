@@ -6,17 +6,16 @@ import os
 import sys
 from importlib import import_module
 
-# One rank is one worker: threads of libraries are given out by the deck, not taken by each rank.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Open MPI's ranks spin while they wait. Where something else wants the core, yielding it made a run 14 times faster;
-# where nothing does, it costs next to nothing.
-os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+from rxmdnn import threads
+
+threads.prepare()
 
 COMMANDS = {  # name: (whether it runs on several ranks, help); its module is commands/<name>.py
     "run": (True, "run a deck: rxmdnn run [--rxmdin rxmd.in] [--outDir DAT] [flags]"),
     "check": (False, "read and check a deck, print the effective one, run nothing"),
     "help": (False, "the decks' keywords, or one of them: rxmdnn help [KEYWORD]"),
     "geninit": (False, "make a start (rxff.bin) from a unit cell or any structure file"),
+    "convert": (False, "frames from one format to another: rxmdnn convert IN OUT"),
     "label": (False, "label frames with a quantum engine; choose frames"),
     "train": (True, "train an Allegro model: rxmdnn train train.in"),
     "evaluate": (False, "errors of a model on labelled frames, and their tail"),
@@ -27,6 +26,7 @@ COMMANDS = {  # name: (whether it runs on several ranks, help); its module is co
     "tfail forecast": (False, "probability that a planned run completes"),
     "tfail relabel": (False, "true force errors on frames before failures"),
     "import-model": (False, "a native model from a nequip-allegro one"),
+    "export-model": (False, "a native model as a file for nequip, and so for LAMMPS and ASE"),
     "spectra": (True, "vibrational and neutron spectra of trajectories"),
     "structure": (True, "g(r), diffraction, bonds, displacements, diffusion of trajectories"),
     "driver": (True, "serve forces to i-PI over its socket"),
@@ -38,18 +38,33 @@ def usage() -> str:
     lines = [f"  {name:<16s}{text}" for name, (_, text) in COMMANDS.items()]
     return "\n".join(["rxmdnn: neural-network quantum molecular dynamics", "",
                       "usage: [mpirun -np N] rxmdnn COMMAND ...", "", *lines, "",
-                      "rxmdnn COMMAND --help says more; --version prints the version."])
+                      "rxmdnn COMMAND --help says more; --version prints the version.", "", *exit_codes(), "",
+                      "Several ranks need an MPI library: that of the machine, or pip install \".[mpi]\".",
+                      "Where mpirun (Open MPI) refuses root, as in containers: export OMPI_ALLOW_RUN_AS_ROOT=1",
+                      "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; where it finds too few slots: mpirun --oversubscribe."])
+
+
+def exit_codes() -> list[str]:
+    """The table of exit codes, as lines."""
+    from rxmdnn.errors import EXIT_CODES
+
+    return ["exit codes:", *(f"  {code:<6d}{text}" for code, text in EXIT_CODES.items())]
 
 
 # What launchers call the number of a rank; before MPI is loaded, which takes half a second.
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
 
 
+def on_first_rank() -> bool:
+    """Whether the launcher, if there is one, calls this the first rank."""
+    return all(os.environ.get(variable, "0") == "0" for variable in RANK_VARIABLES)
+
+
 def answer_at_once(name: str) -> bool:
     """Print the usage or the version where it is asked for, on the first rank; was it?"""
     if name not in ("-h", "--help", "--version"):
         return False
-    if all(os.environ.get(variable, "0") == "0" for variable in RANK_VARIABLES):
+    if on_first_rank():
         from rxmdnn import __version__
 
         print(f"rxmdnn {__version__}" if name == "--version" else usage())
@@ -61,8 +76,16 @@ def main() -> int:
     name, *argv = sys.argv[1:] or ["--help"]
     if answer_at_once(name):
         return 0
-    from rxmdnn.deck.language import near
     from rxmdnn.errors import InputError
+    from rxmdnn.serial import provide
+
+    try:
+        provide()
+    except InputError as error:
+        if on_first_rank():
+            print(f"rxmdnn: {error}", file=sys.stderr)
+        return 2
+    from rxmdnn.deck.language import near
     from rxmdnn.io.ordered import Hdf5Failure
     from rxmdnn.parallel import AgreedError, run_to_exit_code
     from rxmdnn.world import all_ranks

@@ -23,7 +23,7 @@ from rxmdnn.deck.train import TABLE as TRAINING
 from rxmdnn.deck.words import PARTS
 from rxmdnn.dynamics.simulation import Simulation, Thermo
 from rxmdnn.errors import InputError
-from rxmdnn.io.ase_atoms import agree_on, agree_on_atoms, masses_of, start_of, with_results
+from rxmdnn.io.ase_atoms import agree_on, agree_on_atoms, masses_of, start_of, with_isotopes, with_results
 from rxmdnn.io.folder import holds_a_run
 from rxmdnn.io.log import row_of
 from rxmdnn.io.series import open_series
@@ -54,7 +54,8 @@ class Simulated(NamedTuple):
 
 
 class RunResult(NamedTuple):
-    """How a deck's run ended, its folder, and its thermodynamic quantities (as of Simulated) since this call."""
+    """How a deck's run ended (``ending.exit_code``: 0 is well), its folder, and its thermodynamic quantities (as of
+    Simulated) since this call."""
 
     ending: Ending
     step: int
@@ -110,7 +111,7 @@ def simulate(atoms: Atoms, model: Model, steps: int, *, dt: float = 0.5,
     barostat : ("scr" or "mtk", pressure in GPa, relaxation time in ps[, shape[, compressibility in 1/GPa]])
     beads : int, of path integrals; ``pimd=(32, "trpmd")`` chooses a method. The returned atoms are the centroids, with
         the mean energy and forces of the beads
-    every : int, steps between rows of the table, and between frames of out/trajectory.h5
+    every : int, steps between rows of the table, and between frames of out/trajectory.h5md
     report : True prints each row; a function is called with it as {column: number}, on rank 0
     out : folder for the log (printed too), trajectory and checkpoints of the run; None: nothing is written
     comm : MPI communicator, default: all ranks
@@ -121,12 +122,13 @@ def simulate(atoms: Atoms, model: Model, steps: int, *, dt: float = 0.5,
     Returns
     -------
     (atoms, table), the same on every rank; positions are continuous in time, the given atoms are left unchanged. A
-    warning tells of a run that ended early, or of a minimization that did not converge.
+    warning tells of a run that ended early or at an unphysical temperature, or of a minimization that did not converge.
 
     Raises
     ------
     InputError
-        Whatever a deck would refuse, an unknown argument, a folder that holds another run.
+        Whatever a deck would refuse, an unknown argument, a folder that holds another run; with ``exit_code`` 4, a run
+        that became unstable: energies or positions that are not finite, lost atoms.
 
     Example
     -------
@@ -165,13 +167,13 @@ def simulate(atoms: Atoms, model: Model, steps: int, *, dt: float = 0.5,
         done = run_job(comm, run, start=lambda inside: start_of(inside, atoms, run.elements, SOURCE),
                        potential=potential, watch=watch, write=out is not None)
     if done.ending not in (Ending.FINISHED, Ending.CONVERGED):
-        warnings.warn(f"simulate: {done.ending.text(done.simulation.step)} (step {done.simulation.step})", stacklevel=2)
+        warnings.warn(f"simulate: {done.ending.text(done.simulation.step)}", stacklevel=2)
     return Simulated(_final_atoms(atoms, done.simulation), comm.bcast(_columns(table)))
 
 
 def _run_of(given: dict[str, Any], more: dict[str, Any], model: Model, atoms: Atoms, n_ranks: int) -> RunDeck:
     """The checked run of the arguments. Raises InputError with all faults."""
-    of_files = {"structure", "run_from_xyz", "start", "model", "outDir", "strain", "shear"}
+    of_files = {"structure", "run_from_xyz", "start", "model", "outDir", "strain", "shear", "until"}
     keywords = {k.name for k in RUN} - of_files - {"time"}
     names = [*keywords, "dt", "steps", "beads", "every", "report", "out", "comm"]
     faults = [f"simulate: {name}: unknown argument{near(name, names)}" for name in more if name not in keywords]
@@ -186,6 +188,7 @@ def _run_of(given: dict[str, Any], more: dict[str, Any], model: Model, atoms: At
     kinds: list[tuple[str, dict[str, Any]]]
     if names_files(model):
         networks, elements = load_networks(model)
+        elements = with_isotopes(elements, atoms)
         kinds = [("allegro", {"file": path}) for path, _ in networks]
     else:
         elements, kinds = model.elements, [(type(model).__name__, {})]
@@ -232,7 +235,9 @@ def run_deck(deck: str | Path = "rxmd.in", *, out: str | Path | None = None, com
     Raises
     ------
     InputError
-        All faults of the deck at once, with file and line.
+        All faults of the deck at once, with file and line; changes that a run which goes on may not make; with
+        ``exit_code`` 4, a run that became unstable. An ending that is not FINISHED or CONVERGED (a signal, monitoring,
+        an unphysical temperature, no convergence) is returned: ``ending.exit_code`` is that of the command.
 
     Example
     -------
@@ -255,7 +260,7 @@ def run_deck(deck: str | Path = "rxmd.in", *, out: str | Path | None = None, com
 def _refuse_files(deck: decks.Deck) -> None:
     """Raises InputError for lines whose effect is in files, where nothing is written."""
     asked = {"fidelity": deck["fidelity"].action != "off", "observe": bool(deck["observe"]),
-             "json": deck["json"].file is not None, "pimd_dump": deck["pimd_dump"].nstep > 0}
+             "json": deck["json"].file is not None, "pimd_dump": bool(deck["pimd_dump"].nstep)}
     faults = [f"simulate: {name}: needs out, the folder for its files" for name, given in asked.items() if given]
     if faults:
         raise AgreedError(*faults)
@@ -323,7 +328,7 @@ class Trajectory(NamedTuple):
 
 def read_trajectory(path: str | Path, *, start: float | None = None, stop: float | None = None,
                     step: int = 1) -> Trajectory:
-    """The frames of a run's folder (trajectory.h5, or numbered extended XYZ files) or of one such file.
+    """The frames of a run's folder (trajectory.h5md, trajectory.xyz, or numbered extended XYZ files) or of one file.
 
     Parameters
     ----------

@@ -17,8 +17,8 @@ from rxmdnn.cell import Cell
 from rxmdnn.deck.language import near
 from rxmdnn.engine.system import SKIN, System
 from rxmdnn.errors import InputError
-from rxmdnn.io.ase_atoms import agree_on, agree_on_atoms, species_of_atoms, voigt
-from rxmdnn.io.ase_files import cell_of
+from rxmdnn.io.ase_atoms import agree_on, agree_on_atoms, cell_of, species_of_atoms, voigt
+from rxmdnn.io.labels import PROGRAM
 from rxmdnn.parallel import AgreedError, together
 from rxmdnn.run.models import Model, load_potential, names_files
 from rxmdnn.run.setup import keeping_threads, thread_count
@@ -65,6 +65,7 @@ class Calculator(AseCalculator):
     -0.3101
     """
 
+    name = PROGRAM  # in the files that ASE writes: these energies and forces are no labels
     implemented_properties = [  # noqa: RUF012 - as ASE declares it
         "energy", "free_energy", "forces", "stress", "energies"]
 

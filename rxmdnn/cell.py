@@ -6,6 +6,7 @@ A cell may be triclinic, left- or right-handed, and periodic along any of its ax
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -73,6 +74,25 @@ class Cell:
         alpha, beta, gamma = (float(np.degrees(np.arccos(t))) for t in cosines)
         return a, b, c, alpha, beta, gamma
 
+    def standard(self) -> Standard:
+        """The right-handed cell of the same lattice in its standard orientation, and how coordinates change.
+
+        Formats that hold lengths and angles of a cell, or are read so, know no other. A left-handed cell has one vector
+        reversed, a periodic one where there is one: atoms are turned, never mirrored.
+        """
+        h, flipped = self.h, None
+        if np.linalg.det(h) < 0:
+            flipped = int(np.flatnonzero(self.pbc)[-1]) if self.pbc.any() else 2
+            h = h * np.where(np.arange(3) == flipped, -1.0, 1.0)[:, None]
+        if not np.triu(h, 1).any() and (np.diag(h) > 0).all():
+            lower, turn = h, np.eye(3)
+        else:
+            q, r = np.linalg.qr(h.T)
+            signs = np.where(np.diag(r) < 0, -1.0, 1.0)
+            lower, turn = np.tril(r.T * signs), q * signs
+        periodic = flipped is not None and bool(self.pbc[flipped])
+        return Standard(Cell(lower, self.pbc), turn, flipped, lower[flipped] if periodic else np.zeros(3))
+
     @property
     def axes(self) -> str:
         """The names of the periodic axes: "a b c", or "no axis"."""
@@ -93,6 +113,37 @@ class Cell:
     def cartesian(self, s: Array) -> Array:
         """(n, 3) Cartesian coordinates, Å, of s : (n, 3) fractional."""
         return s @ to_device_of(s, self.h)
+
+
+class Standard(NamedTuple):
+    """A cell with a along x, b in the x-y plane and c above it, and the way to it.
+
+    Attributes
+    ----------
+    cell : Cell
+    turn (3, 3) : x @ turn are vectors (velocities, forces) in this orientation; a rotation
+    flipped : the axis whose vector is reversed, or None. Positions inside the cell are x @ turn + shift, and along a
+        flipped periodic axis a number of periods k becomes -1 - k
+    shift (3,) float64, Å
+    """
+
+    cell: Cell
+    turn: np.ndarray
+    flipped: int | None
+    shift: np.ndarray
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing changes."""
+        return self.flipped is None and bool((self.turn == np.eye(3)).all())
+
+    def images(self, image: np.ndarray) -> np.ndarray:
+        """(..., 3) periods along the vectors of one cell in terms of the other; its own inverse."""
+        if self.flipped is None or not self.cell.pbc[self.flipped]:
+            return image
+        image = image.copy()
+        image[..., self.flipped] = -1 - image[..., self.flipped]
+        return image
 
 
 def transform(x: Array, by: np.ndarray) -> Array:

@@ -1,4 +1,15 @@
-"""The exception for a mistake of the user: a message without traceback, exit code 2."""
+"""The exit codes, and the exception for a mistake of the user: a message without traceback."""
+
+FINISHED, BAD_INPUT, BY_MONITORING, FAILED, ON_SIGNAL = 0, 2, 3, 4, 5
+EXIT_CODES = {
+    FINISHED: "finished; a minimization converged",
+    1: "a fault of the program or of a package, with its traceback",
+    BAD_INPUT: "bad input (deck, model, structure, checkpoint), or a file that cannot be written",
+    BY_MONITORING: "stopped by 'fidelity stop' or 'fidelity heal'",
+    FAILED: "failed: the run became unstable, or a minimization did not converge",
+    ON_SIGNAL: "stopped by SIGTERM or SIGUSR1 after writing a checkpoint; the same command goes on",
+    130: "interrupted by Ctrl-C",
+}
 
 
 class InputError(Exception):
@@ -10,6 +21,8 @@ class InputError(Exception):
         One message per fault, in the form ``file:line: keyword: what is wrong; what to do``. All faults of an
         input are collected and raised together.
     """
+
+    exit_code = BAD_INPUT
 
     def __init__(self, *faults: str) -> None:
         super().__init__("\n".join(faults))

@@ -1,4 +1,7 @@
-"""Files that one rank writes: replaced at once, JSON that every reader takes, one wording of "cannot be written"."""
+"""Files that one rank writes: replaced at once, JSON that every reader takes, one wording of "cannot be written".
+
+Outputs that a user names are checked before the work (``check_outputs``).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,42 @@ def writing(path: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise unwritable(path, error) from None
+
+
+def check_outputs(*files: str | Path | None, folders: Sequence[str | Path] = ()) -> None:
+    """Before the work: raises InputError for files and folders that could not be written at its end.
+
+    folders : written by the same command, which makes them if they do not exist
+    """
+    faults = [fault for folder in folders if (fault := _folder_fault(Path(folder)))]
+    faults += [fault for file in files if file is not None and (fault := file_fault(file, folders))]
+    if faults:
+        raise InputError(*faults)
+
+
+def file_fault(file: str | Path, folders: Sequence[str | Path] = ()) -> str:
+    """Why a file could not be written, or nothing. folders : as of ``check_outputs``"""
+    path, folder = Path(file).absolute(), Path(file).parent
+    if path.is_dir():
+        return f"{file}: cannot be written: it is a folder; name a file in it"
+    if any(Path(made).absolute().is_relative_to(path.parent) for made in folders):
+        return ""
+    if not folder.exists():
+        return f"{file}: cannot be written: the folder {folder} does not exist; make it, or name another file"
+    if not folder.is_dir():
+        return f"{file}: cannot be written: {folder} is not a folder"
+    allowed = os.access(path if path.is_relative_to("/dev") else folder, os.W_OK)
+    return "" if allowed else f"{file}: cannot be written: no permission"
+
+
+def _folder_fault(folder: Path) -> str:
+    """Why files in this folder, which may have to be made, could not be written; or nothing."""
+    above = folder.absolute()
+    while not above.exists() and above != above.parent:
+        above = above.parent
+    if not above.is_dir():
+        return f"{folder}: cannot be written: {above} is not a folder"
+    return "" if os.access(above, os.W_OK | os.X_OK) else f"{folder}: cannot be written: no permission in {above}"
 
 
 @contextmanager

@@ -11,13 +11,28 @@ from typing import Any, TypeVar
 import numpy as np
 from mpi4py import MPI
 
-from rxmdnn.errors import InputError
+from rxmdnn.errors import FAILED, InputError
 
 T = TypeVar("T")
 
 
 class AgreedError(InputError):
     """An InputError that all ranks raise together, so that each rank can end by itself."""
+
+
+class FailedRunError(AgreedError):
+    """A run that cannot go on: its energy or positions are not finite, atoms are lost, the cell collapses."""
+
+    exit_code = FAILED
+
+
+@contextmanager
+def failing() -> Iterator[None]:
+    """A block of dynamics: an AgreedError in it is a FailedRunError, since the input was checked before."""
+    try:
+        yield
+    except AgreedError as error:
+        raise FailedRunError(*error.faults) from None
 
 
 @contextmanager
@@ -81,7 +96,7 @@ def rows_of_all(comm: MPI.Comm, n_global: int, gid: np.ndarray, arrays: Sequence
 
 
 def run_to_exit_code(comm: MPI.Comm, function: Callable[[], int | None]) -> int:
-    """The exit code of ``function``: its result or 0; 2 after a mistake of the user; 1 or 130 after other errors.
+    """The exit code of ``function``: its result or 0; that of an InputError; 1 or 130 after other errors.
 
     An InputError on one rank only, or an unexpected error, ends all ranks by Abort with the message of this rank, since
     the other ranks may be waiting for it.
@@ -92,9 +107,9 @@ def run_to_exit_code(comm: MPI.Comm, function: Callable[[], int | None]) -> int:
         if comm.size == 1 or isinstance(error, AgreedError):
             if comm.rank == 0:
                 print(f"rxmdnn: {error}", file=sys.stderr, flush=True)
-            return 2
+            return error.exit_code
         print(f"rxmdnn: rank {comm.rank}: {error}", file=sys.stderr, flush=True)
-        comm.Abort(2)
+        comm.Abort(error.exit_code)
     except BrokenPipeError:
         return 1
     except KeyboardInterrupt:

@@ -23,7 +23,7 @@ def frames(names, mass, x, v, cell, dt, image=None):
 
 
 def write(folder: Path, names, mass, x, v=None, cell=None, dt=1.0, image=None, xyz=False) -> Path:
-    """A run's trajectory.h5 (or its numbered extended XYZ files) in `folder`."""
+    """A run's trajectory.h5md (or its numbered extended XYZ files) in `folder`."""
     cell = Cell(20.0 * np.eye(3)) if cell is None else cell
     v = np.zeros_like(x) if v is None else v
     folder.mkdir(parents=True, exist_ok=True)
@@ -33,13 +33,15 @@ def write(folder: Path, names, mass, x, v=None, cell=None, dt=1.0, image=None, x
             write_xyz(frame, folder)
         return folder
     first = next(made)
-    H5MD(MPI.COMM_SELF, folder / "trajectory.h5").write(first)
-    with h5py.File(folder / "trajectory.h5", "r+") as file:  # the other frames at once
+    H5MD(MPI.COMM_SELF, folder / "trajectory.h5md").write(first)
+    with h5py.File(folder / "trajectory.h5md", "r+") as file:  # the other frames at once
         resize_trajectory(file, len(x))
         group = file["particles/all"]
         group["position/step"][:], group["position/time"][:] = 2 * np.arange(len(x)), dt * np.arange(len(x))
-        group["box/edges/value"][:] = cell.h
+        standard = cell.standard()
+        group["box/edges/value"][:], group["box/run_edges"][:] = standard.cell.h, cell.h
         turns = np.floor(x @ cell.inverse)
-        group["position/value"][:], group["velocity/value"][:] = x - turns @ cell.h, v
-        group["image/value"][:] = turns + (0 if image is None else image)
+        group["position/value"][:] = (x - turns @ cell.h) @ standard.turn + standard.shift
+        group["velocity/value"][:] = v @ standard.turn
+        group["image/value"][:] = standard.images(turns + (0 if image is None else image))
     return folder

@@ -71,8 +71,9 @@ def main() -> None:
     a = p.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        trajectory(folder / "trajectory.h5", a.frames, a.atoms)
-        command = [sys.executable, "-c", MEASURED, "spectra", str(folder / "trajectory.h5"), "-o", str(folder / "out")]
+        trajectory(folder / "trajectory.h5md", a.frames, a.atoms)
+        command = [sys.executable, "-c", MEASURED, "spectra", str(folder / "trajectory.h5md"), "-o",
+                   str(folder / "out")]
         if a.ranks > 1:
             command = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-np", str(a.ranks), *command]
         begin = perf_counter()

@@ -27,7 +27,7 @@ import torch
 
 from rxmdnn.deck import language as decks
 from rxmdnn.deck.train import TABLE
-from rxmdnn.training import dataset, training
+from rxmdnn.training import dataset, labelled_frames, training
 from rxmdnn.training.trainer import Trainer
 
 HERE = Path(__file__).parent
@@ -106,7 +106,7 @@ def ours(folder: Path, steps: int) -> dict[str, list[float]]:
     trainers: dict[str, Trainer] = {}
     for name, line in LINES.items():
         deck = decks.parse(DECK + line, folder / "train.in", TABLE)
-        frames = dataset.read(deck["data"].file, ("N", "H"))
+        frames = labelled_frames.read(deck["data"].file, ("N", "H"))
         data = dataset.Dataset(frames, 4.5)
         torch.set_num_threads(1)
         which = list(range(len(frames)))

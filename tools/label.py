@@ -1,4 +1,4 @@
-"""``rxmdnn label`` as a script: ``python tools/label.py input/ammonia/gfn1_xtb.xyz``."""
+"""``rxmdnn label`` as a script: ``python tools/label.py input/ammonia/gfn1_xtb.xyz --recipe ammonia``."""
 
 import sys
 

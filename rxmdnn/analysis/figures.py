@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
+from rxmdnn.analysis.comparison import Comparison
 from rxmdnn.analysis.hydrogen import HydrogenSpectrum
 from rxmdnn.analysis.inelastic import Instrument
 from rxmdnn.analysis.spectra import MEV_PER_CM
@@ -23,6 +24,22 @@ from rxmdnn.analysis.style import BLUE, GRAY, GREEN, ORANGE, STYLE, save_figure
 COLORS = {"H": BLUE, "D": BLUE, "N": ORANGE, "O": "#b2182b", "C": GRAY}
 REST = (GREEN, "#762a83", "#8c510a", "#01665e")
 TINTS = ("#e8eef6", "#eef4ea", "#f8eee4", "#f3ecf6", "#fbeaea")
+
+
+def comparison(folder: Path, compared: Comparison) -> Path:
+    """compare.png: a measured spectrum, the computed one at its fitted scale, and their difference; its path."""
+    with plt.style.context(STYLE):
+        figure, (upper, lower) = plt.subplots(2, 1, figsize=(8, 5), sharex=True, layout="constrained",
+                                              height_ratios=(3, 1))
+        upper.plot(compared.energy, compared.measured, color=GRAY, lw=0, marker=".", ms=3, label="measured")
+        upper.plot(compared.energy, compared.computed, color=BLUE, label=f"{compared.what}, × {compared.scale:.4g}")
+        upper.set(ylabel="intensity")
+        upper.legend()
+        lower.axhline(0.0, color=GRAY, lw=0.8)
+        lower.plot(compared.energy, compared.measured - compared.computed, color=ORANGE)
+        lower.set(xlabel="energy transfer (meV)", ylabel="difference")
+        upper.set_title(f"R = {compared.residual:.3f}, correlation {compared.correlation:.3f}", fontsize=9.5)
+        return save_figure(figure, folder / "compare.png")
 
 
 def color(name: str, number: int = 0) -> str:

@@ -25,6 +25,7 @@ from rxmdnn.dynamics.simulation import Simulation, Thermo
 from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import allocate
 from rxmdnn.io.ordered import replacing, writable, write_blocks
+from rxmdnn.io.trajectory import has_trajectory
 from rxmdnn.parallel import on_root, together
 
 PREVIOUS = "observe.prev.h5"
@@ -45,6 +46,7 @@ class Observers:
         lines: list[Entry] = run.deck["observe"]
         self.members = {e.quantity: KINDS[e.quantity](simulation, run, e.nstep, e.detail) for e in lines}
         self.writers = [(e.nstep, self._caller(self.members[e.quantity], e.nstep)) for e in lines]
+        self.resumed_at: int | None = None  # the step whose sample is in the file from which the sums go on
         self.kept: dict[int, dict[str, tuple[Any, ...]]] = {}  # {step: the members' sums} of states to go back to
         if continued is not None:
             self._resume(continued)
@@ -61,7 +63,8 @@ class Observers:
 
     def _caller(self, member: Observer, nstep: int) -> Callable[[Thermo], None]:
         def call(thermo: Thermo) -> None:
-            if thermo.step % nstep == 0:  # the last step of a run calls all its writers
+            # The last step of a run calls all its writers, and so does the first of some that go on.
+            if thermo.step % nstep == 0 and thermo.step != self.resumed_at:
                 member.sample()
         return call
 
@@ -113,6 +116,7 @@ class Observers:
         path = on_root(self.comm, find)
         if path is None:
             return
+        self.resumed_at = step
         with together(self.comm):
             try:
                 with h5py.File(path, "r", locking=False) as file:
@@ -134,7 +138,7 @@ def head(path: Path) -> dict[str, Any]:
 def find_spectrum(path: str | Path) -> Path | None:
     """The path of an observe.h5: itself, or that of a folder without a trajectory; None for a trajectory."""
     path = Path(path)
-    if path.is_dir() and not (path / "trajectory.h5").is_file() and not list(path.glob("[0-9]*.xyz")):
+    if path.is_dir() and not has_trajectory(path):
         path = path / FILE
     if path.is_file() and h5py.is_hdf5(path):
         with suppress(OSError), h5py.File(path, "r", locking=False) as file:  # a damaged file is reported later

@@ -12,6 +12,7 @@ from pathlib import Path
 from mpi4py import MPI
 
 from rxmdnn.deck.words import PARTS
+from rxmdnn.io.labels import KEYS, LabelKeys
 
 
 def parse_known(parser: argparse.ArgumentParser, argv: Sequence[str],
@@ -34,14 +35,24 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str], comm: MPI.Comm) 
 def frames_arguments(p: argparse.ArgumentParser) -> None:
     """Add MODEL DATA ... and --part."""
     p.add_argument("model", metavar="MODEL", type=Path, help="a native model file")
-    p.add_argument("data", metavar="DATA", type=Path, nargs="+", help="labelled frames: extended XYZ or HDF5")
+    p.add_argument("data", metavar="DATA", type=Path, nargs="+",
+                   help="labelled frames: any format that ASE reads with energy and forces, or HDF5")
     p.add_argument("--part", choices=("all", *PARTS), default="all",
                    help="part of the training data, as the training deck split them (default: all frames)")
+    for what, key in KEYS.items():
+        p.add_argument(f"--{key}", f"--{key.replace('_', '-')}", metavar="NAME",
+                       help=f"name of the {what} in the frames, as in the training deck")
+
+
+def label_keys(a: argparse.Namespace) -> LabelKeys:
+    """The names of the labels that were given."""
+    return LabelKeys(*(getattr(a, key) for key in KEYS.values()))
 
 
 def run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the trajectories, the times and the folder of the results."""
-    parser.add_argument("run", nargs="+", help="outDir of a run, trajectory.h5, or extended XYZ; several are averaged")
+    parser.add_argument("run", nargs="+", help="outDir of a run, a trajectory.h5md, or extended XYZ; several are "
+                        "averaged")
     parser.add_argument("-o", "--out", type=Path, help="folder of the results (default: the first run's folder)")
     parser.add_argument("--start", type=float, metavar="PS", help="skip frames before this time, ps")
     parser.add_argument("--stop", type=float, metavar="PS", help="skip frames after this time, ps")

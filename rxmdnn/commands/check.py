@@ -20,24 +20,30 @@ from rxmdnn.fidelity.setup import make_monitor
 from rxmdnn.io.structure import Start
 from rxmdnn.models.interface import Potential
 from rxmdnn.ring_polymer.setup import notes as ring_notes
+from rxmdnn.run.continuation import compared
 from rxmdnn.run.setup import make_potential, make_simulation
 from rxmdnn.run.start import read_start
+from rxmdnn.run.untrained import untrained_notes
 
 
 def main(argv: Sequence[str]) -> None:
     """Print the effective deck, or all its faults."""
     if not argv or argv[0] in ("-h", "--help"):
         print("usage: rxmdnn check DECK [--ranks N] [flags over the deck]\n\n"
-              "Reads a run, model or training deck, its models and its structure; runs and writes nothing.")
+              "Reads a run, model or training deck, its models, its structure and its data; runs and writes nothing.")
         return
     path, rest = str(argv[0]), list(argv[1:])
     kind = kind_of(path)
     if kind != "rxmd.in":
-        echo = decks.read(path, DECKS[kind], rest).echo()
+        deck = decks.read(path, DECKS[kind], rest)
         if kind == "rxmdnn.in":
             run = checked(decks.parse("time 1.0 1\n", path, RUN), read_models(path))
             make_potential(run, backends.make("cpu"))
-        print(echo, end="")
+        print(deck.echo(), end="")
+        if kind == "train.in":
+            from rxmdnn.training.preview import preview  # torch, only where a training is read
+
+            print("\n".join(preview(deck)))
         print(f"{path}: {kind}: valid")
     else:
         check_run(path, rest)
@@ -57,6 +63,7 @@ def check_run(path: str, rest: list[str]) -> None:
         start = read_start(MPI.COMM_SELF, run)
         if fault := barostat_fault(run.deck, start.cell.pbc):
             faults.append(fault)
+        how = compared(MPI.COMM_SELF, run, start)
     except InputError as error:
         faults += error.faults
     if faults:
@@ -64,10 +71,13 @@ def check_run(path: str, rest: list[str]) -> None:
     watched: list[str] = []
     if run.deck["fidelity"].action != "off":
         alone = read_run(["--rxmdin", path, *rest, "--processors", "1", "1", "1"])
-        simulation = make_simulation(MPI.COMM_SELF, alone, backend, potential, start)
+        simulation = make_simulation(MPI.COMM_SELF, alone, backend, potential, start, how=how)
         watched = make_monitor(MPI.COMM_SELF, alone, simulation).describe()
     print(run.deck.echo(), end="")
-    for note in (*run.notes, *ring_notes(run.deck, run.elements, run.masses, start.extra)):
+    counts = np.bincount(start.species, minlength=len(run.elements))
+    notes = (*run.notes, *start.notes, *how.notes, *untrained_notes(run, counts),
+             *ring_notes(run.deck, run.elements, run.masses, start.extra))
+    for note in dict.fromkeys(notes):
         print(f"note: {note}")
     print("\n".join([*watched, *summary(run, start, potential, ranks)]))
     print(f"{path}: rxmd.in: valid; models of {', '.join(sorted({str(Path(m.where).name) for m in run.models}))}")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rxmdnn.commands.arguments import frames_arguments
-from rxmdnn.files import write_json, writing
+from rxmdnn.commands.arguments import frames_arguments, label_keys
+from rxmdnn.files import check_outputs, write_json, writing
 from rxmdnn.training import metrics
 from rxmdnn.training.evaluate import MULTIPLES, QUANTILES, Evaluation, evaluate, force_errors
 
@@ -24,7 +24,8 @@ def main(argv: Sequence[str]) -> None:
     p.add_argument("--out", metavar="DIR", type=Path, default=Path("evaluation"), help="folder of the figures")
     p.add_argument("--json", metavar="F", type=Path, help="also write the numbers to this file")
     a = p.parse_args(argv)
-    found = evaluate(a.model, a.data, a.part, a.precision, progress=sys.stderr.isatty())
+    check_outputs(a.json, folders=[a.out])
+    found = evaluate(a.model, a.data, a.part, a.precision, progress=sys.stderr.isatty(), keys=label_keys(a))
     print(report_text(found))
     with writing(a.out):
         a.out.mkdir(parents=True, exist_ok=True)
@@ -42,7 +43,8 @@ def report_text(found: Evaluation) -> str:
     lines = [f"{r['model']} on {len(found.frames)} frames ({r['part']}), labels: {labels}", "",
              metrics.table_text(r["errors"]), "", tail_text(r["tail"]), "",
              "frames with the largest force errors, eV/Å"]
-    return "\n".join(lines + [f"  {w['force_max']:9.4f}  {w['where']} ({w['kind']})" for w in r["worst"]])
+    lines += [f"  {metrics.cell(w['force_max'], 9, 4)}  {w['where']} ({w['kind']})" for w in r["worst"]]
+    return "\n".join([*lines, "", *(f"note: {note}" for note in r["notes"])] if r["notes"] else lines)
 
 
 def tail_text(table: dict[str, dict[str, float]]) -> str:
@@ -51,7 +53,7 @@ def tail_text(table: dict[str, dict[str, float]]) -> str:
     lines = [f"{'force errors':<14s}{'RMSE':>9s}" + "".join(f"{f'{q[1:]} %':>9s}" for q in quantiles) + f"{'max':>9s}"
              + "".join(f"{f'> {m} RMSE':>11s}" for m in MULTIPLES) + "   meV/Å, parts per million"]
     for name, row in table.items():
-        lines.append(f"{name:<14s}" + "".join(f"{1000 * row[q]:9.2f}" for q in ("rmse", *quantiles, "max"))
+        lines.append(f"{name:<14s}" + "".join(metrics.cell(1000 * row[q]) for q in ("rmse", *quantiles, "max"))
                      + "".join(f"{1e6 * row[f'above_{m}']:11.1f}" for m in MULTIPLES))
     lines.append(f"{'(normal)':<14s}" + " " * 9 * (len(quantiles) + 2)
                  + "".join(f"{1e6 * erfc(m / sqrt(2)):11.1f}" for m in MULTIPLES))

@@ -20,6 +20,8 @@ from rxmdnn.fidelity.calibration import Samples
 from rxmdnn.fidelity.criteria import Limits
 from rxmdnn.fidelity.reference import Reference
 from rxmdnn.fidelity.setup import references
+from rxmdnn.files import check_outputs
+from rxmdnn.io.structure import species_of
 from rxmdnn.io.trajectory import read_frames
 from rxmdnn.run.setup import make_potential
 
@@ -50,6 +52,7 @@ def fit(a: argparse.Namespace) -> None:
     from rxmdnn.training.evaluate import chosen_frames
     from rxmdnn.training.reference_samples import of_network
 
+    check_outputs(a.out)
     native_metadata(a.model)  # statistics can be added only to a native file
     network = load_model(a.model)
     elements = network.config.elements
@@ -60,7 +63,7 @@ def fit(a: argparse.Namespace) -> None:
             raise InputError(f"--kinds: no frame is of kind {', '.join(unknown)}; there are "
                              f"{', '.join(sorted({f.kind for f in frames}))}")
         frames = [f for f in frames if f.kind in wanted]
-    data = dataset.Dataset(frames, float(network.config.cutoff.max()), progress=sys.stderr.isatty())
+    data = dataset.with_neighbors(frames, float(network.config.cutoff.max()), progress=sys.stderr.isatty())
     found = of_network(network, data, range(len(frames)))
     out = a.out or a.model
     reference.write(found, a.model, out, {
@@ -75,16 +78,18 @@ def text(found: Reference) -> str:
     for a in range(len(e)):
         for b in range(len(e)):
             longest = "" if np.isnan(found.longest[a, b]) else f"{found.longest[a, b]:.3f}"
-            lines.append(f"{e[a] + '-' + e[b]:<7s} {found.closest[a, b]:10.3f} {longest:>17s}   "
-                         f"{found.fewest[a, b]:.0f} to {found.most[a, b]:.0f}")
+            count = f"{found.fewest[a, b]:.0f} to {found.most[a, b]:.0f}" if found.bonded[a, b] else "no bonds told"
+            lines.append(f"{e[a] + '-' + e[b]:<7s} {found.closest[a, b]:10.3f} {longest:>17s}   {count}")
     lines.append("atom    largest force, eV/Å   farthest features")
     lines += [f"{name:<7s} {found.force[k]:19.2f} {found.latent[k]:19.2f}" for k, name in enumerate(e)]
-    return "\n".join(lines)
+    return "\n".join(lines + [f"note: {note}" for note in found.missing()])
 
 
 def calibrate(a: argparse.Namespace) -> None:
     """Tails of what the frames of a run show, by the models of its deck."""
     run = read_run(["--rxmdin", a.rxmdin, *(["--outDir", a.outDir] if a.outDir else [])])
+    out = a.out or run.folder / "calibration.json"
+    check_outputs(folders=[out.parent])
     backend = backends.make("cpu")
     potential, known = make_potential(run, backend), references(run)
     limits = Limits.of(run.elements)
@@ -94,14 +99,13 @@ def calibrate(a: argparse.Namespace) -> None:
     frames = read_frames(run.folder, a.frames)
     for frame in tqdm(frames, desc="frames", leave=False, disable=not sys.stderr.isatty()):
         n = len(frame.x)
-        species = np.array([run.elements.index(name) for name in frame.names], np.int32)
+        species = species_of(frame.names, run.elements, run.folder, run.masses)
         calibration.sample(System.of(potential, frame.cell, species, frame.x, backend=backend, skin=0.0), known,
                            limits, samples)
         steps.append(frame.step)
     if not steps:
-        raise InputError(f"{run.folder}: no frames of a run (trajectory.h5 or numbered xyz files)")
+        raise InputError(f"{run.folder}: no frames of a run (trajectory.h5md, trajectory.xyz or numbered .xyz files)")
     tails = samples.tails()
-    out = a.out or run.folder / "calibration.json"
     calibration.write(out, tails, {"frames": len(steps), "atoms": n, "steps": [steps[0], steps[-1]]})
     print(f"{out}: tails of {len(steps)} frames of {n} atoms\n"
           "                    sample exceedance   level not exceeded by a normal atom with probability 1 - p, p =\n"

@@ -11,6 +11,7 @@ from mpi4py import MPI
 
 from rxmdnn.deck.models import read_models
 from rxmdnn.errors import InputError
+from rxmdnn.files import check_outputs
 from rxmdnn.io.checkpoint import NAME
 from rxmdnn.io.frame import Frame, write_xyz
 from rxmdnn.io.ordered import writable
@@ -48,6 +49,7 @@ def main(argv: Sequence[str]) -> None:
               for k, v in (("-mc", a.mc), ("-vprocs", a.vprocs)) if min(v) < 1]
     if faults:
         raise InputError(*faults)
+    check_outputs(folders=[a.output])
     folder, made = Path(a.output), "real.xyz" if a.getreal else "norm.xyz"
     if a.getreal or a.getnorm:
         elements: tuple[str, ...] = tuple(dict.fromkeys(read_structure(a.inputxyz, angstrom=a.getnorm).names.tolist()))
@@ -56,7 +58,8 @@ def main(argv: Sequence[str]) -> None:
         models = next((f for f in (a.rxmdnn, "rxmdnn.in", "../rxmdnn.in") if f and Path(f).is_file()), "rxmdnn.in")
         first = read_models(a.rxmdnn or models)[0]
         elements, masses = first.elements, first.masses
-    start = start_from_file(MPI.COMM_SELF, a.inputxyz, elements, tuple(a.mc), angstrom=a.getnorm)
+    start = start_from_file(MPI.COMM_SELF, a.inputxyz, elements, tuple(a.mc), angstrom=a.getnorm,
+                            masses=None if a.getreal or a.getnorm else masses, repeat_velocities=a.vread)
     cell, n = start.cell, start.n_global
     v = start.v if a.vread and start.v is not None else np.zeros((n, 3))
     if a.vread and start.v is None:
@@ -73,15 +76,19 @@ def main(argv: Sequence[str]) -> None:
     start.x = cell.cartesian(s if a.noCoordinateShift else s - s.min(axis=0))
     start.v = v
     atoms = start.atoms()
-    write_rxff(MPI.COMM_SELF, folder / "rxff.bin", atoms, cell, 0, tuple(a.vprocs))
+    write_rxff(MPI.COMM_SELF, folder / "rxff.bin", atoms, cell, 0, tuple(a.vprocs), elements, masses)
     frame = Frame(MPI.COMM_SELF, atoms, cell, n, elements, masses, 0, 0.0, np.nan, 0.0, 0.0)
     write_xyz(frame, folder, "geninit.xyz")
     print(f"{a.inputxyz}: {n} atoms, {formula(np.bincount(start.species, minlength=len(elements)), elements)}; cell "
           + " ".join(f"{p:.5f}" for p in cell.parameters))
     print(f"wrote {folder / 'rxff.bin'} for {' x '.join(map(str, a.vprocs))} ranks, and {folder / 'geninit.xyz'}")
+    for note in start.notes:
+        print(f"note: {note}")
+    if a.vread and tuple(a.mc) != (1, 1, 1):
+        print("note: -vread: all copies have the same velocities and move alike")
     if not cell.pbc.all():
-        print(f"note: {a.inputxyz} is not periodic along every axis, but a run from rxff.bin is, as the format "
-              f"does not hold periodicity; start from 'structure {folder / 'geninit.xyz'} 1 1 1' instead")
+        print(f"note: {a.inputxyz} is not periodic along every axis; rxff.bin.json says so, as rxff.bin cannot: keep "
+              "the two together (RXMD itself takes every axis as periodic)")
 
 
 def _write_input_xyz(path: Path, start: Start, x: np.ndarray, v: np.ndarray) -> None:

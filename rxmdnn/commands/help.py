@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rxmdnn.deck import language as decks
 from rxmdnn.deck.tables import DECKS
-from rxmdnn.errors import InputError
+from rxmdnn.errors import EXIT_CODES, InputError
 
 USAGE = "usage: rxmdnn help [KEYWORD]\n\nIt prints all keywords, or one with values, units, defaults, flags.\n"
 
@@ -16,6 +16,7 @@ def main(argv: Sequence[str]) -> None:
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE)
         print("\n\n".join(f"{name}\n{'-' * len(name)}\n{decks.help_page(table)}" for name, table in DECKS.items()))
+        print("\nexit codes\n----------\n" + "\n".join(f"{code:<4d}{text}" for code, text in EXIT_CODES.items()))
         return
     wanted = argv[0]
     pages = [(name, decks.help_page(table, k.name)) for name, table in DECKS.items() for k in table

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from rxmdnn.files import write_json, writing
+from rxmdnn.files import check_outputs, write_json, writing
 from rxmdnn.models.import_nequip import import_nequip
 
 
@@ -37,6 +37,7 @@ def main(argv: Sequence[str]) -> None:
             settings[name] = value
     if a.readout:
         settings["edge_eng_mlp_nonlinearity"] = None if a.readout == "linear" else a.readout
+    check_outputs(a.path_out, a.json)
     summary = import_nequip(a.path_in, a.path_out, trust=a.trust, config=a.config, settings=settings)
     print("\n".join(f"{name:<18s} {' '.join(map(str, value)) if isinstance(value, list) else value}"
                     for name, value in summary.items()))

@@ -1,5 +1,14 @@
-"""``rxmdnn label OUT``: label frames with a quantum engine, select frames to label, check labels.
+"""``rxmdnn label OUT``: label frames with an engine, select frames to label, check labels.
 
+    rxmdnn label OUT --frames FILE --engine gfn1
+    rxmdnn label OUT --frames FILE --engine ase:ase.calculators.emt:EMT      any ASE calculator: ase:MODULE:FACTORY
+    rxmdnn label OUT --frames FILE --engine ase:dft.py:make                  FACTORY() of a file returns it
+    rxmdnn label OUT --frames FILE --engine 'command:python dft.py {input} {output}'
+    rxmdnn label OUT --recipe ammonia                                        frames made here
+
+The command of command: reads {input}, one frame in extended XYZ, and writes {output}, the same frame with energy= (eV),
+a column forces (eV/Å) and, if it likes, stress= (eV/Å³, tension positive); an exit code other than 0 is a failure.
+Frames that cannot be labelled, or have a force above 50 eV/Å, are named and left out; the exit code is then 4.
 A killed job resumes: run the same command again.
 """
 
@@ -10,20 +19,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rxmdnn.errors import InputError
-from rxmdnn.io.ase_files import read_by_ase
+from rxmdnn.files import check_outputs
+from rxmdnn.io.read_atoms import read_atoms
 from rxmdnn.labelling import gpaw_engine, labelling
+from rxmdnn.labelling.engines import KNOWN, engine_of
+from rxmdnn.labelling.file_tasks import tasks_of_file
+
+INCOMPLETE = 4  # exit code where frames could not be labelled
+RECIPES = ("ammonia",)
+SHOWN = 20  # failures that are listed at the end
 
 
-def main(argv: Sequence[str]) -> None:
-    """Label, or with --select, --check or --converge do that instead."""
+def main(argv: Sequence[str]) -> int:
+    """Label, or with --select, --check or --converge do that instead; the exit code: INCOMPLETE if frames failed."""
     p = argparse.ArgumentParser("rxmdnn label", description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("output", type=Path, metavar="OUT", help="extended XYZ file to write or to resume")
-    p.add_argument("--engine", choices=sorted(labelling.ENGINES), default="gfn1",
-                   help="gpaw runs in the Python $RXMDNN_GPAW_PYTHON, cp2k by $RXMDNN_CP2K (cp2k_shell)")
-    p.add_argument("--frames", type=Path, metavar="F", help="label the frames of this file instead of the ammonia plan")
-    p.add_argument("--workers", type=int, default=2, help="number of processes, with one thread each")
-    p.add_argument("--share", type=float, default=1.0, help="fraction of the plan, e.g. 0.1; same mix of kinds")
+    p.add_argument("--engine", default="gfn1", metavar="ENGINE",
+                   help=f"{KNOWN} (default: gfn1); gpaw runs in the Python $RXMDNN_GPAW_PYTHON, cp2k by $RXMDNN_CP2K "
+                        "(cp2k_shell)")
+    p.add_argument("--frames", type=Path, metavar="FILE", help="label the frames of this file, of any format")
+    p.add_argument("--recipe", choices=RECIPES, help="label frames made here: ammonia, as suits the engine")
+    p.add_argument("--workers", type=int, default=2, help="number of processes, of OMP_NUM_THREADS threads each (1)")
+    p.add_argument("--share", type=float, default=1.0, help="fraction of the recipe, e.g. 0.1; same mix of kinds")
     p.add_argument("--select", type=Path, nargs="+", metavar="MODEL",
                    help="do not label: write to OUT the frames of --from on which these models disagree most; "
                         "with one model: those farthest from its training set")
@@ -38,15 +56,18 @@ def main(argv: Sequence[str]) -> None:
     p.add_argument("--converge", type=int, metavar="N",
                    help="gpaw: energy and forces of frame N (from 0) of OUT against cutoff and k-points")
     a = p.parse_args(argv)
+    check_outputs(a.output)
     if a.select:
         if not a.candidates:
             raise InputError("--select: give the frames to select from with --from")
         from rxmdnn.labelling.committee import select
 
         print(select(a.select, a.candidates, a.count, a.output, a.spread, a.per_group))
-        return
-    every = read_by_ase(a.output) if a.check or a.converge is not None else []
+        return 0
+    every = read_atoms(a.output) if a.check or a.converge is not None else []
     if a.converge is not None:
+        if not 0 <= a.converge < len(every):
+            raise InputError(f"--converge {a.converge}: {a.output} has {len(every)} frames, counted from 0")
         table = a.output.with_name(a.output.stem + "_convergence.csv")
         gpaw_engine.convergence(table, every[a.converge])
     elif a.check:
@@ -54,6 +75,23 @@ def main(argv: Sequence[str]) -> None:
         worst = labelling.check_forces(chosen, a.engine, a.output.with_name(a.output.stem + "_check.csv"))
         print(f"{len(chosen)} frames: largest error of the forces along a random direction {worst:.2e} eV/Å")
     else:
-        tasks = labelling.tasks_of_file(a.frames) if a.frames else labelling.ENGINES[a.engine].plan(a.share)
-        count = labelling.run(a.output, tasks, a.engine, a.workers)
-        print(f"{count} frames in {a.output}, {a.output.stat().st_size / 1e6:.1f} MB")
+        return _label(a)
+    return 0
+
+
+def _label(a: argparse.Namespace) -> int:
+    """Label the frames of a file or of a recipe; the exit code."""
+    if (a.frames is None) == (a.recipe is None):
+        raise InputError(f"label: give the frames: --frames FILE, or --recipe {'|'.join(RECIPES)}" if a.frames is None
+                         else "label: give --frames or --recipe, not both")
+    if a.workers < 1 or not 0 < a.share <= 1:
+        raise InputError("label: --workers must be positive, and --share above 0 and at most 1")
+    engine = engine_of(a.engine)
+    tasks = tasks_of_file(a.frames) if a.frames else engine.plan(a.share)
+    failures = labelling.run(a.output, tasks, a.engine, a.workers)
+    count = sum(1 for _ in labelling.finished(a.output))
+    print(f"{len(tasks) - len(failures)} of {len(tasks)} {'frames' if a.frames else 'tasks'} labelled, "
+          f"{count} in {a.output}, {a.output.stat().st_size / 1e6:.1f} MB")
+    if failures:
+        print(f"{len(failures)} could not be labelled:", *failures[:SHOWN], sep="\n  ")
+    return INCOMPLETE if failures else 0

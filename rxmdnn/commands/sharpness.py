@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from rxmdnn.commands.arguments import frames_arguments, parse
-from rxmdnn.files import write_json, writing
+from rxmdnn.commands.arguments import frames_arguments, label_keys, parse
+from rxmdnn.files import check_outputs, write_json, writing
 from rxmdnn.parallel import AgreedError, on_root
 from rxmdnn.training.loss_surface import measure, model_surface
 
@@ -20,8 +20,9 @@ from rxmdnn.training.loss_surface import measure, model_surface
 def main(argv: Sequence[str], comm: MPI.Intracomm = MPI.COMM_SELF) -> None:
     """Print every measure with its standard error and ‖w‖; draw the figures; write the numbers with ``--json``."""
     a = _arguments(argv, comm)
+    on_root(comm, lambda: check_outputs(a.json, folders=[a.out]))
     rng = np.random.default_rng([a.seed, 3])
-    surface = model_surface(a.model, a.data, rng, a.part, a.frames, tuple(a.loss), comm)
+    surface = model_surface(a.model, a.data, rng, a.part, a.frames, tuple(a.loss), comm, label_keys(a))
     points, square = a.landscape
     report = measure(surface, rng, seed=a.seed, epsilon=a.epsilon, entropy_epsilon=a.entropy_epsilon, draws=a.draws,
                      rho=a.rho, starts=a.starts, climb_steps=a.climb_steps, runs=a.runs, lanczos_steps=a.steps,

@@ -11,11 +11,13 @@ from mpi4py import MPI
 
 from rxmdnn.analysis import observe, scatterers
 from rxmdnn.analysis import spectra as sp
+from rxmdnn.analysis.comparison import UNITS, Measured, compare, read_measured
 from rxmdnn.analysis.inelastic import Instrument
 from rxmdnn.analysis.spectra_tables import SpectraOptions, SpectraTables, conclude
 from rxmdnn.commands.arguments import out_folder, parse, positive, run_arguments
 from rxmdnn.errors import InputError
-from rxmdnn.files import write_json, writing
+from rxmdnn.files import check_outputs, write_json, writing
+from rxmdnn.io.motion import Motion, analyzed, disturbed, no_real_time
 from rxmdnn.io.series import Series, open_all
 from rxmdnn.parallel import AgreedError, on_root, together
 
@@ -41,6 +43,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--broadening", type=float, default=1.5, metavar="PERCENT", help="FWHM of the instrument, ΔE/E")
     p.add_argument("--low", type=float, metavar="MEV", help="below it the density is that of a solid, ~ E² "
                    "(default: the resolution)")
+    p.add_argument("--compare", type=Path, metavar="CSV", help="a measured spectrum: two columns, energy transfer and "
+                   "intensity; drawn beside the computed one, with a fitted scale")
+    p.add_argument("--compare-unit", choices=UNITS, default="meV", help="unit of its energies (default: meV)")
     p.add_argument("--measured", action="store_true", help="mark the measured bands of solid ammonia")
     return p
 
@@ -52,32 +57,43 @@ def main(argv: Sequence[str], comm: MPI.Comm = MPI.COMM_SELF) -> None:
     positive(faults, "spectra", a, "resolution", "max", "temperature", "final", "broadening", "low")
     if faults:
         raise AgreedError(*faults)
-    spectrum, md_step = measured(a, comm)
+    on_root(comm, lambda: check_outputs(a.json, folders=[out_folder(a)]))
+    seen = read_measured(comm, a.compare, a.compare_unit) if a.compare else None
+    spectrum, md_step, motion = measured(a, comm)
     options = SpectraOptions(a.max, a.temperature, a.quantum, md_step if a.verlet else None, a.isotope,
                              Instrument(a.final, tuple(a.angles), a.broadening / 100), a.low)
-    on_root(comm, lambda: report(conclude(spectrum, options), options, a))
+
+    def conclude_and_report() -> None:
+        results = conclude(spectrum, options)
+        results.numbers["analyzed"] = analyzed(motion)
+        results.notes += [note for note in (no_real_time(motion), disturbed(motion)) if note]
+        report(results, options, a, seen)
+
+    on_root(comm, conclude_and_report)
 
 
-def measured(a: argparse.Namespace, comm: MPI.Comm) -> tuple[sp.Spectrum, float]:
-    """The spectrum, of observe.h5 or of trajectories, and the time step of the dynamics, fs (collective)."""
+def measured(a: argparse.Namespace, comm: MPI.Comm) -> tuple[sp.Spectrum, float, Motion]:
+    """The spectrum, of observe.h5 or of trajectories, the time step of the dynamics, fs, and what moved the atoms
+    (collective)."""
     with together(comm):
         stored = observe.find_spectrum(a.run[0])
         if stored is not None:
             if len(a.run) > 1 or any(x is not None for x in (a.start, a.stop, a.resolution)):
                 raise InputError(f"spectra: {stored}: a spectrum accumulated during a run: analyze it alone, without "
                                  "--start, --stop and --resolution")
-            return observe.read_spectrum(stored)
+            return *observe.read_spectrum(stored), {}
         series = open_all(a.run, a.start, a.stop)
         dt = spacing(series)
         length = sp.segment_length([len(s.time) for s in series], dt, a.resolution)
         scatterers.replaced(sp.kinds_of(series[0].names, series[0].mass)[0], a.isotope)  # report mistakes now
         md_step = (series[0].time[1] - series[0].time[0]) / max(series[0].step[1] - series[0].step[0], 1)
-    return sp.measure(comm, series, length, dt, comm.rank > 0 or not sys.stderr.isatty()), float(md_step)
+    quiet = comm.rank > 0 or not sys.stderr.isatty()
+    return sp.measure(comm, series, length, dt, quiet), float(md_step), series[0].motion
 
 
 def spacing(series: Sequence[Series]) -> float:
     """The time between frames, fs. Raises InputError if it differs between trajectories, and without velocities."""
-    faults = [f"{s.path}: no velocities; write trajectory.h5 with 'h5md 2', or extended XYZ with the column "
+    faults = [f"{s.path}: no velocities; write trajectory.h5md with 'h5md 2', or extended XYZ with the column "
               "'velo'" for s in series if "v" not in s.has]
     if faults:
         raise InputError(*faults)
@@ -89,7 +105,7 @@ def spacing(series: Sequence[Series]) -> float:
     return dts[0]
 
 
-def report(results: SpectraTables, options: SpectraOptions, a: argparse.Namespace) -> None:
+def report(results: SpectraTables, options: SpectraOptions, a: argparse.Namespace, seen: Measured | None) -> None:
     """Write files and figures and print the numbers, on one rank."""
     from rxmdnn.analysis import figures
 
@@ -97,6 +113,10 @@ def report(results: SpectraTables, options: SpectraOptions, a: argparse.Namespac
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         made = [*results.write(folder), *figures.spectra(folder, results, options.instrument, a.measured)]
+        if seen is not None:
+            compared = compare(seen, results)
+            made += [compared.write(folder), figures.comparison(folder, compared)]
+            results.numbers |= compared.numbers
         if a.json:
             made.append(write_json(a.json, results.numbers))
     print_numbers(results, made)

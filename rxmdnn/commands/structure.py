@@ -16,7 +16,8 @@ from rxmdnn.analysis.structure_averages import StructureAverages
 from rxmdnn.analysis.structure_tables import StructureTables, conclude
 from rxmdnn.commands.arguments import out_folder, parse, positive, run_arguments
 from rxmdnn.errors import InputError
-from rxmdnn.files import write_json, writing
+from rxmdnn.files import check_outputs, write_json, writing
+from rxmdnn.io.motion import analyzed
 from rxmdnn.io.series import Series, open_all, with_beads
 from rxmdnn.parallel import AgreedError, on_root, together
 
@@ -48,6 +49,7 @@ def main(argv: Sequence[str], comm: MPI.Comm = MPI.COMM_SELF) -> None:
     """Write structure.h5, tables as CSV and figures; print the numbers."""
     a = parse(parser(), argv, comm)
     check(a)
+    on_root(comm, lambda: check_outputs(a.json, folders=[out_folder(a)]))
     with together(comm):
         beads = with_beads(a.run)
         series = open_all(beads, a.start, a.stop)
@@ -56,9 +58,14 @@ def main(argv: Sequence[str], comm: MPI.Comm = MPI.COMM_SELF) -> None:
         kinds, index, _ = kinds_of(series[0].names, series[0].mass)
         isotopes = scatterers.replaced(kinds, a.isotope)
         intervals, notes = _intervals(centroids)
+        positions = analyzed(series[0].motion)
         if centroids is not series:
+            positions = f"{len(beads)} beads"
             notes.append(f"averages over {len(beads)} beads; displacements in time and --dynamic are those of the "
                          "centroids")
+        elif "centroids" in positions:
+            notes.append(f"positions are {positions}: g(r), bonds and u² lack the quantum width of the beads; run with "
+                         "'pimd_dump N' for their average")
         if a.dynamic and intervals[0] is None:
             raise InputError(f"--dynamic: {notes[0]}")
         averages = StructureAverages.of(series[0], kinds, index, a.rmax, a.qmax, a.cells, a.hkl)
@@ -69,8 +76,13 @@ def main(argv: Sequence[str], comm: MPI.Comm = MPI.COMM_SELF) -> None:
     averages.accumulate(comm, series, a.frames, comm.rank > 0 or not sys.stderr.isatty())
     dynamic = dynamics(comm, centroids[0], kinds, index, float(intervals[0] or 1.0), a) if a.dynamic else None
     frames = sum(len(s.time) for s in series)
-    on_root(comm, lambda: report(averages, conclude(averages, moved, moved_in_time, kinds, isotopes, a.probe, frames,
-                                                    dynamic, notes), a))
+
+    def conclude_and_report() -> None:
+        results = conclude(averages, moved, moved_in_time, kinds, isotopes, a.probe, frames, dynamic, notes)
+        results.numbers["analyzed"] = positions
+        report(averages, results, a)
+
+    on_root(comm, conclude_and_report)
 
 
 def check(a: argparse.Namespace) -> None:

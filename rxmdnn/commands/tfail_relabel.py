@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,28 +19,29 @@ from rxmdnn.survival.true_force import COLUMNS, CSV, FIGURE, FRAMES, SAMPLE, cho
 
 def main(argv: Sequence[str]) -> None:
     """Label the frames that have no label yet; write relabelled.xyz, true_forces.csv and true_forces.png."""
-    from rxmdnn.labelling.labelling import ENGINES
+    from rxmdnn.labelling.engines import KNOWN, engine_of
 
-    a = _arguments(argv, sorted(ENGINES))
+    a = _arguments(argv, KNOWN)
     if a.workers < 1 or (a.most is not None and a.most < 1):
         raise InputError("relabel: --workers and --most must be positive")
+    engine = engine_of(a.engine)
     frames = chosen(a.frames, a.most, a.atoms, a.kind)
-    folder = a.out or a.frames[0].parent / f"relabel_{a.engine}"
+    folder = a.out or a.frames[0].parent / re.sub(r"[^\w.-]+", "_", f"relabel_{a.engine}")
     with files.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         failed = _label(frames, folder, a.engine, a.workers)
         rows = read_rows(folder / CSV)
         if not rows:
-            raise InputError(f"{a.frames[0]}: {ENGINES[a.engine].name} could label none of {len(frames)} frames")
+            raise InputError(f"{a.frames[0]}: {engine.name} could label none of {len(frames)} frames")
         print(table(rows) + (f"\n{failed} frames could not be labelled" if failed else ""))
         true_force_figure(rows, folder / FIGURE)
     print(f"{CSV}, {FRAMES}, {FIGURE} are in {folder}")
 
 
-def _arguments(argv: Sequence[str], engines: Sequence[str]) -> argparse.Namespace:
+def _arguments(argv: Sequence[str], engines: str) -> argparse.Namespace:
     p = argparse.ArgumentParser("rxmdnn tfail relabel", description="True force errors, from a reference engine.")
     p.add_argument("frames", metavar="FRAMES", type=Path, nargs="+", help="failures.xyz of a study")
-    p.add_argument("--engine", choices=engines, default="gfn1", help="reference engine (default: gfn1)")
+    p.add_argument("--engine", default="gfn1", help=f"reference engine: {engines} (default: gfn1)")
     p.add_argument("--most", type=int, help="maximum number of frames of each kind, evenly spaced (default: all)")
     p.add_argument("--atoms", type=int, help="only frames of this many atoms; small ones cost the engine least")
     p.add_argument("--kind", choices=(SAMPLE, "before", "failure"), help="only frames of this kind")

@@ -10,7 +10,7 @@ import numpy as np
 
 from rxmdnn.deck.tfail import WATCHED
 from rxmdnn.errors import InputError
-from rxmdnn.files import write_json, write_text, writing
+from rxmdnn.files import check_outputs, write_json, write_text, writing
 from rxmdnn.survival import results
 from rxmdnn.survival.figures import report_figures
 from rxmdnn.survival.report import analyze, gather, table_text, tables, text
@@ -28,11 +28,12 @@ def main(argv: Sequence[str]) -> None:
         raise InputError(f"{a.results[0]}: none of {len(rows)} runs failed by '{a.by}': no failure times to fit; use "
                          "higher temperatures, larger systems or a longer cap in the study")
     _check_apart(times, a.apart)
+    folder = a.out or (a.results[0] if a.results[0].is_dir() else a.results[0].parent) / (
+        "report" if a.by == "failed" else f"report_{a.by}")
+    check_outputs(folders=[folder])
     properties = gather(a.sharpness, a.evaluate, a.properties)
     report, fits = analyze(times, a.by, rows, a.resamples, a.seed, properties, a.apart)
     print(text(report))
-    folder = a.out or (a.results[0] if a.results[0].is_dir() else a.results[0].parent) / (
-        "report" if a.by == "failed" else f"report_{a.by}")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         made = [write_json(folder / "report.json", report).name]

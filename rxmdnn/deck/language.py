@@ -261,7 +261,7 @@ def parse(text: str, path: str | Path, table: Sequence[Keyword], argv: Sequence[
     entries: dict[str, Any] = {}
     meant: set[str] = set()  # keywords that a misspelled line stands for
     for number, line in enumerate(text.splitlines(), 1):
-        name, *tokens = line.split("#")[0].split() or [""]
+        name, *tokens = words_of(line) or [""]
         where = f"{path}:{number}"
         if not name:
             continue
@@ -296,6 +296,21 @@ def parse(text: str, path: str | Path, table: Sequence[Keyword], argv: Sequence[
     if faults:
         raise InputError(*sorted(faults, key=lambda fault: _line(fault, path)))
     return Deck(path, {k.name: entries[k.name] for k in table}, notes)
+
+
+def words_of(line: str) -> list[str]:
+    """The words of a line before '#'; a name with blanks stands in double quotes.
+
+    >>> words_of('structure "my crystal.cif" 2 2 2  # eight cells')
+    ['structure', 'my crystal.cif', '2', '2', '2']
+    """
+    words = re.findall(r'(?<!\S)"([^"]*)"(?!\S)|(#.*)|([^\s#]+)', line)
+    out: list[str] = []
+    for quoted, comment, plain in words:
+        if comment:
+            break
+        out.append(quoted or plain)
+    return out
 
 
 def _line(fault: str, path: Path) -> float:

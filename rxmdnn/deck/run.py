@@ -31,12 +31,15 @@ from rxmdnn.deck.words import (
     ENSEMBLES,
     LIMITS,
     MDMODES,
+    MINIMIZATION,
     PRECISIONS,
     RING_INTEGRATORS,
     RING_METHODS,
     SHAPES,
+    STARTS,
 )
 from rxmdnn.errors import InputError
+from rxmdnn.files import file_fault
 
 WIDEST_SKIN = 20.0  # Å
 
@@ -98,6 +101,9 @@ RUN = (
             "control of velocities every sstep steps, or a minimization", group="dynamics"),
     Keyword("time", (Value("dt", "float", unit="fs", check=positive), Value("ntime_step", "int", check=not_negative)),
             "time step and number of steps", _logicals("dt", "ntime_step"), group="dynamics"),
+    Keyword("until", (Value("step", "int", None, "steps", not_negative),),
+            "run until this step in total, whatever ntime_step says; a run that has reached it takes no further steps. "
+            "For jobs that a batch system starts again and again", group="dynamics"),
     Keyword("temperature",
             (Value("treq", "float", 300.0, "K", not_negative), Value("vsfact", "float", 1.0, check=positive),
              Value("sstep", "int", 1, "steps", positive),
@@ -129,8 +135,9 @@ RUN = (
             "path integrals: every atom is a ring polymer of so many beads at treq", group="path integrals"),
     Keyword("pimd_integrator", (Value("name", tuple(RING_INTEGRATORS), "bcocb", words=RING_INTEGRATORS),),
             "ring-polymer integrator", group="path integrals"),
-    Keyword("pimd_dump", (Value("nstep", "int", 0, "steps", not_negative, help="0: never"),),
-            "interval of frames in <outDir>/bead_%d.h5, one trajectory per bead", group="path integrals"),
+    Keyword("pimd_dump", (Value("nstep", "int", None, "steps", not_negative, help="0: never"),),
+            "interval of frames in <outDir>/bead_%d.h5md, one trajectory per bead (default: that of h5md)",
+            group="path integrals"),
     Keyword("pimd_contraction", (Value("beads", "int", (), check=positive),),
             "number of beads for each model of a mixture, odd or all: fewer for slowly varying models", rest=1,
             group="path integrals"),
@@ -147,7 +154,9 @@ RUN = (
             "formats of the frames written every fstep steps",
             _logicals("isBinary", "isBondFile", "isPDB", "isXYZ"), group="output"),
     Keyword("h5md", (Value("nstep", "int", 0, "steps", not_negative, help="0: never"),),
-            "interval of frames in <outDir>/trajectory.h5", group="output"),
+            "interval of frames in <outDir>/trajectory.h5md", group="output"),
+    Keyword("xyz", (Value("nstep", "int", 0, "steps", not_negative, help="0: never"),),
+            "interval of frames in <outDir>/trajectory.xyz, one extended XYZ file for the whole run", group="output"),
     Keyword("observe", (Value("quantity", ("vdos", "gr"), None,
                               words={"vdos": "for rxmdnn spectra", "gr": "in <outDir>/gr_observed.csv"}),
                         Value("nstep", "int", None, "steps", positive),
@@ -162,14 +171,15 @@ RUN = (
             "grid of ranks; 0 0 0 lets rxmdnn choose", {"--vprocs": ("vx", "vy", "vz")}, check=_grid, group="device"),
     Keyword("structure", (Value("file", "file", None), Value("nx", "int", 1, check=positive, optional=True),
                           Value("ny", "int", 1, check=positive, optional=True),
-                          Value("nz", "int", 1, check=positive, optional=True)),
-            "start from any file that ASE reads, or an input.xyz, replicated nx x ny x nz times", group="system"),
+                          Value("nz", "int", 1, check=positive, optional=True),
+                          Value("frame", "int", -1, optional=True, help="of a file of several, from 0; -1: the last")),
+            "start from any file that ASE reads, a LAMMPS data file or an input.xyz, replicated nx x ny x nz times; a "
+            "name with blanks stands in double quotes", group="system"),
+    Keyword("pbc", tuple(Value(axis, "bool", None) for axis in "abc"),
+            "the axes along which the structure repeats, T or F for each (default: as its file says)", group="system"),
     Keyword("run_from_xyz", (Value("file", "file", None),), "start from this input.xyz, whatever outDir holds",
             {"--run_from_xyz|-runxyz": ("file",)}, group="system"),
-    Keyword("start", (Value("source", ("auto", "checkpoint", "rxff", "structure"), "auto",
-                            words={"auto": "the first that exists of run_from_xyz, checkpoint, rxff, structure",
-                                   "checkpoint": "<outDir>/checkpoint.h5", "rxff": "<outDir>/rxff.bin",
-                                   "structure": "the line run_from_xyz or structure"}),),
+    Keyword("start", (Value("source", ("auto", "checkpoint", "changed", "rxff", "structure"), "auto", words=STARTS),),
             "source of the start", group="system"),
     Keyword("outDir", (Value("folder", "str", "DAT"),), "folder of all outputs, from the working directory",
             {"--outDir|-o": ("folder",)}, group="output"),
@@ -180,7 +190,8 @@ RUN = (
     Keyword("seed", (Value("number", "int", 1, check=not_negative),), "seed of all random numbers of the run",
             group="dynamics"),
     Keyword("random_velocity", (Value("draw", "bool", False),),
-            "draw new velocities at the start even if the start has velocities", group="dynamics"),
+            "draw new velocities at the start even if the start has velocities; of a checkpoint, once: where its run "
+            "did not have this line", group="dynamics"),
     Keyword("skin", (Value("skin", "float", 0.5, "Å", _skin),),
             "distance by which the neighbor list exceeds the cutoff", group="dynamics"),
     Keyword("precision", (Value("network", PRECISIONS, "float32",
@@ -201,14 +212,15 @@ RUN = (
             "backend cuda: record what repeats between two neighbor lists as a CUDA graph and replay it, for small "
             "systems", group="device"),
     Keyword("threads", (Value("n", "int", 0, check=not_negative,
-                              help="0: the cores of a machine divided by its ranks"),),
+                              help="0: OMP_NUM_THREADS, or the cores of a machine divided by its ranks; "
+                                   "fewer for few atoms"),),
             "threads per rank", group="device"),
     Keyword("units", (Value("energy", ("ev", "kcal"), "ev"),), "unit of energies in the log: eV, or kcal/mol as RXMD",
             group="output"),
     Keyword("strain", tuple(Value(f"e{a}", "float", 0.0, check=_strain) for a in "xyz"),
-            "the start is stretched by 1 + e along its cell vectors a, b, c", group="system"),
+            "a structure is stretched by 1 + e along its cell vectors a, b, c at the start", group="system"),
     Keyword("shear", tuple(Value(f"d_{a}", "float", 0.0, "degrees") for a in ("alpha", "beta", "gamma")),
-            "added to the cell angles of the start", group="system"),
+            "added to the cell angles of a structure at the start", group="system"),
     Keyword("strain_ramp", tuple(Value(f"e{a}", "float", 0.0, check=_strain) for a in "xyz"),
             "cell vectors a, b, c are stretched by 1 + e, linearly over the run", group="ensembles"),
     Keyword("shear_ramp", tuple(Value(f"d_{a}", "float", 0.0, "degrees") for a in ("alpha", "beta", "gamma")),
@@ -354,6 +366,8 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
     faults += ring_faults(deck, len(models), n_ranks)
     faults += fidelity_faults(deck)
     faults += device_faults(deck)
+    if deck["json"].file and (text := file_fault(deck["json"].file, [deck["outDir"].folder])):
+        faults.append(deck["json"].fault(text))
     faults += [e.fault(f"{e.quantity} is given before; keep one") for k, e in enumerate(deck["observe"])
                if e.quantity in [other.quantity for other in deck["observe"][:k]]]
     pair_terms = _pair_terms(deck, len(models[0].elements), faults) if models else ()
@@ -418,6 +432,31 @@ def ensemble_settings(deck: Deck) -> list[str]:
 def has_extended_energy(deck: Deck) -> bool:
     """Whether the conserved quantity differs from the total energy."""
     return deck["ensemble"].kind is not None or has_ring(deck) or cell_is_driven(deck)
+
+
+def motion_of(deck: Deck) -> dict[str, str]:
+    """What moves the atoms, in the words of rxmdnn.io.motion."""
+    line, mode = deck["ensemble"], deck["mdmode"].mode
+    out: dict[str, str] = {}
+    if mode == MINIMIZATION:
+        return {"motion": "minimization"}
+    if has_ring(deck):
+        out = {"motion": deck["pimd"].method, "beads": str(deck["pimd"].beads), "positions": "centroids"}
+    else:
+        out = {"motion": line.kind or ("nve" if mode == 1 else f"mdmode {mode}")}
+    if out["motion"] in ("nve", "mdmode 4"):
+        return out
+    if line.tau is not None:
+        out["tau_ps"] = f"{line.tau:g}"
+    ramp = deck["tramp"]
+    return out | ({"target_K": f"{deck['temperature'].treq:g}"} if ramp.t0 is None else
+                  {"ramp_K": f"{ramp.t0:g} {ramp.t1:g}"})
+
+
+def beads_every(deck: Deck) -> int:
+    """Interval of the frames of the beads, in steps; that of the trajectory where the deck does not say. 0 is never."""
+    every = deck["pimd_dump"].nstep
+    return int(deck["h5md"].nstep if every is None else every) if has_ring(deck) else 0
 
 
 def has_ring(deck: Deck) -> bool:

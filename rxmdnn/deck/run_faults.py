@@ -56,7 +56,7 @@ def ring_faults(deck: Deck, n_models: int, n_ranks: int | None) -> list[str]:
     """Faults of the pimd lines."""
     line, of_centroid, contraction, groups = (deck[k] for k in ("pimd", "ensemble", "pimd_contraction", "pimd_groups"))
     if line.beads is None:
-        asked = {"pimd_integrator": deck["pimd_integrator"].name != "bcocb", "pimd_dump": deck["pimd_dump"].nstep > 0,
+        asked = {"pimd_integrator": deck["pimd_integrator"].name != "bcocb", "pimd_dump": bool(deck["pimd_dump"].nstep),
                  "pimd_contraction": bool(contraction.beads), "pimd_groups": groups.number > 1}
         return [deck[name].fault("needs a line 'pimd <beads> <method>'") for name, given in asked.items() if given]
     faults = []
@@ -152,7 +152,8 @@ def barostat_fault(deck: Deck, pbc: Iterable[bool]) -> str | None:
 def start_faults(deck: Deck) -> list[str]:
     """Faults of the source of the start."""
     folder, source = Path(deck["outDir"].folder), deck["start"].source
-    files = {"checkpoint": [folder / "checkpoint.h5", folder / "checkpoint.prev.h5"], "rxff": [folder / "rxff.bin"]}
+    checkpoints = [folder / "checkpoint.h5", folder / "checkpoint.prev.h5"]
+    files = {"checkpoint": checkpoints, "changed": checkpoints, "rxff": [folder / "rxff.bin"]}
     found = {name: any(f.is_file() for f in group) for name, group in files.items()}
     found["structure"] = deck["structure"].file is not None or deck["run_from_xyz"].file is not None
     if source != "auto" and not found[source]:

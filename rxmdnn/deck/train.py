@@ -28,7 +28,14 @@ def _sam(e: Entry) -> str | None:
 
 
 TABLE: tuple[Keyword, ...] = (
-    Keyword("data", (Value("file", "file"),), "labelled frames with energy and forces: extended XYZ or HDF5", rest=1),
+    Keyword("data", (Value("file", "file"),), "labelled frames with energy and forces: any format that ASE reads with "
+            "them (extended XYZ, .traj, vasprun.xml, OUTCAR, .json, .db), or HDF5", rest=1),
+    Keyword("energy_key", (Value("name", "str", None),), "word of a frame that is its energy, eV; absent: energy"),
+    Keyword("forces_key", (Value("name", "str", None),),
+            "column that holds the forces, eV/Å; absent: forces or force"),
+    Keyword("stress_key", (Value("name", "str", None),),
+            "word of a frame that is its stress, eV/Å^3, tension positive; a name with 'virial' is -V times that, eV; "
+            "absent: stress or virial"),
     Keyword("elements", (Value("element", "str"),), "species of the model, in this order", rest=1),
     Keyword("split", (Value("validation", "float", 0.1, check=_fraction), Value("test", "float", 0.1, check=_fraction)),
             "shares of each kind of frame for validation and held-out test; groups are never split", check=_parts),

@@ -57,6 +57,15 @@ RING_METHODS = {
     "trpmd": "thermostatted ring-polymer molecular dynamics: a thermostat on the internal modes only",
     "pacmd": "partially adiabatic centroid molecular dynamics: thermostatted internal modes of one high frequency",
 }
+STARTS = {
+    "auto": "the first that exists of run_from_xyz, checkpoint, rxff, structure",
+    "checkpoint": "<outDir>/checkpoint.h5: elements, masses, models and seed must be those of its run; steps, time "
+                  "step, ensemble and output may change",
+    "changed": "<outDir>/checkpoint.h5, also with other models, masses or another seed than its run had; forces are "
+               "computed anew",
+    "rxff": "<outDir>/rxff.bin: positions, velocities and step; clock and output of the folder go on",
+    "structure": "the line run_from_xyz or structure",
+}
 SAMPLING = ("pimd", "suzuki-chin")  # methods for averages, with thermostatted centroids; the others are for dynamics
 RING_INTEGRATORS = {
     "bcocb": "Cayley map: no resonances, exact averages over positions in a harmonic well",

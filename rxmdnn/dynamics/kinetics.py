@@ -12,6 +12,8 @@ from rxmdnn.backend import Backend
 from rxmdnn.kernels import n_chunks
 from rxmdnn.units import ACCELERATION, KB
 
+AT_REST = 1e-9  # of a target temperature: below it, velocities are only rounding, or what residual forces have made
+
 
 class Kinetics:
     """Kinetic quantities of a decomposed system. All ranks call every method.
@@ -75,6 +77,10 @@ class Kinetics:
         now = self.temperature(atoms)
         if now > 0:
             atoms.v *= np.sqrt(target / now)
+
+    def at_rest(self, atoms: Atoms, target: float) -> bool:
+        """Whether there is no motion to be scaled to ``target`` K, which is above zero."""
+        return target > 0 and self.temperature(atoms) <= AT_REST * target
 
     def draw(self, atoms: Atoms, target: float, seed: int, step: int) -> None:
         """Draw Maxwell-Boltzmann velocities at exactly ``target`` K with zero total momentum.

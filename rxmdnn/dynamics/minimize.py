@@ -16,6 +16,7 @@ from rxmdnn.engine.forces import Forces
 LONGEST_MOVE = 0.1  # Å, of any atom in one trial
 TRIALS = 12  # force evaluations of one line search
 VELOCITY = "slide"  # rows of Atoms.extra: FIRE's velocities of the atoms; the name stands in checkpoints
+LEFT_BY_MINIMIZERS = ("direction", "f_old", VELOCITY)  # rows of Atoms.extra
 
 
 class _Minimizer:

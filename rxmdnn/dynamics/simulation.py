@@ -22,8 +22,10 @@ from rxmdnn.dynamics.minimize import ConjugateGradient, Fire
 from rxmdnn.dynamics.thermostat import MDMODE_FUNCTIONS, VelocityControl
 from rxmdnn.engine.domain import Domain
 from rxmdnn.engine.forces import Forces
-from rxmdnn.parallel import AgreedError
+from rxmdnn.parallel import FailedRunError, failing
 from rxmdnn.units import GPA_PER_EV_A3
+
+LOOK_EVERY = 10  # steps between looks for a signal, at most
 
 
 @dataclass
@@ -115,7 +117,10 @@ class Simulation:
     time_0: float = 0.0  # fs, at step 0
     on_print: Callable[[Thermo], None] = lambda thermo: None
     writers: list[tuple[int, Callable[[Thermo], None]]] = field(default_factory=list)
-    stopping: bool = False
+    stopping: bool = False  # the loop ends after this step
+    signalled: bool = False  # ... because of a signal
+    converged: bool = False  # ... because the minimization has converged
+    forces_known: bool = True  # of a restart: whether the forces of the start are those of this potential
     guard: StepGuard | None = None  # takes the steps, where there is one
     parts: int = 1  # shorter steps that make up one
     everyone: MPI.Comm | None = None  # where ranks of other groups take the same steps (rxmdnn.ring_polymer.groups)
@@ -149,25 +154,25 @@ class Simulation:
         """Raise AgreedError where energies are not finite or atoms were lost."""
         alive = self.comm.allreduce(self.atoms.n_owned)
         if not np.isfinite(thermo.total):
-            raise AgreedError(
+            raise FailedRunError(
                 f"step {thermo.step}: the energy is not finite: atoms came too close, the model was used far from its "
                 f"data, or dt is too long; restart from the last checkpoint with a smaller 'time' dt"
             )
         if alive != self.n_global:
-            raise AgreedError(f"step {thermo.step}: {self.n_global - alive} atoms were lost; use a smaller dt")
+            raise FailedRunError(f"step {thermo.step}: {self.n_global - alive} atoms were lost; use a smaller dt")
 
     # ------------------------------------------------------------------ the loop
     def steps(self, restarted: bool) -> Iterable[int]:
         """Run to ``schedule.stop``; yields the number of every finished step.
 
         A restarted run goes on with the forces of its checkpoint, so that it repeats the bits of the run it
-        continues; a new one computes them first and prints its start.
+        continues; a new one computes them first and prints its start. A restart with other forces computes them.
         """
         with signal_flag() as asked:
             if self.schedule.mdmode == MINIMIZATION:
-                yield from self._minimize()
+                yield from self._minimize(asked)
                 return
-            if not restarted:
+            if not (restarted and self.forces_known):
                 self.forces.compute(self.atoms)
             self.ensemble.begin(self.atoms)
             if not restarted:
@@ -180,10 +185,15 @@ class Simulation:
                     self.advance()
                 elif not self.guard.advance():
                     continue
-                if plan.pstep and self.step % plan.pstep == 0:
-                    self.stopping = (self.everyone or self.comm).allreduce(bool(asked), MPI.LOR)
+                self._look_for_signal(asked)
                 self._due()
                 yield self.step
+
+    def _look_for_signal(self, asked: list[bool]) -> None:
+        """Every so many steps, have the ranks agree on whether one of them was asked to stop."""
+        if self.step % min(self.schedule.pstep or LOOK_EVERY, LOOK_EVERY) == 0 and self.step < self.schedule.stop:
+            self.signalled = (self.everyone or self.comm).allreduce(bool(asked), MPI.LOR)
+            self.stopping = self.stopping or self.signalled
 
     def advance(self) -> None:
         """Take one step, made of ``parts`` shorter ones with different noise."""
@@ -193,7 +203,8 @@ class Simulation:
             MDMODE_FUNCTIONS[plan.mdmode](self.atoms, control)
         for part in range(self.parts):
             motion.dt, motion.seed = plan.dt / self.parts, plan.seed + (part << 32)
-            self.ensemble.step(self.atoms, plan.now(self.step))
+            with failing():
+                self.ensemble.step(self.atoms, plan.now(self.step))
         self.step += 1
 
     def rebuild(self, thermo: Thermo) -> None:
@@ -205,17 +216,22 @@ class Simulation:
         every = [self.schedule.pstep, *(n for n, _ in self.writers)]
         return step == self.schedule.stop or any(n and step % n == 0 for n in every)
 
-    def _minimize(self) -> Iterable[int]:
+    def _minimize(self, asked: list[bool]) -> Iterable[int]:
         plan = self.schedule
         parts = self.domain, self.forces, self.atoms
         iterations = (ConjugateGradient(*parts, plan.tolerance) if plan.minimizer == "cg" else
                       Fire(*parts, plan.fmax, plan.cell_shape, plan.pressures[0]))
-        for step, done in enumerate(iterations, start=self.step):
-            self.step, self.stopping = step, done or step >= plan.stop
+        every, first, taken = iter(iterations), self.step, 0
+        while not self.stopping:
+            with failing():
+                self.converged = next(every)
+            self.step = first + taken
+            self.stopping = self.converged or self.step >= plan.stop
+            if not self.stopping:
+                self._look_for_signal(asked)
             self._due(first=True)
             yield self.step
-            if self.stopping:
-                break
+            taken += 1
         self.atoms.extra.clear()
 
     def _due(self, first: bool = False) -> None:

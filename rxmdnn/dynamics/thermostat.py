@@ -36,32 +36,40 @@ def scale(atoms: Atoms, control: VelocityControl) -> None:
 
 
 def rescale(atoms: Atoms, control: VelocityControl) -> None:
-    control.kinetics.rescale(atoms, control.treq)
+    """Rescale to treq; atoms at rest, which cannot be scaled, get velocities drawn."""
+    if control.kinetics.at_rest(atoms, control.treq):
+        draw(atoms, control)
+    else:
+        control.kinetics.rescale(atoms, control.treq)
 
 
 def rescale_each_element(atoms: Atoms, control: VelocityControl) -> None:
-    energy, count = control.kinetics.by_element(atoms)
-    now = 2.0 * energy / (3.0 * np.maximum(count, 1) * KB)
+    """Each element has its share of the degrees of freedom; factors that differ make a momentum, removed last."""
+    kinetics = control.kinetics
+    energy, count = kinetics.by_element(atoms)
+    now = 2.0 * energy / (kinetics.degrees_of_freedom / kinetics.n_global * np.maximum(count, 1) * KB)
     factor = np.sqrt(control.treq / np.where(now > 0, now, control.treq)) if control.treq > 0 else np.zeros_like(now)
-    atoms.v *= control.kinetics.of_atoms(factor, atoms)[:, None]
-    control.kinetics.zero_momentum(atoms)
+    atoms.v *= kinetics.of_atoms(factor, atoms)[:, None]
+    kinetics.zero_momentum(atoms)
+    rescale(atoms, control)
 
 
 def rescale_when_off(atoms: Atoms, control: VelocityControl) -> None:
     now = control.kinetics.temperature(atoms)
-    if now > 0 and abs(np.sqrt(control.treq / now) - 1.0) > 0.05:
-        control.kinetics.rescale(atoms, control.treq)
+    if now <= 0 or abs(np.sqrt(control.treq / now) - 1.0) > 0.05:
         control.kinetics.zero_momentum(atoms)
+        rescale(atoms, control)
 
 
 def tame_hot_atoms(atoms: Atoms, control: VelocityControl) -> None:
     """MPMB, "maximally preserving Boltzmann": slow only atoms far above treq, then rescale to treq."""
     m, xp = control.kinetics.of_atoms(control.kinetics.mass, atoms), control.kinetics.backend.xp
-    ratio = xp.sqrt(m * (atoms.v**2).sum(axis=1) / ACCELERATION / (3.0 * KB * control.treq))
-    hot = ratio > control.vsfact
-    atoms.v[hot] *= (np.sqrt(0.5 * (control.vsfact + 1.0)) / ratio[hot])[:, None]
+    if control.treq > 0:
+        ratio = xp.sqrt(m * (atoms.v**2).sum(axis=1) / ACCELERATION / (3.0 * KB * control.treq))
+        hot = ratio > control.vsfact
+        atoms.v[hot] *= (np.sqrt(0.5 * (control.vsfact + 1.0)) / ratio[hot])[:, None]
     control.kinetics.zero_momentum(atoms)
-    control.kinetics.rescale(atoms, control.treq)
+    rescale(atoms, control)
 
 
 MDMODE_FUNCTIONS: dict[int, Callable[[Atoms, VelocityControl], None]] = {

@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from ase.data import atomic_numbers, covalent_radii
 
+from rxmdnn.fidelity.bonds import BONDED, BROKEN, covalent_pairs, covalent_sums
 from rxmdnn.units import KB
 
 WHOLE = -1  # gid of an event of the whole system
 FLOOR, SIGMAS, WINDOW = 100.0, 6.0, 100.0  # K, 1, fs
-# In sums of covalent radii: pairs below CLOSEST collide, within BONDED are bonded, beyond BROKEN are broken bonds.
-CLOSEST, BONDED, BROKEN = 0.55, 1.3, 1.6
+CLOSEST = 0.55  # in sums of covalent radii: pairs below collide
 
 
 class Event(NamedTuple):
@@ -50,12 +49,6 @@ class Found(NamedTuple):
                 for g, v, t in zip(gid[self.row], self.value, self.threshold)]
 
 
-def covalent_sums(elements: tuple[str, ...]) -> np.ndarray:
-    """(T, T) sums of covalent radii, Å, with a radius of 1 Å for names that are not elements."""
-    radius = np.array([covalent_radii[atomic_numbers[e]] if e in atomic_numbers else 1.0 for e in elements])
-    return radius[:, None] + radius
-
-
 @dataclass(frozen=True)
 class Limits:
     """Limits of normal configurations, by species (center first); an infinite limit never applies.
@@ -64,12 +57,14 @@ class Limits:
     ----------
     elements : tuple of str
     closest           (T, T) float64, Å: shortest distance of a pair
-    bonded            (T, T) float64, Å: pairs within are bonded, in the reference topology and for coordination
+    bonded            (T, T) float64, Å: pairs within are bonded, in the reference topology and for coordination; 0
+                      where bonds cannot be told from other pairs
     shortest, longest (T, T) float64, Å: range of the length of a bond of the reference topology
     fewest, most      (T, T) float64: range of the number of neighbors of the second species bonded to the first
     force             (T,) float64, eV/Å: largest force on an atom
     latent            (T,) float64: largest distance of the features of an atom
     spread            (T,) float64, eV/Å: largest disagreement of a committee
+    trained           bool: whether ``bonded`` is from training frames
     """
 
     elements: tuple[str, ...]
@@ -82,20 +77,31 @@ class Limits:
     force: np.ndarray
     latent: np.ndarray
     spread: np.ndarray
+    trained: bool = False
 
     @classmethod
     def of(cls, elements: tuple[str, ...]) -> Limits:
-        """Limits from covalent radii alone: collisions and broken bonds."""
-        sums, t = covalent_sums(elements), len(elements)
+        """Limits from covalent radii alone: collisions, and broken bonds between nonmetals."""
+        sums, t, covalent = covalent_sums(elements), len(elements), covalent_pairs(elements)
         never, pairs = np.full(t, np.inf), np.full((t, t), np.inf)
-        return cls(elements, CLOSEST * sums, BONDED * sums, CLOSEST * sums, BROKEN * sums, -pairs, pairs,
-                   never, never.copy(), never.copy())
+        return cls(elements, CLOSEST * sums, np.where(covalent, BONDED * sums, 0.0), CLOSEST * sums,
+                   np.where(covalent, BROKEN * sums, np.inf), -pairs, pairs, never, never.copy(), never.copy())
 
     @property
     def reach(self) -> float:
         """Å: no criterion depends on pairs beyond this distance."""
         finite = [a[np.isfinite(a)] for a in (self.closest, self.bonded, self.longest)]
         return float(np.concatenate(finite).max(initial=0.0))
+
+    def bonds_text(self) -> str:
+        """The pairs of species whose bonds and coordination are checked, those whose are not, and why."""
+        e, t = self.elements, len(self.elements)
+        names = {told: [f"{e[a]}-{e[b]}" for a in range(t) for b in range(a, t) if (self.bonded[a, b] > 0) == told]
+                 for told in (True, False)}
+        why = "the training frames do not tell bonds from other pairs there" if self.trained else \
+            "without statistics of training frames, only bonds between nonmetals are known"
+        return "; ".join(([f"watched for {', '.join(names[True])}"] if names[True] else [])
+                         + ([f"not watched for {', '.join(names[False])}: {why}"] if names[False] else []))
 
     def only(self, kinds: frozenset[str] | set[str]) -> Limits:
         """These limits for some kinds, infinite ones for all others (bonds: see ``examine``)."""

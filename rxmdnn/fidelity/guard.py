@@ -25,7 +25,6 @@ from rxmdnn.io.ordered import in_gid_order, writable
 from rxmdnn.models.interface import Potential
 from rxmdnn.parallel import AgreedError
 
-EXIT_CODE = 3  # of a run that the guard has stopped
 MOST_PARTS = 16  # of a step
 MOST_EVENTS = 100  # of an incident in the file; all are counted
 

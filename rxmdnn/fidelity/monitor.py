@@ -101,8 +101,11 @@ class Monitor:
         self.scores, self.strength = np.zeros(0), np.zeros(0)
 
     def describe(self) -> list[str]:
-        """Lines for the header of the log: the criteria and the finite limits."""
+        """Lines for the header of the log: the criteria, whose bonds they watch or not, and the finite limits."""
         e, lines = self.limits.elements, [f"fidelity     : every {self.every} steps: {', '.join(sorted(self.kinds))}"]
+        of_bonds = sorted(self.kinds & {"bond", "coordination"})
+        if of_bonds or not self.limits.bonded.any():
+            lines.append(f"    {' and '.join(of_bonds) or 'bond and coordination'}: {self.limits.bonds_text()}")
         rows: dict[str, list[str]] = {
             kind: [f"{e[a]}-{e[b]} {table[a, b]:.3f}" for a in range(len(e)) for b in range(a, len(e))
                    if 0 < table[a, b] < np.inf]
@@ -222,7 +225,7 @@ class Monitor:
 
 def default_kinds(simulation: Simulation, limits: Limits, watch: Watch) -> frozenset[str]:
     """All criteria with limits in this run, except the published one."""
-    kinds = {"finite", "pair", "bond"}
+    kinds = {"finite", "pair"} | ({"bond"} if limits.bonded.any() else set())
     if np.isfinite(limits.most).any():
         kinds.add("coordination")
     kinds |= {k for k in ("force", "latent", "spread") if np.isfinite(getattr(limits, k)).any()}

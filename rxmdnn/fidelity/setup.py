@@ -12,7 +12,8 @@ from rxmdnn.deck.run import RunDeck
 from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.errors import InputError
 from rxmdnn.fidelity import calibration
-from rxmdnn.fidelity.criteria import Limits, covalent_sums
+from rxmdnn.fidelity.bonds import BONDED, covalent_sums
+from rxmdnn.fidelity.criteria import Limits
 from rxmdnn.fidelity.guard import GuardSettings
 from rxmdnn.fidelity.monitor import Monitor, Watch, default_kinds, whole_kinds
 from rxmdnn.fidelity.reference import Reference, read
@@ -78,7 +79,9 @@ def given(deck: Deck, limits: Limits) -> tuple[Limits, dict[str, float]]:
         elif kind == "pair":
             limits = replace(limits, closest=value * covalent_sums(limits.elements))
         elif kind == "bond":
-            limits = replace(limits, longest=np.maximum(value * covalent_sums(limits.elements), limits.bonded))
+            sums = covalent_sums(limits.elements)  # asked for by name: bonds of every pair of species
+            bonded = np.where(limits.bonded == 0, BONDED * sums, limits.bonded)
+            limits = replace(limits, bonded=bonded, longest=np.maximum(value * sums, bonded))
         else:
             every: dict[str, np.ndarray] = {kind: np.full(len(limits.elements), value)}
             limits = replace(limits, **every)  # type: ignore[arg-type]
@@ -95,14 +98,19 @@ def _missing(kind: str, run: RunDeck, simulation: Simulation, limits: Limits, wa
         if not files:
             return "no model of rxmdnn.in is a network, so there are no features; omit it"
         return f"{files[0]} has no training statistics; {fit}"
+    if kind == "bond" and not limits.bonded.any():
+        return f"{limits.bonds_text()}; omit it, or write 'fidelity_limit bond <sums of covalent radii>'"
+    if kind == "coordination" and limits.trained and not np.isfinite(limits.most).any():
+        return f"{limits.bonds_text()}; omit it"
     if kind == "coordination" and not np.isfinite(limits.most).any():
         return f"no model file has training statistics; {fit}" if files else \
             "no model of rxmdnn.in has training statistics; omit it"
     if kind == "spread" and not (isinstance(simulation.forces.potential, Mixture)
                                  and len(simulation.forces.potential.members) > 1):
         return "a single model has no spread; name several in rxmdnn.in, or omit it"
-    if kind in ("force", "spread") and not np.isfinite(getattr(limits, kind)).any():
-        return f"no limit is known; write 'fidelity_limit {kind} <eV/Å>', or give a calibration"
+    if kind in ("force", "spread", "latent") and not np.isfinite(getattr(limits, kind)).any():
+        unit = "number" if kind == "latent" else "eV/Å"
+        return f"no limit is known; write 'fidelity_limit {kind} <{unit}>', or give a calibration"
     if kind == "temperature" and kind not in whole_kinds(simulation):
         return "the temperature is not controlled in this run; use energy, or an ensemble line"
     if kind == "energy" and kind not in whole_kinds(simulation):

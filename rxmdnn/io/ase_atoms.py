@@ -9,18 +9,22 @@ from typing import TYPE_CHECKING
 import ase.units
 import numpy as np
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.data import atomic_masses, atomic_numbers
+from ase.geometry import complete_cell
 from mpi4py import MPI
 
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
-from rxmdnn.io.ase_files import cell_of
+from rxmdnn.io.canonical import names_of
+from rxmdnn.io.labels import PROGRAM
 from rxmdnn.io.ordered import block
 from rxmdnn.io.structure import Start
+from rxmdnn.isotopes import ISOTOPES, standard_mass
 from rxmdnn.parallel import AgreedError
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+MARGIN = 1.0  # Å, around the atoms along an axis without a vector
 
 
 def agree_on_atoms(comm: MPI.Comm, atoms: Atoms, source: str) -> None:
@@ -42,14 +46,47 @@ def agree_on(comm: MPI.Comm, values: object, source: str) -> None:
         raise AgreedError(f"{source}: the ranks give different arguments; every rank must give the same")
 
 
+def cell_of(atoms: Atoms, source: str = "atoms") -> Cell:
+    """The cell of ASE atoms, periodic as ``atoms.pbc`` says; an open axis needs no vector.
+
+    Raises InputError for NaN or infinite coordinates, a periodic axis without a vector, and vectors in a plane.
+    """
+    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
+    if len(bad):
+        raise InputError(f"{source}: NaN or infinite coordinates of {len(bad)} atom(s), the first of atom {bad[0]} "
+                         f"({atoms.symbols[bad[0]]}): {atoms.positions[bad[0]]}")
+    given, pbc = np.array(atoms.cell), np.array(atoms.pbc)
+    empty = ~given.any(axis=1)
+    if (empty & pbc).any():
+        axes = " ".join(name for name, missing in zip("abc", empty & pbc) if missing)
+        raise InputError(f"{source}: periodic along {axes}, but the cell has no vector there; give the cell three "
+                         "vectors, or set pbc to False")
+    h = complete_cell(given)
+    if empty.any() and len(atoms):
+        along = atoms.positions @ h.T  # the added vectors are unit vectors, at right angles to the others
+        h[empty] *= np.maximum(np.ptp(along, axis=0)[empty], 0.0)[:, None] + 2 * MARGIN
+    return Cell(h, pbc)
+
+
 def species_of_atoms(atoms: Atoms, elements: Sequence[str], source: str = "atoms") -> np.ndarray:
     """(n,) int32 index into ``elements``. Raises InputError for an element that is not among them."""
     index = {name: k for k, name in enumerate(elements)}
-    names = atoms.get_chemical_symbols()
+    names = _names(atoms, elements)
     for row, name in enumerate(names):
         if name not in index:
             raise InputError(f"{source}: atom {row}: element {name} is not in the model ({' '.join(elements)})")
     return np.array([index[name] for name in names], np.int32)
+
+
+def _names(atoms: Atoms, elements: Sequence[str]) -> list[str]:
+    """Symbols of atoms; hydrogen is named by its mass where D or T are among the elements."""
+    return names_of(atoms).tolist() if ISOTOPES.keys() & set(elements) else atoms.get_chemical_symbols()
+
+
+def with_isotopes(elements: tuple[str, ...], atoms: Atoms) -> tuple[str, ...]:
+    """The elements of a model, and D or T where the atoms have hydrogen of several masses."""
+    found = set(names_of(atoms).tolist()) & {"H", *ISOTOPES}
+    return (*elements, *(name for name in ISOTOPES if name in found)) if len(found) > 1 else elements
 
 
 def masses_of(atoms: Atoms, elements: Sequence[str], source: str = "atoms") -> tuple[float, ...]:
@@ -57,13 +94,13 @@ def masses_of(atoms: Atoms, elements: Sequence[str], source: str = "atoms") -> t
 
     Raises InputError for atoms of one element with different masses.
     """
-    names, masses, out = np.array(atoms.get_chemical_symbols()), atoms.get_masses(), []
+    names, masses, out = np.array(_names(atoms, elements)), atoms.get_masses(), []
     for element in elements:
         own = np.unique(masses[names == element])
         if len(own) > 1:
             raise InputError(f"{source}: atoms of {element} have masses from {own[0]:g} to {own[-1]:g} amu; a run "
                              "has one mass per element")
-        out.append(float(own[0]) if len(own) else float(atomic_masses[atomic_numbers.get(element, 0)]))
+        out.append(float(own[0]) if len(own) else standard_mass(element))
     return tuple(out)
 
 
@@ -101,6 +138,7 @@ def with_results(like: Atoms, x: np.ndarray, v: np.ndarray, cell: Cell, energy: 
         atoms.set_cell(cell.h, scale_atoms=False)
         of_cell = {"stress": voigt(stress)}
     atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces, **of_cell)
+    atoms.calc.name = PROGRAM
     return atoms
 
 

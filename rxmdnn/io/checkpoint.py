@@ -163,7 +163,8 @@ def read_checkpoint(comm: MPI.Comm, path: str | Path, elements: tuple[str, ...] 
     return Start(arrays["gid"], species, arrays["x"], Cell(np.array(header["cell"]), np.array(header["pbc"])),
                  int(header["n_global"]), elements or own, v=arrays["v"], f=arrays["f"], image=arrays["image"],
                  extra={k[6:]: a for k, a in arrays.items() if k.startswith("extra.")}, step=int(header["step"]),
-                 time=float(header["time"]), state=_unpacked(header["state"]), exact=total == comm.size,
+                 time=float(header["time"]), exact=total == comm.size,
+                 state={"masses": dict(zip(own, header["masses"])), **_unpacked(header["state"])},
                  source=str(path))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -17,10 +17,12 @@ from rxmdnn.parallel import on_root
 
 LOCK = ".rxmdnn.lock"
 OURS = re.compile(  # files of a run and of its analysis; all other files belong to the user
-    r"run\.log|energies\.(csv|png)|temperature\.png|trajectory\.h5|(checkpoint|observe)(\.prev)?\.h5|rxff\.bin|\d{9}\.(xyz|pdb)"
-    r"|ring_polymer\.csv|bead_\d+\.h5|incidents\.(jsonl|xyz)|gr_observed\.csv|(spectra|structure)\.h5|gr\.(csv|png)"
-    r"|(bands|vdos|vacf|neutron|static|bragg|bragg_time|bond_length|bond_angle|hydrogen_bonds|msd|displacements)\.(csv|png)"
+    r"run\.log|energies\.(csv|png)|temperature\.png|trajectory\.(h5md|h5|xyz)|(checkpoint|observe)(\.prev)?\.h5"
+    r"|rxff\.bin(\.json)?|stages\.jsonl|\d{9}\.(xyz|pdb|bin)"
+    r"|ring_polymer\.csv|bead_\d+\.h5(md)?|incidents\.(jsonl|xyz)|gr_observed\.csv|(spectra|structure)\.h5|gr\.(csv|png)"
+    r"|(bands|vdos|vacf|neutron|static|bragg|bragg_time|bond_length|bond_angle|hydrogen_bonds|msd|displacements|compare)\.(csv|png)"
     r"|(radial|bonds|dynamic)\.png")
+FRAME = re.compile(r"\d{9}\.(xyz|pdb|bin)")
 
 
 @contextmanager
@@ -63,13 +65,33 @@ def set_aside(folder: Path, source: str) -> str:
     """Move the files of an earlier run to <folder>/old.N, so that a new run neither loses nor mixes them.
 
     source : the file from which the new run starts, which stays. Returns a message for the user, or an empty string.
+    Raises InputError where that is a numbered frame in the folder.
     """
     start = Path(source).resolve()
-    left = [f for f in folder.glob("*") if OURS.fullmatch(f.name) and f.resolve() != start] if folder.is_dir() else []
+    if start.parent == folder.resolve() and FRAME.fullmatch(start.name):
+        raise InputError(f"{source}: a frame of the run in this folder, and the new run would overwrite it; copy it to "
+                         "another folder, or use another outDir")
+    stay = (start, start.with_name(start.name + ".json"))  # an rxff.bin has a side file
+    left = [f for f in folder.glob("*") if OURS.fullmatch(f.name) and f.resolve() not in stay]
+    return f"{len(left)} file(s) of an earlier run were moved to {_move_away(folder, left)}" if left else ""
+
+
+def set_aside_after(folder: Path, step: int, rewritten: Callable[[int, str], bool]) -> str:
+    """Move frames after a step, of an attempt that a run replaces, to <folder>/old.N; a message, or an empty string.
+
+    rewritten : (step, suffix) of a frame -> whether the run will write it again
+    """
+    frames = [f for f in folder.glob("*") if FRAME.fullmatch(f.name) and int(f.stem) > step]
+    left = [f for f in frames if not rewritten(int(f.stem), f.suffix[1:])]
     if not left:
         return ""
+    return f"{len(left)} frame(s) after step {step}, of another attempt, were moved to {_move_away(folder, left)}"
+
+
+def _move_away(folder: Path, left: list[Path]) -> Path:
+    """Move files to the next <folder>/old.N, which is returned."""
     number = 1 + max((int(f.suffix[1:]) for f in folder.glob("old.*") if f.suffix[1:].isdigit()), default=0)
     (folder / f"old.{number}").mkdir()
     for file in left:
         shutil.move(file, folder / f"old.{number}" / file.name)
-    return f"{len(left)} file(s) of an earlier run were moved to {folder / f'old.{number}'}"
+    return folder / f"old.{number}"

@@ -1,12 +1,12 @@
-"""One moment of a run, and the per-frame files: extended XYZ, PDB, the binary format of RXMD."""
+"""One moment of a run, and its texts: extended XYZ, PDB; and the binary format of RXMD."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from mpi4py import MPI
@@ -15,10 +15,14 @@ from rxmdnn.atoms import Atoms
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
 from rxmdnn.io.ordered import block, in_gid_order, replacing, write_blocks
-from rxmdnn.io.rxff import write_rxff
+from rxmdnn.io.rxff import SHARED, Types, write_rxff, write_types
+from rxmdnn.isotopes import element_of
 from rxmdnn.parallel import AgreedError, together
-from rxmdnn.units import GPA_PER_EV_A3
+from rxmdnn.units import ACCELERATION, GPA_PER_EV_A3
 
+# What a model says of a frame, under names that no reader takes for labels.
+MODEL_ENERGY, MODEL_FORCES, MODEL_VIRIAL = "model_energy", "model_forces", "model_virial"
+ASE_TIME = ACCELERATION**-0.5  # fs: the unit of time of ASE, Å sqrt(amu/eV)
 MOST_SCORE = 99999.0  # the largest number in the column of scores
 
 
@@ -48,9 +52,11 @@ class Frame:
     elements : tuple of str; masses : tuple of float, amu
     step : int; time : float, fs
     potential, kinetic : float, eV; temperature : float, K
-    stress : (3, 3) float64, GPa, tension positive
+    stress : (3, 3) float64, GPa, tension positive, with the part of the motion
     grid : the rank grid, for the binary format of RXMD
     healed : True if it was computed in shorter steps after a failure (rxmdnn.fidelity)
+    virial : (3, 3) float64, eV, of the potential alone, -Σ r ⊗ dE/dr; None where it is not known
+    motion : what moves the atoms, in the words of rxmdnn.io.motion
     """
 
     comm: MPI.Comm
@@ -67,6 +73,8 @@ class Frame:
     stress: np.ndarray = field(default_factory=lambda: np.zeros((3, 3)))
     grid: tuple[int, int, int] = (1, 1, 1)
     healed: bool = False
+    virial: np.ndarray | None = None
+    motion: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def rows(self) -> Rows:
@@ -120,54 +128,106 @@ def columns(comm: MPI.Comm, x: np.ndarray, decimals: int) -> list[np.ndarray]:
     return [fixed(x[:, k], decimals, width) for k in range(3)]
 
 
+def text_blocks(frame: Frame, parts: list[np.ndarray], offset: int) -> tuple[list[tuple[int, np.ndarray]], int]:
+    """Blocks of this rank's rows, of fixed width and in order of gid, after `offset`; and the offset of their end."""
+    start, n = frame.rows.start, len(frame.rows.species)
+    table = np.concatenate([*parts, np.full((n, 1), ord("\n"), np.uint8)], axis=1)
+    width = table.shape[1]
+    return [(offset + start * width, table)], offset + frame.n_global * width
+
+
 def write_text(frame: Frame, path: Path, header: str, parts: list[np.ndarray], footer: str = "") -> None:
     """Write rows of fixed width, in order of gid, between a header and a footer."""
-    comm, start, n = frame.comm, frame.rows.start, len(frame.rows.species)
-    table = np.concatenate([*parts, np.full((n, 1), ord("\n"), np.uint8)], axis=1)
+    comm = frame.comm
     head = np.frombuffer(header.encode(), np.uint8)
     foot = np.frombuffer(footer.encode(), np.uint8)
     first, last = comm.rank == 0, comm.rank == comm.size - 1
-    width = table.shape[1]
+    blocks, end = text_blocks(frame, parts, len(head))
     with replacing(comm, path) as part:
-        write_blocks(comm, part, [(0, head if first else head[:0]), (len(head) + start * width, table),
-                                     (len(head) + frame.n_global * width, foot if last else foot[:0])])
+        write_blocks(comm, part, [(0, head if first else head[:0]), *blocks, (end, foot if last else foot[:0])])
 
 
 def write_xyz(frame: Frame, folder: Path, name: str | None = None, note: str = "",
               scores: np.ndarray | None = None) -> Path:
-    """<folder>/%09d.xyz (or another name): extended XYZ, read by ASE (energy, forces, stress) and OVITO.
+    """<folder>/%09d.xyz (or another name): extended XYZ, read by ASE and OVITO with positions, velocities and ids.
 
-    Columns: element, position (Å), ``velo`` velocity (Å/fs), forces (eV/Å), id (gid), and ``score`` where there are
-    scores, (n,) of this rank's rows. A frame whose potential energy is NaN has neither energy, stress nor forces.
-    note : further keys of the header, with a space at the end.
+    note, scores : as of ``xyz_parts``
     """
-    rows, comm = frame.rows, frame.comm
-    note += "healed=T " if frame.healed else ""
-    known = bool(np.isfinite(frame.potential))
-    stress = " ".join(f"{s:.8g}" for s in (frame.stress / GPA_PER_EV_A3).ravel())
-    energies = (f"energy={frame.potential:.10f} kinetic_energy={frame.kinetic:.10f} "
-                f'temperature={frame.temperature:.6f} stress="{stress}" ') if known else ""
-    header = (f"{frame.n_global}\n"
-              f'Lattice="{" ".join(f"{h:.10f}" for h in frame.cell.h.ravel())}" '
-              f"Properties=species:S:1:pos:R:3:velo:R:3{':forces:R:3' if known else ''}:id:I:1"
-              f"{':score:R:1' if scores is not None else ''} "
-              f'pbc="{" ".join("T" if p else "F" for p in frame.cell.pbc)}" step={frame.step} time={frame.time:.6f} '
-              f'{note}{energies}units="A fs eV K" velo_unit="A/fs" time_unit="fs"\n')
-    ids = np.arange(rows.start, rows.start + len(rows.species))
-    parts = [names(rows.species, frame.elements, 1 + max(map(len, frame.elements))), *columns(comm, rows.x, 8),
-             *columns(comm, rows.v, 10), *(columns(comm, rows.f, 8) if known else []),
-             fixed(ids, 0, 2 + len(str(frame.n_global))),
-             *([] if scores is None else [fixed(np.minimum(scores, MOST_SCORE), 4, 12)])]
+    header, parts = xyz_parts(frame, note, scores)
     path = Path(folder) / (name or f"{frame.step:09d}.xyz")
     write_text(frame, path, header, parts)
     return path
 
 
+def xyz_parts(frame: Frame, note: str = "", scores: np.ndarray | None = None) -> tuple[str, list[np.ndarray]]:
+    """The two lines above the atoms, and columns of text of this rank's rows (collective).
+
+    Columns: element, position (Å), ``velo`` velocity (Å/fs; OVITO), ``momenta`` (amu Å per unit of time of ASE),
+    ``masses`` (amu; D is an H of its mass, as ASE knows elements only), ``model_forces`` (eV/Å), id (gid), and
+    ``score`` where there are scores, (n,) of this rank's rows. A frame whose potential energy is NaN has nothing of the
+    model: model_energy (eV), model_virial (eV, of the potential), total_stress (eV/Å^3, with the motion).
+    note : further keys of the header, with a space at the end.
+    """
+    rows, comm = frame.rows, frame.comm
+    note += "healed=T " if frame.healed else ""
+    note += "".join(f'{key}="{word}" ' for key, word in frame.motion.items())
+    known = bool(np.isfinite(frame.potential))
+    columns_of = ("species:S:1:pos:R:3:velo:R:3:momenta:R:3:masses:R:1"
+                  f"{f':{MODEL_FORCES}:R:3' if known else ''}:id:I:1{':score:R:1' if scores is not None else ''}")
+    header = (f"{frame.n_global}\n"
+              f'Lattice="{" ".join(f"{h:.10f}" for h in frame.cell.h.ravel())}" Properties={columns_of} '
+              f'pbc="{" ".join("T" if p else "F" for p in frame.cell.pbc)}" step={frame.step} time={frame.time:.6f} '
+              f'{note}{_of_model(frame) if known else ""}units="A fs eV K" velo_unit="A/fs" time_unit="fs"\n')
+    elements = tuple(map(element_of, frame.elements))
+    mass = np.array(frame.masses)
+    ids = np.arange(rows.start, rows.start + len(rows.species))
+    parts = [names(rows.species, elements, 1 + max(map(len, elements))), *columns(comm, rows.x, 8),
+             *columns(comm, rows.v, 10), *columns(comm, rows.v * (mass * ASE_TIME)[rows.species, None], 9),
+             _masses(frame.masses)[rows.species], *(columns(comm, rows.f, 8) if known else []),
+             fixed(ids, 0, 2 + len(str(frame.n_global))),
+             *([] if scores is None else [fixed(np.minimum(scores, MOST_SCORE), 4, 12)])]
+    return header, parts
+
+
+def _of_model(frame: Frame) -> str:
+    """Keys of the header: energies, temperature, virial of the potential, stress with the motion."""
+    stress = " ".join(f"{s:.8g}" for s in (frame.stress / GPA_PER_EV_A3).ravel())
+    virial = "" if frame.virial is None else (
+        f'{MODEL_VIRIAL}="{" ".join(f"{w:.10g}" for w in frame.virial.ravel())}" ')
+    return (f"{MODEL_ENERGY}={frame.potential:.10f} kinetic_energy={frame.kinetic:.10f} "
+            f'temperature={frame.temperature:.6f} {virial}total_stress="{stress}" ')
+
+
+def _masses(masses: tuple[float, ...]) -> np.ndarray:
+    """(elements, width) bytes: the masses as text, with all their digits."""
+    text = [f" {m:.10g}" for m in masses]
+    width = max(map(len, text))
+    return np.frombuffer("".join(t.rjust(width) for t in text).encode(), np.uint8).reshape(-1, width)
+
+
+def model_frame(names_of: np.ndarray, masses: Sequence[float], x: np.ndarray, f: np.ndarray, cell: Cell,
+                info: dict[str, Any]) -> str:
+    """One frame in extended XYZ, on one rank: positions to 1e-6 Å, forces of a model to 1e-5 eV/Å.
+
+    names_of (n,), masses (n,) amu; x (n, 3) Å; f (n, 3) eV/Å; info : keys of the header
+    """
+    def value(v: Any) -> str:
+        return f'"{v}"' if isinstance(v, str) else f"{v:.7f}" if abs(v) > 1000 else f"{v:.10g}"
+
+    head = (f'Lattice="{" ".join(f"{h:.8g}" for h in cell.h.ravel())}" '
+            f"Properties=species:S:1:pos:R:3:masses:R:1:{MODEL_FORCES}:R:3 "
+            f'pbc="{" ".join("T" if p else "F" for p in cell.pbc)}" '
+            + " ".join(f"{k}={value(v)}" for k, v in info.items()))
+    rows = [f"{element_of(str(s))} {a[0]:.6f} {a[1]:.6f} {a[2]:.6f} {m:.8g} {b[0]:.5f} {b[1]:.5f} {b[2]:.5f}"
+            for s, m, a, b in zip(names_of, masses, x, f)]
+    return "\n".join([str(len(x)), head, *rows]) + "\n"
+
+
 def write_pdb(frame: Frame, folder: Path) -> Path:
     """<folder>/%09d.pdb: element names and positions (Å, three decimals) in the standard orientation of the cell."""
-    rows, n = frame.rows, len(frame.rows.species)
-    a, b, c, *angles = frame.cell.parameters
-    x = frame.cell.fractional(rows.x) @ Cell.from_parameters(a, b, c, *angles).h
+    rows, n, standard = frame.rows, len(frame.rows.species), frame.cell.standard()
+    a, b, c, *angles = standard.cell.parameters
+    x = rows.x @ standard.turn + standard.shift
     with together(frame.comm):
         if np.abs(x).max(initial=0.0) >= 1000:
             raise InputError(f"isPDB: {np.abs(x).max():.0f} Å does not fit into a PDB file; use isXYZ or h5md")
@@ -187,9 +247,12 @@ def write_pdb(frame: Frame, folder: Path) -> Path:
 
 
 def write_bin(frame: Frame, folder: Path) -> Path:
-    """<folder>/%09d.bin: the configuration in the format of RXMD."""
+    """<folder>/%09d.bin: the configuration in the format of RXMD; one side file names the types of all of them."""
     path = Path(folder) / f"{frame.step:09d}.bin"
     write_rxff(frame.comm, path, frame.atoms, frame.cell, frame.step, frame.grid)
+    write_types(frame.comm, path.with_name(SHARED), Types(
+        frame.elements, frame.masses, tuple(map(bool, frame.cell.pbc)),
+        frame.n_global))
     return path
 
 

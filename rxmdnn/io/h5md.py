@@ -1,12 +1,17 @@
-"""H5MD 1.1 trajectories, written by all ranks into one file; MDAnalysis reads them.
+"""H5MD 1.1 trajectories, written by all ranks into one file; MDAnalysis reads them by their suffix.
 
 Rank 0 allocates a frame with HDF5 (chunks allocated early, never filled) and closes the file; then every rank writes
 its rows itself at the byte offsets of the chunks; then rank 0 writes the step of the frame. A run killed at any of
 these points leaves a readable file; the unfinished frame has step -1 and is dropped when the run continues.
+
+Readers keep only lengths and angles of the box: box and rows are in the standard orientation (Cell.standard), and
+particles/all/box/run_edges has the vectors of the run. Energies are in kJ/mol and forces in kJ/(mol Å), the units that
+MDAnalysis knows.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import h5py
@@ -16,11 +21,14 @@ from mpi4py import MPI
 import rxmdnn
 from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import allocate
-from rxmdnn.io.frame import Frame
+from rxmdnn.io.frame import Frame, Rows
 from rxmdnn.io.ordered import exscan, replacing, writable, write_blocks
 from rxmdnn.parallel import on_root
 
+TRAJECTORY, OLD_SUFFIX = "trajectory.h5md", ".h5"
+STAGES = "parameters/stages"  # (k,) str, JSON: the step from which the words of rxmdnn.io.motion hold, and those words
 CHUNK = 1 << 22  # atoms: HDF5 chunks are below 4 GiB, MPI counts below 2^31
+RUN_EDGES = "box/run_edges"  # of particles/all: (frames, 3, 3) Å, in the orientation of the run
 HEALED = "parameters/healed_steps"  # (k, 2) int64
 KJ_MOL = 96.4853321233  # kJ/mol of one eV
 # Elements of particles/all: field of Rows, type in the file, unit, factor.
@@ -30,13 +38,30 @@ ELEMENTS = {
     "velocity": ("v", "<f4", "Angstrom fs-1", 1.0),
     "force": ("f", "<f4", "kJ mol-1 Angstrom-1", KJ_MOL),
 }
-OBSERVABLES = {
-    "potential_energy": ("eV", lambda frame: frame.potential),
-    "kinetic_energy": ("eV", lambda frame: frame.kinetic),
-    "total_energy": ("eV", lambda frame: frame.potential + frame.kinetic),
+ENERGY, OLD_ENERGY = "kJ mol-1", "eV"
+OBSERVABLES = {  # unit, value; energies in eV here
+    "potential_energy": (ENERGY, lambda frame: frame.potential),
+    "kinetic_energy": (ENERGY, lambda frame: frame.kinetic),
+    "total_energy": (ENERGY, lambda frame: frame.potential + frame.kinetic),
     "temperature": ("K", lambda frame: frame.temperature),
     "pressure": ("GPa", lambda frame: -float(np.trace(frame.stress)) / 3.0),
 }
+
+
+def trajectory_in(folder: str | Path, name: str = TRAJECTORY) -> Path | None:
+    """The H5MD file of a run's folder, also under the name of earlier versions, *.h5; None without one."""
+    path = Path(folder) / name
+    return next((p for p in (path, path.with_suffix(OLD_SUFFIX)) if p.is_file()), None)
+
+
+def standard_rows(frame: Frame) -> Rows:
+    """The rows of a frame in the standard orientation of its cell."""
+    standard, rows = frame.cell.standard(), frame.rows
+    if standard.same:
+        return rows
+    return rows._replace(
+        x=rows.x @ standard.turn + standard.shift, v=rows.v @ standard.turn, f=rows.f @ standard.turn,
+        image=standard.images(rows.image))
 
 
 class H5MD:
@@ -47,13 +72,16 @@ class H5MD:
     comm : MPI communicator
     path : Path
     restart : int, optional
-        The step from which a restarted run continues: frames after it are dropped. Without it a new file is made.
+        The step from which a restarted run continues: frames after it are dropped. Without it a new file is made. A
+        file of an earlier version, *.h5, is continued in its own units and orientation.
     """
 
     def __init__(self, comm: MPI.Comm, path: str | Path, restart: int | None = None) -> None:
         self.comm, self.path = comm, Path(path)
         self.started = False
+        self.motion: dict[str, str] | None = None  # as the last stage says
         if restart is not None:
+            self.path = on_root(comm, lambda: trajectory_in(self.path.parent, self.path.name) or self.path)
             self.started = on_root(comm, lambda: self._truncate(restart))
 
     def write(self, frame: Frame) -> None:
@@ -61,12 +89,15 @@ class H5MD:
         if not self.started:
             self._create(frame)
             self.started = True
-        rows, n = frame.rows, frame.n_global
+        n = frame.n_global
+        rows = standard_rows(frame)
         offsets = None
         with writable(self.comm, self.path):
             if self.comm.rank == 0:
                 offsets = self._grow(frame)
         offsets = self.comm.bcast(offsets)
+        if offsets.pop("old", None):
+            rows = frame.rows
         size = min(CHUNK, n)
         blocks = []
         for name, (source, kind, _, factor) in ELEMENTS.items():
@@ -113,18 +144,31 @@ class H5MD:
             write_blocks(comm, part, [(offsets[k] + start * a.itemsize, a) for k, a in own.items()])
 
     def _grow(self, frame: Frame) -> dict[str, list[int]]:
-        """Allocate one more frame; the byte offsets of its chunks."""
+        """Allocate one more frame; the byte offsets of its chunks, and "old" in a file of an earlier version."""
         with h5py.File(self.path, "r+", locking=False) as file:
             everything = file["particles/all"]
             k = len(everything["position/step"])
             resize_trajectory(file, k + 1)
             everything["position/step"][k], everything["position/time"][k] = -1, frame.time
-            everything["box/edges/value"][k] = frame.cell.h
-            for name, (_, value) in OBSERVABLES.items():
-                file["observables"][name]["value"][k] = value(frame)
+            old = RUN_EDGES not in everything
+            everything["box/edges/value"][k] = frame.cell.h if old else frame.cell.standard().cell.h
+            if not old:
+                everything[RUN_EDGES][k] = frame.cell.h
+            for name, (unit, value) in OBSERVABLES.items():
+                data = file["observables"][name]["value"]
+                data[k] = value(frame) * (KJ_MOL if unit == ENERGY and not old else 1.0)  # those of before: eV
+            self._say_motion(file, frame)
             n, size = frame.n_global, everything["position/value"].chunks[1]
-            return {name: [everything[name]["value"].id.get_chunk_info_by_coord((k, i, 0)).byte_offset
-                           for i in range(0, n, size)] for name in ELEMENTS}
+            offsets = {name: [everything[name]["value"].id.get_chunk_info_by_coord((k, i, 0)).byte_offset
+                              for i in range(0, n, size)] for name in ELEMENTS}
+            return offsets | ({"old": [1]} if old else {})
+
+    def _say_motion(self, file: h5py.File, frame: Frame) -> None:
+        """Add a stage where the motion is not that of the last frame."""
+        if frame.motion != self.motion:
+            stages = [s for s in read_stages(file) if s[0] < frame.step] + [(frame.step, frame.motion)]
+            _write_stages(file, stages)
+            self.motion = frame.motion
 
     def _truncate(self, restart: int) -> bool:
         """Drop unfinished frames and those after `restart`; True if there is a file to append to."""
@@ -136,16 +180,32 @@ class H5MD:
                 dropped = np.flatnonzero((step < 0) | (step > restart))
                 keep = int(dropped[0]) if len(dropped) else len(step)
                 resize_trajectory(file, keep)
+                _write_stages(file, stages := [s for s in read_stages(file) if s[0] <= restart])
+                self.motion = stages[-1][1] if stages else None
         except (OSError, KeyError) as error:
             raise InputError(f"{self.path}: not an H5MD trajectory that can be continued ({error}); "
                              "move it away") from None
         return True
 
 
+def read_stages(file: h5py.File) -> list[tuple[int, dict[str, str]]]:
+    """[(first step, words of rxmdnn.io.motion)]; empty in files of earlier versions."""
+    lines = [json.loads(line) for line in file[STAGES].asstr()[:]] if STAGES in file else []
+    return [(int(line.pop("step")), {k: str(v) for k, v in line.items()}) for line in lines]
+
+
+def _write_stages(file: h5py.File, stages: list[tuple[int, dict[str, str]]]) -> None:
+    if STAGES in file:
+        del file[STAGES]
+    if stages:
+        file.create_dataset(STAGES, data=[json.dumps({"step": step, **words}) for step, words in stages])
+
+
 def resize_trajectory(file: h5py.File, frames: int) -> None:
     """Resize every dataset of a trajectory to a number of frames."""
     everything = file["particles/all"]
-    values = [*(f"{name}/value" for name in ELEMENTS), "box/edges/value", "position/step", "position/time"]
+    values = [*(f"{name}/value" for name in ELEMENTS), "box/edges/value", "position/step", "position/time",
+              *([RUN_EDGES] if RUN_EDGES in everything else [])]
     for data in (*(everything[v] for v in values), *(file[f"observables/{name}/value"] for name in OBSERVABLES)):
         data.resize(frames, axis=0)
 
@@ -182,6 +242,8 @@ def _skeleton(file: h5py.File, frame: Frame) -> None:
     edges = box.create_group("edges")
     edges.create_dataset("value", (0, 3, 3), "<f8", maxshape=(None, 3, 3), chunks=(64, 3, 3))
     follow(edges, "Angstrom")
+    of_run = box.create_dataset("run_edges", (0, 3, 3), "<f8", maxshape=(None, 3, 3), chunks=(64, 3, 3))
+    of_run.attrs["unit"] = "Angstrom"
     for name, (unit, _) in OBSERVABLES.items():
         group = file.create_group(f"observables/{name}")
         group.create_dataset("value", (0,), "<f8", maxshape=(None,), chunks=(1024,))

@@ -1,22 +1,23 @@
-"""Trajectories of all file formats, read by frames and atoms in bounded memory, for analyses."""
+"""Trajectories, read by frames and atoms in bounded memory, for analyses; those of H5MD."""
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
+from rxmdnn.io.canonical import VELOCITY_UNITS
+from rxmdnn.io.h5md import RUN_EDGES, TRAJECTORY, read_stages, trajectory_in
+from rxmdnn.io.motion import Motion, changes, unlike
+from rxmdnn.io.xyz_trajectory import XYZ_TRAJECTORY
+from rxmdnn.isotopes import element_of, named_by_mass
 
 EVERY = slice(None)
-VELOCITY = {"Angstrom fs-1": 1.0, "Angstrom ps-1": 1e-3, "nm ps-1": 1e-2, "A/fs": 1.0, "A/ps": 1e-3}  # to Å/fs
-HEAVY = {"D": 2.0141, "T": 3.0160}  # amu; names besides those of elements
 
 
 class Series(ABC):
@@ -25,10 +26,11 @@ class Series(ABC):
     Attributes
     ----------
     path : Path
-    names : (n,) of str; mass : (n,) float64, amu
+    names : (n,) of str, elements, and D or T by mass; mass : (n,) float64, amu
     step  : (frames,) int64
     time  : (frames,) float64, fs
     has   : set of the fields of every frame: "x", "v", "image"
+    stages : [(step, words of rxmdnn.io.motion)]: what moves the atoms from this step on; empty where nothing says so
     """
 
     path: Path
@@ -37,6 +39,23 @@ class Series(ABC):
     step: np.ndarray
     time: np.ndarray
     has: set[str]
+    stages: list[tuple[int, Motion]]
+
+    @property
+    def motions(self) -> list[Motion]:
+        """What moves the atoms, of each stage that the frames belong to."""
+        first, last = int(self.step[0]), int(self.step[-1])
+        ends = [step for step, _ in self.stages[1:]] + [last + 1]
+        return [words for (begin, words), end in zip(self.stages, ends) if begin <= last and end > first]
+
+    @property
+    def motion(self) -> Motion:
+        """What moves the atoms of the last frame; empty where nothing says so."""
+        return self.motions[-1] if self.motions else {}
+
+    def temperature(self) -> float:
+        """The mean temperature of the frames that the file states, K; NaN without one."""
+        return float("nan")
 
     @abstractmethod
     def read(self, field: str, frames: Sequence[int] | np.ndarray, atoms: slice = EVERY) -> np.ndarray:
@@ -92,7 +111,7 @@ class Series(ABC):
 
 
 class H5Series(Series):
-    """The trajectory.h5 of a run."""
+    """An H5MD file of a run. Rows are given in the orientation of the run, whatever that of the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -102,22 +121,25 @@ class H5Series(Series):
             step = group["position/step"][:]
             self.rows = np.flatnonzero(step >= 0)
             self.step, self.time = step[self.rows], group["position/time"][:][self.rows]
-            species = group["species"][:]
-            self.names = np.array(self.file["parameters/elements"].asstr()[:])[species]
             self.mass = group["mass"][:]
+            named = np.array(self.file["parameters/elements"].asstr()[:])[group["species"][:]]
+            self.names = named_by_mass([element_of(str(e)) for e in named], self.mass)
             self.pbc = np.array([b in ("periodic", b"periodic") for b in group["box"].attrs["boundary"]])
             self.boxes = group["box/edges/value"][:]
-        except (OSError, KeyError) as error:
-            raise InputError(f"{path}: not a valid H5MD trajectory: {error}") from None
+            self.run_boxes = group[RUN_EDGES][:] if RUN_EDGES in group else self.boxes
+            self.stages = read_stages(self.file)
+        except (OSError, KeyError, ValueError, IndexError) as error:
+            raise InputError(f"{path}: not a valid H5MD trajectory of rxmdnn: {error}") from None
         names = {"x": "position", "v": "velocity", "image": "image"}
         self.data = {k: group[name]["value"] for k, name in names.items() if name in group}
         self.has = set(self.data)
         self.factor = dict.fromkeys(self.data, 1.0)
+        self.turned = not np.array_equal(self.boxes, self.run_boxes)
         if "v" in self.data:
             unit = str(self.data["v"].attrs.get("unit", ""))
-            if unit not in VELOCITY:
-                raise InputError(f"{path}: unknown unit of velocity '{unit}'; known are {', '.join(VELOCITY)}")
-            self.factor["v"] = VELOCITY[unit]
+            if unit not in VELOCITY_UNITS:
+                raise InputError(f"{path}: unknown unit of velocity '{unit}'; known are {', '.join(VELOCITY_UNITS)}")
+            self.factor["v"] = VELOCITY_UNITS[unit]
 
     def read(self, field: str, frames: Sequence[int] | np.ndarray, atoms: slice = EVERY) -> np.ndarray:
         rows, data = self.rows[np.asarray(frames)], self.data[field]
@@ -125,150 +147,45 @@ class H5Series(Series):
             values = data[int(rows[0]):int(rows[-1]) + 1, atoms]
         else:
             values = np.array([data[int(k), atoms] for k in rows])
+        if self.turned:
+            for value, row in zip(values, rows):
+                value[:] = self._as_in_the_run(field, value, int(row))
         return values if self.factor[field] == 1.0 else values * self.factor[field]
 
-    def cell(self, frame: int) -> Cell:
-        return Cell(self.boxes[self.rows[frame]], self.pbc)
-
-
-class XYZSeries(Series):
-    """Extended XYZ: frames in one file, or one file per frame. Velocities: ``velo`` (Å/fs), ``vel``, momenta of ASE."""
-
-    FIELDS = ("velo", "vel", "velocities", "momenta")
-
-    def __init__(self, path: Path, files: Sequence[Path]) -> None:
-        from ase.data import atomic_masses, atomic_numbers
-
-        self.path = path
-        self.offsets: list[tuple[Path, int]] = [at for file in files for at in _frames_of(file)]
-        if not self.offsets:
-            raise InputError(f"{path}: no frames")
-        heads = [self._head(*at) for at in self.offsets]
-        n = len(self.offsets)
-        self.rows = np.arange(n)
-        self.step = np.array([int(h.get("step", k)) for k, h in enumerate(heads)])
-        timed = all("time" in h for h in heads)
-        self.time = np.array([float(h["time"]) for h in heads]) if timed else np.arange(n, dtype=float)
-        if timed and str(heads[0].get("time_unit", "fs")) == "ps":
-            self.time *= 1000.0
-        first = self._table(0)
-        self.names = first["species"]
-        unknown = sorted(set(self.names.tolist()) - set(atomic_numbers) - set(HEAVY))
-        if unknown:
-            raise InputError(f"{path}: {', '.join(unknown)}: not an element; name atoms by element, or D for deuterium")
-        self.mass = np.array([HEAVY.get(e) or atomic_masses[atomic_numbers[e]] for e in self.names.tolist()])
-        self.timed = timed
-        self.velocity = next((f for f in self.FIELDS if f in first), None)
-        self.has = {"x"} | ({"v"} if self.velocity else set()) | ({"image"} if "image" in first else set())
-        self._kept: tuple[int, dict[str, Any]] = (0, first)
-
-    def _head(self, file: Path, offset: int) -> dict[str, Any]:
-        from ase.io.extxyz import key_val_str_to_dict
-
-        with open(file, "rb") as text:
-            text.seek(offset)
-            text.readline()
-            return key_val_str_to_dict(text.readline().decode())
-
-    def _table(self, row: int) -> dict[str, Any]:
-        """The columns of a frame by name, its cell, and its header."""
-        file, offset = self.offsets[row]
-        head = self._head(file, offset)
-        if "Lattice" not in head:
-            raise InputError(f"{file}: frame {row}: no Lattice; an extended XYZ file is needed")
-        h = np.asarray(head["Lattice"], float)  # ASE gives it with cell vectors as columns
-        out: dict[str, Any] = {"cell": Cell(h.T, np.asarray(head.get("pbc", [True] * 3), bool).ravel()), "head": head}
-        words = str(head.get("Properties", "species:S:1:pos:R:3")).split(":")
-        with open(file, "rb") as text:
-            text.seek(offset)
-            n = int(text.readline())
-            text.readline()
-            lines = [text.readline().split() for _ in range(n)]
-        try:
-            table = np.array(lines)
-            at = 0
-            for name, kind, width in zip(words[::3], words[1::3], map(int, words[2::3])):
-                block = table[:, at:at + width]
-                out[name] = np.char.decode(block[:, 0]) if kind == "S" else block.astype(float)
-                at += width
-        except (ValueError, IndexError) as error:
-            raise InputError(f"{file}: frame {row} is truncated or not valid extended XYZ: {error}") from None
-        return out
-
-    def read(self, field: str, frames: Sequence[int] | np.ndarray, atoms: slice = EVERY) -> np.ndarray:
-        column = {"x": "pos", "v": self.velocity, "image": "image"}[field]
-        out = []
-        for k in np.asarray(frames):
-            table = self._frame(int(k))
-            if column not in table or len(table[column]) != len(self.names):
-                raise InputError(f"{self.path}: frame {k} has no '{column}', or other atoms than the first frame")
-            out.append(table[column][atoms])
-        values = np.array(out)
-        if field == "v":
-            if self.velocity == "momenta":
-                from ase.units import fs
-
-                return values / self.mass[atoms, None] * fs
-            unit = str(self._kept[1]["head"].get("velo_unit", "A/fs"))
-            if unit not in VELOCITY:
-                raise InputError(f"{self.path}: unknown unit of velocity '{unit}'; known are "
-                                 f"{', '.join(VELOCITY)}")
-            values = values * VELOCITY[unit]
-        return values
-
-    def _frame(self, frame: int) -> dict[str, Any]:
-        row = int(self.rows[frame])
-        if self._kept[0] != row:
-            self._kept = row, self._table(row)
-        return self._kept[1]
+    def _as_in_the_run(self, field: str, value: np.ndarray, row: int) -> np.ndarray:
+        """(n, 3) rows of one frame of the file in the orientation of the run."""
+        standard = Cell(self.run_boxes[row], self.pbc).standard()
+        if field == "image":
+            return standard.images(value)
+        return (value - standard.shift if field == "x" else value) @ standard.turn.T
 
     def cell(self, frame: int) -> Cell:
-        return self._frame(frame)["cell"]
+        return Cell(self.run_boxes[self.rows[frame]], self.pbc)
 
-    def interval(self) -> float:
-        if not self.timed:
-            raise InputError(f"{self.path}: frames without time; write time=<fs> in the second line of each frame")
-        return super().interval()
-
-
-def _frames_of(file: Path) -> list[tuple[Path, int]]:
-    """The file and the byte offset of each complete frame."""
-    found: list[tuple[Path, int]] = []
-    with open(file, "rb") as text:
-        size = os.fstat(text.fileno()).st_size
-        while True:
-            offset = text.tell()
-            line = text.readline()
-            if not line.strip():
-                return found
-            if not line.strip().isdigit():
-                raise InputError(f"{file}: byte {offset}: expected the number of atoms, found {line[:30]!r}")
-            for _ in range(int(line) + 1):
-                text.readline()
-            if text.tell() == size and not _complete(file, size):
-                return found  # the run was killed while it wrote
-            found.append((file, offset))
-
-
-def _complete(file: Path, size: int) -> bool:
-    """True if the last line of the file has its end."""
-    with open(file, "rb") as text:
-        text.seek(max(size - 1, 0))
-        return text.read() == b"\n"
+    def temperature(self) -> float:
+        data = self.file.get("observables/temperature/value")
+        return float(np.mean(data[:][self.rows])) if data is not None else float("nan")
 
 
 def open_series(path: str | Path) -> Series:
-    """The trajectory in the folder of a run (trajectory.h5, or numbered extended XYZ files), or in one file.
+    """The trajectory in the folder of a run, or in one file.
+
+    Of a folder: trajectory.h5md (of earlier versions trajectory.h5), trajectory.xyz, or numbered extended XYZ files.
 
     Raises InputError if there is none.
     """
+    from rxmdnn.io.xyz_series import XYZSeries  # ASE, only where it is used
+
     path = Path(path)
     if path.is_dir():
-        if (path / "trajectory.h5").is_file():
-            return H5Series(path / "trajectory.h5")
+        if (found := trajectory_in(path)) is not None:
+            return H5Series(found)
+        if (path / XYZ_TRAJECTORY).is_file():
+            return XYZSeries(path, [path / XYZ_TRAJECTORY])
         files = sorted(f for f in path.glob("*.xyz") if f.stem.isdigit())
         if not files:
-            raise InputError(f"{path}: no trajectory: neither trajectory.h5 nor numbered .xyz files; run with 'h5md 2'")
+            raise InputError(f"{path}: no trajectory: neither {TRAJECTORY} nor {XYZ_TRAJECTORY} nor numbered .xyz "
+                             "files; run with 'h5md 2'")
         return XYZSeries(path, files)
     if not path.is_file():
         raise InputError(f"{path}: no such file or folder")
@@ -276,10 +193,17 @@ def open_series(path: str | Path) -> Series:
 
 
 def with_beads(paths: Sequence[str | Path]) -> list[Path]:
-    """The paths, with the folder of each path-integral run replaced by the trajectories of its beads."""
+    """The paths, with the folder of each path-integral run replaced by the trajectories of its beads.
+
+    Of a Suzuki-Chin run the even beads: averages over them alone are of fourth order.
+    """
     out: list[Path] = []
     for path in map(Path, paths):
-        out += (sorted(path.glob("bead_*.h5")) if path.is_dir() else []) or [path]
+        found = {f.stem: f for suffix in (".h5", ".h5md") for f in path.glob(f"bead_*{suffix}")}  # none of a file
+        beads = [found[stem] for stem in sorted(found)]
+        if beads and any(words.get("motion") == "suzuki-chin" for _, words in H5Series(beads[0]).stages):
+            beads = beads[::2]
+        out += beads or [path]
     return out
 
 
@@ -292,4 +216,17 @@ def open_all(paths: Sequence[str | Path], start: float | None = None, stop: floa
         if not np.array_equal(s.names, found[0].names) or not np.allclose(s.mass, found[0].mass):
             raise InputError(f"{s.path}: other atoms than {found[0].path}; analyze each on its own")
         s.select(start, stop)
+        _of_one_kind(s, found[0])
     return found
+
+
+def _of_one_kind(s: Series, first: Series) -> None:
+    """Raises InputError where averages over the frames, or with those of the first trajectory, mean nothing."""
+    if why := changes(s.motions):
+        begins = [step for step, _ in s.stages if s.step[0] < step <= s.step[-1]]
+        at = float(s.time[int(np.searchsorted(s.step, begins[-1]))]) / 1000 if begins else 0.0
+        raise InputError(f"{s.path}: its frames are not of one kind: {why}, the last part from {at:g} ps on; select a "
+                         "part with --start and --stop")
+    if s is not first and (why := unlike(first.motion, s.motion, (first.temperature(), s.temperature()))):
+        raise InputError(f"{first.path} and {s.path} are unlike: {why}; an average over both means nothing: analyze "
+                         "each on its own")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rxmdnn.cell import Cell
 from rxmdnn.engine.neighbors import pairs
 from rxmdnn.errors import InputError
 from rxmdnn.io.ordered import block
+from rxmdnn.isotopes import ISOTOPES
 from rxmdnn.parallel import AgreedError, on_root
 from rxmdnn.units import RXMD_TIME
 
@@ -75,12 +77,21 @@ class Start:
 
 @dataclass
 class Structure:
-    """The atoms of one file.
+    """What one file states of its atoms, and what it leaves unstated.
 
-    names (n,) of str; x (n, 3) Å; v (n, 3) Å/fs or None; cell; comment
-    pbc_unspecified : the format does not specify periodicity, and the cell is periodic in all directions
+    Parameters
+    ----------
+    names (n,) of str : elements, and D or T for heavy hydrogen
+    x (n, 3) float64 Å
+    v (n, 3) float64 Å/fs, or None where the file has none
+    cell : Cell
+    comment : str
     vectors (3,) bool : the file gives a cell vector along this axis; otherwise the axis is open, and the cell has one
         that contains the atoms
+    assumed_periodic : the format does not specify periodicity, and the cell is periodic in all directions
+    masses (n,) float64 amu, or None where the file states none
+    fixed : atoms that the file keeps from moving
+    several : the file has more frames
     """
 
     names: np.ndarray
@@ -88,32 +99,56 @@ class Structure:
     v: np.ndarray | None
     cell: Cell
     comment: str = ""
-    pbc_unspecified: bool = False
     vectors: np.ndarray = field(default_factory=lambda: np.ones(3, bool))
+    assumed_periodic: bool = False
+    masses: np.ndarray | None = None
+    fixed: int = 0
+    several: bool = False
+
+    def notes(self, path: str | Path) -> list[str]:
+        """What a log must say of the file."""
+        notes = []
+        if self.several:
+            notes.append(f"{path} holds several frames; the last one is used: choose one, from 0, by "
+                         f"'structure {Path(path).name} nx ny nz frame'")
+        if not self.vectors.all():
+            axes = " ".join(name for name, given in zip("abc", self.vectors) if not given)
+            notes.append(f"{path} has no cell vector along {axes}: non-periodic there")
+        if self.assumed_periodic:
+            notes.append(f"{path} does not specify periodicity; assuming periodic in all directions: say otherwise by "
+                         "a line such as 'pbc T T F'")
+        if self.fixed:
+            notes.append(f"{path} fixes {self.fixed} of {len(self.names)} atoms; in this run they move")
+        return notes
 
 
-def read_structure(path: str | Path, angstrom: bool = False) -> Structure:
-    """The atoms of an input.xyz (cell parameters in line 2, fractional coordinates), or of any file that ASE reads.
+def read_structure(path: str | Path, angstrom: bool = False, frame: int = -1,
+                   elements: Sequence[str] | None = None) -> Structure:
+    """The atoms of an input.xyz (cell parameters in line 2, fractional coordinates), or of any file of atoms.
 
     angstrom : the coordinates of an input.xyz are in Å.
+    frame : of a file that holds several, from 0; -1 is the last
+    elements : of a model deck, which name the types of a file that names none
 
     Raises InputError for a file that cannot be read, NaN or infinite coordinates, and atoms that overlap.
     """
     path = Path(path)
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            count, second = file.readline().split(), file.readline().split()
-        if len(count) > 0 and count[0].isdigit() and len(second) >= 6 and all(map(_number, second[:6])):
-            found = _input_xyz(path, angstrom)
-        else:
-            found = _by_ase(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    found = _input_xyz(path, angstrom) if is_input_xyz(path) else _of_file(path, frame, elements)
     bad = np.flatnonzero(~np.isfinite(found.x).all(axis=1))
     if len(bad):
         raise InputError(f"{path}: atom {bad[0] + 1} ({found.names[bad[0]]}): NaN or infinite coordinate")
     _apart(path, found)
     return found
+
+
+def is_input_xyz(path: Path) -> bool:
+    """Whether a file is an input.xyz of RXMD: the number of atoms, then six numbers of the cell."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            count, second = file.readline().split(), file.readline().split()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    return len(count) > 0 and count[0].isdigit() and len(second) >= 6 and all(map(_number, second[:6]))
 
 
 def _number(word: str) -> bool:
@@ -146,25 +181,22 @@ def _input_xyz(path: Path, angstrom: bool) -> Structure:
                      numbers[:, 3:6] / RXMD_TIME if moving else None, cell, " ".join(lines[0].split()[1:]).strip('"'))
 
 
-def _by_ase(path: Path) -> Structure:
+def _of_file(path: Path, frame: int, elements: Sequence[str] | None) -> Structure:
     from ase.units import fs
 
-    from rxmdnn.io.ase_files import cell_of, read_by_ase, states_periodicity  # ASE, only where it is used
+    from rxmdnn.io.ase_atoms import cell_of  # ASE, only where it is used
+    from rxmdnn.io.canonical import names_of
+    from rxmdnn.io.read_atoms import find_atoms
 
-    atoms: Any = read_by_ase(path, "-1")[0]
+    file = find_atoms(path, str(frame), elements=elements)
+    atoms = file.atoms[0]
     if not len(atoms):
         raise InputError(f"{path}: no atoms")
-    vectors: np.ndarray = np.array([bool(vector.any()) for vector in np.array(atoms.cell)])
-    unspecified = bool(vectors.all() and not atoms.pbc.any() and not states_periodicity(path))
-    if unspecified:
-        atoms.pbc = True
-    v = None
-    if "velo" in atoms.arrays:
-        v = np.array(atoms.arrays["velo"], float)
-    elif "momenta" in atoms.arrays:
-        v = np.array(atoms.get_velocities() * fs, float)
-    return Structure(np.array(atoms.get_chemical_symbols()), np.array(atoms.positions), v, cell_of(atoms, str(path)),
-                     str(atoms.info.get("comment", "")), unspecified, vectors)
+    return Structure(
+        names_of(atoms), np.array(atoms.positions), atoms.get_velocities() * fs if atoms.has("momenta") else None,
+        cell_of(atoms, str(path)), str(atoms.info.get("comment", "")), np.asarray(np.array(atoms.cell).any(axis=1)),
+        file.assumed_periodic, atoms.get_masses() if atoms.has("masses") else None,
+        len({i for c in atoms.constraints for i in np.ravel(getattr(c, "index", []))}), file.several and frame == -1)
 
 
 def _apart(path: Path, found: Structure) -> None:
@@ -176,33 +208,74 @@ def _apart(path: Path, found: Structure) -> None:
                          f"{d[k]:.3f} Å apart; they overlap")
 
 
-def species_of(names: np.ndarray, elements: tuple[str, ...], path: str | Path) -> np.ndarray:
-    """(n,) names -> (n,) int32 index into `elements`. Raises InputError naming file, element and atom."""
+def species_of(names: np.ndarray, elements: Sequence[str], path: str | Path, masses: Sequence[float] | None = None
+               ) -> np.ndarray:
+    """(n,) names -> (n,) int32 index into `elements`; D and T are also an H of their mass.
+
+    masses : of the elements, amu
+
+    Raises InputError naming file, element and atom.
+    """
     index = {e: k for k, e in enumerate(elements)}
-    strange = {str(e): int(np.argmax(names == e)) + 1 for e in np.unique(names) if str(e) not in index}
-    if strange:
-        raise InputError(*(f"{path}: atom {i}: element {e} is not in the model deck ({' '.join(elements)})"
-                           for e, i in strange.items()))
+    faults = []
+    for name in map(str, np.unique(names)):
+        if name in index:
+            continue
+        element, _, low, high = ISOTOPES.get(name, (name, 0.0, 0.0, 0.0))
+        if element in index and masses is not None and low < masses[index[element]] < high:
+            index[name] = index[element]
+            continue
+        atom = int(np.argmax(names == name)) + 1
+        if element in index:
+            faults.append(f"{path}: atom {atom}: {name}, but the elements are {' '.join(elements)}; add {name}, or "
+                          f"give {element} the mass of {name}")
+        else:
+            faults.append(f"{path}: atom {atom}: element {name} is not in the model deck ({' '.join(elements)})")
+    if faults:
+        raise InputError(*faults)
     return np.array([index[str(e)] for e in names], np.int32)
+
+
+def other_masses(names: np.ndarray, stated: np.ndarray | None, species: np.ndarray, elements: Sequence[str],
+                 masses: Sequence[float] | None) -> str:
+    """A note where a file states masses, amu, that differ by more than 1 % from those of the run; otherwise ""."""
+    if stated is None or masses is None:
+        return ""
+    own = np.array(masses)[species]
+    differ = np.abs(stated - own) > 0.01 * own
+    words = []
+    for k in np.unique(species[differ]):
+        found = " ".join(f"{m:g}" for m in np.unique(stated[differ & (species == k)]))
+        words.append(f"{elements[k]} {masses[k]:g} (in the file: {found})")
+    return "the masses are those of the model deck, amu: " + ", ".join(words) if words else ""
 
 
 def start_from_file(comm: MPI.Comm, path: str | Path, elements: tuple[str, ...],
                     copies: tuple[int, int, int] = (1, 1, 1), strain: tuple[float, ...] = (0, 0, 0),
-                    shear: tuple[float, ...] = (0, 0, 0), angstrom: bool = False) -> Start:
+                    shear: tuple[float, ...] = (0, 0, 0), angstrom: bool = False, *, frame: int = -1,
+                    pbc: Sequence[bool] | None = None, masses: Sequence[float] | None = None,
+                    repeat_velocities: bool = False) -> Start:
     """A share of the replicas of a structure on each rank; rank 0 reads the file (collective).
 
     Parameters
     ----------
-    copies : number of cells along a, b, c; gid = copy * n + row of the file
+    copies : number of cells along a, b, c; gid = copy * n + row of the file. Copies have no velocities: those of the
+        file, repeated, would make all cells move alike.
     strain : a, b, c are stretched by 1 + strain
     shear : degrees, added to alpha, beta, gamma; fractional coordinates stay
     angstrom : the coordinates of an input.xyz are in Å
+    frame : of a file that holds several, from 0; -1 is the last
+    pbc : the axes along which the structure repeats, or None: as its file says
+    masses : of the elements, amu: which of them are D and T
+    repeat_velocities : copies have the velocities of the file
 
     Raises InputError.
     """
     def read() -> tuple[Structure, np.ndarray]:
-        found = read_structure(path, angstrom)
-        return found, species_of(found.names, elements, path)
+        found = read_structure(path, angstrom, frame, elements)
+        if pbc is not None:
+            found = with_pbc(found, pbc, path)
+        return found, species_of(found.names, elements, path, masses)
 
     unit, species = on_root(comm, read)
     if (repeated := ~unit.vectors & (np.array(copies) > 1)).any():
@@ -221,14 +294,22 @@ def start_from_file(comm: MPI.Comm, path: str | Path, elements: tuple[str, ...],
         s = cell.fractional(x)
         cell = Cell(Cell.from_parameters(*new).h if any(shear) else cell.h * (1 + np.array(strain))[:, None], cell.pbc)
         x = cell.cartesian(s)
-    notes = []
-    if not unit.vectors.all():
-        axes = " ".join(name for name, given in zip("abc", unit.vectors) if not given)
-        notes.append(f"{path} has no cell vector along {axes}: non-periodic there")
-    if unit.pbc_unspecified:
-        notes.append(f"{path} does not specify periodicity; assuming periodic in all directions")
+    notes = unit.notes(path)
+    if unit.v is not None and nx * ny * nz > 1 and not repeat_velocities:
+        unit.v = None
+        notes.append(f"{path}: its velocities are not repeated in {nx * ny * nz} copies, which would move alike")
+    if note := other_masses(unit.names, unit.masses, species, elements, masses):
+        notes.append(f"{path}: {note}")
     return Start(gid, species[row], x, cell, n * nx * ny * nz, elements,
                  v=None if unit.v is None else unit.v[row], source=str(path), notes=notes)
+
+
+def with_pbc(found: Structure, pbc: Sequence[bool], path: str | Path) -> Structure:
+    """The structure, periodic along the axes that a deck names. Raises InputError along an axis without a vector."""
+    if (np.array(pbc) & ~found.vectors).any():
+        axes = " ".join(name for name, wrong in zip("abc", np.array(pbc) & ~found.vectors) if wrong)
+        raise InputError(f"pbc: {path} has no cell vector along {axes}; write F there")
+    return replace(found, cell=Cell(found.cell.h, np.array(pbc)), assumed_periodic=False)
 
 
 def formula(counts: np.ndarray, elements: tuple[str, ...]) -> str:

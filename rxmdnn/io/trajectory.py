@@ -1,4 +1,4 @@
-"""Frames that a run wrote, read from trajectory.h5 or from the numbered extended XYZ files."""
+"""Some frames that a run wrote, from whichever trajectory its folder has."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 
 from rxmdnn.cell import Cell
-from rxmdnn.errors import InputError
+from rxmdnn.io.h5md import trajectory_in
+from rxmdnn.io.series import open_series
+from rxmdnn.io.xyz_trajectory import XYZ_TRAJECTORY
 
 
 class Snapshot(NamedTuple):
@@ -23,29 +24,20 @@ class Snapshot(NamedTuple):
 
 
 def read_frames(folder: str | Path, most: int = 50) -> Iterator[Snapshot]:
-    """At most `most` frames of a run, evenly spaced; from trajectory.h5 where there is one. Raises InputError."""
+    """At most `most` frames of a run, evenly spaced; none where its folder has no trajectory. Raises InputError."""
     folder = Path(folder)
-    path = folder / "trajectory.h5"
-    if path.is_file():
-        try:
-            with h5py.File(path, "r", locking=False) as file:
-                everything = file["particles/all"]
-                steps = everything["position/step"][:]
-                names = np.array(file["parameters/elements"].asstr()[:])[everything["species"][:]]
-                pbc = np.array([b in ("periodic", b"periodic") for b in everything["box"].attrs["boundary"]])
-                for k in _spread(np.flatnonzero(steps >= 0), most):
-                    yield Snapshot(int(steps[k]), names, everything["position/value"][k],
-                                   Cell(everything["box/edges/value"][k], pbc))
-        except (OSError, KeyError) as error:
-            raise InputError(f"{path}: not a valid H5MD trajectory: {error}") from None
+    if not has_trajectory(folder):
         return
-    from rxmdnn.io.ase_files import read_by_ase  # ASE, only where it is used
+    series = open_series(folder)
+    for k in _spread(np.arange(len(series.time)), most):
+        x = series.read("x", [int(k)])[0].astype(float)
+        yield Snapshot(int(series.step[k]), series.names, x, series.cell(int(k)))
 
-    files = sorted(f for f in folder.glob("*.xyz") if f.stem.isdigit())
-    for file in _spread(files, most):
-        atoms = read_by_ase(file, "-1", "extxyz")[0]
-        yield Snapshot(int(file.stem), np.array(atoms.get_chemical_symbols()), atoms.positions,
-                       Cell(np.array(atoms.cell), atoms.pbc))
+
+def has_trajectory(folder: Path) -> bool:
+    """Whether a run wrote frames there that can be read as a trajectory."""
+    return trajectory_in(folder) is not None or (folder / XYZ_TRAJECTORY).is_file() or any(
+        f.stem.isdigit() for f in folder.glob("*.xyz"))
 
 
 def _spread(items: Sequence[Any] | np.ndarray, most: int) -> list[Any]:

@@ -10,7 +10,6 @@ Crystal of phase I: space group P2_13, N at 4a (x, x, x), H at 12b (Hewat and Ri
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import ase
 import numpy as np
@@ -19,6 +18,8 @@ from ase.md.langevin import Langevin
 from ase.spacegroup import crystal
 from ase.units import fs
 from scipy.spatial.transform import Rotation
+
+from rxmdnn.labelling.task import Task
 
 SYMBOLS = ("N", "H", "H", "H")
 MASS_NH3 = 17.0305  # amu
@@ -205,45 +206,23 @@ def langevin(atoms: ase.Atoms, calculator: Calculator, temperature: float, steps
 
 
 def freeze(atoms: ase.Atoms) -> ase.Atoms:
-    """A copy that keeps energy (eV), forces (eV/Å) and, if computed, stress (eV/Å^3, tension positive)."""
+    """A copy that keeps energy (eV), forces (eV/Å) and, if computed, stress (eV/Å^3, tension positive).
+
+    The energy is the one whose gradient the forces are: the free energy, where the calculator tells it. Constraints do
+    not act on labels. A frame that is open along an axis has no stress.
+    """
     copy = ase.Atoms(atoms.symbols, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    copy.info["energy"] = float(atoms.get_potential_energy())
-    copy.arrays["forces"] = atoms.get_forces()
-    if "stress" in atoms.calc.results:
-        copy.info["stress"] = atoms.get_stress(voigt=False)
+    energy = atoms.get_potential_energy(apply_constraint=False)
+    copy.arrays["forces"] = atoms.get_forces(apply_constraint=False)
+    copy.info["energy"] = float(atoms.calc.results.get("free_energy", energy))
+    if "stress" in atoms.calc.results and atoms.pbc.all():
+        copy.info["stress"] = atoms.get_stress(voigt=False, apply_constraint=False)
     return copy
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The plan: the frames of a set
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Task:
-    """One independent piece of work; its frames are one group of the split.
-
-    Attributes
-    ----------
-    kind : str, a key of KINDS, or any name if ``atoms`` is set
-    number : int, of this kind; ``kind`` and ``number`` determine the seed
-    parameters : of the kind, e.g. temperature (K)
-    atoms : the frame itself, if it comes from a file
-    """
-
-    kind: str
-    number: int
-    parameters: dict[str, float | str] = field(default_factory=dict)
-    atoms: ase.Atoms | None = None
-
-    @property
-    def group(self) -> str:
-        """Kind and number: the group of its frames in the split."""
-        return f"{self.kind}-{self.number:03d}"
-
-    def rng(self, attempt: int = 0) -> np.random.Generator:
-        """The random stream of an attempt."""
-        return np.random.default_rng([sum(ord(c) * 131**k for k, c in enumerate(self.kind)), self.number, attempt])
 
 
 Source = Callable[[dict, np.random.Generator], tuple[np.ndarray, np.ndarray]]

@@ -19,18 +19,22 @@ from tqdm import tqdm
 from rxmdnn.errors import InputError
 from rxmdnn.fidelity.reference import read as read_reference
 from rxmdnn.files import writing
-from rxmdnn.io.ase_files import read_by_ase
+from rxmdnn.io.read_atoms import read_atoms
+from rxmdnn.labelling.file_tasks import unlabelled
 from rxmdnn.models.allegro import Allegro
 from rxmdnn.models.model_file import load_model
-from rxmdnn.training.dataset import Dataset, LabelledFrame
+from rxmdnn.training.dataset import Dataset
 from rxmdnn.training.evaluate import predict_frame
+from rxmdnn.training.labelled_frames import bare_frame
+
+KEPT_WORDS = ("temperature", "group", "run", "time", "time_fs", "time_unit", "step")  # tell neighbors in time
 
 
 def candidates(paths: Sequence[Path]) -> list[ase.Atoms]:
     """All frames of the files (any format that ASE reads), each with ``origin``: file and frame number, from 1."""
     found: list[ase.Atoms] = []
     for path in paths:
-        for number, atoms in enumerate(read_by_ase(path), 1):
+        for number, atoms in enumerate(read_atoms(path), 1):
             atoms.info["origin"] = f"{path.name}:{number}"
             found.append(atoms)
     if not found:
@@ -44,10 +48,8 @@ def as_data(found: Sequence[ase.Atoms], potentials: Sequence[Allegro]) -> Datase
     unknown = sorted({s for a in found for s in a.symbols} - set(elements))
     if unknown:
         raise InputError(f"--select: the model has no element {', '.join(unknown)}; it has {', '.join(elements)}")
-    frames = [LabelledFrame(np.array([elements.index(s) for s in a.symbols], np.int64), a.positions.copy(),
-                            np.array(a.cell), a.pbc.copy(), np.nan, np.zeros((len(a), 3)), "", "", np.nan, "",
-                            a.info["origin"]) for a in found]
-    return Dataset(frames, max(float(p.cutoff.max()) for p in potentials))
+    return Dataset([bare_frame(a, elements, a.info["origin"]) for a in found],
+                   max(float(p.cutoff.max()) for p in potentials))
 
 
 def _frames(data: Dataset, what: str) -> Iterable[int]:
@@ -126,9 +128,9 @@ def select(models: Sequence[Path], paths: Sequence[Path], count: int, output: Pa
                          f"{min(score):.3g} to {max(score):.3g}")
     frames = []
     for k in chosen:
-        atoms = ase.Atoms(found[k].symbols, positions=found[k].positions, cell=found[k].cell, pbc=found[k].pbc)
+        atoms = unlabelled(found[k])
         atoms.info = {"kind": "selected", "origin": found[k].info["origin"], key: round(score[k], 4),
-                      **{w: found[k].info[w] for w in ("temperature",) if w in found[k].info}}
+                      **{w: found[k].info[w] for w in KEPT_WORDS if w in found[k].info}}
         atoms.arrays[name] = spread[k]
         frames.append(atoms)
     with writing(output):

@@ -1,192 +1,223 @@
-"""Labels by a quantum engine: a resumable job over the tasks of a plan, and a check that forces are gradients.
+"""Labels by an engine: a resumable job over tasks, and a check that forces are gradients.
 
 The set is an extended-XYZ file. A task is appended as one block and flushed to disk, so that a killed job loses at most
-the tasks in progress; the same command resumes it. When all tasks are done, the file is put in the order of the plan
+the tasks in progress; the same command resumes it. When all tasks are done, the file is put in the order of the tasks
 and is the same for any number of workers.
 """
 
 from __future__ import annotations
 
 import csv
-import importlib.metadata
 import multiprocessing
 import os
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import ase
 import numpy as np
-from ase.calculators.calculator import CalculationFailed, Calculator
+from ase.calculators.calculator import Calculator
 from tqdm import tqdm
 
 from rxmdnn.errors import InputError
 from rxmdnn.files import atomic, writing
-from rxmdnn.io.ase_files import read_by_ase
 from rxmdnn.labelling import ammonia_frames as frames
-from rxmdnn.labelling import ammonia_quantum_frames as quantum_frames
-from rxmdnn.labelling import cp2k_engine, gpaw_engine
+from rxmdnn.labelling.engines import Engine, engine_of
+from rxmdnn.labelling.frame_text import text
+from rxmdnn.labelling.task import Task
 
 MAX_FORCE = 50.0  # eV/Å: beyond, the short-range repulsion (ZBL) describes the energy
 ATTEMPTS = 8
-RECORDED = ("temperature", "density", "a", "pair", "distance", "path", "spread", "origin",
-            "spread_eV_per_A", "latent_distance")  # parameters of a task that frames record
+RECORDED = ("temperature", "density", "a", "pair", "distance", "path", "spread")  # parameters that frames record
 
 
-@dataclass(frozen=True)
-class Engine:
-    """A program that labels: its name and settings, its ASE calculator, and its plan of frames.
+def label(task: Task, engine: str) -> list[ase.Atoms]:
+    """The labelled frames of a task; those of a recipe are drawn again after a failure or too large forces.
 
-    A calculator may have ``version`` (str), used instead of that of the package, and ``notes`` (dict), which the last
-    frame records.
+    Raises RuntimeError with the reason if no attempt succeeds.
     """
-
-    name: str
-    package: str
-    settings: str
-    calculator: Callable[[], Calculator]
-    kinds: dict[str, frames.Source] = field(default_factory=lambda: frames.KINDS)
-    plan: Callable[[float], list[frames.Task]] = frames.plan
-
-    def version(self, calculator: Calculator) -> str:
-        """Name and version of the program, which frames record."""
-        return getattr(calculator, "version", None) or f"{self.package} {importlib.metadata.version(self.package)}"
-
-
-def _gfn1() -> Calculator:
-    from tblite.ase import TBLite
-
-    return TBLite(method="GFN1-xTB", accuracy=0.1, electronic_temperature=300.0, max_iterations=300, verbosity=0)
-
-
-ENGINES = {
-    "gfn1": Engine("GFN1-xTB", "tblite", "accuracy 0.1, electronic temperature 300 K, Gamma point", _gfn1),
-    "gpaw-revpbe-d3bj": Engine("revPBE-D3(BJ)", "gpaw", gpaw_engine.SETTINGS, gpaw_engine.gpaw, quantum_frames.KINDS,
-                               quantum_frames.plan),
-    "cp2k-optpbe-vdw": Engine("optPBE-vdW", "cp2k", cp2k_engine.SETTINGS, cp2k_engine.cp2k, quantum_frames.KINDS,
-                              quantum_frames.plan),
-}
-
-
-def label(task: frames.Task, engine: str) -> list[ase.Atoms]:
-    """The labelled frames of a task; after a failure of the engine or too large forces they are drawn again.
-
-    Raises RuntimeError if no attempt succeeds.
-    """
-    calculator = ENGINES[engine].calculator()
-    parameters = task.parameters
+    known, reason = engine_of(engine), ""
+    calculator: Calculator | None = None  # of each task its own: what a program keeps of a frame shows in the bits
     for attempt in range(ATTEMPTS if task.atoms is None else 1):
-        rng = task.rng(attempt)
-        atoms = task.atoms.copy() if task.atoms is not None else \
-            frames.to_ase(*ENGINES[engine].kinds[task.kind](dict(parameters), rng))
         try:
-            if "steps" in parameters:
-                steps = int(parameters["steps"])
-                keep = list(range(int(parameters["from"]), steps + 1, int(parameters["every"])))
-                labelled = frames.langevin(atoms, calculator, float(parameters["temperature"]), steps, keep, rng)
-            else:
-                atoms.calc = calculator
-                if "stress" in parameters:
-                    atoms.get_stress()
-                labelled = [frames.freeze(atoms)]
-        except CalculationFailed:
-            calculator = ENGINES[engine].calculator()
+            calculator = calculator or known.calculator()
+            labelled = (_of_recipe(task, known, calculator, attempt) if task.atoms is None else
+                        _of_file(task, known, calculator))
+        except InputError:
+            raise
+        except ImportError as fault:
+            raise InputError(f"--engine {engine}: a package is missing: {fault}") from None
+        except Exception as fault:  # calculators raise exceptions of any kind
+            calculator = None
+            reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
             continue
-        if all(np.isfinite(a.arrays["forces"]).all() and abs(a.arrays["forces"]).max() < MAX_FORCE for a in labelled):
+        reason = _unphysical(labelled)
+        if not reason:
             for k, a in enumerate(labelled):
-                a.info |= {"engine": ENGINES[engine].name, "version": ENGINES[engine].version(calculator),
-                           "settings": ENGINES[engine].settings, "kind": task.kind, "group": task.group,
-                           "number": k, "of": len(labelled)}
-                a.info |= {k: v for k, v in parameters.items() if k in RECORDED} | getattr(calculator, "notes", {})
+                a.info |= {"engine": known.name, "version": known.version(calculator), "settings": known.settings,
+                           "kind": task.kind, "group": task.group, "number": k, "of": len(labelled)}
+                a.info |= {k: v for k, v in task.parameters.items() if k in RECORDED} | getattr(calculator, "notes", {})
             return labelled
-    raise RuntimeError(f"attempts that failed: {attempt + 1}")
+    raise RuntimeError(reason + (f" ({ATTEMPTS} attempts)" if task.atoms is None else ""))
 
 
-def tasks_of_file(path: Path) -> list[frames.Task]:
-    """One task for each frame of a file; ``kind`` is that of the frame, or the name of the file."""
-    tasks = []
-    for number, atoms in enumerate(read_by_ase(path)):
-        unlabelled = ase.Atoms(atoms.symbols, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        parameters = {k: v for k, v in atoms.info.items() if k in RECORDED}
-        tasks.append(frames.Task(re.sub(r"\W", "_", str(atoms.info.get("kind", path.stem))), number, parameters,
-                                 unlabelled))
-    return tasks
+def _of_file(task: Task, known: Engine, calculator: Calculator) -> list[ase.Atoms]:
+    """The frame of the task with its labels, and with what it states besides."""
+    assert task.atoms is not None
+    atoms = task.atoms.copy()
+    if fault := known.boundary_fault(atoms.pbc):
+        raise RuntimeError(fault)
+    atoms.calc = calculator
+    if known.stress and atoms.pbc.all() and "stress" in getattr(calculator, "implemented_properties", ()):
+        with suppress(NotImplementedError):  # of this cell
+            atoms.get_stress(apply_constraint=False)
+    made = frames.freeze(atoms)
+    for name in ("id", "masses"):
+        if name in task.atoms.arrays:
+            made.set_array(name, task.atoms.arrays[name])
+    made.info = {**made.info, **{k: v for k, v in task.atoms.info.items() if k not in made.info}}
+    return [made]
 
 
-def text(atoms: ase.Atoms) -> str:
-    """One frame in extended XYZ: positions to 1e-6 Å, forces to 1e-5 eV/Å."""
-
-    def value(v: str | float | np.ndarray) -> str:
-        if isinstance(v, np.ndarray):
-            return '"' + " ".join(f"{t:.8g}" for t in v.reshape(-1)) + '"'
-        if isinstance(v, str):
-            return f'"{v}"'
-        return f"{v:.7f}" if abs(v) > 1000 else f"{v:.10g}"
-
-    info = {"Lattice": np.asarray(atoms.cell), "Properties": "species:S:1:pos:R:3:forces:R:3",
-            "pbc": "T T T", **atoms.info}
-    rows = [f"{s} {x[0]:.6f} {x[1]:.6f} {x[2]:.6f} {f[0]:.5f} {f[1]:.5f} {f[2]:.5f}"
-            for s, x, f in zip(atoms.symbols, atoms.positions, atoms.arrays["forces"])]
-    head = " ".join(f"{k}={v if k == 'Properties' else value(v)}" for k, v in info.items())
-    return f"{len(atoms)}\n{head}\n" + "\n".join(rows) + "\n"
+def _of_recipe(task: Task, known: Engine, calculator: Calculator, attempt: int) -> list[ase.Atoms]:
+    """The frames of the task, drawn by its seed and labelled."""
+    parameters, rng = task.parameters, task.rng(attempt)
+    atoms = frames.to_ase(*known.kinds[task.kind](dict(parameters), rng))
+    if "steps" in parameters:
+        steps = int(parameters["steps"])
+        keep = list(range(int(parameters["from"]), steps + 1, int(parameters["every"])))
+        return frames.langevin(atoms, calculator, float(parameters["temperature"]), steps, keep, rng)
+    atoms.calc = calculator
+    if "stress" in parameters:
+        atoms.get_stress()
+    return [frames.freeze(atoms)]
 
 
-def finished(path: Path) -> dict[str, list[str]]:
-    """The complete groups of a file, as the text of their frames; incomplete ones of a killed job are dropped."""
-    groups: dict[str, list[str]] = {}
-    sizes: dict[str, int] = {}
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+def _unphysical(labelled: list[ase.Atoms]) -> str:
+    """Why these labels cannot be used, or an empty text."""
+    for a in labelled:
+        if not np.isfinite(a.arrays["forces"]).all() or not np.isfinite(a.info["energy"]):
+            return "the energy or a force is NaN or infinite"
+        largest = abs(a.arrays["forces"]).max(initial=0.0)
+        if largest >= MAX_FORCE:
+            return f"a force of {largest:.3g} eV/Å, above {MAX_FORCE:g}; the frame is unphysical, or the engine failed"
+    return ""
+
+
+class DoneTask(NamedTuple):
+    """A finished task in the file: its group, the atoms of its first frame as they are written, and its text."""
+
+    group: str
+    atoms: str
+    text: str
+
+
+def finished(path: Path) -> list[DoneTask]:
+    """The complete tasks of a file; incomplete ones of a killed job are dropped."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    blocks: list[DoneTask] = []
+    open_task: list[str] = []
     at = 0
     while at + 1 < len(lines):
-        n = int(lines[at])
+        n = int(lines[at]) if lines[at].strip().isdigit() else -1
         block = lines[at:at + n + 2]
-        if len(block) < n + 2 or not block[-1].endswith("\n"):
+        if n >= 0 and (len(block) < n + 2 or not block[-1].endswith("\n")):
             break
-        named = re.search(r'group="?([^" ]+)"?.* of=(\d+)', block[1])
-        if not named:
-            raise InputError(f"{path}:{at + 2}: not a frame of a labelling job (no group); name another output")
-        groups.setdefault(named[1], []).append("".join(block))
-        sizes[named[1]] = int(named[2])
+        named = re.search(r' group="?([^" ]+)"? number=(\d+) of=(\d+)', lines[at + 1])
+        if n < 0 or not named:
+            raise InputError(f"{path}:{at + 1 if n < 0 else at + 2}: not a frame of a labelling job (no group); name "
+                             "another output")
+        open_task = [*open_task, "".join(block)] if int(named[2]) == len(open_task) else []
+        if open_task and len(open_task) == int(named[3]):
+            blocks.append(DoneTask(named[1], _atoms_of(open_task[0]), "".join(open_task)))
+            open_task = []
         at += n + 2
-    return {g: f for g, f in groups.items() if len(f) == sizes[g]}
+    return blocks
 
 
-def run(path: Path, tasks: list[frames.Task], engine: str, workers: int) -> int:
-    """Label the tasks that are not yet in the file; the number of frames in it at the end."""
-    done = finished(path)
-    rest = [t for t in tasks if t.group not in done]
-    _replace(path, (f for g in done.values() for f in g))
-    os.environ["OMP_NUM_THREADS"] = "1"
-    with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=40) as pool, path.open("a") as out:
-        bar = tqdm(pool.imap_unordered(partial(_labelled, engine=engine), rest), total=len(tasks), initial=len(done),
-                   unit="task", desc=ENGINES[engine].name)
-        for group, result in bar:
-            if isinstance(result, str):
-                bar.write(result)
+def _atoms_of(frame: str) -> str:
+    """Cell, periodicity, names and positions of a frame, as they are written."""
+    _, head, *rows = frame.splitlines()
+    where = re.findall(r'(?:Lattice|pbc)="[^"]*"', head)
+    return "\n".join([*where, *(" ".join(row.split()[:4]) for row in rows)])
+
+
+def _key(task: Task) -> str:
+    """What tells whether a task is done: the group of a recipe's frames, the atoms of a frame of a file."""
+    if task.atoms is None:
+        return task.group
+    atoms = task.atoms.copy()
+    atoms.arrays["forces"] = np.zeros((len(atoms), 3))
+    return _atoms_of(text(atoms))
+
+
+def run(path: Path, tasks: list[Task], engine: str, workers: int) -> list[str]:
+    """Label the tasks that are not yet in the file; messages of those that could not be labelled."""
+    engine_of(engine)  # its mistakes, before anything is written
+    keys, found, done = [_key(task) for task in tasks], finished(path), {}
+    wanted, others = set(keys), []
+    for block in found:
+        key = next((k for k in (block.atoms, block.group) if k in wanted), None)
+        if key is None:
+            others.append(block.text)  # of another job: it stays
+        else:
+            done[key] = block.text
+    rest = [k for k, key in enumerate(keys) if key not in done]
+    _replace(path, (b.text for b in found))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    failures: dict[int, str] = {}
+    with multiprocessing.get_context("spawn").Pool(max(1, min(workers, len(rest))), maxtasksperchild=40) as pool, \
+            path.open("a", encoding="utf-8") as out:
+        results = pool.imap_unordered(partial(_labelled, engine=engine), [(k, tasks[k]) for k in rest])
+        bar = tqdm(_until_lost(results, rest), total=len(tasks), initial=len(tasks) - len(rest), unit="task",
+                   desc=engine_of(engine).name[:30])
+        for k, made, reason in bar:
+            if reason:
+                failures[k] = f"{tasks[k].name}: not labelled: {reason}"
+                bar.write(failures[k])
                 continue
             with writing(path):
-                out.write("".join(result))
+                out.write(made)
                 out.flush()
                 os.fsync(out.fileno())
-            done[group] = result
-    planned = [t.group for t in tasks]
-    order = planned + sorted(done.keys() - set(planned))  # groups of other jobs stay
-    _replace(path, (f for group in order for f in done.get(group, [])))
-    return sum(map(len, done.values()))
+            done[keys[k]] = made
+    ordered = list(dict.fromkeys(key for key in keys if key in done))
+    _replace(path, [*(done[key] for key in ordered), *others])
+    return [failures[k] for k in sorted(failures)]
 
 
-def _labelled(task: frames.Task, engine: str) -> tuple[str, list[str] | str]:
-    """The group of a task and the text of its frames, or the message of its failure."""
+def _until_lost(results: Any, tasks: Iterable[int]) -> Iterator[tuple[int, str, str]]:
+    """The results as they come; a failure for each task whose process ended, which a pool would wait for forever."""
+    pending, workers = set(tasks), set()
+    while pending:
+        workers.update(multiprocessing.active_children())
+        ended = [worker.exitcode for worker in workers if worker.exitcode]
+        if len(ended) >= len(pending):
+            for k in sorted(pending):
+                yield k, "", f"the engine ended its process (exit code {ended[-1]}; -9 is often a lack of memory)"
+            return
+        try:
+            result = results.next(timeout=1.0)
+        except multiprocessing.TimeoutError:
+            continue
+        pending.discard(result[0])
+        yield result
+
+
+def _labelled(numbered: tuple[int, Task], engine: str) -> tuple[int, str, str]:
+    """The number of a task and the text of its frames, or an empty text and the reason of its failure."""
+    k, task = numbered
     try:
-        return task.group, [text(a) for a in label(task, engine)]
+        return k, "".join(text(a) for a in label(task, engine)), ""
     except RuntimeError as fault:
-        return task.group, f"{task.group}: not labelled: {fault}"
+        return k, "", str(fault) or "no reason is given"
 
 
 def _replace(path: Path, parts: Iterable[str]) -> None:
-    with writing(path), atomic(path) as new, new.open("w") as out:
+    with writing(path), atomic(path) as new, new.open("w", encoding="utf-8") as out:
         out.writelines(parts)
 
 
@@ -204,7 +235,7 @@ def check_forces(labelled: list[ase.Atoms], engine: str, csv_path: Path | None, 
     float, eV/Å: the largest |F·d + ΔE/Δs| over the frames, divided by √n, the norm of the direction
     """
     rng = np.random.default_rng(seed)
-    calculator = ENGINES[engine].calculator()
+    calculator = engine_of(engine).calculator()
     rows = []
     for number, frame in enumerate(labelled):
         direction = rng.normal(size=(len(frame), 3))
@@ -212,11 +243,13 @@ def check_forces(labelled: list[ase.Atoms], engine: str, csv_path: Path | None, 
         energy = {}
         for k in (-2, -1, 1, 2):
             moved = frame.copy()
+            moved.set_constraint()
             moved.positions += k * step * direction
             moved.calc = calculator
-            energy[k] = moved.get_potential_energy()
+            usual = moved.get_potential_energy()
+            energy[k] = calculator.results.get("free_energy", usual)
         slope = (8 * (energy[1] - energy[-1]) - (energy[2] - energy[-2])) / (12 * step)
-        analytic = -float((frame.get_forces() * direction).sum())
+        analytic = -float((frame.get_forces(apply_constraint=False) * direction).sum())
         rows.append([number, frame.info.get("group", ""), len(frame), slope, analytic,
                      abs(slope - analytic) / np.sqrt(len(frame))])
     if csv_path:

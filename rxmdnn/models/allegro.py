@@ -17,6 +17,7 @@ from rxmdnn.atoms import Edges
 from rxmdnn.backend import Backend
 from rxmdnn.device import Device, shortage
 from rxmdnn.errors import InputError
+from rxmdnn.isotopes import element_of
 from rxmdnn.models import torch_device
 from rxmdnn.models.allegro_device import Block
 from rxmdnn.models.allegro_evaluation import BlockArguments, BlockEvaluation
@@ -71,7 +72,7 @@ class Allegro:
     def __init__(self, network: PairNetwork, elements: tuple[str, ...], precision: str = "float32",
                  name: str = "Allegro model", block_edges: int | None = None, backend: Backend | None = None) -> None:
         c = self.config = network.config
-        unknown = [e for e in elements if e not in c.elements]
+        unknown = [e for e in elements if element_of(e) not in c.elements]
         if unknown:
             raise InputError(f"{name}: does not know {', '.join(unknown)}; it knows {', '.join(c.elements)}")
         if precision not in TORCH_TYPES:
@@ -86,7 +87,7 @@ class Allegro:
         self.block_edges = block_edges or (BLOCK_EDGES if self._device is None else DEVICE_BLOCK_EDGES)
         self._blocks: list[tuple[int, int, int, int]] = []  # on a device, of the edges with the following ``first``
         self._blocks_of: Array = None
-        self._type = np.array([c.elements.index(e) for e in elements], np.int64)
+        self._type = np.array([c.elements.index(element_of(e)) for e in elements], np.int64)
         self.cutoff = np.ascontiguousarray(c.cutoff[np.ix_(self._type, self._type)])
         self._repulsion = Repulsion(self.elements, backend=backend, power=c.zbl_p, cutoff=np.ascontiguousarray(
             c.zbl_cutoff[np.ix_(self._type, self._type)])) if c.zbl else None

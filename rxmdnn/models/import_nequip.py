@@ -127,6 +127,9 @@ def _convert(model: Any) -> AllegroNetwork:
     if parts.zbl is not None:
         require(torch.equal(parts.zbl.atomic_numbers.double().cpu(), network.atomic_number),
                  "ZBL for chemical species other than the type names")
+        own = getattr(parts.zbl, "inv_cutoff", None)
+        require(own is None or torch.allclose(own.cpu(), network.inv_zbl_cutoff.reshape(-1), rtol=1e-9, atol=0),
+                 "ZBL with cutoffs that are not a fraction of covalent radii")
     with torch.no_grad():
         _fill_species(network, parts)
         _fill_matrices(network, parts)
@@ -149,7 +152,7 @@ def _parts(model: Any) -> _NequipParts:
              f"the two-body embedding {class_name(embed)} (only Bessel functions and splines)")
     require(modules["edge_eng_sum"].reduce == "sum", "a mean over edges")
     if zbl is not None:
-        require(class_name(zbl) == "ZBL", f"the pair potential {class_name(zbl)} (only ZBL)")
+        require(class_name(zbl) in ("ZBL", "ShortRangeZBL"), f"the pair potential {class_name(zbl)} (only ZBL)")
         require(abs(float(zbl._qqr2exesquare) / (0.5 * 14.399645) - 1) < 1e-6, "ZBL in units other than eV and Å")
     mlps = {"embed": modules["scalar_embed_mlp"].mlp_module, "readout": modules["edge_readout"].mlp_module,
             **{f"latents.{k}": a for k, a in enumerate(allegro.latents)}}
@@ -210,7 +213,8 @@ def _config(names: tuple[str, ...], parts: _NequipParts) -> AllegroConfig:
         readout_depth=depth_width["readout"][0], readout_width=depth_width["readout"][1],
         average_neighbors=float(norms[0][0] ** -2) if len(norms[0]) == 1 else (norms[0] ** -2).tolist(),
         scale_trainable=bool(parts.shifts.scales_trainable), shift_trainable=bool(parts.shifts.shifts_trainable),
-        zbl=zbl is not None, zbl_p=6.0 if zbl is None else float(zbl.cutoff.p))
+        zbl=zbl is not None, zbl_p=6.0 if zbl is None else float(zbl.cutoff.p),
+        zbl_fraction=float(getattr(zbl, "fraction", 0.0)))
 
 
 def _fill_species(network: AllegroNetwork, parts: _NequipParts) -> None:

@@ -120,6 +120,15 @@ def native_metadata(path: str | Path) -> dict[str, str]:
     return metadata
 
 
+def atoms_of_training(path: str | Path) -> dict[str, int] | None:
+    """Atoms of each element in the training frames of a model; None where the file does not tell. Raises InputError."""
+    try:
+        counts = json.loads(json.loads(read_metadata(path)["provenance"])["atoms"])
+        return {str(e): int(n) for e, n in counts.items()}
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        return None
+
+
 def load_model(path: str | Path) -> PairNetwork:
     """The network of a native file or of a deployed model, of either form, in the precision in which it was written.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -22,6 +23,13 @@ def require(condition: bool, what: str) -> None:
         raise UnsupportedError(what)
 
 
+def _exact(alpha: torch.Tensor) -> torch.Tensor:
+    """The factor √(2/n) of a linear layer, n whole, without its rounding to the precision of the model."""
+    value = float(alpha)
+    exact = math.sqrt(2 / max(1, round(2 / value**2)))
+    return torch.tensor(exact if abs(exact / value - 1) < 1e-6 else value, dtype=torch.float64)
+
+
 def matrices_of(mlp: Any) -> list[torch.Tensor]:
     """The matrices α W of a nequip ScalarMLPFunction; layers without a nonlinearity between them are multiplied."""
     if class_name(mlp.mlp) == "DeepLinearMLP":
@@ -32,7 +40,7 @@ def matrices_of(mlp: Any) -> list[torch.Tensor]:
     layers = list(mlp.mlp)
     require(all(class_name(a) == "ScalarLinearLayer" and a.bias is None for a in layers[::2]),
              "a scalar MLP with a bias or a parametrization")
-    matrices = [a.weight.detach().double() * torch.as_tensor(a.alpha).double() for a in layers[::2]]
+    matrices = [a.weight.detach().double() * _exact(a.alpha) for a in layers[::2]]
     return [torch.linalg.multi_dot(matrices)] if nonlinearity_of(mlp) == LINEAR and len(matrices) > 1 else matrices
 
 

@@ -17,6 +17,7 @@ from rxmdnn.atoms import Edges
 from rxmdnn.backend import Backend
 from rxmdnn.device import Device
 from rxmdnn.errors import InputError
+from rxmdnn.isotopes import element_of
 from rxmdnn.models.pair import add_pairs
 
 # Ziegler, Biersack, Littmark, "The Stopping and Range of Ions in Matter" (1985), with the constants of LAMMPS.
@@ -33,9 +34,9 @@ def reaches(elements: tuple[str, ...], fraction: float) -> np.ndarray:
 
     Raises InputError for an element that is not a chemical symbol.
     """
-    if unknown := [e for e in elements if atomic_numbers.get(e, 0) < 1]:
+    if unknown := [e for e in elements if atomic_numbers.get(element_of(e), 0) < 1]:
         raise InputError(f"zbl: {', '.join(unknown)}: not a chemical symbol, so the nuclear charge is unknown")
-    radius = np.array([covalent_radii[atomic_numbers[e]] for e in elements])
+    radius = np.array([covalent_radii[atomic_numbers[element_of(e)]] for e in elements])
     return fraction * (radius[:, None] + radius)
 
 
@@ -57,7 +58,7 @@ class Repulsion:
         self.elements, self.power = elements, float(power)
         self._device = backend if isinstance(backend, Device) else None
         self.cutoff = reaches(elements, fraction) if cutoff is None else cutoff
-        self.z = np.array([float(atomic_numbers[e]) for e in elements])
+        self.z = np.array([float(atomic_numbers[element_of(e)]) for e in elements])
         self._inv_length = (self.z[:, None] ** POWER + self.z**POWER) / SCREENING_LENGTH
         if self._device is not None:
             pairs = np.stack([PREFACTOR * self.z[:, None] * self.z, self._inv_length, 1.0 / self.cutoff], axis=-1)

@@ -111,12 +111,12 @@ class RingLog:
 
 
 class BeadTrajectories:
-    """<folder>/bead_%d.h5, one H5MD file per bead; forces are those of the bead; PACMD velocities are not physical."""
+    """<folder>/bead_%d.h5md, one H5MD file per bead, with its forces; PACMD velocities are not physical."""
 
     def __init__(self, comm: MPI.Comm, folder: Path, ring: RingPolymer, restart: int | None) -> None:
         p = ring.modes.beads
         self.ring = ring
-        self.files = [H5MD(comm, folder / f"bead_{j:0{len(str(p - 1))}d}.h5", restart) for j in range(p)]
+        self.files = [H5MD(comm, folder / f"bead_{j:0{len(str(p - 1))}d}.h5md", restart) for j in range(p)]
 
     def write(self, frame: Frame) -> None:
         """Write a frame of every bead. frame : of the centroids."""
@@ -126,4 +126,4 @@ class BeadTrajectories:
         for j, file in enumerate(self.files):
             x, v, f = (a[:n] + b[:, j] for a, b in zip((centroid.x, centroid.v, centroid.f), around, strict=True))
             bead = Atoms.of(centroid.gid[:n], centroid.species[:n], x, v, centroid.image, f)
-            file.write(replace(frame, atoms=bead))
+            file.write(replace(frame, atoms=bead, motion=frame.motion | {"positions": f"bead {j}"}))

@@ -4,35 +4,53 @@ from __future__ import annotations
 
 from enum import Enum
 
+from rxmdnn import errors
 from rxmdnn.deck.words import MINIMIZATION
 from rxmdnn.dynamics.simulation import Simulation
-from rxmdnn.fidelity.guard import EXIT_CODE
+
+HOTTEST = 2e4  # K: no molecule exists at it
+OFF_TARGET = 10.0  # a run whose target is near HOTTEST has failed at so many times the target
 
 
 class Ending(Enum):
-    """The value is the last line's text."""
+    """The value is the last line's text, and the exit code."""
 
-    FINISHED = "finished at step {step}"
-    CONVERGED = "converged at step {step}"
-    NOT_CONVERGED = "NOT converged: step limit reached at step {step}"
-    ON_SIGNAL = "stopped on a signal; run again to go on"
-    BY_MONITORING = "stopped by fidelity monitoring"
+    FINISHED = "finished at step {step}", errors.FINISHED
+    CONVERGED = "converged at step {step}", errors.FINISHED
+    NOT_CONVERGED = "NOT converged: step limit reached at step {step}", errors.FAILED
+    UNSTABLE = "FAILED: unstable, at an unphysical temperature at step {step}", errors.FAILED
+    ON_SIGNAL = "stopped on a signal at step {step}; run again to go on", errors.ON_SIGNAL
+    BY_MONITORING = "stopped by fidelity monitoring at step {step}", errors.BY_MONITORING
 
     @classmethod
     def of(cls, simulation: Simulation, failed: bool) -> Ending:
-        """The ending of a simulation whose loop has ended. failed : its guard has stopped it."""
-        early = simulation.step < simulation.schedule.stop
+        """The ending of a simulation whose loop has ended. failed : its guard has stopped it. All ranks call it."""
+        unstable = temperature_of(simulation) > limit(simulation)
         if failed:
             return cls.BY_MONITORING
         if simulation.schedule.mdmode == MINIMIZATION:
-            return cls.CONVERGED if early else cls.NOT_CONVERGED
-        return cls.ON_SIGNAL if early else cls.FINISHED
+            if simulation.converged:
+                return cls.CONVERGED
+            return cls.ON_SIGNAL if simulation.signalled else cls.NOT_CONVERGED
+        if unstable:
+            return cls.UNSTABLE
+        return cls.ON_SIGNAL if simulation.signalled else cls.FINISHED
 
     def text(self, step: int) -> str:
         """The text of the last line of the log."""
-        return self.value.format(step=step)
+        return self.value[0].format(step=step)
 
     @property
     def exit_code(self) -> int:
-        """0, or that of a run which monitoring has stopped."""
-        return EXIT_CODE if self is Ending.BY_MONITORING else 0
+        """One of errors.EXIT_CODES."""
+        return self.value[1]
+
+
+def temperature_of(simulation: Simulation) -> float:
+    """Its temperature now, K. All ranks call it."""
+    return simulation.kinetics.temperature(simulation.atoms)
+
+
+def limit(simulation: Simulation) -> float:
+    """The temperature, K, above which a run has failed."""
+    return max(HOTTEST, OFF_TARGET * max(simulation.schedule.ramp))

@@ -16,30 +16,33 @@ from mpi4py import MPI
 from tqdm import tqdm
 
 import rxmdnn
-from rxmdnn.deck.run import RunDeck, ensemble_settings, has_extended_energy
+from rxmdnn.deck.run import RunDeck, beads_every, ensemble_settings, has_extended_energy, motion_of
+from rxmdnn.deck.words import MINIMIZATION
 from rxmdnn.dynamics.simulation import Simulation, Thermo
 from rxmdnn.fidelity.guard import Guard
 from rxmdnn.fidelity.monitor import Monitor
 from rxmdnn.fidelity.setup import guard_settings, with_repulsion
 from rxmdnn.files import write_json
 from rxmdnn.io.checkpoint import write_checkpoint
-from rxmdnn.io.folder import set_aside
+from rxmdnn.io.folder import set_aside, set_aside_after
 from rxmdnn.io.frame import FRAME_WRITERS, Frame, write_xyz
-from rxmdnn.io.h5md import H5MD
+from rxmdnn.io.h5md import H5MD, TRAJECTORY
 from rxmdnn.io.log import Log
 from rxmdnn.io.ordered import writable
 from rxmdnn.io.rxff import write_rxff
+from rxmdnn.io.stages import begin_stage
 from rxmdnn.io.structure import Start
+from rxmdnn.io.xyz_trajectory import XYZ_TRAJECTORY, XYZTrajectory
 from rxmdnn.parallel import on_root
 from rxmdnn.ring_polymer.ensemble import RingPolymer
 from rxmdnn.ring_polymer.output import BeadTrajectories, RingLog
 from rxmdnn.ring_polymer.setup import notes as ring_notes
-from rxmdnn.run.ending import Ending
+from rxmdnn.run.continuation import Continuation
+from rxmdnn.run.ending import Ending, temperature_of
 from rxmdnn.run.performance import Performance, performance_line
 
-UNSTABLE = 2e4  # K: no molecule exists at it
-
 Write = Callable[[Thermo], None]
+FRAME_KINDS = {"xyz": "isXYZ", "pdb": "isPDB", "bin": "isBinary"}
 
 
 class AboveBar(io.TextIOBase):
@@ -57,28 +60,45 @@ class Outputs:
     ----------
     comm : MPI communicator, of the ranks that hold the atoms
     run : the run's deck
-    start : Start, what the run begins from
+    start : Start, what the run begins from; how : Continuation, how it does
     simulation : Simulation, whose ``writers``, ``on_print`` and ``guard`` are set
     monitor : Monitor, where the deck asks for one
     """
 
-    def __init__(self, comm: MPI.Comm, run: RunDeck, start: Start, simulation: Simulation,
+    def __init__(self, comm: MPI.Comm, run: RunDeck, start: Start, how: Continuation, simulation: Simulation,
                  monitor: Monitor | None = None) -> None:
-        self.comm, self.run, self.simulation, self.monitor = comm, run, simulation, monitor
+        self.comm, self.run, self.simulation, self.monitor, self.facts = comm, run, simulation, monitor, how.facts
         deck, folder = run.deck, run.folder
-        goes_on_from = start.step if start.continued else None
-        self.aside = "" if start.continued else on_root(comm, lambda: set_aside(folder, start.source))
+        # A run that prints its start again, from rxff.bin or for a minimization, replaces what was written of it.
+        again = start.f is None or deck["mdmode"].mode == MINIMIZATION
+        goes_on_from = start.step - again if start.continued else None
+        self.aside = on_root(comm, lambda: self._set_aside(start))
         self.log = Log(comm, folder, deck["units"].energy, goes_on_from, AboveBar() if sys.stderr.isatty() else None,
                        ensemble=has_extended_energy(deck))
-        self.trajectory = H5MD(comm, folder / "trajectory.h5", goes_on_from)
-        self.observers = self._make_observers(goes_on_from)
+        self.motion = motion_of(deck)
+        self.trajectory = H5MD(comm, folder / TRAJECTORY, goes_on_from)
+        self.xyz = XYZTrajectory(comm, folder / XYZ_TRAJECTORY, goes_on_from)
+        self.observers = self._make_observers(start.step if start.continued else None)
         ring = simulation.ensemble if isinstance(simulation.ensemble, RingPolymer) else None
         self.ring = None if ring is None else RingLog(comm, folder, ring, run.elements, self.log.write, goes_on_from)
         self.beads = (BeadTrajectories(comm, folder, ring, goes_on_from)
-                      if ring is not None and deck["pimd_dump"].nstep else None)
-        self.guard = None if monitor is None else self._make_guard(monitor, start.state.get("fidelity"))
+                      if ring is not None and beads_every(deck) else None)
+        self.guard = None if monitor is None else self._make_guard(monitor, start.state.get("fidelity"), how.same_stage)
         self.performance = Performance(simulation, comm.size * deck["pimd_groups"].number)
         simulation.on_print, simulation.writers, simulation.guard = self.log.thermo, self._writers(), self.guard
+        what = {"atoms": simulation.n_global, "pbc": simulation.cell.pbc.tolist(), **how.facts}
+        with writable(comm, folder / "stages.jsonl"):
+            if comm.rank == 0:
+                begin_stage(folder, goes_on_from, what, new=not how.same_stage)
+
+    def _set_aside(self, start: Start) -> str:
+        """Move away what earlier runs have left and this one does not continue; a note for the log."""
+        deck, folder, stop = self.run.deck, self.run.folder, self.simulation.schedule.stop
+        if not start.continued:
+            return set_aside(folder, start.source)
+        every, kinds = deck["io_step"].fstep, deck["io_type"]
+        return set_aside_after(folder, start.step, lambda step, suffix: bool(every) and step % every == 0
+                               and step <= stop and getattr(kinds, FRAME_KINDS[suffix]))
 
     def _make_observers(self, goes_on_from: int | None) -> Any:
         if not self.run.deck["observe"]:
@@ -87,14 +107,14 @@ class Outputs:
 
         return Observers(self.comm, self.run, self.simulation, goes_on_from)
 
-    def _make_guard(self, monitor: Monitor, saved: Any) -> Guard:
+    def _make_guard(self, monitor: Monitor, saved: Any, same_stage: bool) -> Guard:
         deck, simulation = self.run.deck, self.simulation
         guard = Guard(simulation, monitor, guard_settings(deck), self.run.folder, self.incident, self.log.write,
                       self.rewind, with_repulsion(self.run, simulation))
         if self.observers is not None:
             guard.remember = self.observers.remember
         if saved is not None:
-            guard.resume(saved)
+            guard.resume(saved if same_stage else {**saved, "energy_0": None})
         return guard
 
     def _writers(self) -> list[tuple[int, Write]]:
@@ -104,11 +124,12 @@ class Outputs:
         out: list[tuple[int, Write]] = []
         if self.beads is not None:
             beads = self.beads
-            out.append(only_every(deck["pimd_dump"].nstep, lambda thermo: beads.write(self.frame(thermo))))
+            out.append(only_every(beads_every(deck), lambda thermo: beads.write(self.frame(thermo))))
         if self.ring is not None:
             out.append((deck["io_step"].pstep, self.ring.write))
-        out += [(deck["io_step"].fstep, lambda thermo: self.frames(thermo, kinds)),
-                only_every(deck["h5md"].nstep, lambda thermo: self.trajectory.write(self.frame(thermo)))]
+        out += [(deck["io_step"].fstep, lambda thermo: self._frames_due(thermo, kinds)),
+                only_every(deck["h5md"].nstep, lambda thermo: self.trajectory.write(self.frame(thermo))),
+                only_every(deck["xyz"].nstep, lambda thermo: self.xyz.write(self.frame(thermo)))]
         if self.observers is not None:
             out += self.observers.writers
         return [*out, (deck["checkpoint"].nstep or stop, self.checkpoint)]
@@ -118,6 +139,7 @@ class Outputs:
         """Drop what was written after a step: it belongs to a failed attempt."""
         self.log.rewind(step)
         self.trajectory.rewind(step, self.guard.healed if self.guard is not None else [])
+        self.xyz.rewind(step)
         if self.observers is not None:
             self.observers.rewind(step)
 
@@ -142,7 +164,7 @@ class Outputs:
         atoms = s.atoms.on(s.backend.to_host)
         return Frame(self.comm, atoms, s.cell, s.n_global, self.run.elements, self.run.masses, thermo.step, thermo.time,
                      thermo.potential, thermo.kinetic, thermo.temperature, thermo.stress, (gx, gy, gz),
-                     self.guard is not None and self.guard.healing)
+                     self.guard is not None and self.guard.healing, s.forces.virial(), self.motion)
 
     def frames(self, thermo: Thermo, kinds: list[Callable[[Frame, Path], Path]]) -> None:
         """Write the present frame in several formats."""
@@ -150,17 +172,24 @@ class Outputs:
         for write in kinds:
             write(frame, self.run.folder)
 
+    def _frames_due(self, thermo: Thermo, kinds: list[Callable[[Frame, Path], Path]]) -> None:
+        """Write frames, but none where a signal interrupts the run, between two that are equally spaced."""
+        if not self.simulation.signalled or thermo.step % self.run.deck["io_step"].fstep == 0:
+            self.frames(thermo, kinds)
+
     def checkpoint(self, thermo: Thermo) -> None:
         """Write it, and rebuild the list next: the restarted run will, and both must go on with the same bits."""
         s, frame = self.simulation, self.frame(thermo)
-        state: dict[str, Any] = {"begin": s.schedule.start, "grid": s.domain.grid.tolist()}
+        state: dict[str, Any] = {"begin": s.schedule.start, "stop": s.schedule.stop, "grid": s.domain.grid.tolist(),
+                                 "run": self.facts}
         if has_extended_energy(self.run.deck):
             state["ensemble"] = {"words": ensemble_settings(self.run.deck), **s.ensemble.state()}
         if self.guard is not None:
             state["fidelity"] = self.guard.state()
         if self.observers is not None:
             self.observers.save(thermo.step)
-        write_rxff(self.comm, self.run.folder / "rxff.bin", frame.atoms, s.cell, thermo.step, frame.grid)
+        write_rxff(self.comm, self.run.folder / "rxff.bin", frame.atoms, s.cell, thermo.step, frame.grid,
+                   frame.elements, frame.masses)
         write_checkpoint(frame, self.run.folder, state, self.run.deck.echo())
         s.rebuild(thermo)
 
@@ -184,7 +213,7 @@ class Outputs:
             + (f"periodic along {s.cell.axes}" if s.cell.pbc.any() else "non-periodic"),
             f"model        : {', '.join(names)}  cutoff {s.forces.potential.cutoff.max():.3f} A, "
             f"skin {s.forces.neighbors.skin:.2f} A, {run.deck['precision'].network}",
-            f"degrees of freedom: {s.kinetics.degrees_of_freedom}; steps {s.step} to {s.schedule.stop}",
+            f"degrees of freedom: {s.kinetics.degrees_of_freedom}; steps {s.step} to {max(s.step, s.schedule.stop)}",
             *(self.monitor.describe() if self.monitor is not None else ()),
             *self.forecast(),
             *(f"note         : {note}" for note in notes),
@@ -194,7 +223,8 @@ class Outputs:
     def forecast(self) -> list[str]:
         """The probability of completing, where a single model carries a fit of its times to failure."""
         files = [m.parameters["file"] for m in self.run.models if "file" in m.parameters]
-        if len(files) != 1 or len(self.run.models) != 1 or self.comm.rank:
+        ends = self.simulation.step >= self.simulation.schedule.stop
+        if len(files) != 1 or len(self.run.models) != 1 or self.comm.rank or ends:
             return []
         from rxmdnn.survival.forecast import lines
 
@@ -211,16 +241,18 @@ class Outputs:
         if self.guard is not None:
             self.log.write(self.guard.summary())
             self.trajectory.rewind(s.step, self.guard.healed)
-        temperature = s.kinetics.temperature(s.atoms)
+        temperature = temperature_of(s)
         self.log.write(
             performance_line(figures),
-            *([f"note: the run ended at {temperature:.3g} K: the simulation has probably become unstable; see rxmdnn "
-               "help fidelity"] if temperature > UNSTABLE else []),
+            *([f"FAILED: the run ended at {temperature:.3g} K: it has become unstable; start again from an earlier "
+               "frame with a smaller 'time' dt, and see rxmdnn help fidelity"] if ending is Ending.UNSTABLE else []),
             f"timed: {figures['steps']} steps in {figures['seconds']:.2f} s, {s.forces.builds} neighbor lists; "
             + ending.text(s.step))
         self.log.close()
-        if path and self.comm.rank == 0:
-            write_json(path, figures)
+        if path:
+            with writable(self.comm, path):
+                if self.comm.rank == 0:
+                    write_json(path, figures)
 
 
 def only_every(n: int, write: Write) -> tuple[int, Write]:

@@ -12,14 +12,16 @@ import numpy as np
 from mpi4py import MPI
 
 from rxmdnn import backend as backends
+from rxmdnn import threads
 from rxmdnn.backend import Backend
 from rxmdnn.deck.language import Deck
 from rxmdnn.deck.models import ModelLine
-from rxmdnn.deck.run import RunDeck, ensemble_settings
+from rxmdnn.deck.run import RunDeck
 from rxmdnn.deck.run_faults import barostat_fault, cell_is_driven
 from rxmdnn.deck.words import MINIMIZATION
 from rxmdnn.dynamics.ensembles import Barostat, CellChange, Ensemble, StrainSchedule
 from rxmdnn.dynamics.ensembles import make as make_ensemble
+from rxmdnn.dynamics.minimize import LEFT_BY_MINIMIZERS
 from rxmdnn.dynamics.simulation import Schedule, Simulation
 from rxmdnn.engine.system import System
 from rxmdnn.errors import InputError
@@ -29,10 +31,13 @@ from rxmdnn.models.mixture import Mixture, together_unweighted
 from rxmdnn.models.pair import LennardJones, Null
 from rxmdnn.models.pair_terms import PAIR_TERM_KINDS, PairTerm
 from rxmdnn.models.repulsion import Repulsion
-from rxmdnn.parallel import AgreedError, together
+from rxmdnn.parallel import AgreedError, on_root, together
+from rxmdnn.ring_polymer.forces import V
 from rxmdnn.ring_polymer.groups import Groups
 from rxmdnn.ring_polymer.setup import choose_ring, make_forces
+from rxmdnn.run.continuation import Continuation, compared
 from rxmdnn.run.trial import Case, choose
+from rxmdnn.run.untrained import untrained_notes
 from rxmdnn.timers import Timers
 from rxmdnn.units import EV_PER_KCAL_MOL, FS_PER_PS, GPA_PER_EV_A3
 
@@ -97,14 +102,26 @@ def set_threads(comm: MPI.Comm, wanted: int) -> None:
 
 
 def thread_count(comm: MPI.Comm, wanted: int) -> int:
-    """Threads of this rank: those wanted, or (0) the cores of the machine shared out among its ranks."""
+    """Threads of this rank: those wanted, or (0) OMP_NUM_THREADS or the cores of the machine among its ranks.
+
+    Never more than NUMBA_NUM_THREADS.
+    """
     machine = comm.Split_type(MPI.COMM_TYPE_SHARED)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # A launcher that pins ranks has shared the cores out already.
     shared = max(machine.allgather(cores)) < (os.cpu_count() or 1) or machine.size == 1
-    n = wanted or max(1, cores if shared else cores // machine.size)
+    n = wanted or threads.asked_for() or max(1, cores if shared else cores // machine.size)
     machine.Free()
     return min(n, numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+
+
+def fewer_threads(comm: MPI.Comm, wanted: int, n_global: int) -> str:
+    """With ``wanted`` 0, use fewer threads from now on where the atoms of a rank are few; a note for the log if so."""
+    before, atoms = numba.get_num_threads(), n_global / comm.size
+    n = before if wanted else threads.that_pay(before, atoms)
+    numba.set_num_threads(n)
+    return "" if n == before else (f"{n} of {before} threads per rank: more do not pay for {atoms:.0f} atoms per rank; "
+                                   "a line 'threads N' sets another number")
 
 
 def make_potential(run: RunDeck, backend: Backend) -> Potential:
@@ -154,12 +171,18 @@ def _member(line: ModelLine, run: RunDeck, backend: Backend) -> Potential:
 
 
 def make_simulation(comm: MPI.Comm, run: RunDeck, backend: Backend, potential: Potential, start: Start,
-                    groups: Groups | None = None) -> Simulation:
-    """Decompose the start over the ranks and give it velocities where it has none."""
+                    groups: Groups | None = None, how: Continuation | None = None) -> Simulation:
+    """Decompose the start over the ranks and give it velocities where it has none.
+
+    how : how the run begins from it; default: as ``compared`` finds
+    """
+    how = compared(comm, run, start) if how is None else how
     deck, mass = run.deck, np.array(run.masses)
     with together(comm):
         if fault := barostat_fault(deck, start.cell.pbc):
             raise InputError(fault)
+    counts = comm.allreduce(np.bincount(start.species, minlength=len(run.elements)))
+    start.notes += [note for note in on_root(comm, lambda: untrained_notes(run, counts)) if note not in start.notes]
     system = System(
         potential, start.cell, start.atoms(), comm=comm, backend=backend, skin=deck["skin"].skin,
         grid=tuple(deck["processors"]), timers=Timers(backend.synchronize) if deck["verbose"].on else Timers(),
@@ -167,39 +190,58 @@ def make_simulation(comm: MPI.Comm, run: RunDeck, backend: Backend, potential: P
             deck, run.masses, domain, neighbors, potential, timers, groups),
         at_owners=lambda domain: start.exact and start.state.get("grid") == domain.grid.tolist())
     atoms = system.atoms
-    n_steps, dt, treq = deck["time"].ntime_step, deck["time"].dt, deck["temperature"].treq
-    begin = start.state.get("begin", start.step)
-    if begin + n_steps <= start.step:  # that run was finished: go on from it
-        begin = start.step
+    dt, treq = deck["time"].dt, deck["temperature"].treq
     ramp = tuple(deck["tramp"]) if deck["tramp"].t0 is not None else (treq, treq)
-    schedule = Schedule(dt, begin + n_steps, deck["mdmode"].mode, ramp, deck["temperature"].vsfact,
-                        deck["temperature"].sstep, deck["io_step"].pstep, deck["seed"].number, start=begin,
+    schedule = Schedule(dt, how.stop, deck["mdmode"].mode, ramp, deck["temperature"].vsfact,
+                        deck["temperature"].sstep, deck["io_step"].pstep, deck["seed"].number, start=how.begin,
                         minimizer=deck["minimizer"].method, fmax=deck["minimizer"].fmax,
                         tolerance=deck["CG_tol"].ftol * EV_PER_KCAL_MOL, pressures=target_pressures(deck),
                         cell_shape=None if deck["minimizer"].cell == "fixed" else deck["minimizer"].cell)
     if deck["graphs"].on:
         system.forces.use_graphs(lambda why: print(f"graphs: disabled: {why}", flush=True) if comm.rank == 0 else None)
     simulation = Simulation(comm, backend, system.domain, system.forces, atoms, mass, schedule, system.n_global,
-                            step=start.step, time_0=start.time - start.step * dt)
-    choose_ensemble(deck, simulation, start)
-    if start.f is None and (note := without_drift(simulation)):
-        start.notes.append(note)
-    at_rest = start.step == 0 and not comm.allreduce(bool(atoms.v.any()), MPI.LOR)
-    if start.f is None and (at_rest or deck["random_velocity"].draw):
-        simulation.kinetics.draw(atoms, ramp[0], schedule.seed, start.step)
+                            step=start.step, time_0=start.time - start.step * dt,
+                            forces_known=how.forces_known)
+    choose_ensemble(deck, simulation, start, how.resumes)
+    if schedule.mdmode != MINIMIZATION:
+        for name in LEFT_BY_MINIMIZERS:
+            atoms.extra.pop(name, None)
+        start.notes += begin_velocities(simulation, start, how)
+    start.notes += how.notes
     return simulation
 
 
-def without_drift(simulation: Simulation) -> str:
+def begin_velocities(simulation: Simulation, start: Start, how: Continuation) -> list[str]:
+    """Remove a net momentum, and draw velocities where the atoms are at rest and a temperature is asked for.
+
+    The run of a checkpoint that goes on unchanged keeps its velocities to the bit. Returns notes for the log.
+    """
+    atoms, kinetics, plan, notes = simulation.atoms, simulation.kinetics, simulation.schedule, []
+    settled = how.same_stage and "run" in start.state
+    if not settled and (start.f is None or simulation.ensemble.keeps_momentum):
+        notes += without_drift(simulation)
+    target = plan.target(start.step)
+    temperature, at_rest = kinetics.temperature(atoms), kinetics.at_rest(atoms, target)
+    if how.draws or at_rest:
+        kinetics.draw(atoms, target, plan.seed, start.step)
+        atoms.extra.pop(V, None)  # those of ring polymers, which their ensemble draws
+        notes.append(f"velocities were drawn at {target:g} K: "
+                     + ("the atoms of the start were at rest" if at_rest else "random_velocity"))
+    elif start.f is None and temperature > 0:
+        notes.append(f"velocities are those of the start, {temperature:.4g} K")
+    return notes
+
+
+def without_drift(simulation: Simulation) -> list[str]:
     """Remove the velocity of the center of mass, which would count as heat; a note for the log where there was one."""
     atoms, kinetics = simulation.atoms, simulation.kinetics
     if simulation.n_global < 2:
-        return ""
+        return []
     v, energy = kinetics.drift(atoms)
     if not energy > 1e-6 * kinetics.energy(atoms):
-        return ""
+        return []
     kinetics.zero_momentum(atoms)
-    return f"the initial center-of-mass velocity ({np.linalg.norm(v):.3g} A/fs, {energy:.3g} eV) was removed"
+    return [f"the initial center-of-mass velocity ({np.linalg.norm(v):.3g} A/fs, {energy:.3g} eV) was removed"]
 
 
 def target_pressures(deck: Deck) -> tuple[float, float]:
@@ -209,8 +251,8 @@ def target_pressures(deck: Deck) -> tuple[float, float]:
     return ends[0] / GPA_PER_EV_A3, ends[1] / GPA_PER_EV_A3
 
 
-def choose_ensemble(deck: Deck, simulation: Simulation, start: Start) -> None:
-    """Give the simulation the ensemble of the deck; the one of the checkpoint continues from its state.
+def choose_ensemble(deck: Deck, simulation: Simulation, start: Start, resumes: bool) -> None:
+    """Give the simulation the ensemble of the deck; with ``resumes`` it continues from its state in the checkpoint.
 
     Raises AgreedError where that state is damaged or of another version.
     """
@@ -228,7 +270,7 @@ def choose_ensemble(deck: Deck, simulation: Simulation, start: Start) -> None:
         simulation.ensemble = make_ensemble(simulation.motion(), line.kind, (line.tau or 0.0) * FS_PER_PS, barostat)
     simulation.ensemble = choose_ring(deck, simulation.ensemble, simulation.atoms)
     saved = start.state.get("ensemble")
-    if saved and saved["words"] == ensemble_settings(deck):
+    if saved and resumes:
         try:
             simulation.ensemble.resume(saved)
         except (KeyError, TypeError, ValueError, AttributeError):

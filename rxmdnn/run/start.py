@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
+from rxmdnn.cell import Cell
 from rxmdnn.deck.run import RunDeck
 from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import find_checkpoint, read_checkpoint
+from rxmdnn.io.log import read_energies
 from rxmdnn.io.rxff import read_rxff
-from rxmdnn.io.structure import Start, formula, read_structure, start_from_file
+from rxmdnn.io.stages import read_stages, stage_at
+from rxmdnn.io.structure import Start, formula, read_structure, species_of, start_from_file
 from rxmdnn.parallel import on_root
 
 
@@ -23,14 +27,16 @@ def read_start(comm: MPI.Comm, run: RunDeck) -> Start:
     """
     deck, elements = run.deck, run.elements
     strain, shear = tuple(deck["strain"]), tuple(deck["shear"])
+    pbc = tuple(deck["pbc"]) if deck["pbc"].given else None
     source = deck["start"].source
     if deck["run_from_xyz"].file and source in ("auto", "structure"):
-        return start_from_file(comm, deck["run_from_xyz"].file, elements, strain=strain, shear=shear)
+        return start_from_file(comm, deck["run_from_xyz"].file, elements, strain=strain, shear=shear, pbc=pbc,
+                               masses=run.masses)
     line = deck["structure"]
 
     def find() -> tuple[str, Path]:
         checkpoint, rxff = find_checkpoint(run.folder), run.folder / "rxff.bin"
-        if checkpoint and source in ("auto", "checkpoint"):
+        if checkpoint and source in ("auto", "checkpoint", "changed"):
             return "checkpoint", checkpoint
         if rxff.is_file() and source in ("auto", "rxff"):
             return "rxff", rxff
@@ -38,18 +44,49 @@ def read_start(comm: MPI.Comm, run: RunDeck) -> Start:
 
     kind, path = on_root(comm, find)
     if kind == "structure":
-        return start_from_file(comm, path, elements, (line.nx, line.ny, line.nz), strain, shear)
+        return start_from_file(comm, path, elements, (line.nx, line.ny, line.nz), strain, shear, frame=line.frame,
+                               pbc=pbc, masses=run.masses)
     start = (read_checkpoint if kind == "checkpoint" else read_rxff)(comm, path, elements)
+    if kind == "rxff":
+        complete(comm, run, start)
     if line.file:
         counts = comm.allreduce(np.bincount(start.species, minlength=len(elements)))
 
         def compare() -> None:
-            names = read_structure(line.file).names
-            wanted = np.array([(names == e).sum() for e in elements]) * line.nx * line.ny * line.nz
+            names = read_structure(line.file, frame=line.frame).names
+            species = species_of(names, elements, line.file, run.masses)
+            wanted = np.bincount(species, minlength=len(elements)) * line.nx * line.ny * line.nz
             if not np.array_equal(counts, wanted):
                 raise InputError(f"{path}: of another system: it holds {formula(counts, elements)}, "
                                  f"{line.where} makes {formula(wanted, elements)}; use another outDir")
         on_root(comm, compare)
     return start
+
+
+def complete(comm: MPI.Comm, run: RunDeck, start: Start) -> None:
+    """Give a start from rxff.bin what that does not hold: periodicity and time of the run in its folder, or the deck's.
+    """
+    def find() -> tuple[Any, float, str]:
+        stage = (stage_at(read_stages(run.folder), start.step) or {}) if start.step > 0 else {}
+        stated = [*run.deck["pbc"]] if run.deck["pbc"].given else [True] * 3
+        return (stage.get("pbc", stated), *(time_at(run, start.step) if start.step > 0 else (0.0, "")))
+
+    pbc, start.time, note = on_root(comm, find)
+    start.cell = Cell(start.cell.h, np.array(pbc, bool))
+    start.notes += [f"{start.source} holds no time: {note}"] if note else []
+
+
+def time_at(run: RunDeck, step: int) -> tuple[float, str]:
+    """The time of a step, fs, by the folder's energies.csv, or else by the time step of the deck; a note on the latter.
+
+    rxff.bin holds the step alone.
+    """
+    if (run.folder / "energies.csv").is_file():
+        rows = read_energies(run.folder)
+        known = rows["time_fs"][rows["step"] == step] if rows else []
+        if len(known):
+            return float(known[-1]), ""
+    time = step * run.deck["time"].dt
+    return time, f"step {step} is taken as {time:g} fs, by the dt of the deck"
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ase.data import atomic_masses, atomic_numbers
+from ase.data import atomic_numbers
 from mpi4py import MPI
 
 from rxmdnn import backend as backends
@@ -19,6 +19,7 @@ from rxmdnn.errors import InputError
 from rxmdnn.fidelity import criteria
 from rxmdnn.fidelity.criteria import Limits
 from rxmdnn.io.structure import species_of
+from rxmdnn.isotopes import element_of, standard_mass
 from rxmdnn.models.interface import Potential
 from rxmdnn.parallel import AgreedError, together
 from rxmdnn.survival.replicas import Replicas
@@ -146,8 +147,8 @@ class StudyPlan:
         faults += [line.fault(f"{e} is not in the starts ({' '.join(self.elements)})")
                    for e in given if e not in self.elements]
         faults += [f"{self.deck.file}: masses: {e} is not a chemical element; give its mass" for e in self.elements
-                   if e not in given and e not in atomic_numbers]
-        return np.array([given.get(e, atomic_masses[atomic_numbers.get(e, 0)]) for e in self.elements])
+                   if e not in given and element_of(e) not in atomic_numbers]
+        return np.array([given.get(e, standard_mass(e)) for e in self.elements])
 
     def _has_bonds(self) -> bool:
         return bool((self.bonds(self.potential(self.models[0].file), max(self.starts)) >= 0).any())

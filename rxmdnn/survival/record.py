@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-import ase
 import numpy as np
 
 from rxmdnn.deck.tfail import WATCHED
+from rxmdnn.io.frame import model_frame
 from rxmdnn.survival.plan import StudyPlan, StudyRun
 
 
@@ -66,16 +66,13 @@ class RunRecord:
                 gid, float(value), float(threshold), *(self.first.get(k, (-1,))[0] for k in WATCHED)]
 
     def _frame(self, step: int, x: np.ndarray, f: np.ndarray, kind: str) -> str:
-        """A frame in extended XYZ with the forces of the model."""
-        from rxmdnn.labelling.labelling import text
-
+        """A frame in extended XYZ with the forces of the model, under a name that no training takes for labels."""
         run, start = self.run, self.plan.starts[self.run.n]
-        atoms = ase.Atoms(start.names.tolist(), x, cell=start.cell.h, pbc=start.cell.pbc)
-        atoms.arrays["forces"] = f
-        atoms.info = {"run": run.name, "kind": kind, "model": run.model.name, "arm": run.model.arm,
+        mass = dict(zip(self.plan.elements, self.plan.mass.tolist(), strict=True))
+        info: dict[str, Any] = {"run": run.name, "kind": kind, "model": run.model.name, "arm": run.model.arm,
                       "training_seed": run.model.seed, "temperature": run.temperature, "replica": run.replica,
                       "step": step, "time_fs": float(step * self.plan.dt)}
         if kind != "sample":
             failed_at, gid, value, _ = self.first[self.failure]
-            atoms.info |= {"criterion": self.failure, "failed_step": failed_at, "gid": gid, "value": float(value)}
-        return text(atoms)
+            info |= {"criterion": self.failure, "failed_step": failed_at, "gid": gid, "value": float(value)}
+        return model_frame(start.names, [mass[str(e)] for e in start.names], x, f, start.cell, info)

@@ -10,7 +10,7 @@ import numpy as np
 
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
-from rxmdnn.io.ase_files import read_by_ase
+from rxmdnn.io.read_atoms import read_atoms
 from rxmdnn.io.structure import read_structure
 
 
@@ -35,7 +35,7 @@ def read_starts(paths: Sequence[Path], sizes: Sequence[int]) -> dict[int, StartF
     found: list[StartFrames] = []
     for path in paths:
         if path.suffix in (".xyz", ".extxyz") and path.read_text(errors="replace").count("Lattice") > 1:
-            frames = read_by_ase(path, format="extxyz")
+            frames = read_atoms(path, format="extxyz")
             first = frames[0]
             if any(list(f.symbols) != list(first.symbols) or not np.allclose(f.cell, first.cell) for f in frames):
                 raise InputError(f"{path}: frames differ in atoms or cell; a start file must hold one system")

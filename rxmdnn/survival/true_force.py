@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import ase
-import ase.io
 import numpy as np
 
 from rxmdnn.errors import InputError
-from rxmdnn.io.ase_files import read_by_ase
+from rxmdnn.io.frame import MODEL_FORCES
+from rxmdnn.io.read_atoms import read_atoms
 from rxmdnn.units import FS_PER_PS
 
 ERRORS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # eV/Å: thresholds above which atoms are counted
@@ -34,16 +34,22 @@ BINS = 6
 
 def compare(frame: ase.Atoms, engine: str) -> tuple[list[Any], str] | str:
     """A row of the table and the frame with the forces of the engine; or a message if the engine failed."""
-    from rxmdnn.labelling.labelling import ENGINES, text
+    from rxmdnn.labelling.engines import engine_of
+    from rxmdnn.labelling.file_tasks import unlabelled
+    from rxmdnn.labelling.frame_text import text
 
-    model = frame.get_forces()
-    true = frame.copy()
-    calculator = ENGINES[engine].calculator()
+    model, known = model_forces(frame), engine_of(engine)
+    true = unlabelled(frame)
+    if fault := known.boundary_fault(true.pbc):
+        return f"{frame.info['run']}, step {frame.info['step']}: {fault}"
+    calculator = known.calculator()
     try:
         true.calc = calculator
-        forces, energy = true.get_forces(), float(true.get_potential_energy())
+        forces, energy = true.get_forces(apply_constraint=False), float(true.get_potential_energy())
         if not np.isfinite(forces).all():
             raise ValueError("NaN or infinite forces")
+    except InputError:
+        raise
     except Exception as error:  # engines raise errors of any kind on unphysical frames, which are expected here
         return f"{frame.info['run']}, step {frame.info['step']}: {(str(error) or repr(error)).splitlines()[0]}"
     deviation = np.linalg.norm(model - forces, axis=1)
@@ -55,17 +61,25 @@ def compare(frame: ase.Atoms, engine: str) -> tuple[list[Any], str] | str:
     true.calc = None
     true.arrays["forces"] = forces
     true.info = {k: info[k] for k in KEPT} | {
-        "group": str(info["run"]).replace("/", "_"), "energy": energy, "engine": ENGINES[engine].name,
-        "version": ENGINES[engine].version(calculator), "settings": ENGINES[engine].settings}
+        "group": str(info["run"]).replace("/", "_"), "energy": energy, "engine": known.name,
+        "version": known.version(calculator), "settings": known.settings}
     return row, text(true)
+
+
+def model_forces(frame: ase.Atoms) -> Any:
+    """(n, 3) forces of the model, eV/Å; studies of earlier versions wrote them as ASE's forces. None without any."""
+    if MODEL_FORCES in frame.arrays:
+        return frame.arrays[MODEL_FORCES]
+    return None if frame.calc is None else frame.get_forces(apply_constraint=False)
 
 
 def chosen(paths: Sequence[Path], most: int | None, n: int | None = None, kind: str | None = None) -> list[ase.Atoms]:
     """Frames of the files, of n atoms and of a kind where given; at most ``most`` of each kind, evenly spaced."""
     frames: list[ase.Atoms] = []
     for path in paths:
-        found = read_by_ase(path, format="extxyz")
-        if not found or any(k not in f.info for f in found for k in KEPT) or any(f.calc is None for f in found):
+        found = read_atoms(path, format="extxyz")
+        if not found or any(k not in f.info for f in found for k in KEPT) or any(
+                model_forces(f) is None for f in found):
             raise InputError(f"{path}: not frames of `rxmdnn tfail`, which name their run and hold the forces of the "
                              "model")
         frames += found

@@ -16,11 +16,14 @@ from tqdm import tqdm
 from rxmdnn.atoms import Edges
 from rxmdnn.deck.words import PARTS
 from rxmdnn.errors import InputError
+from rxmdnn.io.labels import KEYS, NO_KEYS, LabelKeys
 from rxmdnn.models.allegro import Allegro
 from rxmdnn.models.interface import Potential
 from rxmdnn.models.model_file import load_model, read_metadata
 from rxmdnn.training import dataset, metrics
-from rxmdnn.training.dataset import Dataset, LabelledFrame
+from rxmdnn.training.dataset import Dataset
+from rxmdnn.training.doubts import doubts
+from rxmdnn.training.labelled_frames import LabelledFrame, labelled, read
 
 MULTIPLES = (3, 5, 10)  # of the RMSE: the tail is the share of errors beyond them
 QUANTILES = (0.5, 0.9, 0.99, 0.999)
@@ -38,7 +41,7 @@ class Evaluation:
     elements : species of the model, in its order
     shift : (T,) float64, eV, energy per atom of each species that the model adds
     report : the values that ``rxmdnn evaluate --json`` writes: "model", "data", "part", "labels", "errors" as from
-        metrics.errors, "tail" as from `tail`, "worst" as from `worst`
+        metrics.errors, "tail" as from `tail`, "worst" as from `worst`, "notes" on implausible labels
     """
 
     frames: list[LabelledFrame]
@@ -49,7 +52,7 @@ class Evaluation:
 
 
 def evaluate(model: Path, data: Sequence[Path] | Sequence[ase.Atoms], part: str = "all", precision: str = "float32",
-             progress: bool = False) -> Evaluation:
+             progress: bool = False, keys: LabelKeys = NO_KEYS) -> Evaluation:
     """Evaluate a model file on the frames of the data files, or on ASE atoms with energy and forces.
 
     Parameters
@@ -57,6 +60,7 @@ def evaluate(model: Path, data: Sequence[Path] | Sequence[ase.Atoms], part: str 
     part : "all", or "training", "validation" or "test" as the training deck of the model split these files
     precision : of the network, "float32" or "float64"
     progress : show progress bars
+    keys : names of the labels in the frames
 
     Raises
     ------
@@ -72,25 +76,29 @@ def evaluate(model: Path, data: Sequence[Path] | Sequence[ase.Atoms], part: str 
     potential = Allegro.load(model, elements, precision)
     paths = [item for item in data if isinstance(item, Path)]
     if len(paths) == len(data):
-        frames = chosen_frames(model, paths, elements, part)
+        frames = chosen_frames(model, paths, elements, part, keys)
     else:
         atoms = [item for item in data if isinstance(item, ase.Atoms)]
         if len(atoms) < len(data):
             raise InputError("evaluate: give paths of files or ASE atoms, not both")
         if part != "all":
             raise InputError(f"evaluate: part {part}: only files have parts, as a training deck split them")
-        frames = dataset.labelled([("frames", atoms)], elements)
-    with_neighbors = Dataset(frames, float(potential.cutoff.max()), progress=progress)
-    predicted = {k: predict_frame(potential, with_neighbors, k)
+        frames = labelled([("frames", atoms)], elements, keys=keys)
+    with_edges = dataset.with_neighbors(frames, float(potential.cutoff.max()), progress=progress)
+    predicted = {k: predict_frame(potential, with_edges, k)
                  for k in tqdm(range(len(frames)), desc="frames", leave=False, disable=not progress)}
     report = {"model": str(model), "data": [str(f) for f in paths], "part": part, "labels": frames[0].engine,
               "errors": metrics.errors(frames, predicted, elements), "tail": tail(frames, predicted, elements),
-              "worst": worst(frames, predicted)}
+              "worst": worst(frames, predicted), "notes": doubts(frames)}
     return Evaluation(frames, predicted, elements, network.shift.numpy(), report)
 
 
-def chosen_frames(model: Path, paths: Sequence[Path], elements: Sequence[str], part: str) -> list[LabelledFrame]:
-    """The frames of the files, or a part of them as the training deck of the model split these same files."""
+def chosen_frames(model: Path, paths: Sequence[Path], elements: Sequence[str], part: str,
+                  keys: LabelKeys = NO_KEYS) -> list[LabelledFrame]:
+    """The frames of the files, or a part of them as the training deck of the model split these same files.
+
+    Labels have the names ``keys``, otherwise those of the training deck or ASE's.
+    """
     try:
         provenance = json.loads(read_metadata(model)["provenance"])
         lines = {words[0]: words[1:] for line in provenance.get("deck", "").splitlines() if (words := line.split())}
@@ -100,7 +108,8 @@ def chosen_frames(model: Path, paths: Sequence[Path], elements: Sequence[str], p
     missing = [f"{p}: no such file" for p in paths if not p.is_file()]
     if missing:
         raise InputError(*missing)
-    frames = dataset.read(paths, elements, group, kind)
+    trained = LabelKeys(*(lines.get(name, [None])[0] for name in KEYS.values()))
+    frames = _read(paths, elements, group, kind, keys, trained)
     if part == "all":
         return frames
     sums = [hashlib.sha256(p.read_bytes()).hexdigest() for p in paths]
@@ -112,6 +121,20 @@ def chosen_frames(model: Path, paths: Sequence[Path], elements: Sequence[str], p
     if not which:
         raise InputError(f"--part {part}: has no frames in the training deck")
     return [frames[k] for k in which]
+
+
+def _read(paths: Sequence[Path], elements: Sequence[str], group: str, kind: str, keys: LabelKeys,
+          trained: LabelKeys) -> list[LabelledFrame]:
+    """The frames, whose labels may have the names that the training data had."""
+    if any(keys) or not any(trained):
+        return read(paths, elements, group, kind, keys)
+    try:
+        return read(paths, elements, group, kind, trained)
+    except InputError as error:
+        try:
+            return read(paths, elements, group, kind)
+        except InputError:
+            raise error from None
 
 
 def predict_frame(potential: Potential, data: Dataset, k: int) -> metrics.Predicted:

@@ -26,9 +26,10 @@ from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 from tqdm import tqdm
 
+from rxmdnn.io.labels import NO_KEYS, LabelKeys
 from rxmdnn.models.model_file import load_model
 from rxmdnn.parallel import together
-from rxmdnn.training.dataset import Dataset, batches
+from rxmdnn.training.dataset import Dataset, batches, with_neighbors
 from rxmdnn.training.evaluate import chosen_frames
 from rxmdnn.training.metrics import Huber, energy_forces, loss_parts
 
@@ -253,13 +254,15 @@ def landscape(surface: Surface, points: int, lines: int, square: int, span: floa
 
 
 def model_surface(model: Path, data: Sequence[Path], rng: np.random.Generator, part: str = "all", frames: int = 16,
-                  weights: tuple[float, float] = (1.0, 1.0), comm: MPI.Intracomm = MPI.COMM_SELF) -> NetworkSurface:
+                  weights: tuple[float, float] = (1.0, 1.0), comm: MPI.Intracomm = MPI.COMM_SELF,
+                  keys: LabelKeys = NO_KEYS) -> NetworkSurface:
     """The loss of a model file over at most ``frames`` frames of the data files, drawn by ``rng``. All ranks call it.
 
     Parameters
     ----------
     part : "all", or "training", "validation" or "test" as the training deck of the model split these files
     weights : of the mean squared errors of forces (eV/Å) and of energies per atom (eV)
+    keys : names of the labels in the frames
 
     Raises
     ------
@@ -268,15 +271,15 @@ def model_surface(model: Path, data: Sequence[Path], rng: np.random.Generator, p
     """
     with together(comm):
         loaded = load_model(model)
-        every = chosen_frames(model, data, loaded.config.elements, part)
+        every = chosen_frames(model, data, loaded.config.elements, part, keys)
         some = [every[k] for k in sorted(rng.permutation(len(every))[:frames])]
         threads = torch.get_num_threads()  # Numba's kernels change it
-        with_neighbors = Dataset(some, float(loaded.config.cutoff.max()))
+        with_edges = with_neighbors(some, float(loaded.config.cutoff.max()))
         torch.set_num_threads(threads)
         make: Any = type(loaded)
         network = make(loaded.config, torch.float64)
         network.load_state_dict(loaded.state_dict())
-    return NetworkSurface(network, with_neighbors, weights, comm)
+    return NetworkSurface(network, with_edges, weights, comm)
 
 
 def measure(surface: Surface, rng: np.random.Generator, seed: int = 1, epsilon: float = 0.05,

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rxmdnn.training.dataset import Batch, Dataset, LabelledFrame
+from rxmdnn.training.dataset import Batch, Dataset
+from rxmdnn.training.labelled_frames import LabelledFrame
 
 Predicted = tuple[float, np.ndarray, np.ndarray]  # energy, forces, stress of a frame
 TEMPERATURE_EDGES = (0.0, 120.0, 250.0, 350.0, 10000.0)  # K: rows of the table of errors
@@ -124,6 +125,12 @@ def errors(frames: Sequence[LabelledFrame], predicted: Mapping[int, Predicted], 
     return table
 
 
+def cell(value: float, width: int = 9, decimals: int = 2) -> str:
+    """A number of a table: with ``decimals``, or with an exponent where it would touch the column before it."""
+    text = f"{value:{width}.{decimals}f}"
+    return text if len(text) <= width and text[0] == " " else f" {value:{width - 1}.1e}"
+
+
 def table_text(table: dict[str, dict[str, float]]) -> str:
     """The table of ``errors`` as text, in meV/Å and meV/atom, and meV/Å³ if there are stresses."""
     columns = ["force_mae", "force_rmse", "force_max", "energy_mae", "energy_rmse"]
@@ -133,7 +140,7 @@ def table_text(table: dict[str, dict[str, float]]) -> str:
         head += f"{'S MAE':>9s}{'S RMSE':>9s}"
     lines = [head + "   meV/Å, meV/atom" + (", meV/Å³" if len(columns) > 5 else "")]
     for name, row in table.items():
-        cells = "".join(f"{1000 * row[c]:9.2f}" if c in row else f"{'':>9s}" for c in columns)
+        cells = "".join(cell(1000 * row[c]) if c in row else f"{'':>9s}" for c in columns)
         lines.append(f"{name:<18s}{row['frames']:7.0f}{cells}")
     return "\n".join(lines)
 

@@ -32,4 +32,4 @@ def of_network(network: PairNetwork, data: Dataset, which: Sequence[int]) -> Ref
                                     np.ascontiguousarray(r_ij[near]), first), species)
             yield Sample(species.astype(np.int64), i[near], j[near], r[near], frame.forces, potential.features())
 
-    return Reference.measure(elements, samples())
+    return Reference.measure(elements, samples(), potential.cutoff)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,21 +15,22 @@ import torch
 from mpi4py import MPI
 from tqdm import tqdm
 
-import rxmdnn
 from rxmdnn.deck.language import Deck
 from rxmdnn.errors import InputError
-from rxmdnn.fidelity.reference import write as write_reference
-from rxmdnn.files import atomic, unwritable, write_json, writing
+from rxmdnn.files import atomic, check_outputs, unwritable, write_json, writing
+from rxmdnn.io.labels import LabelKeys
+from rxmdnn.isotopes import element_of
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
-from rxmdnn.models.model_file import load_model, save_model
+from rxmdnn.models.model_file import load_model
 from rxmdnn.parallel import AgreedError, on_root, together
 from rxmdnn.training import dataset, metrics
+from rxmdnn.training.doubts import doubts, in_time, untrained
 from rxmdnn.training.from_model import adapt
-from rxmdnn.training.reference_samples import of_network
-from rxmdnn.training.trainer import Trainer, load_checkpoint, save_checkpoint
+from rxmdnn.training.labelled_frames import LabelledFrame, read
+from rxmdnn.training.model_output import deck_line, write_model
+from rxmdnn.training.resume import origin_of, resume
+from rxmdnn.training.trainer import Trainer, save_checkpoint
 
-# Lines of the deck that may change when a training is resumed; data are compared by content.
-FREE = ("output", "model", "json", "data", "tensorboard", "keep")
 Log = Callable[[str], None]
 
 
@@ -62,13 +61,14 @@ def train(deck: Deck, comm: MPI.Intracomm = MPI.COMM_SELF) -> dict[str, Any]:
     >>> train(read("train.in", TABLE))["test"]["all"]["force_mae"]  # doctest: +SKIP
     """
     log: Log = print if comm.rank == 0 else _silent
-    shift = _atomic_energies(deck)
+    _atomic_energies(deck)  # its faults, before anything is written
     folder: Path = deck["output"].folder if deck["output"].given else deck.path(deck["output"].folder)
     on_root(comm, lambda: _make_folders(folder, deck["model"].file.parent))
-    data, parts, network, statistics = _data_and_network(deck, shift, comm)
+    on_root(comm, lambda: check_outputs(deck["model"].file, deck["json"].file))
+    data, parts, network, statistics = data_and_network(deck, comm)
     trainer = Trainer(network, data, parts.training, parts.validation, deck, comm=comm)
-    origin = _origin(deck, comm)
-    _resume(trainer, folder / "last.pt", origin, log)
+    origin = origin_of(deck, comm)
+    resume(trainer, folder / "last.pt", origin, log)
     _log_setup(trainer, parts, statistics, log)
     _run_epochs(trainer, folder, origin, log)
     kept_epoch = _put_kept_weights(trainer)
@@ -78,9 +78,10 @@ def train(deck: Deck, comm: MPI.Intracomm = MPI.COMM_SELF) -> dict[str, Any]:
             metrics.plot_parity(folder / "parity.png", data.frames, predicted, network.config.elements,
                                 np.array(statistics.shift))
             metrics.plot_curve(folder / "learning_curve.png", trainer.rows)
-        _write_model(trainer, network, report, origin)
+        write_model(trainer, network, report, origin)
         log(f"\n{deck['model'].file}: trained in {origin['seconds'] / 60:.1f} minutes; metrics.csv, parity.png and "
             f"learning_curve.png are in {folder}")
+        log("for a run, in rxmdnn.in:\n" + deck_line(deck["model"].file, network.config.elements))
         if deck["json"].file:
             with writing(deck["json"].file):
                 write_json(deck["json"].file, report)
@@ -95,6 +96,8 @@ def _atomic_energies(deck: Deck) -> list[float] | None:
     energies = dict(zip(deck["energies"].element, deck["energies"].energy))
     twice = sorted({e for e in elements if elements.count(e) > 1})
     faults = [deck["elements"].fault(f"{e} is named twice") for e in twice]
+    faults += [deck["elements"].fault(f"{e} is an isotope: write {element_of(e)}, whose weights it has; its mass is "
+                                      "given in rxmdnn.in") for e in elements if element_of(e) != e]
     if energies and set(energies) != set(elements):
         faults.append(deck["energies"].fault(f"needs one energy for each of {' '.join(elements)}"))
     if faults:
@@ -110,20 +113,27 @@ def _make_folders(*folders: Path) -> None:
             raise unwritable(folder, error) from None
 
 
-def _data_and_network(deck: Deck, shift: Sequence[float] | None, comm: MPI.Intracomm
-                      ) -> tuple[dataset.Dataset, dataset.Split, AllegroNetwork, dataset.Statistics]:
+def data_and_network(deck: Deck, comm: MPI.Intracomm = MPI.COMM_SELF
+                     ) -> tuple[dataset.Dataset, dataset.Split, AllegroNetwork, dataset.Statistics]:
     """Frames with their neighbors, their split, and the network: a new one, or that of the deck's 'from_model'."""
+    shift = _atomic_energies(deck)
     threads = torch.get_num_threads()  # Numba's kernels change it
     with together(comm):
-        frames = dataset.read(deck["data"].file, deck["elements"].element, deck["groups"].group, deck["groups"].kind)
+        frames = read_frames(deck)
         parts = dataset.split(frames, deck["split"].validation, deck["split"].test, deck["seed"].seed)
         start = load_model(deck["from_model"].file) if deck["from_model"].file else None
         r_max = float(start.config.cutoff.max()) if start else deck["r_max"].r_max
-        data = dataset.Dataset(frames, r_max, progress=comm.rank == 0 and sys.stderr.isatty())
+        data = dataset.with_neighbors(frames, r_max, progress=comm.rank == 0 and sys.stderr.isatty())
         torch.set_num_threads(threads)
         network, statistics = adapt(start, deck, data, parts.training, shift) if start else \
             build(deck, data, parts.training, shift)
     return data, parts, network, statistics
+
+
+def read_frames(deck: Deck) -> list[LabelledFrame]:
+    """The frames that the deck names. Raises InputError."""
+    keys = LabelKeys(*(deck[key].name for key in ("energy_key", "forces_key", "stress_key")))
+    return read(deck["data"].file, deck["elements"].element, deck["groups"].group, deck["groups"].kind, keys)
 
 
 def build(deck: Deck, data: dataset.Dataset, training: Sequence[int], shift: Sequence[float] | None
@@ -148,45 +158,6 @@ def build(deck: Deck, data: dataset.Dataset, training: Sequence[int], shift: Seq
     return AllegroNetwork(config, dtype), stats
 
 
-# Resume
-
-def _origin(deck: Deck, comm: MPI.Intracomm) -> dict[str, Any]:
-    """What a checkpoint records of its training: lines of the deck, SHA-256 of the data, threads, ranks, seconds."""
-    start = [deck["from_model"].file] if deck["from_model"].file else []
-    return {"deck": {line.split()[0]: " ".join(line.split("<")[0].split()) for line in deck.echo().splitlines()},
-            "data": [hashlib.sha256(p.read_bytes()).hexdigest() for p in (*deck["data"].file, *start)],
-            "threads": torch.get_num_threads(), "ranks": comm.size, "seconds": 0.0}
-
-
-def _resume(trainer: Trainer, checkpoint: Path, origin: dict[str, Any], log: Log) -> None:
-    """Continue from the checkpoint if there is one; its seconds are added to ``origin``."""
-
-    def saved() -> dict[str, Any] | None:
-        state = load_checkpoint(checkpoint) if checkpoint.exists() else None
-        if state:
-            _check_origin(checkpoint, state["origin"], origin)
-        return state
-
-    if state := on_root(trainer.comm, saved):
-        trainer.restore(state)
-        origin["seconds"] = state["origin"]["seconds"]
-        log(f"resuming from {checkpoint} after epoch {trainer.epoch}")
-        for what in ("threads", "ranks"):
-            if (before := state["origin"].get(what, 1)) != origin[what]:
-                log(f"note: {origin[what]} {what}, not {before}: the last bits may differ")
-
-
-def _check_origin(checkpoint: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Raise InputError if the checkpoint was made with another deck or other data."""
-    was, now = ({k: d["deck"].get(k, f"no {k}") for k in {**old["deck"], **new["deck"]}} for d in (old, new))
-    faults = [f"{checkpoint}: made by a deck that says '{was[k]}', not '{now[k]}'; restore the line or name another "
-              "output" for k in was if k not in FREE and was[k] != now[k]]
-    if old["data"] != new["data"]:
-        faults.append(f"{checkpoint}: made from other data; restore the files or name another output")
-    if faults:
-        raise InputError(*faults)
-
-
 # Epochs
 
 def _log_setup(trainer: Trainer, parts: dataset.Split, statistics: dataset.Statistics, log: Log) -> None:
@@ -199,6 +170,12 @@ def _log_setup(trainer: Trainer, parts: dataset.Split, statistics: dataset.Stati
     for k, e in enumerate(trainer.deck["elements"].element):
         log(f"  {e}: {statistics.neighbors[k]:.2f} neighbors, forces {statistics.scale[k]:.4f} eV/Å rms, "
             f"shift {statistics.shift[k]:.4f} eV")
+
+
+    frames = trainer.data.frames
+    for note in (*doubts(frames), *in_time(frames), *untrained(frames, parts.training,
+                                                               trainer.deck["elements"].element)):
+        log(f"note: {note}")
 
 
 def _count(trainer: Trainer) -> int:
@@ -221,8 +198,9 @@ def _run_epochs(trainer: Trainer, folder: Path, origin: dict[str, Any], log: Log
         if not root:
             continue
         bar.update(1)
-        tqdm.write(f"{trainer.epoch:6d}{row['train_loss']:12.5f}{row['validation_loss']:12.5f}"
-                   f"{1000 * row['force_mae']:9.2f}{1000 * row['energy_mae']:9.2f}{row['learning_rate']:10.2e}")
+        tqdm.write(f"{trainer.epoch:6d}{metrics.cell(row['train_loss'], 12, 5)}"
+                   f"{metrics.cell(row['validation_loss'], 12, 5)}{metrics.cell(1000 * row['force_mae'])}"
+                   f"{metrics.cell(1000 * row['energy_mae'])}{row['learning_rate']:10.2e}")
         sys.stdout.flush()
         if board:
             for name, value in row.items():
@@ -276,23 +254,6 @@ def _report(trainer: Trainer, parts: dataset.Split, kept_epoch: int, origin: dic
             report[name] = metrics.errors(frames, predicted, deck["elements"].element)
             log(f"\n{name} errors, weights of epoch {kept_epoch}\n" + metrics.table_text(report[name]))
     return report, predicted
-
-
-def _write_model(trainer: Trainer, network: AllegroNetwork, report: dict[str, Any], origin: dict[str, Any]) -> None:
-    """Write the network with its provenance, and the statistics of its training frames for ``fidelity``."""
-    deck, data, path = trainer.deck, trainer.data, trainer.deck["model"].file
-    part = "test" if "test" in report else "validation"
-    with writing(path):
-        save_model(path, network, {
-            "program": f"rxmdnn {rxmdnn.__version__}, torch {torch.__version__}", "labels": data.frames[0].engine,
-            "deck": deck.echo(), "data_sha256": " ".join(origin["data"]), "frames": json.dumps(report["frames"]),
-            "best_epoch": str(report["best_epoch"]), "kept_epoch": str(report["kept_epoch"]),
-            f"{part}_errors": json.dumps(report[part]["all"])})
-    try:
-        reference = of_network(network, data, trainer.train)
-        write_reference(reference, path, path, {"frames": str(len(trainer.train)), "kinds": "training"})
-    except InputError as error:
-        print(f"note: no statistics for 'fidelity' in the model file: {'; '.join(error.faults)}")
 
 
 def _silent(text: str) -> None:

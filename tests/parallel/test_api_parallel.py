@@ -1,19 +1,20 @@
 """The Python API: what it computes is what a deck that says the same computes, on any number of ranks."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.units import fs
 from mpi4py import MPI
 
 import rxmdnn
-from rxmdnn import InputError
+from rxmdnn import InputError, errors
 from rxmdnn.io.log import read_energies
 from rxmdnn.models.pair import Null
 from rxmdnn.run.ending import Ending
@@ -197,6 +198,18 @@ def test_a_run_that_monitoring_stops_is_told(folder):
         rxmdnn.simulate(atoms, argon(), 400, dt=1.0, **settings)
 
 
+def test_a_run_that_fails_is_told(folder):
+    close = Atoms("Ar2", [[5, 5, 5], [6.5, 5, 5]], cell=[14, 14, 14], pbc=True)
+    with pytest.warns(UserWarning, match="FAILED: unstable, at an unphysical temperature at step 20"):
+        _, table = rxmdnn.simulate(close, argon(), 20, dt=0.1, comm=COMM)
+    assert table["temperature_K"][-1] > 1e6
+    with pytest.warns(UserWarning, match="NOT converged: step limit reached at step 1"):
+        rxmdnn.simulate(close, argon(), 1, mdmode=10, comm=COMM)
+    with pytest.raises(InputError, match=r"the simulation has become unstable|not finite|were lost") as failed:
+        rxmdnn.simulate(close, argon(), 20, dt=1e6, comm=COMM)
+    assert failed.value.exit_code == errors.FAILED
+
+
 def test_run_deck_goes_on(folder):
     deck = folder / "goes_on.in"
     if COMM.rank == 0:
@@ -281,3 +294,25 @@ def test_train_and_evaluate(folder):
         rxmdnn.evaluate(model, [bare])
     with pytest.raises(InputError, match=r"epoch: unknown flag|epochs"):
         rxmdnn.train(folder / "train.in", epoch=3, comm=COMM)
+
+
+def test_deuterium_beside_hydrogen_is_a_species_of_its_own(folder):
+    """NH2D by simulate and by a deck with H and D: the same bits; the classical T of D and H is the same in the end."""
+    model = "input/ammonia/ammonia_gfn1.safetensors"
+    atoms = molecule("NH3")
+    masses = atoms.get_masses()
+    masses[1] = 2.014
+    atoms.set_masses(masses)
+    atoms.positions = np.round(atoms.positions, 8)
+    _, table = rxmdnn.simulate(atoms, model, 20, temperature=300.0, every=5, threads=1, seed=4, comm=COMM)
+    if COMM.rank == 0:
+        (folder / "nh2d.xyz").write_text("4\nProperties=species:S:1:pos:R:3 pbc=\"F F F\"\n" + "".join(
+            f"{'D' if k == 1 else s} {x:.8f} {y:.8f} {z:.8f}\n"
+            for k, (s, (x, y, z)) in enumerate(zip(atoms.symbols, atoms.positions))))
+        (folder / "hd.in").write_text(f"allegro {Path(model).resolve()} 3 H 1.008 N 14.007 D 2.014\n")
+        (folder / "nh2d.in").write_text("time 0.5 20\ntemperature 300 1.0 1\nstructure nh2d.xyz\nmodel hd.in\nseed 4\n"
+                                        "io_step 100 5\nthreads 1\n")
+    COMM.barrier()
+    done = rxmdnn.run_deck(folder / "nh2d.in", out=folder / "nh2d", comm=COMM)
+    assert (done.table["etotal_eV"] == table["etotal_eV"]).all()
+    assert done.table["kinetic_eV"][0] == pytest.approx(1.5 * 3 * 300 * 8.617333262e-5, rel=1e-6)  # N - 1 atoms

@@ -1,6 +1,7 @@
 """The monitor and the guard in runs, on any rank count: injected failures, rollback to the bit, healing, exit codes."""
 
 import json
+from pathlib import Path
 
 import ase.io
 import h5py
@@ -16,8 +17,8 @@ from rxmdnn.commands import run as run_command
 from rxmdnn.commands.plot import stretches
 from rxmdnn.deck.run import read_run
 from rxmdnn.dynamics.simulation import Simulation
-from rxmdnn.errors import InputError
-from rxmdnn.fidelity.guard import EXIT_CODE, SavedState
+from rxmdnn.errors import BY_MONITORING, InputError
+from rxmdnn.fidelity.guard import SavedState
 from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
 from rxmdnn.io.series import open_series
@@ -86,6 +87,15 @@ def test_a_clean_run_has_no_incidents(folder):
     assert "fidelity: 0 incident(s), 0 rollback(s)" in (out / "run.log").read_text()
 
 
+@pytest.mark.parametrize("name", ["cuau", "methanol"])
+def test_shipped_systems_are_calm_by_the_default_criteria(folder, name):
+    """A metal, whose atoms have no bonds, and a molecule in vacuum."""
+    deck, out = Path(__file__).parents[2] / "input" / name / "rxmd.in", folder / name
+    assert run_command.main(["--rxmdin", str(deck), "--outDir", str(out), "--ntime_step", "20"], COMM) == 0
+    COMM.Barrier()
+    assert not incidents(out) and "fidelity: 0 incident(s)" in (out / "run.log").read_text()
+
+
 def test_an_injected_outlier_is_caught_within_one_check_with_the_same_events_on_any_rank_count(folder, monkeypatch):
     lines = "fidelity flag 5\nfidelity_limit force 3.0\nfidelity_limit energy 1e6\nfidelity_watch force pair energy"
     found = []
@@ -105,7 +115,7 @@ def test_an_injected_outlier_is_caught_within_one_check_with_the_same_events_on_
         assert len(frames) == len(everywhere)
         worst = int(np.argmax(frames[0].arrays["score"]))
         assert worst in [e["gid"] for e in everywhere[0]["events"]] and frames[0].arrays["score"].max() > 1
-        assert frames[0].info["incident"] == 1 and np.isfinite(frames[0].get_forces()).all()
+        assert frames[0].info["incident"] == 1 and np.isfinite(frames[0].arrays["model_forces"]).all()
 
 
 @pytest.mark.parametrize("ensemble", ["ensemble langevin 0.05", "ensemble svr 0.1\nbarostat scr 0.1 0.5 full 1.0",
@@ -169,12 +179,12 @@ def test_every_bead_of_a_ring_is_monitored(folder, monkeypatch):
         with monkeypatch.context() as patch:
             kick(patch, 5, 7, 0.3)
             code, out = go(folder, name, lines, 20, comm)
-            assert code == EXIT_CODE
+            assert code == BY_MONITORING
             stops.append([(e["step"], e["gid"], round(e["value"], 6)) for e in incidents(out)[0]["events"]])
     COMM.Barrier()
     if COMM.rank == 0:
         assert stops[0] == stops[1] and 7 in [gid for _, gid, _ in stops[0]]
-        f = ase.io.read(folder / "all" / "incidents.xyz", parallel=False).get_forces()  # of the centroids
+        f = ase.io.read(folder / "all" / "incidents.xyz", parallel=False).arrays["model_forces"]  # of the centroids
         assert np.linalg.norm(f, axis=1).max() < 5.0 < stops[0][0][2]
 
 
@@ -191,7 +201,7 @@ def test_healing_survives_an_incident_and_reports_it(folder, monkeypatch):
     log = (out / "run.log").read_text()
     assert "healed; full time step restored" in log
     assert "1 incident(s), 1 rollback(s); steps in parts from 20 to 50" in log
-    with h5py.File(out / "trajectory.h5", locking=False) as file:
+    with h5py.File(out / "trajectory.h5md", locking=False) as file:
         assert list(file["particles/all/position/step"]) == list(range(0, 61, 10))
         assert file["parameters/healed_steps"][:].tolist() == [[20, 50]]
     np.testing.assert_allclose(stretches(out, e), [(0.04, 0.1)])  # what rxmdnn plot marks
@@ -232,7 +242,7 @@ def test_the_spread_of_a_committee_is_per_atom(folder):
     frame = ase.io.read(out / "incidents.xyz", parallel=False)
     (row,) = incidents(out)
     assert code == 0 and row["kinds"] == {"spread": 40}
-    force = np.linalg.norm(frame.get_forces(), axis=1)
+    force = np.linalg.norm(frame.arrays["model_forces"], axis=1)
     np.testing.assert_allclose([e["value"] for e in row["events"]], force / 3.0, rtol=1e-4, atol=1e-7)
 
 
@@ -253,7 +263,7 @@ def test_healing_may_add_a_repulsion_for_its_time(folder, monkeypatch):
 def test_a_failure_that_comes_again_ends_the_run_with_its_exit_code(folder, monkeypatch):
     strike(monkeypatch, {33}, speed=500.0, times=100)
     code, out = go(folder, "out", "ensemble langevin 0.1\nfidelity heal 5\nfidelity_heal 3 10 2 20", 60)
-    assert code == EXIT_CODE
+    assert code == BY_MONITORING
     rows = incidents(out)
     assert [r["action"] for r in rows] == ["rolled back", "rolled back", "gave up after 2 retries"]
     assert [r.get("to_step") for r in rows] == [30, 20, None]  # each from an older state
@@ -264,7 +274,7 @@ def test_a_failure_that_comes_again_ends_the_run_with_its_exit_code(folder, monk
 def test_stop_ends_the_run_before_invalid_states_are_written(folder, monkeypatch):
     strike(monkeypatch, {23}, speed=500.0)
     code, out = go(folder, "out", "fidelity stop 50", 40)
-    assert code == EXIT_CODE and incidents(out)[0]["action"] == "stopped"
+    assert code == BY_MONITORING and incidents(out)[0]["action"] == "stopped"
     assert read_energies(out)["step"][-1] == 20
     assert read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5").step == 20
 
@@ -311,4 +321,4 @@ def test_an_unstable_run_survives_its_incidents_and_reports_them(folder):
     code, out = go(folder, "healed", lines.format("heal 5"), 60, dt=44.0)
     assert code == 0 and incidents(out)[0]["action"] == "rolled back" and read_energies(out)["step"][-1] == 60
     assert f"fidelity: {len(incidents(out))} incident(s)" in (out / "run.log").read_text()
-    assert go(folder, "stopped", lines.format("stop 5"), 60, dt=44.0)[0] == EXIT_CODE
+    assert go(folder, "stopped", lines.format("stop 5"), 60, dt=44.0)[0] == BY_MONITORING

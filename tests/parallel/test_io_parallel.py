@@ -19,10 +19,13 @@ from rxmdnn.io.h5md import H5MD
 from rxmdnn.io.log import Log, read_energies
 from rxmdnn.io.ordered import block, in_gid_order, send_rows, write_blocks
 from rxmdnn.io.rxff import read_rxff, write_rxff
+from rxmdnn.io.series import open_series
 from rxmdnn.io.structure import start_from_file
+from rxmdnn.io.xyz_trajectory import XYZTrajectory
 
 COMM = MPI.COMM_WORLD
 ELEMENTS, MASSES = ("H", "N"), (1.008, 14.007)
+VIRIAL = np.array([[1.5, 0.25, 0.0], [0.25, -2.0, 0.125], [0.0, 0.125, 3.0]])
 CELL = Cell.from_parameters(9.0, 10.0, 11.0, 80.0, 95.0, 100.0)
 
 
@@ -54,7 +57,7 @@ def frame_of(all_atoms, step=12, comm=COMM, cell=CELL):
     atoms = Atoms.of(gid, a.species[gid], a.x[gid], a.v[gid], a.image[gid], a.f[gid])
     atoms.extra["q"] = a.q[gid]
     return Frame(comm, atoms, cell, n, ELEMENTS, MASSES, step, step * 0.5, -123.456, 4.5, 200.0,
-                 np.diag([1.0, 2.0, 3.0]))
+                 np.diag([1.0, 2.0, 3.0]), virial=VIRIAL)
 
 
 def gathered(start, *names):
@@ -81,23 +84,29 @@ def test_sent_rows_stand_in_source_order():
 
 
 @pytest.mark.parametrize("n", [1, 3, 500])
-def test_xyz_is_read_by_ase(folder, n):
+def test_xyz_is_read_atoms(folder, n):
     import ase.io
     a = whole(n)
     path = FRAME_WRITERS["isXYZ"](frame_of(a), folder)
     read = ase.io.read(path)
     assert path.name == "000000012.xyz" and read.get_chemical_symbols() == [ELEMENTS[s] for s in a.species]
     assert np.allclose(read.positions, a.x, atol=1e-8) and np.allclose(read.cell, CELL.h) and read.pbc.all()
-    assert np.allclose(read.arrays["velo"], a.v, atol=1e-10) and np.allclose(read.get_forces(), a.f, atol=1e-8)
-    assert np.array_equal(read.arrays["id"], np.arange(n)) and read.get_potential_energy() == pytest.approx(-123.456)
+    assert np.allclose(read.arrays["velo"], a.v, atol=1e-10)
+    assert np.allclose(read.get_velocities() * ase.units.fs, a.v, rtol=1e-7, atol=1e-9)
+    assert np.array_equal(read.get_masses(), np.array(MASSES)[a.species])
+    assert np.array_equal(read.arrays["id"], np.arange(n))
     assert read.info["step"] == 12 and read.info["time"] == pytest.approx(6.0)
-    assert read.get_stress()[1] == pytest.approx(2.0 / 160.2176634)
+    # what the model says is no label of ASE's
+    assert read.calc is None and read.info["model_energy"] == pytest.approx(-123.456)
+    assert np.allclose(read.arrays["model_forces"], a.f, atol=1e-8)
+    assert read.info["total_stress"].reshape(3, 3)[1, 1] == pytest.approx(2.0 / 160.2176634)
+    assert np.allclose(read.info["model_virial"].reshape(3, 3), VIRIAL, rtol=1e-9)
     start = start_from_file(COMM, path, ELEMENTS)
     x, v = gathered(start, "x", "v")
     assert np.allclose(x, a.x, atol=1e-8) and np.allclose(v, a.v, atol=1e-10)
 
 
-def test_pdb_is_read_by_ase(folder):
+def test_pdb_is_read_atoms(folder):
     import ase.io
     a, cubic = whole(50), Cell.from_parameters(12.0, 12.0, 12.0, 90.0, 90.0, 90.0)
     a.x = np.abs(a.x) % 12
@@ -207,7 +216,7 @@ def test_a_full_disk_is_one_message_on_every_rank():
 @pytest.mark.parametrize(("n", "chunk"), [(1, 100), (30, 100), (500, 100), (601, 50)])
 def test_h5md_is_read_by_mdanalysis_and_continues(folder, monkeypatch, n, chunk):
     monkeypatch.setattr(h5md, "CHUNK", chunk)
-    path, a = folder / "trajectory.h5", whole(n)
+    path, a = folder / "trajectory.h5md", whole(n)
     out = H5MD(COMM, path)
     for step in (0, 10, 20, 30):
         a.x = CELL.cartesian(CELL.fractional(a.x) % 1.0)
@@ -223,15 +232,37 @@ def test_h5md_is_read_by_mdanalysis_and_continues(folder, monkeypatch, n, chunk)
             assert np.array_equal(file["particles/all/image/value"][3], b.image)
             assert np.allclose(file["particles/all/force/value"][3] / 96.48533, b.f, rtol=1e-5)
             assert file["particles/all/id"][:].tolist() == list(range(n))
-            assert file["observables/total_energy/value"][:].tolist() == [-123.456 + 4.5] * 4
+            energy = file["observables/total_energy/value"]
+            assert energy.attrs["unit"] == "kJ mol-1" and np.allclose(energy[:] / 96.4853321, -123.456 + 4.5, rtol=1e-9)
         import MDAnalysis
         universe = MDAnalysis.Universe.empty(n, trajectory=False)
-        universe.load_new(str(path), format="H5MD", convert_units=True)
+        universe.load_new(str(path))
         assert len(universe.trajectory) == 4
         frame = universe.trajectory[3]
         assert np.allclose(frame.positions, b.x, atol=1e-5) and frame.time == pytest.approx(0.0125)
         assert np.allclose(frame.velocities, b.v * 1000, atol=1e-3)
         assert np.allclose(frame.dimensions, CELL.parameters, atol=1e-4)
+    COMM.Barrier()
+
+
+@pytest.mark.parametrize("h", [CELL.h, -CELL.h[[1, 0, 2]], CELL.h * [1, 1, -1]])
+def test_trajectories_are_the_same_on_any_rank_count(folder, h):
+    a, cell = whole(101), Cell(h)
+    for name, comm in (("all", COMM), ("alone", MPI.COMM_SELF)):
+        (folder / name).mkdir(exist_ok=True)
+        if comm is COMM or COMM.rank == 0:
+            xyz, trajectory = XYZTrajectory(comm, folder / name / "t.xyz"), H5MD(comm, folder / name / "t.h5md")
+            for step in (0, 4, 4, 8):
+                xyz.write(frame_of(a, step, comm, cell))
+                trajectory.write(frame_of(a, step, comm, cell))
+            XYZTrajectory(comm, folder / name / "t.xyz", restart=5).write(frame_of(a, 6, comm, cell))
+        COMM.Barrier()
+    assert (folder / "all/t.xyz").read_bytes() == (folder / "alone/t.xyz").read_bytes()
+    one, other = (open_series(folder / name / "t.h5md") for name in ("all", "alone"))
+    assert open_series(folder / "all/t.xyz").step.tolist() == [0, 4, 6]
+    for what in ("x", "v", "image"):
+        assert np.array_equal(one.read(what, [0, 3]), other.read(what, [0, 3]))
+    assert np.allclose(one.unwrapped([3])[0], a.x + a.image @ h, atol=1e-10)
     COMM.Barrier()
 
 

@@ -83,3 +83,21 @@ def test_a_bad_deck_is_one_message_and_exit_code_2(tmp_path):
     assert done.stderr.count("rxmd.in:4: io_step: pstep is missing") == 1
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "DAT").exists()
+
+
+@pytest.mark.skipif(MPI.COMM_WORLD.size > 1 or MPIRUN is None, reason="starts mpirun itself")
+@pytest.mark.parametrize(("flags", "code", "said"), [
+    ((), 0, "finished at step 20"), (("--dt", "1e6"), 4, "rxmdnn: positions: "),
+    (("--mdmode", "10", "--ntime_step", "2"), 4, "NOT converged: step limit reached at step 2"),
+    (("--seed", "2"), 2, "seed: now 2, before 1")])
+def test_exit_codes_of_a_run(tmp_path, flags, code, said):
+    lattice = " ".join(map(str, TRICLINIC.h.ravel()))
+    rows = "".join(f"Ar {a} {b} {c}\n" for a, b, c in spread_atoms(TRICLINIC, 40, 2.9))
+    (tmp_path / "start.xyz").write_text(f'40\nLattice="{lattice}" Properties=species:S:1:pos:R:3 pbc="T T T"\n{rows}')
+    (tmp_path / "rxmdnn.in").write_text("lj 0.0104 3.4 6.0 1 Ar 39.95\n")
+    (tmp_path / "rxmd.in").write_text("mdmode 1\ntime 2.0 20\ntemperature 60.0 1.0 10\nstructure start.xyz\n")
+    if "--seed" in flags:
+        assert mpirun(1, "-m", "rxmdnn", "run", cwd=tmp_path).returncode == 0
+    done = mpirun(2, "-m", "rxmdnn", "run", *flags, cwd=tmp_path)
+    assert done.returncode == code and (done.stdout + done.stderr).count(said) == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

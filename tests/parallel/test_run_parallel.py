@@ -66,7 +66,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(folder, mdmode, monkeypatch):
     e, f = read_energies(whole), read_energies(killed)
     assert list(e["step"]) == list(f["step"]) == [0, 10, 20, 30, 40, 50, 60]
     np.testing.assert_array_equal(e["etotal_eV"][[0, 1, 2, 5, 6]], f["etotal_eV"][[0, 1, 2, 5, 6]])
-    with h5py.File(killed / "trajectory.h5", locking=False) as file:
+    with h5py.File(killed / "trajectory.h5md", locking=False) as file:
         assert list(file["particles/all/position/step"]) == [0, 20, 40, 60]
 
 
@@ -86,7 +86,7 @@ def test_a_run_stopped_by_a_signal_goes_on_and_its_frames_stay_equally_spaced(fo
     go(folder, "out", 1, 30, *flags)
     assert state(out).step == 30
     for name, every in (("trajectory", 4), ("bead_1", 8)):
-        with h5py.File(out / f"{name}.h5") as file:
+        with h5py.File(out / f"{name}.h5md") as file:
             assert file["particles/all/position/step"][:].tolist() == list(range(0, 31, every))
 
 
@@ -108,7 +108,8 @@ def test_a_new_run_moves_away_what_a_run_has_left_and_nothing_else(folder):
     COMM.Barrier()
     go(folder, "out", 1, 20, "--start", "structure")
     assert all((out / name).is_file() for name in mine)
-    assert {f.name for f in (out / "old.1").iterdir()} >= {"run.log", "energies.csv", "trajectory.h5", "000000020.xyz"}
+    assert {f.name for f in (out / "old.1").iterdir()} >= {
+        "run.log", "energies.csv", "trajectory.h5md", "000000020.xyz"}
     assert "an earlier run were moved to" in (out / "run.log").read_text()
 
 

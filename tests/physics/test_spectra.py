@@ -254,7 +254,7 @@ def test_messages_name_the_fault_and_the_remedy(short, tmp_path):
 def test_uneven_frames_are_refused_but_the_last_of_a_run_is_dropped(short, tmp_path):
     def with_time(k, shift):
         path = tmp_path / f"{k}.h5"
-        shutil.copy(short / "trajectory.h5", path)
+        shutil.copy(short / "trajectory.h5md", path)
         with h5py.File(path, "r+") as file:
             file["particles/all/position/time"][k:] += shift
         return path

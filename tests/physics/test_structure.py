@@ -127,7 +127,7 @@ def test_structure_is_over_beads_and_motion_over_centroids(tmp_path):
     away[names == "N"] -= (away * mass[:, None]).sum(axis=0) / (14.007 * 4)  # the center of mass stays
     for name, shift in (("trajectory", 0.0), ("bead_0", 1.0), ("bead_1", -1.0)):
         write(tmp_path / name, names, mass, x + shift * sign * away, cell=cell)
-        (tmp_path / name / "trajectory.h5").rename(tmp_path / f"{name}.h5")
+        (tmp_path / name / "trajectory.h5md").rename(tmp_path / f"{name}.h5md")
     main([str(tmp_path), "--qmax", "0", "--frames", "4", "--json", str(tmp_path / "s.json")])
     found = json.loads((tmp_path / "s.json").read_text())
     assert found["u_squared_H_A2"] == pytest.approx((0.1 / 1.008) ** 2, rel=1e-6)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rxmdnn.errors import InputError
-from rxmdnn.files import append, atomic, write_json, write_text, writing
+from rxmdnn.files import append, atomic, check_outputs, write_json, write_text, writing
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -49,3 +49,18 @@ def test_append(tmp_path):
     append(tmp_path / "rows.csv", "Å\n")
     append(tmp_path / "rows.csv", "b\n")
     assert (tmp_path / "rows.csv").read_text(encoding="utf-8") == "Å\nb\n"
+
+
+def test_outputs_are_checked_before_they_are_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    check_outputs(None, tmp_path / "a.json", "/dev/null", tmp_path / "new" / "a.json", folders=[tmp_path / "new"])
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    (tmp_path / "wall").write_text("")
+    with pytest.raises(InputError) as found:
+        check_outputs(tmp_path / "more" / "a.json", tmp_path, tmp_path / "file" / "a.json",
+                      folders=[tmp_path / "wall" / "b", tmp_path / "other"])
+    assert [fault.removeprefix(f"{tmp_path}") for fault in found.value.faults] == [
+        f"/wall/b: cannot be written: {tmp_path}/wall is not a folder",
+        f"/more/a.json: cannot be written: the folder {tmp_path}/more does not exist; make it, or name another file",
+        ": cannot be written: it is a folder; name a file in it",
+        f"/file/a.json: cannot be written: {tmp_path}/file is not a folder"]

@@ -1,11 +1,14 @@
 """Every deck under input/ is sound, and every run deck runs for a few steps."""
 
+import json
 import os
 import re
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
+from ase.calculators.emt import EMT
 from mpi4py import MPI
 
 from rxmdnn.commands import check
@@ -17,16 +20,26 @@ from rxmdnn.deck.tfail import TABLE as TFAIL
 from rxmdnn.io.log import read_energies
 from rxmdnn.survival import results
 from rxmdnn.survival.study import Study
+from rxmdnn.training.evaluate import evaluate
 
 INPUT = Path(__file__).parents[2] / "input"
 RUNS = sorted(f for f in INPUT.glob("**/*.in") if check.kind_of(str(f)) == "rxmd.in")
 CLASSICAL = [f for f in RUNS if decks.read(f, RUN)["pimd"].beads is decks.read(f, RUN)["ensemble"].kind is None]
 TRAINING = sorted(INPUT.glob("**/train*.in"))
+SMALL = {"cuau": ("start.xyz", "1", "1", "1"), "methanol": ("start.xyz",)}  # smaller starts of the decks of a folder
+LABELS = sorted(INPUT.glob("*/labels.py"))
 STUDIES = sorted(f for f in INPUT.glob("**/*.in") if check.kind_of(str(f)) == "tfail.in")
 
 
 def test_there_are_decks():
-    assert RUNS and TRAINING and STUDIES
+    assert RUNS and TRAINING and STUDIES and {path.parent.name for path in LABELS} == set(SMALL)
+
+
+def structure(deck, *default):
+    """The arguments for a small start of a run deck."""
+    system = deck.relative_to(INPUT).parts[0]
+    name, *cells = SMALL.get(system, default)
+    return ["--structure", str(INPUT / system / name), *cells]
 
 
 @pytest.mark.parametrize("deck", STUDIES, ids=lambda f: str(f.relative_to(INPUT)))
@@ -62,7 +75,7 @@ def test_the_deck_is_sound(deck, capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize("deck", sorted(set(RUNS) - set(CLASSICAL)), ids=lambda f: str(f.relative_to(INPUT)))
 def test_the_deck_runs_rings_or_baths_and_keeps_its_books(deck, tmp_path):
     run_command.main(["--rxmdin", str(deck), "--outDir", str(tmp_path), "--ntime_step", "8", "--pstep", "1",
-              "--structure", str(INPUT / "ammonia/solid_I.cif"), "1", "1", "1"], MPI.COMM_SELF)
+                      *structure(deck, "solid_I.cif", "1", "1", "1")], MPI.COMM_SELF)
     e = read_energies(tmp_path)
     assert list(e["step"]) == list(range(9))
     assert np.ptp(e["conserved_eV"]) < 0.06 * np.ptp(e["etotal_eV"])
@@ -75,8 +88,57 @@ def test_the_deck_runs_and_conserves_energy(deck, tmp_path):
     for n in (6, 12):
         out = tmp_path / str(n)
         run_command.main(["--rxmdin", str(deck), "--outDir", str(out), "--ntime_step", str(n), "--dt", str(6 * dt / n),
-                  "--pstep", "1", "--structure", str(INPUT / "ammonia/solid_I.cif"), "2", "2", "2"], MPI.COMM_SELF)
+                          "--pstep", "1", *structure(deck, "solid_I.cif", "2", "2", "2")], MPI.COMM_SELF)
         e = read_energies(out)
         assert list(e["step"]) == list(range(n + 1))
         errors.append(abs(e["etotal_eV"] - e["etotal_eV"][0]).max())
     assert 3.0 < errors[0] / errors[1] < 5.5
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_calm_run_has_no_incident_and_says_whose_bonds_are_watched(name, tmp_path):
+    deck = INPUT / name / "rxmd.in"
+    assert run_command.main(["--rxmdin", str(deck), "--outDir", str(tmp_path), "--ntime_step", "200",
+                             *structure(deck)], MPI.COMM_SELF) == 0
+    log = (tmp_path / "run.log").read_text()
+    assert "fidelity: 0 incident(s)" in log and not (tmp_path / "incidents.jsonl").exists()
+    assert {"cuau": "not watched for Cu-Cu, Cu-Au, Au-Au: the training frames do not tell bonds from other pairs there",
+            "methanol": "bond and coordination: watched for H-H, H-C, H-O, C-C, C-O, O-O"}[name] in log
+
+
+def test_a_broken_molecule_is_an_incident(tmp_path):
+    """The hydrogen of the hydroxyl group leaves."""
+    atoms = ase.io.read(INPUT / "methanol/start.xyz")
+    atoms.set_array("velo", np.where(np.arange(6)[:, None] == 3, [[0.6, 0.0, 0.0]], 0.0))  # Å/fs
+    atoms.positions[3] += 0.3 * (atoms.positions[3] - atoms.positions[1])
+    ase.io.write(tmp_path / "start.xyz", atoms, format="extxyz")
+    code = run_command.main(["--rxmdin", str(INPUT / "methanol/rxmd.in"), "--outDir", str(tmp_path / "out"),
+                             "--ntime_step", "60", "--fidelity", "stop", "5",
+                             "--structure", str(tmp_path / "start.xyz")], MPI.COMM_SELF)
+    first = json.loads((tmp_path / "out/incidents.jsonl").read_text().splitlines()[0])
+    assert code == 3 and first["kinds"].keys() & {"bond", "coordination"}
+
+
+@pytest.mark.parametrize("script", LABELS, ids=lambda f: f.parent.name)
+def test_the_frames_are_those_of_the_script(script):
+    """Labels of the committed frames, by the calculator of the script."""
+    frames = ase.io.read(script.parent / "frames.xyz", ":")
+    if script.parent.name == "methanol":
+        calculator = pytest.importorskip("tblite.ase").TBLite(method="GFN1-xTB", verbosity=0)
+        tolerance = 1e-3  # of its self-consistency
+    else:
+        calculator, tolerance = EMT(), 1e-7
+    for labelled in frames[:: len(frames) // 3]:
+        again = labelled.copy()
+        again.calc = calculator
+        assert again.get_potential_energy() == pytest.approx(labelled.get_potential_energy(), abs=1e-6)
+        np.testing.assert_allclose(again.get_forces(), labelled.get_forces(), atol=tolerance)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_model_has_the_errors_that_the_page_states(name):
+    """Held-out errors, from frames and model."""
+    found = evaluate(INPUT / name / f"{name}.safetensors", [INPUT / name / "frames.xyz"], "test", "float32")
+    stated = json.loads((INPUT / name / f"{name}_errors.json").read_text())["test"]["all"]
+    for error in ("force_mae", "energy_mae"):
+        assert found.report["errors"]["all"][error] == pytest.approx(stated[error], rel=0.01)

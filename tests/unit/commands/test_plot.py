@@ -10,7 +10,7 @@ from mpi4py import MPI
 from rxmdnn.analysis.structure import radial
 from rxmdnn.atoms import Atoms
 from rxmdnn.cell import Cell
-from rxmdnn.commands.plot import main, thermodynamics
+from rxmdnn.commands.plot import main, stages_of, thermodynamics
 from rxmdnn.errors import InputError
 from rxmdnn.io.frame import Frame, write_xyz
 from rxmdnn.io.h5md import H5MD
@@ -44,7 +44,7 @@ def test_g_of_r_counts_shells_of_a_crystal_and_is_one_in_a_gas():
 
 def test_pictures_and_figures(tmp_path):
     cell, x = Cell(8.0 * np.eye(3)), np.random.default_rng(1).random((40, 3)) * 8
-    log, trajectory = Log(SELF, tmp_path), H5MD(SELF, tmp_path / "trajectory.h5")
+    log, trajectory = Log(SELF, tmp_path), H5MD(SELF, tmp_path / "trajectory.h5md")
     for step in range(0, 50, 10):
         total = -40.0 + 4e-3 * step * 0.5e-3  # 1e-4 eV/atom/ps
         log.thermo(SimpleNamespace(step=step, time=0.5 * step, total=total, kinetic=1.0, potential=total - 1.0,
@@ -60,7 +60,7 @@ def test_pictures_and_figures(tmp_path):
     for name in ("energies.png", "temperature.png", "gr.png"):
         assert (tmp_path / name).read_bytes()[:4] == b"\x89PNG"
     from_h5 = list(read_frames(tmp_path, 3))
-    (tmp_path / "trajectory.h5").unlink()
+    (tmp_path / "trajectory.h5md").unlink()
     from_xyz = list(read_frames(tmp_path, 3))
     assert [f.step for f in from_h5] == [f.step for f in from_xyz] == [0, 20, 40]
     assert np.allclose(from_h5[1].x, from_xyz[1].x, atol=1e-8) and (from_h5[1].names == from_xyz[1].names).all()
@@ -78,3 +78,49 @@ def test_the_drift_is_that_of_what_is_conserved():
     assert thermodynamics(e, None)["drift_eV/ps"] == pytest.approx(3000.0)
     kept = thermodynamics(e | {"conserved_eV": 1e-3 * time}, None)
     assert kept["drift_eV/ps"] == pytest.approx(1.0) and "conserved_energy_rms_eV" in kept
+
+
+def rows(first, last, every, dt, time_0=0.0, **columns):
+    """Columns of energies.csv of a stage, with a total energy that is constant unless it is given."""
+    step = np.arange(first, last + 1, every)
+    e = {"step": step, "time_fs": time_0 + dt * (step - first), "etotal_eV": np.full(len(step), -40.0),
+         "kinetic_eV": 1.0 + 0.1 * np.sin(step), "potential_eV": -41.0 - 0.1 * np.sin(step),
+         "temperature_K": np.full(len(step), 60.0), "pressure_GPa": np.zeros(len(step))}
+    return e | {name: np.broadcast_to(value, len(step)) for name, value in columns.items()}
+
+
+def joined(*stages):
+    return {name: np.concatenate([stage[name] for stage in stages]).astype(float) for name in stages[0]}
+
+
+def test_the_drift_of_a_stage_knows_no_jump_to_the_next():
+    nan = np.nan
+    e = joined(rows(0, 90, 10, 1.0, kinetic_eV=0.0, potential_eV=np.linspace(-10, -41, 10), conserved_eV=nan),
+               rows(100, 190, 10, 1.0, 100.0, etotal_eV=-30.0, conserved_eV=nan),
+               rows(200, 290, 10, 1.0, 200.0, conserved_eV=-20.0), rows(300, 390, 10, 0.5, 300.0, conserved_eV=-20.0))
+    written = [{"step": 0, "mdmode": [10, "cg"]},
+               {"step": 91, "mdmode": [1], "ensemble": ["nve", None], "time_step": 1.0},
+               {"step": 191, "mdmode": [1], "ensemble": ["svr", 0.1], "barostat": ["scr", 0.0], "time_step": 1.0},
+               {"step": 291, "mdmode": [1], "ensemble": ["svr", 0.1], "time_step": 0.5}]
+    for found in (stages_of(e, written), stages_of(e, [])):
+        assert [stage.rows["step"][0] for stage in found] == [0, 100, 200, 310 if found[0].name == "" else 300]
+        numbers = [stage.figures(10) for stage in found]
+        assert numbers[0]["potential_change_eV/atom"] == pytest.approx(-3.1)
+        assert not any("drift" in key or "fluctuation" in key for key in numbers[0])
+        assert [abs(n["drift_eV/atom/ps"]) < 1e-12 for n in numbers[1:]] == [True] * 3
+        assert "conserved_energy_rms_eV/atom" in numbers[2] and "total_energy_rms_eV/atom" in numbers[1]
+    assert [stage.name for stage in stages_of(e, written)] == [
+        "minimization", "nve, dt 1 fs", "svr scr, dt 1 fs", "svr, dt 0.5 fs"]
+
+
+def test_a_minimization_has_a_change_of_energy_and_no_drift(tmp_path, capsys):
+    log = Log(SELF, tmp_path)
+    for step in range(5):
+        log.thermo(SimpleNamespace(step=step, time=float(step), total=-10.0 - step, kinetic=0.0, potential=-10.0 - step,
+                                   temperature=0.0, pressure=0.5, stress=np.eye(3), spread=None, seconds=0.0,
+                                   volume=8.0, conserved=-10.0 - step))
+    log.close()
+    main([str(tmp_path)])
+    said = capsys.readouterr().out
+    assert "potential_change_eV: -4" in said and "pressure_at_end_GPa: 0.5" in said
+    assert "drift" not in said and "fluctuation" not in said and "e+2" not in said

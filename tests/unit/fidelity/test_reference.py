@@ -184,7 +184,7 @@ def test_calibrated_limits_give_no_incidents_in_a_clean_run(folder):
     file = folder / "clean" / "calibration.json"
     tails = calibration.read(file)
     assert {"H", "N"} == set(tails["force"]) == set(tails["latent"]) and {"N-H", "H-N"} <= set(tails["bond"])
-    with h5py.File(folder / "clean" / "trajectory.h5", locking=False) as data:
+    with h5py.File(folder / "clean" / "trajectory.h5md", locking=False) as data:
         f = np.linalg.norm(data["particles/all/force/value"][:], axis=2) / 96.4853321233
         hydrogen = data["particles/all/species"][:] == 0
     above = (f[:, hydrogen] > tails["force"]["H"].start).mean()

@@ -6,6 +6,8 @@ from ase.io import read
 
 from rxmdnn.labelling import ammonia_frames as frames
 from rxmdnn.labelling import labelling
+from rxmdnn.labelling.engines import ENGINES
+from rxmdnn.labelling.frame_text import text
 
 MONOMERS = [t for t in frames.plan() if t.kind == "monomer"][:4]
 
@@ -79,10 +81,10 @@ def test_plan_is_the_same_every_time_and_a_share_is_its_beginning():
 def test_a_killed_job_goes_on_and_gives_the_same_file(tmp_path):
     pytest.importorskip("tblite")
     path = tmp_path / "set.xyz"
-    assert labelling.run(path, MONOMERS, "gfn1", 1) == 4
+    assert labelling.run(path, MONOMERS, "gfn1", 1) == [] and len(labelling.finished(path)) == 4
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * 5 // 8])  # in the middle of a frame
-    assert labelling.run(path, MONOMERS, "gfn1", 1) == 4
+    assert labelling.run(path, MONOMERS, "gfn1", 1) == [] and len(labelling.finished(path)) == 4
     assert path.read_bytes() == whole
     made = read(path, ":")
     assert [a.info["group"] for a in made] == [t.group for t in MONOMERS]
@@ -93,11 +95,11 @@ def test_a_killed_job_goes_on_and_gives_the_same_file(tmp_path):
 def test_labels_are_gradients(tmp_path):
     pytest.importorskip("tblite")
     atoms = frames.to_ase(*frames.dimer(12.0, 3.3, np.random.default_rng(0)))
-    atoms.calc = labelling.ENGINES["gfn1"].calculator()
+    atoms.calc = ENGINES["gfn1"].calculator()
     frozen = frames.freeze(atoms)
     path = tmp_path / "one.xyz"
     frozen.info |= {"group": "dimer-000"}
-    path.write_text(labelling.text(frozen))
+    path.write_text(text(frozen))
     read_back = read(path)
     assert read_back.positions == pytest.approx(atoms.positions, abs=1e-6)
     assert labelling.check_forces([read_back], "gfn1", tmp_path / "check.csv") < 1e-4

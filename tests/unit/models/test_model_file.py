@@ -114,6 +114,9 @@ def test_import_asks_for_trust_before_it_opens_anything(tmp_path):
     (tmp_path / "old").write_text("mine")
     with pytest.raises(InputError, match="exists already"):
         import_nequip(tmp_path / "a.ckpt", tmp_path / "old", trust=True)
+    (tmp_path / "a.nequip.pt2").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"a\.nequip\.pt2: a compiled model holds machine code, no weights"):
+        import_nequip(tmp_path / "a.nequip.pt2", tmp_path / "out", trust=True)
     assert not (tmp_path / "out").exists()
 
 

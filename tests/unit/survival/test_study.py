@@ -194,7 +194,7 @@ def test_a_study_from_deck_to_results(tmp_path, capsys):
     e.domain.distribute(atoms)
     e.compute(atoms)
     (f,) = collect(MPI.COMM_SELF, atoms, atoms.f)
-    assert failed[0].get_forces() == pytest.approx(f, rel=1e-3, abs=1e-3 * abs(f).max())
+    assert failed[0].arrays["model_forces"] == pytest.approx(f, rel=1e-3, abs=1e-3 * abs(f).max())
 
 
 def test_a_killed_study_goes_on_and_loses_only_runs_in_flight(tmp_path, monkeypatch):

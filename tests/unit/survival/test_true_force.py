@@ -8,7 +8,7 @@ from ase.calculators.lj import LennardJones as Engine
 from rxmdnn import files
 from rxmdnn.commands import tfail_relabel as tfail_relabel_command
 from rxmdnn.errors import InputError
-from rxmdnn.labelling import labelling
+from rxmdnn.labelling import engines
 from rxmdnn.survival import true_force
 from tests.unit.survival.test_study import DECK, run, workplace
 
@@ -21,7 +21,7 @@ def engine():
 @pytest.fixture
 def frames(tmp_path, monkeypatch):
     run(workplace(tmp_path, DECK + "samples 20\n"))
-    monkeypatch.setitem(labelling.ENGINES, "gfn1", labelling.Engine("test", "ase", "none", engine))
+    monkeypatch.setitem(engines.ENGINES, "gfn1", engines.Engine("test", "ase", "none", engine))
     return tmp_path / "out/failures.xyz"
 
 
@@ -31,7 +31,7 @@ def test_errors_are_those_of_the_engine(frames, capsys):
     rows, given = true_force.read_rows(folder / "true_forces.csv"), ase.io.read(frames, ":")
     assert len(rows) == len(given) == len(ase.io.read(folder / "relabelled.xyz", ":"))
     for row, atoms in zip(rows, given):
-        off = 0.1 * np.linalg.norm(atoms.get_forces(), axis=1)
+        off = 0.1 * np.linalg.norm(atoms.arrays["model_forces"], axis=1)
         assert float(row["max_eV_A"]) == pytest.approx(off.max(), rel=1e-3, abs=2e-4)
         assert int(row["above_0.5"]) == pytest.approx((off > 0.5).sum(), abs=0)
         assert float(row["atom_ps"]) == pytest.approx(len(atoms) * atoms.info["time_fs"] / 1000)
@@ -76,7 +76,7 @@ def test_frames_that_no_engine_can_label_are_a_message(frames, tmp_path, monkeyp
 
     calculator = engine()
     monkeypatch.setattr(calculator, "calculate", lambda *a, **k: broken())
-    monkeypatch.setitem(labelling.ENGINES, "gfn1", labelling.Engine("test", "ase", "none", lambda: calculator))
+    monkeypatch.setitem(engines.ENGINES, "gfn1", engines.Engine("test", "ase", "none", lambda: calculator))
     with pytest.raises(InputError, match="test could label none of"):
         tfail_relabel_command.main([str(frames), "--workers", "1", "--most", "1"])
     other = tmp_path / "other.xyz"

@@ -13,7 +13,7 @@ from rxmdnn.deck import language as decks
 from rxmdnn.deck.train import TABLE
 from rxmdnn.errors import InputError
 from rxmdnn.models.model_file import load_model
-from rxmdnn.training import dataset, evaluate, metrics, training
+from rxmdnn.training import dataset, evaluate, labelled_frames, metrics, training
 from tests.unit.training.test_sam import with_stress
 from tests.unit.training.test_training import DECK, same_threads, structures, to_frame, workplace  # noqa: F401
 
@@ -35,7 +35,7 @@ def test_errors_are_those_of_the_training_network(place, tmp_path, capsys):
     evaluate_command.main([str(place / "model.safetensors"), str(place / "set.xyz"), "--precision", "float64", "--out",
                    str(tmp_path), "--json", str(tmp_path / "e.json")])
     report = json.loads((tmp_path / "e.json").read_text())
-    frames = dataset.read([place / "set.xyz"], ("N", "H"))
+    frames = labelled_frames.read([place / "set.xyz"], ("N", "H"))
     model = load_model(place / "model.safetensors")
     network = type(model)(model.config, torch.float64)
     network.load_state_dict(model.state_dict())
@@ -76,7 +76,7 @@ def test_tail_of_a_normal_distribution_and_of_an_outlier():
 
 
 def test_parts_are_those_of_the_training_deck(place):
-    frames = dataset.read([place / "set.xyz"], ("N", "H"))
+    frames = labelled_frames.read([place / "set.xyz"], ("N", "H"))
     split = dataset.split(frames, 0.2, 0.2, 1)
     for part, which in zip(evaluate.PARTS, split):
         chosen = evaluate.chosen_frames(place / "model.safetensors", [place / "set.xyz"], ("N", "H"), part)

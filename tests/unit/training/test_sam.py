@@ -7,8 +7,9 @@ import torch
 from rxmdnn.deck import language as decks
 from rxmdnn.deck.train import TABLE
 from rxmdnn.errors import InputError
+from rxmdnn.io.labelled_hdf5 import write_labelled_hdf5
 from rxmdnn.models.model_file import load_model
-from rxmdnn.training import dataset, metrics, training
+from rxmdnn.training import dataset, labelled_frames, metrics, training
 from rxmdnn.training.sam import ETA, Sam
 from tests.unit.training.test_training import DECK, run_killed, same_threads, structures, trainer, workplace  # noqa: F401
 
@@ -202,8 +203,8 @@ def test_huber_of_species_by_hand():
 
 def test_stresses_come_back_from_hdf5(tmp_path):
     made = with_stress(6)
-    dataset.write_hdf5(tmp_path / "a.h5", made)
-    frames = dataset.read([tmp_path / "a.h5"], ("N", "H"))
+    write_labelled_hdf5(tmp_path / "a.h5", made)
+    frames = labelled_frames.read([tmp_path / "a.h5"], ("N", "H"))
     assert [bool(np.isfinite(f.stress).all()) for f in frames] == [True, True, False] * 2
     np.testing.assert_allclose(frames[1].stress, 0.01 * np.array([[1, 1 / 6, -0.5], [1 / 6, 2, 0.5], [-0.5, 0.5, 3]]))
 

@@ -16,9 +16,10 @@ from rxmdnn.commands.train import main as train_main
 from rxmdnn.deck import language as decks
 from rxmdnn.deck.train import TABLE
 from rxmdnn.errors import InputError
+from rxmdnn.io.labelled_hdf5 import write_labelled_hdf5
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
 from rxmdnn.models.model_file import load_model, read_metadata
-from rxmdnn.training import dataset, metrics, training
+from rxmdnn.training import dataset, labelled_frames, metrics, training
 from rxmdnn.training.trainer import Average, Plateau, Trainer
 
 SMALL = {"n_scalar": 8, "n_tensor": 4, "embed_width": 8, "latent_width": 8, "readout_width": 8}
@@ -75,7 +76,7 @@ def to_frame(atoms, **changed):
              "cell": np.array(atoms.cell), "pbc": atoms.pbc, "energy": atoms.get_potential_energy(),
              "forces": atoms.get_forces(), "group": atoms.info.get("group", "g"), "kind": atoms.info.get("kind", "k"),
              "temperature": np.nan, "engine": "", "where": ""}
-    return dataset.LabelledFrame(**{**fields, **changed})  # type: ignore[arg-type]
+    return labelled_frames.LabelledFrame(**{**fields, **changed})  # type: ignore[arg-type]
 
 
 def workplace(path, deck=DECK, frames=None):
@@ -88,7 +89,7 @@ def workplace(path, deck=DECK, frames=None):
 def trainer(tmp_path, extra="", dtype=torch.float64):
     deck = decks.parse(DECK + extra, tmp_path / "train.in", TABLE) if (tmp_path / "set.xyz").exists() else \
         decks.read(workplace(tmp_path, DECK + extra), TABLE)
-    frames = dataset.read(deck["data"].file, ("N", "H"))
+    frames = labelled_frames.read(deck["data"].file, ("N", "H"))
     data = dataset.Dataset(frames, 3.5)
     network = AllegroNetwork(AllegroConfig(("N", "H"), 3.5, average_neighbors=5.0, zbl=True, **SMALL), dtype)
     return Trainer(network, data, list(range(8)), [8, 9], deck)
@@ -220,7 +221,7 @@ def test_command_writes_model_report_and_plots(tmp_path, capsys):
     (events,) = (tmp_path / "w" / "out" / "tensorboard").iterdir()
     assert events.read_bytes().count(b"validation_loss") == 3
     # the saved model gives the reported errors
-    frames = dataset.read([tmp_path / "w" / "set.xyz"], ("N", "H"))
+    frames = labelled_frames.read([tmp_path / "w" / "set.xyz"], ("N", "H"))
     _, _, test = dataset.split(frames, 0.2, 0.2, 1)
     network = load_model(tmp_path / "w" / "model.safetensors")
     found = metrics.predict(network, dataset.Dataset(frames, 3.5), test, [[k] for k in test])
@@ -286,8 +287,8 @@ def test_batches_hold_every_frame_once_and_keep_their_limit():
 def test_hdf5_gives_the_same_frames(tmp_path):
     made = structures(4)
     ase.io.write(tmp_path / "a.xyz", made, format="extxyz")
-    dataset.write_hdf5(tmp_path / "a.h5", made)
-    text, binary = (dataset.read([tmp_path / f"a.{end}"], ("N", "H")) for end in ("xyz", "h5"))
+    write_labelled_hdf5(tmp_path / "a.h5", made)
+    text, binary = (labelled_frames.read([tmp_path / f"a.{end}"], ("N", "H")) for end in ("xyz", "h5"))
     for a, b in zip(text, binary):
         assert (a.species == b.species).all() and (a.group, a.kind, a.temperature) == (b.group, b.kind, b.temperature)
         for name in ("x", "cell", "energy", "forces"):
@@ -316,7 +317,7 @@ def other_engine(frames):
 
 
 @pytest.mark.parametrize("spoil, message", [
-    (no_forces, "set.xyz: frame 2: no forces; label it first"),
+    (no_forces, "set.xyz: frame 2: no forces; the file has the columns species pos and the words .*label the"),
     (not_finite, "set.xyz: frame 2: a force is NaN or infinite"),
     (stranger, "set.xyz: frame 2: contains O, not one of the elements"),
     (twin, "set.xyz: frame 2: the same configuration as .*set.xyz: frame 1"),

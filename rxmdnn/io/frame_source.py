@@ -1,0 +1,115 @@
+"""Frames of any file of atoms, read one by one where the format allows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ase.io
+import ase.units
+from ase import Atoms
+from ase.io.formats import string2index
+
+from rxmdnn.errors import InputError
+from rxmdnn.io.canonical import canonical
+from rxmdnn.io.h5md import trajectory_in
+from rxmdnn.io.heavy_hydrogen import FORMATS, NAMED
+from rxmdnn.io.own_formats import H5MD, H5Frames, own_format
+from rxmdnn.io.read_atoms import find_atoms, format_of
+from rxmdnn.io.structure import is_input_xyz, read_structure
+from rxmdnn.io.xyz_trajectory import XYZ_TRAJECTORY, FrameAt, frames_of
+from rxmdnn.isotopes import ISOTOPES, element_of
+
+
+class FrameSource(NamedTuple):
+    """Frames of a file or a folder: their number, and the way to each, which raises InputError."""
+
+    path: Path
+    frames: int
+    read: Callable[[int], Atoms]
+
+    def chosen(self, index: str) -> list[int]:
+        """Numbers of frames, as ASE counts them: ":" are all, "0:100:10" every tenth, "-1" the last."""
+        try:
+            wanted: Any = string2index(index)
+        except ValueError:
+            wanted = index
+        if isinstance(wanted, str):
+            raise InputError(f"--frames {index}: expected a number, or from:to:every")
+        found = list(range(self.frames))
+        try:
+            rows = found[wanted] if isinstance(wanted, slice) else [found[wanted]]
+        except IndexError:
+            rows = []
+        if not rows:
+            raise InputError(f"{self.path}: no frame {index}: it holds {self.frames}, counted from 0")
+        return rows
+
+
+def open_frames(path: str | Path, elements: Sequence[str] | None = None, format: str | None = None) -> FrameSource:
+    """The frames of a file of atoms, or of the folder of a run. Raises InputError.
+
+    Trajectories of H5MD, extended XYZ and .traj are read frame by frame; every other format at once.
+
+    elements : of a model deck; they name the types of an rxff.bin without its side file
+    format : ASE's name of the format; default: by content, then by name
+    """
+    path = Path(path)
+    if path.is_dir() and path.suffix != ".bundle":
+        found = trajectory_in(path) or (path / XYZ_TRAJECTORY)
+        if found.is_file():
+            return open_frames(found)
+        files = sorted(f for f in path.glob("*.xyz") if f.stem.isdigit())
+        if not files:
+            raise InputError(f"{path}: no trajectory of a run")
+        return FrameSource(path, len(files), lambda k: find_atoms(files[k], "-1", "extxyz").atoms[0])
+    if not path.is_file():
+        raise InputError(f"{path}: no such file or folder")
+    if format is None and path.stat().st_size and own_format(path) == H5MD:
+        frames = H5Frames(path)
+        return FrameSource(path, len(frames), frames.__getitem__)
+    if format is None and is_input_xyz(path):
+        return FrameSource(path, 1, lambda _: _of_rxmd(path))
+    format = format or format_of(path)
+    if format == "extxyz":
+        at = list(frames_of(path))
+        return FrameSource(path, len(at), lambda k: _of_xyz(path, at[k], k))
+    if format == "traj":
+        from ase.io import Trajectory
+
+        with Trajectory(path) as opened:
+            count = len(opened)
+        return FrameSource(path, count, lambda k: find_atoms(path, str(k), format).atoms[0])
+    every = find_atoms(path, ":", format, elements).atoms
+    return FrameSource(path, len(every), every.__getitem__)
+
+
+def _of_xyz(path: Path, at: FrameAt, number: int) -> Atoms:
+    with open(path, "rb") as file:
+        file.seek(at.start)
+        text = file.read(at.end - at.start).decode(errors="replace")
+    source, heavy = f"{path}: frame {number}", None
+    if NAMED.search(text):
+        text, names = FORMATS["extxyz"](text)
+        heavy = names[0]
+    try:
+        atoms: Any = ase.io.read(StringIO(text), "0", format="extxyz", parallel=False)
+    except Exception as error:  # the readers of ASE raise exceptions of any kind
+        raise InputError(f"{source}: ASE cannot read it: {str(error) or type(error).__name__}") from None
+    return canonical(atoms, source, heavy)
+
+
+def _of_rxmd(path: Path) -> Atoms:
+    """The atoms of an input.xyz of RXMD."""
+    found = read_structure(path)
+    atoms = Atoms([element_of(str(e)) for e in found.names], found.x, cell=found.cell.h, pbc=found.cell.pbc)
+    if any((found.names == e).any() for e in ISOTOPES):
+        masses = atoms.get_masses()
+        for name, (_, mass, *_) in ISOTOPES.items():
+            masses[found.names == name] = mass
+        atoms.set_masses(masses)
+    if found.v is not None:
+        atoms.set_velocities(found.v / ase.units.fs)
+    return atoms

@@ -1,0 +1,149 @@
+"""Frames of trajectories, checkpoints and rxff.bin as ASE's Atoms, one at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ase.units
+import h5py
+import numpy as np
+from ase import Atoms
+from ase.io.formats import string2index
+from mpi4py import MPI
+
+from rxmdnn.errors import InputError
+from rxmdnn.io.checkpoint import read_checkpoint
+from rxmdnn.io.frame import MODEL_ENERGY, MODEL_FORCES
+from rxmdnn.io.h5md import KJ_MOL, OLD_ENERGY
+from rxmdnn.io.rxff import ROW, read_rxff, read_types
+from rxmdnn.io.series import H5Series
+from rxmdnn.io.structure import Start
+from rxmdnn.isotopes import ISOTOPES, element_of
+
+H5MD, CHECKPOINT, RXFF = "rxmdnn-h5md", "rxmdnn-checkpoint", "rxff"
+
+
+def own_format(path: Path) -> str | None:
+    """H5MD, CHECKPOINT or RXFF by the content of a file; None for every other. Raises InputError for other HDF5."""
+    if h5py.is_hdf5(path):
+        with h5py.File(path, "r", locking=False) as file:
+            if "header" in file and "segments" in file:
+                return CHECKPOINT
+            if "particles" in file:
+                return H5MD
+        raise InputError(f"{path}: an HDF5 file that is neither a trajectory nor a checkpoint of rxmdnn; give frames "
+                         "in another format")
+    return RXFF if _is_rxff(path) else None
+
+
+def _is_rxff(path: Path) -> bool:
+    """Whether the length of the file is what its header says."""
+    size = path.stat().st_size
+    if size < 72:
+        return False
+    with open(path, "rb") as file:
+        n, *grid = (int(i) for i in np.frombuffer(file.read(16), "<i4"))
+        if n < 1 or min(grid) < 1 or int(np.prod(np.array(grid, np.int64))) != n or 4 * (5 + n) + 48 > size:
+            return False
+        counts = np.frombuffer(file.read(4 * n), "<i4").astype(np.int64)
+    return bool(counts.min() >= 0) and size == 4 * (5 + n) + 48 + 8 * ROW * int(counts.sum())
+
+
+def read_own(path: Path, format: str, index: str, elements: Sequence[str] | None = None) -> tuple[list[Atoms], bool]:
+    """The chosen frames, and whether the file has more than one.
+
+    index : frames as ASE counts them; elements : of a model deck, which name the types of an rxff.bin without a side
+    file
+
+    Raises InputError for a damaged file, and for a frame that it does not have.
+    """
+    if format != H5MD:
+        made = atoms_of_checkpoint(path) if format == CHECKPOINT else atoms_of_rxff(path, elements)
+        return [made], False
+    frames = H5Frames(path)
+    chosen: Any = string2index(index)
+    rows = range(len(frames))[chosen] if isinstance(chosen, slice) else [chosen]
+    if not all(-len(frames) <= k < len(frames) for k in rows):
+        raise InputError(f"{path}: no frame {index}: it holds {len(frames)}, counted from 0")
+    return [frames[k] for k in rows], len(frames) > 1
+
+
+class H5Frames:
+    """The complete frames of a trajectory, by number."""
+
+    def __init__(self, path: Path) -> None:
+        self.series = H5Series(path)
+        group, known = self.series.group, self.series.file
+        self.forces = group.get("force/value")
+        self.ids = group["id"][:] if "id" in group else np.arange(len(self.series.names))
+        self.energy = known.get("observables/potential_energy/value")
+        if self.forces is not None:
+            self.force_factor = 1 / KJ_MOL if str(self.forces.attrs.get("unit", "")).startswith("kJ") else 1.0
+
+    def __len__(self) -> int:
+        return len(self.series.time)
+
+    def __getitem__(self, k: int) -> Atoms:
+        """A frame: velocities as momenta, masses, ``id``, ``image``, model_forces (eV/Å), model_energy (eV)."""
+        s, k = self.series, range(len(self))[k]
+        row, cell = int(s.rows[k]), s.cell(k)
+        atoms = Atoms([element_of(str(e)) for e in s.names], s.read("x", [k])[0].astype(float), cell=cell.h,
+                      pbc=cell.pbc)
+        atoms.set_masses(s.mass)
+        atoms.set_array("id", self.ids)
+        if "v" in s.has and np.isfinite(v := s.read("v", [k])[0].astype(float)).all():  # NaN: not known
+            atoms.set_velocities(v / ase.units.fs)
+        if "image" in s.has:
+            atoms.set_array("image", s.read("image", [k])[0].astype(int))
+        if self.forces is not None and np.isfinite(f := self.forces[row] * self.force_factor).all():
+            atoms.set_array(MODEL_FORCES, f @ cell.standard().turn.T if s.turned else f)
+        if self.energy is not None and np.isfinite(self.energy[row]):
+            unit = str(self.energy.attrs.get("unit", OLD_ENERGY))
+            atoms.info[MODEL_ENERGY] = float(self.energy[row]) / (1.0 if unit == OLD_ENERGY else KJ_MOL)
+        step = int(s.step[k])
+        atoms.info |= {"step": step, "time": float(s.time[k])}
+        atoms.info |= next((words for first, words in reversed(s.stages) if first <= step), {})
+        return atoms
+
+
+def atoms_of_checkpoint(path: Path) -> Atoms:
+    """The atoms of a checkpoint, in the order of their ids; masses by the header. Raises InputError."""
+    start = read_checkpoint(MPI.COMM_SELF, path)
+    with h5py.File(path, "r", locking=False) as file:
+        masses = json.loads(file["header"][()])["masses"]
+    atoms = _of_start(start, dict(zip(start.elements, masses)))
+    if start.f is not None:
+        atoms.set_array(MODEL_FORCES, start.f[np.argsort(start.gid)])
+    return atoms
+
+
+def atoms_of_rxff(path: Path, elements: Sequence[str] | None = None) -> Atoms:
+    """The atoms of an rxff.bin or a numbered .bin, in the order of their ids. Raises InputError.
+
+    elements : of a model deck; None: as its side file says
+    """
+    start = read_rxff(MPI.COMM_SELF, path, None if elements is None else tuple(elements))
+    types = read_types(path, start.n_global)
+    return _of_start(start, {} if types is None else dict(zip(types.elements, types.masses)))
+
+
+def _of_start(start: Start, masses: dict[str, float]) -> Atoms:
+    order = np.argsort(start.gid)
+    names = np.array(start.elements)[start.species[order]]
+    atoms = Atoms([element_of(str(e)) for e in names], start.x[order], cell=start.cell.h, pbc=start.cell.pbc)
+    heavy = {e: ISOTOPES[e][1] for e in ISOTOPES if (names == e).any()}
+    if masses or heavy:
+        own = atoms.get_masses()
+        for name, mass in (heavy | masses).items():
+            own[names == name] = mass
+        atoms.set_masses(own)
+    atoms.set_array("id", start.gid[order])
+    if start.v is not None:
+        atoms.set_velocities(start.v[order] / ase.units.fs)
+    if start.image is not None:
+        atoms.set_array("image", start.image[order].astype(int))
+    atoms.info = {"step": start.step, "time": start.time}
+    return atoms

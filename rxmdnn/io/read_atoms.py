@@ -1,0 +1,167 @@
+"""The one reader of files that hold atoms: structures, frames of a run, labelled data."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ase.io
+import ase.io.formats
+import numpy as np
+from ase import Atoms
+
+from rxmdnn.errors import InputError
+from rxmdnn.io.canonical import canonical
+from rxmdnn.io.heavy_hydrogen import read_heavy
+from rxmdnn.io.labelled_hdf5 import is_labelled_hdf5, read_labelled_hdf5
+from rxmdnn.io.lammps_data import is_lammps_data, read_lammps_data
+from rxmdnn.io.own_formats import CHECKPOINT, H5MD, RXFF, own_format, read_own
+from rxmdnn.isotopes import ISOTOPES
+
+LABELLED_HDF5 = "rxmdnn-labels"
+STATE_PERIODICITY = (LABELLED_HDF5, H5MD, CHECKPOINT, RXFF, "extxyz", "traj", "json", "db", "bundletrajectory",
+                     "lammps-dump-text", "gpumd")
+
+
+class FramesFound(NamedTuple):
+    """Frames of a file; whether their periodicity is assumed; whether the file holds more frames than one."""
+
+    atoms: list[Atoms]
+    assumed_periodic: bool
+    several: bool
+
+
+def read_atoms(path: str | Path, index: str = ":", format: str | None = None) -> list[Atoms]:
+    """The frames of a file of any format, every rank for itself, as ``canonical`` makes them.
+
+    Parameters
+    ----------
+    index : frames as ASE counts them: ":" are all, "-1" is the last
+    format : ASE's name of the format; default: told by content, then by the name of the file
+
+    Raises
+    ------
+    InputError
+        No such file, or one that cannot be read: the message names file and frame.
+
+    Examples
+    --------
+    >>> read_atoms("input/ammonia/solid_I.cif")[0].get_chemical_formula()
+    'H12N4'
+    """
+    return find_atoms(path, index, format).atoms
+
+
+def find_atoms(path: str | Path, index: str = ":", format: str | None = None,
+               elements: Sequence[str] | None = None) -> FramesFound:
+    """As ``read_atoms``, with what a start must know of the file.
+
+    elements : of a model deck; they name the types of a file that names none, an rxff.bin without its side file
+    """
+    path = Path(path)
+    if not path.is_file() and not (path.is_dir() and path.suffix == ".bundle"):
+        raise InputError(f"{path}: no such file")
+    try:
+        format = format or format_of(path)
+        read = READERS.get(format)
+        if format in (H5MD, CHECKPOINT, RXFF):
+            frames, several = read_own(path, format, index, elements)
+        else:
+            frames, several = _chosen(path, read(path), index) if read else _by_ase(path, index, format)
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # the readers of ASE raise exceptions of any kind
+        if isinstance(error, (StopIteration, IndexError)) and index.isdigit():
+            raise InputError(f"{path}: no frame {index}, counted from 0") from None
+        raise InputError(f"{path}: ASE cannot read it: {str(error) or type(error).__name__}") from None
+    assumed = False
+    for atoms in frames:
+        if format not in STATE_PERIODICITY and not atoms.pbc.any() and np.array(atoms.cell).any(axis=1).all():
+            atoms.pbc, assumed = True, True
+    return FramesFound(frames, assumed, several)
+
+
+def format_of(path: Path) -> str:
+    """ASE's name of the format of a file, or a key of READERS; by content, then by name."""
+    if path.is_file():
+        if not path.stat().st_size:
+            raise InputError(f"{path}: the file is empty")
+        if is_labelled_hdf5(path):
+            return LABELLED_HDF5
+        if (own := own_format(path)) is not None:
+            return own
+        if is_lammps_data(path):
+            return "lammps-data"
+    try:
+        return ase.io.formats.filetype(str(path))
+    except ase.io.formats.UnknownFileTypeError:
+        if _is_extended_xyz(path):
+            return "extxyz"
+        raise InputError(f"{path}: the format is not known by content nor name; name it for example x.xyz, x.cif, "
+                         "POSCAR") from None
+
+
+def _is_extended_xyz(path: Path) -> bool:
+    """Whether a text begins with a number of atoms and a line of words name=value."""
+    with path.open(errors="replace") as lines:
+        count, words = lines.readline(200).strip(), lines.readline(10_000)
+    return count.isdigit() and ("Lattice=" in words or "Properties=" in words)
+
+
+def _by_ase(path: Path, index: str, format: str) -> tuple[list[Atoms], bool]:
+    """The chosen frames, and whether the file has more than one."""
+    single = ase.io.formats.ioformats[format].single
+    heavy = read_heavy(path, format)
+    # The last of several frames is told from the only one by reading two.
+    wanted = ":" if heavy or single else "-2:" if index == "-1" else index
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Not in parallel, in which ASE broadcasts over all ranks; and a name may hold "@".
+        found: Any = ase.io.read(heavy[0] if heavy else path, wanted, format=format, parallel=False,
+                                 do_not_split_by_at_sign=True)
+    frames: list[Atoms] = found if isinstance(found, list) else [found]
+    if not frames:
+        raise InputError(f"{path}: no frame {index}")
+    named = heavy[1] if heavy else [_heavy_in_cif(path, atoms) if format == "cif" else None for atoms in frames]
+    if len(named) != len(frames) or any(n is not None and len(n) != len(a) for a, n in zip(frames, named)):
+        raise InputError(f"{path}: names D or T, which cannot be told apart from H in this format; write extended XYZ")
+    numbers = range(1, len(frames) + 1) if wanted == ":" and len(frames) > 1 else ()
+    sources = [f"{path}: frame {k}" for k in numbers] or [str(path)] * len(frames)
+    out = [canonical(atoms, source, names) for atoms, source, names in zip(frames, sources, named)]
+    return (out, len(out) > 1) if wanted == index else _chosen(path, out, index)
+
+
+def _chosen(path: Path, frames: list[Atoms], index: str) -> tuple[list[Atoms], bool]:
+    """The frames of an index, and whether there are more than one. Raises InputError."""
+    chosen: Any = ase.io.formats.string2index(index)
+    try:
+        return frames[chosen] if isinstance(chosen, slice) else [frames[chosen]], len(frames) > 1
+    except IndexError:
+        raise InputError(f"{path}: no frame {index}: it holds {len(frames)}, counted from 0") from None
+
+
+def _heavy_in_cif(path: Path, atoms: Atoms) -> np.ndarray | None:
+    """(n,) names D or T of the atoms of a CIF, whose types ASE reads as H; None without any."""
+    from ase.io.cif import parse_cif
+
+    if "spacegroup_kinds" not in atoms.arrays:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        blocks = [b for b in parse_cif(str(path)) if b.has_structure()]
+    tags = blocks[-1]
+    words = tags.get("_atom_site_type_symbol") or tags.get("_atom_site_label") or []
+    names = np.array([w if (w := str(word).strip()[:1]) in ISOTOPES and not str(word)[1:2].islower() else ""
+                      for word in words], dtype="U2")
+    return names[atoms.arrays["spacegroup_kinds"]] if (names != "").any() else None
+
+
+def _lammps(path: Path) -> list[Atoms]:
+    return [canonical(read_lammps_data(path), str(path))]
+
+
+READERS: dict[str, Callable[[Path], list[Atoms]]] = {"lammps-data": _lammps, LABELLED_HDF5: read_labelled_hdf5}

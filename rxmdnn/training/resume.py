@@ -1,0 +1,60 @@
+"""A training that is continued: what its checkpoint must agree with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from mpi4py import MPI
+
+from rxmdnn.deck.language import Deck
+from rxmdnn.errors import InputError
+from rxmdnn.parallel import on_root
+from rxmdnn.training.trainer import Trainer, load_checkpoint
+
+# Lines of the deck that may change when a training is resumed; data are compared by content. More epochs continue a
+# finished training.
+FREE = ("output", "model", "json", "data", "tensorboard", "keep", "epochs", "stop")
+
+
+def origin_of(deck: Deck, comm: MPI.Intracomm) -> dict[str, Any]:
+    """What a checkpoint records of its training: lines of the deck, SHA-256 of the data, threads, ranks, seconds."""
+    start = [deck["from_model"].file] if deck["from_model"].file else []
+    return {"deck": {line.split()[0]: " ".join(line.split("<")[0].split()) for line in deck.echo().splitlines()},
+            "data": [hashlib.sha256(p.read_bytes()).hexdigest() for p in (*deck["data"].file, *start)],
+            "threads": torch.get_num_threads(), "ranks": comm.size, "seconds": 0.0}
+
+
+def resume(trainer: Trainer, checkpoint: Path, origin: dict[str, Any], log: Callable[[str], None]) -> None:
+    """Continue from the checkpoint if there is one; its seconds are added to ``origin``."""
+
+    def saved() -> dict[str, Any] | None:
+        state = load_checkpoint(checkpoint) if checkpoint.exists() else None
+        if state:
+            _check_origin(checkpoint, state["origin"], origin)
+        return state
+
+    if state := on_root(trainer.comm, saved):
+        trainer.restore(state)
+        origin["seconds"] = state["origin"]["seconds"]
+        log(f"resuming from {checkpoint} after epoch {trainer.epoch}")
+        before, now = (o["deck"].get("epochs") for o in (state["origin"], origin))
+        if before != now and any(trainer.deck[line].given for line in ("cosine", "sam")):
+            log(f"note: '{now}', not '{before}': what 'cosine' and 'sam' do at a fraction of the epochs moves with it")
+        for what in ("threads", "ranks"):
+            if (before := state["origin"].get(what, 1)) != origin[what]:
+                log(f"note: {origin[what]} {what}, not {before}: the last bits may differ")
+
+
+def _check_origin(checkpoint: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Raise InputError if the checkpoint was made with another deck or other data."""
+    was, now = ({k: d["deck"].get(k, f"no {k}") for k in {**old["deck"], **new["deck"]}} for d in (old, new))
+    faults = [f"{checkpoint}: made by a deck that says '{was[k]}', not '{now[k]}'; restore the line or name another "
+              "output" for k in was if k not in FREE and was[k] != now[k]]
+    if old["data"] != new["data"]:
+        faults.append(f"{checkpoint}: made from other data; restore the files or name another output")
+    if faults:
+        raise InputError(*faults)

@@ -1,0 +1,183 @@
+"""``rxmdnn convert``: what a format holds survives, what it does not hold is said, and no file is destroyed."""
+
+import ase.io
+import ase.units
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from rxmdnn.commands.convert import main as convert
+from rxmdnn.errors import InputError
+from rxmdnn.io.canonical import names_of
+from rxmdnn.io.frame_source import open_frames
+from rxmdnn.io.read_atoms import read_atoms
+from rxmdnn.io.series import open_series
+
+
+def crystal(k=0, n=8):
+    """A frame of ND3-like atoms with everything a frame can state."""
+    rng = np.random.default_rng(5)
+    atoms = Atoms("NHHH" * (n // 4), rng.random((n, 3)) * 8 + 0.01 * k, cell=[[9, 0, 0], [1, 8, 0], [0.5, -1, 10]],
+                  pbc=True)
+    atoms.set_masses([14.007, 2.014101778, 2.014101778, 2.014101778] * (n // 4))
+    atoms.set_velocities(rng.normal(0, 0.01, (n, 3)) / ase.units.fs)
+    atoms.set_array("id", np.arange(n))
+    atoms.info |= {"step": 10 * k, "time": 5.0 * k}
+    return atoms
+
+
+@pytest.fixture
+def start(tmp_path):
+    path = tmp_path / "start.xyz"
+    ase.io.write(path, [crystal(k) for k in range(5)], format="extxyz")
+    return path
+
+
+def kept(atoms, like):
+    x = atoms.positions + (atoms.arrays["image"] @ atoms.cell if "image" in atoms.arrays else 0)
+    assert np.allclose(x, like.positions, atol=1e-6) and np.allclose(atoms.cell, like.cell, atol=1e-6)
+    assert np.allclose(atoms.get_velocities(), like.get_velocities(), rtol=1e-4, atol=1e-6)
+    assert np.array_equal(names_of(atoms), names_of(like)) and (atoms.pbc == like.pbc).all()
+
+
+@pytest.mark.parametrize("names", [("a.h5md", "b.xyz"), ("a.traj", "b.h5md"), ("a.extxyz", "b.traj", "c.h5md"),
+                                   ("a.h5md", "folder/", "b.h5md")])
+def test_all_frames_survive_a_chain_of_formats(tmp_path, start, names):
+    source = start
+    for name in names:
+        convert([str(source), str(tmp_path / name) + ("/" if name.endswith("/") else "")])
+        source = tmp_path / name
+    found = open_frames(source)
+    assert found.frames == 5
+    for k in range(5):
+        kept(found.read(k), crystal(k))
+        assert found.read(k).info["step"] == 10 * k and found.read(k).info["time"] == 5.0 * k
+
+
+@pytest.mark.parametrize("out", ["one.bin", "checkpoint.h5", "one.traj", "one.xyz", "one.h5md"])
+@pytest.mark.parametrize("pbc", [(True, True, True), (True, False, True), (False, False, False)])
+def test_one_frame_keeps_names_velocities_and_open_axes(tmp_path, out, pbc, capsys):
+    atoms = crystal(3)
+    atoms.pbc = pbc
+    ase.io.write(tmp_path / "start.xyz", atoms, format="extxyz")
+    convert([str(tmp_path / "start.xyz"), str(tmp_path / out)])
+    said = capsys.readouterr().out.partition("does not hold")[2]
+    assert said.strip() == ("ids" if out.endswith("traj") else "")  # ASE's file has no place for them
+    again = read_atoms(tmp_path / out)[0]
+    if out.endswith("bin"):  # which has atoms inside the cell
+        turns = (again.positions - atoms.positions) @ np.linalg.inv(atoms.cell)
+        assert np.allclose(turns, np.round(turns), atol=1e-6)
+        again.positions = atoms.positions
+    kept(again, atoms)
+
+
+def test_what_a_format_does_not_hold_is_said(tmp_path, start, capsys):
+    for out, words in (("x.cif", "isotopes (D), velocities, ids, time and step"), ("x.pdb", "velocities"),
+                       ("x.data", "ids as they were (now 1 to 8)"), ("POSCAR", "isotopes (D)")):
+        convert([str(start), str(tmp_path / out), "--frames", "0"])
+        said = capsys.readouterr().out
+        assert "1 frame(s) of 8 atoms" in said and words in said.partition("does not hold")[2], (out, said)
+
+
+def test_d_beside_h_is_lost_aloud_or_kept(tmp_path, start, capsys):
+    atoms = read_atoms(start)[0]
+    atoms.set_masses(np.where(np.arange(8) == 1, 1.008, atoms.get_masses()))
+    ase.io.write(tmp_path / "hd.xyz", atoms, format="extxyz")
+    for out, loses in (("x.data", True), ("x.h5md", False), ("x.bin", False), ("x.traj", False)):
+        convert([str(tmp_path / "hd.xyz"), str(tmp_path / out)])
+        assert ("isotopes (D)" in capsys.readouterr().out) == loses
+        assert (names_of(read_atoms(tmp_path / out)[0]).tolist() == names_of(atoms).tolist()) == (not loses)
+    atoms.set_masses(np.where(np.arange(8) == 0, 15.0, atoms.get_masses()))
+    ase.io.write(tmp_path / "n15.xyz", atoms, format="extxyz")
+    with pytest.raises(InputError, match=r"atom 5 \(N\) has a mass of 14\.007 amu, another one 15; this format"):
+        convert([str(tmp_path / "n15.xyz"), str(tmp_path / "n15.h5md")])
+
+
+def test_labels_stay_labels_and_what_a_model_says_stays_its(tmp_path, capsys):
+    atoms = crystal()
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.5, forces=np.ones((8, 3)))
+    ase.io.write(tmp_path / "l.xyz", atoms, format="extxyz")
+    convert([str(tmp_path / "l.xyz"), str(tmp_path / "l.traj")])
+    assert ase.io.read(tmp_path / "l.traj").get_potential_energy() == -1.5
+    convert([str(tmp_path / "l.traj"), str(tmp_path / "l.h5md")])
+    assert "labels (energy, forces)" in capsys.readouterr().out
+    copy = open_frames(tmp_path / "l.h5md").read(0)
+    assert copy.calc is None and "model_forces" not in copy.arrays and "model_energy" not in copy.info
+    made = crystal()
+    made.set_array("model_forces", np.full((8, 3), 0.25))
+    made.info["model_energy"] = -3.0
+    ase.io.write(tmp_path / "m.xyz", made, format="extxyz")
+    convert([str(tmp_path / "m.xyz"), str(tmp_path / "m.h5md")])
+    copy = open_frames(tmp_path / "m.h5md").read(0)
+    assert np.allclose(copy.arrays["model_forces"], 0.25) and copy.info["model_energy"] == pytest.approx(-3.0)
+
+
+def test_the_side_file_names_the_types_and_a_deck_does_without_it(tmp_path, start):
+    convert([str(start), str(tmp_path / "r.bin"), "--frames", "2"])
+    kept_names = names_of(read_atoms(tmp_path / "r.bin")[0])
+    assert set(kept_names.tolist()) == {"N", "D"}
+    (tmp_path / "r.bin.json").unlink()
+    with pytest.raises(InputError, match="nothing names its types"):
+        convert([str(tmp_path / "r.bin"), str(tmp_path / "r.xyz")])
+    (tmp_path / "m.in").write_text("lj 0.01 2.0 5.0 2 N 14.007 H 2.014101778\n")
+    convert([str(tmp_path / "r.bin"), str(tmp_path / "r.xyz"), "--rxmdnn", str(tmp_path / "m.in")])
+    assert np.array_equal(names_of(read_atoms(tmp_path / "r.xyz")[0]), kept_names)
+    (tmp_path / "other.in").write_text("lj 0.01 2.0 5.0 2 Ar 39.9 Ne 20.2\n")
+    convert([str(start), str(tmp_path / "r.bin"), "--overwrite", "--frames", "2"])
+    with pytest.raises(InputError, match=r"its side file names N D, but the elements are Ar Ne"):
+        convert([str(tmp_path / "r.bin"), str(tmp_path / "s.xyz"), "--rxmdnn", str(tmp_path / "other.in")])
+
+
+@pytest.mark.parametrize(("argv", "words"), [
+    (["none.xyz", "x.traj"], "none.xyz: no such file"),
+    (["start.xyz", "start.xyz", "--overwrite"], "the file to be converted"),
+    (["start.xyz", "there.traj"], "there.traj: exists already"),
+    (["start.xyz", "x.nonsense"], "ASE writes no format of this name"),
+    (["start.xyz", "x.h5"], "name a trajectory .h5md"),
+    (["start.xyz", "x.bin", "--frames", ":"], "holds one frame, but 5 are chosen"),
+    (["start.xyz", "x.traj", "--frames", "9"], "no frame 9: it holds 5"),
+    (["start.xyz", "x.traj", "--frames", "a"], "--frames a: expected a number"),
+    (["timeless.xyz", "x.h5md"], "states no time; give the time between frames, --interval"),
+    (["mixed.xyz", "x.h5md"], "frame 1 has other atoms"),
+    (["molecule.xyz", "x.data"], "no cell of three vectors"),
+    (["molecule.xyz", "POSCAR"], "no cell of three vectors"),
+    (["cut.bin", "x.xyz"], "cut.bin"),
+    (["other.h5", "x.xyz"], "neither a trajectory nor a checkpoint"),
+])
+def test_refusals_leave_no_file(tmp_path, start, argv, words):
+    import h5py
+
+    ase.io.write(tmp_path / "there.traj", crystal())
+    timeless = [crystal(k) for k in range(2)]
+    for atoms in timeless:
+        del atoms.info["time"]
+    ase.io.write(tmp_path / "timeless.xyz", timeless, format="extxyz")
+    ase.io.write(tmp_path / "mixed.xyz", [crystal(0), crystal(1, 4)], format="extxyz")
+    ase.io.write(tmp_path / "molecule.xyz", Atoms("NH", [[0, 0, 0], [1, 0, 0]]), format="extxyz")
+    convert([str(start), str(tmp_path / "whole.bin"), "--frames", "0"])
+    (tmp_path / "cut.bin").write_bytes((tmp_path / "whole.bin").read_bytes()[:-8])
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["a"] = 1
+    before = {f.name: f.read_bytes() for f in tmp_path.iterdir()}
+    paths = [str(tmp_path / argv[0]), str(tmp_path / argv[1])]
+    with pytest.raises(InputError) as caught:
+        convert([*paths, *argv[2:]])
+    assert words in str(caught.value)
+    assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == before
+
+
+def test_frames_without_time_get_the_given_interval(tmp_path):
+    frames = [crystal(k) for k in range(3)]
+    for atoms in frames:
+        atoms.info.clear()
+    ase.io.write(tmp_path / "t.xyz", frames, format="extxyz")
+    convert([str(tmp_path / "t.xyz"), str(tmp_path / "t.h5md"), "--interval", "2.5"])
+    assert open_series(tmp_path / "t.h5md").time.tolist() == [0.0, 2.5, 5.0]
+
+
+def test_an_input_of_rxmd_is_converted(tmp_path):
+    (tmp_path / "input.xyz").write_text('2 "two"\n10 10 10 90 90 90\nAr 0.1 0.2 0.3\nD 0.5 0.5 0.5\n')
+    convert([str(tmp_path / "input.xyz"), str(tmp_path / "x.xyz")])
+    again = read_atoms(tmp_path / "x.xyz")[0]
+    assert names_of(again).tolist() == ["Ar", "D"] and np.allclose(again.positions, [[1, 2, 3], [5, 5, 5]])
