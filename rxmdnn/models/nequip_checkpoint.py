@@ -30,7 +30,8 @@ SHARED = {"elements", "r_max", "l_max", "n_layers", "n_tensor", "n_bessel", "bes
           "seed"}
 EXPRESSED = {
     AllegroNetwork.form: SHARED | {"n_scalar", "embed_depth", "embed_width", "latent_depth", "latent_width",
-                                   "readout_depth", "readout_width"},
+                                   "readout_depth", "readout_width", "embed_activation", "latent_activation",
+                                   "readout_activation", "n_splines", "spline_span"},
     LegacyNetwork.form: SHARED | {"embed_widths", "latent_widths", "readout_widths", "embed_silu", "latent_silu",
                                   "readout_silu", "residual", "residual_trainable"}}
 
@@ -91,8 +92,12 @@ def model_settings(network: PairNetwork, dtype: str) -> dict[str, Any]:
         **settings, "_target_": "allegro.model.AllegroModel", "l_max": c.l_max, "parity": c.parity,
         "num_layers": c.n_layers, "num_scalar_features": c.n_scalar, "num_tensor_features": c.n_tensor,
         "radial_chemical_embed": {
+            "_target_": "allegro.nn.TwoBodySplineScalarEmbed", "num_splines": c.n_splines,
+            "spline_span": c.spline_span} if c.n_splines else {
             "_target_": "allegro.nn.TwoBodyBesselScalarEmbed", "num_bessels": c.n_bessel,
             "bessel_trainable": c.bessel_trainable, "polynomial_cutoff_p": c.envelope_p},
+        "scalar_embed_mlp_nonlinearity": c.embed_activation, "allegro_mlp_nonlinearity": c.latent_activation,
+        "readout_mlp_nonlinearity": c.readout_activation,
         "scalar_embed_mlp_hidden_layers_depth": c.embed_depth, "scalar_embed_mlp_hidden_layers_width": c.embed_width,
         "allegro_mlp_hidden_layers_depth": c.latent_depth, "allegro_mlp_hidden_layers_width": c.latent_width,
         "readout_mlp_hidden_layers_depth": c.readout_depth, "readout_mlp_hidden_layers_width": c.readout_width,
@@ -139,7 +144,7 @@ def _layers(network: AllegroNetwork, dtype: torch.dtype) -> dict[str, Tensor]:
     # columns of tensor weights are u (l_max + 1) + l in nequip, here they are l U + u
     u_major = torch.arange(n_l * u).reshape(n_l, u).T.reshape(-1)
     embed = "func.radial_chemical_embed"
-    out = {f"{embed}.bessel_encode.bessel_weights": network.bessel.reshape(1, -1)}
+    out: dict[str, Tensor] = {}
 
     def put(name: str, value: Tensor) -> None:
         out[name] = value.to(dtype)
@@ -151,9 +156,15 @@ def _layers(network: AllegroNetwork, dtype: torch.dtype) -> dict[str, Tensor]:
     def reordered(matrix: Tensor, scalars: int) -> Tensor:
         return torch.cat([matrix[:, :scalars], matrix[:, scalars:][:, u_major]], dim=1)
 
-    put(f"{embed}.type_embed.center_embed.weight", network.center_embed)
-    put(f"{embed}.type_embed.neighbor_embed.weight", network.neighbor_embed)
-    put_mlp(f"{embed}.type_embed.basis_linear", [network.basis.weight])
+    if c.n_splines:  # float64 in every precision
+        lower = torch.arange(-c.spline_span, c.n_splines - c.spline_span, dtype=torch.float64) / c.n_splines
+        out |= {f"{embed}.spline.lower": lower, f"{embed}.spline.upper": lower + (c.spline_span + 1) / c.n_splines,
+                f"{embed}.spline.class_embed.weight": network.spline.transpose(2, 3).reshape(len(c.elements) ** 2, -1)}
+    else:
+        out[f"{embed}.bessel_encode.bessel_weights"] = network.bessel.reshape(1, -1)
+        put(f"{embed}.type_embed.center_embed.weight", network.center_embed)
+        put(f"{embed}.type_embed.neighbor_embed.weight", network.neighbor_embed)
+        put_mlp(f"{embed}.type_embed.basis_linear", [network.basis.weight])
     put_mlp("func.scalar_embed_mlp.mlp_module", _weights(network.embed))
     put_mlp("func.tensor_embed.env_embed_linear", [reordered(network.tensor_embed.weight, 0)])
     put_mlp("func.allegro.first_layer_env_embed_projection", [reordered(network.project.weight, s)])
