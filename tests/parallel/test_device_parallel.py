@@ -282,10 +282,10 @@ def test_a_mixture_of_cutoffs_runs_as_on_the_cpu(folder, name, monkeypatch):
 
 
 @pytest.mark.parametrize("lines", [
-    "fidelity flag 5\nfidelity_limit force 3.0\nfidelity_watch force pair bond energy\nfidelity_limit bond ",
+    "fidelity flag 5\nfidelity_limit force 3.0\nfidelity_watch force pair bond energy\nfidelity_limit bond 1.6",
     "ensemble langevin 0.05\nfidelity heal 5\nfidelity_heal 3 20 3 20\nfidelity_limit force 3.0\n"
     "fidelity_watch force pair temperature",
-    "pimd 4 rpmd\nfidelity flag 5\nfidelity_limit force 0.5\nfidelity_watch force pair bond\nfidelity_limit bond "])
+    "pimd 4 rpmd\nfidelity flag 5\nfidelity_limit force 0.5\nfidelity_watch force pair bond\nfidelity_limit bond 1.6"])
 def test_a_watched_run_sees_and_heals_the_same_as_on_the_cpu(folder, lines, monkeypatch):
     """An atom is thrown into its neighbors at step 22."""
     advance, left = Simulation.advance, [0]
