@@ -53,10 +53,12 @@ class Fact:
 
 
 def models_of(run: RunDeck) -> list[str]:
-    """Each model as text: its kind and parameters; a file by its content, wherever it lies."""
+    """Each model and pair term as text: its kind and parameters; a file by its content, wherever it lies."""
     lines = [*run.models, *([run.repulsion] if run.repulsion else [])]
+    terms = [f"{t.kind} sha256 {hashlib.sha256(t.listed.tobytes() + t.parameters.tobytes()).hexdigest()[:16]}"
+             for t in run.pair_terms]
     return [" ".join([line.kind, *(f"{name} {_value(line, value)}" for name, value in line.parameters.items())])
-            for line in lines]
+            for line in lines] + terms
 
 
 def _value(line: ModelLine, value: Any) -> str:

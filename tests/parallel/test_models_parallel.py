@@ -141,6 +141,8 @@ def test_pair_terms_are_the_same_on_any_ranks(folder):
     words = ["--shparams", str(folder / "sh.txt"), "--spparams", str(folder / "sp.txt"), "--ntime_step", "8"]
     bare, table = run(folder, "--ntime_step", "8", out="bare"), run(folder, *words)
     assert abs(bare["potential_eV"] - table["potential_eV"]).min() > 0.1
+    with pytest.raises(InputError, match=r"models: now .*before .*shparams sha256"):
+        run(folder, "--ntime_step", "9")  # a continuation without the terms
     log = (folder / "DAT/run.log").read_text()
     assert "pot/m.deploy, shparams, spparams  cutoff 9.000" in log and "the force of a pair ends at" in log
     argv = ["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / "alone"), *words]
