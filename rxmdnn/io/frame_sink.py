@@ -132,7 +132,7 @@ class FrameSink:
             write_rxff(frame.comm, self.path, frame.atoms, frame.cell, frame.step, (1, 1, 1), frame.elements,
                        frame.masses)
         else:
-            write_checkpoint(frame, self.path.parent, {"begin": frame.step})
+            write_checkpoint(frame, self.path.parent, {"begin": frame.step, "forces_known": False})
 
     def close(self) -> None:
         """Every frame is complete when it is written."""
@@ -143,6 +143,7 @@ class XYZSink:
 
     def __init__(self, path: Path, numbered: bool) -> None:
         self.path, self.numbered, self.one = path, numbered, False
+        self.steps: set[int] = set()
         if numbered:
             path.mkdir(parents=True, exist_ok=True)
 
@@ -150,7 +151,12 @@ class XYZSink:
         if atoms.has("momenta"):
             atoms.set_array("velo", atoms.get_velocities() * ase.units.fs)
             atoms.info["velo_unit"] = "A/fs"
-        file = self.path / f"{int(atoms.info.get('step', number)):09d}.xyz" if self.numbered else self.path
+        step = int(atoms.info.get("step", number))
+        if self.numbered and step in self.steps:
+            raise InputError(f"{source}: step {step} for the second time; numbered files are named by step: write one "
+                             "file, x.xyz")
+        self.steps.add(step)
+        file = self.path / f"{step:09d}.xyz" if self.numbered else self.path
         _by_ase(file, atoms, "extxyz", source, append=not self.numbered)
 
     def close(self) -> None:

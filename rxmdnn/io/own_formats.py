@@ -27,10 +27,13 @@ H5MD, CHECKPOINT, RXFF = "rxmdnn-h5md", "rxmdnn-checkpoint", "rxff"
 
 
 def own_format(path: Path) -> str | None:
-    """H5MD, CHECKPOINT or RXFF by the content of a file; None for every other."""
+    """H5MD, CHECKPOINT or RXFF by the content of a file; None for others. Raises InputError where it is truncated."""
     if h5py.is_hdf5(path):
-        with h5py.File(path, "r", locking=False) as file:
-            return CHECKPOINT if "header" in file and "segments" in file else H5MD if "particles" in file else None
+        try:
+            with h5py.File(path, "r", locking=False) as file:
+                return CHECKPOINT if "header" in file and "segments" in file else H5MD if "particles" in file else None
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error}") from None
     return RXFF if _is_rxff(path) else None
 
 
@@ -111,7 +114,7 @@ def atoms_of_checkpoint(path: Path) -> Atoms:
         masses = json.loads(file["header"][()])["masses"]
     atoms = _of_start(start, dict(zip(start.elements, masses)))
     atoms.info["time"] = start.time
-    if start.f is not None:
+    if start.f is not None and np.isfinite(start.f).all():  # NaN: not known
         atoms.set_array(MODEL_FORCES, start.f[np.argsort(start.gid)])
     return atoms
 
