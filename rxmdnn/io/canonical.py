@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 
 from rxmdnn.errors import InputError
-from rxmdnn.isotopes import ISOTOPES, named_by_mass
+from rxmdnn.isotopes import named_by_mass, with_heavy_hydrogen
 
 VELOCITY_COLUMNS = ("velo", "vel", "velocities", "velocity")  # besides momenta, which ASE reads itself
 VELOCITY_UNITS = {"A/fs": 1.0, "Angstrom/fs": 1.0, "Å/fs": 1.0, "Angstrom fs-1": 1.0, "A/ps": 1e-3,
@@ -69,10 +69,7 @@ def canonical(atoms: Atoms, source: str, heavy: np.ndarray | None = None) -> Ato
     """
     _occupied(atoms, source)
     if heavy is not None and (heavy != "").any():
-        masses = atoms.get_masses()
-        for name, (_, mass, *_) in ISOTOPES.items():
-            masses[heavy == name] = mass
-        atoms.set_masses(masses)
+        atoms.set_masses(with_heavy_hydrogen(atoms.get_masses(), heavy))
     column = next((c for c in VELOCITY_COLUMNS if c in atoms.arrays), None)
     if column:
         v = atoms.arrays.pop(column)

@@ -21,7 +21,7 @@ from rxmdnn.io.own_formats import H5MD, H5Frames
 from rxmdnn.io.read_atoms import find_atoms, format_of
 from rxmdnn.io.structure import is_input_xyz, read_structure
 from rxmdnn.io.xyz_trajectory import XYZ_TRAJECTORY, FrameAt, frames_of
-from rxmdnn.isotopes import ISOTOPES, element_of
+from rxmdnn.isotopes import ISOTOPES, element_of, with_heavy_hydrogen
 
 RXMD_INPUT = "rxmd-input"  # an input.xyz
 
@@ -115,10 +115,7 @@ def _of_rxmd(path: Path) -> Atoms:
     found = read_structure(path)
     atoms = Atoms([element_of(str(e)) for e in found.names], found.x, cell=found.cell.h, pbc=found.cell.pbc)
     if any((found.names == e).any() for e in ISOTOPES):
-        masses = atoms.get_masses()
-        for name, (_, mass, *_) in ISOTOPES.items():
-            masses[found.names == name] = mass
-        atoms.set_masses(masses)
+        atoms.set_masses(with_heavy_hydrogen(atoms.get_masses(), found.names))
     if found.v is not None:
         atoms.set_velocities(found.v / ase.units.fs)
     return atoms

@@ -21,7 +21,7 @@ from rxmdnn.io.h5md import KJ_MOL, OLD_ENERGY
 from rxmdnn.io.rxff import ROW, read_rxff, read_types
 from rxmdnn.io.series import H5Series
 from rxmdnn.io.structure import Start
-from rxmdnn.isotopes import ISOTOPES, element_of
+from rxmdnn.isotopes import ISOTOPES, element_of, with_heavy_hydrogen
 
 H5MD, CHECKPOINT, RXFF = "rxmdnn-h5md", "rxmdnn-checkpoint", "rxff"
 
@@ -133,10 +133,9 @@ def _of_start(start: Start, masses: dict[str, float]) -> Atoms:
     order = np.argsort(start.gid)
     names = np.array(start.elements)[start.species[order]]
     atoms = Atoms([element_of(str(e)) for e in names], start.x[order], cell=start.cell.h, pbc=start.cell.pbc)
-    heavy = {e: ISOTOPES[e][1] for e in ISOTOPES if (names == e).any()}
-    if masses or heavy:
-        own = atoms.get_masses()
-        for name, mass in (heavy | masses).items():
+    if masses or np.isin(names, list(ISOTOPES)).any():
+        own = with_heavy_hydrogen(atoms.get_masses(), names)
+        for name, mass in masses.items():
             own[names == name] = mass
         atoms.set_masses(own)
     atoms.set_array("id", start.gid[order])

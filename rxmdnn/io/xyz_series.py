@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import ase
 import ase.units
 import numpy as np
-from ase.data import atomic_masses, atomic_numbers
+from ase.data import atomic_numbers
 from ase.io.extxyz import key_val_str_to_dict
 
 from rxmdnn.cell import Cell
@@ -19,7 +19,7 @@ from rxmdnn.io.canonical import ID_COLUMNS, VELOCITY_COLUMNS, id_order, time_uni
 from rxmdnn.io.motion import WORDS
 from rxmdnn.io.series import EVERY, Series
 from rxmdnn.io.xyz_trajectory import FrameAt, frames_of
-from rxmdnn.isotopes import ISOTOPES, element_of, named_by_mass
+from rxmdnn.isotopes import element_of, named_by_mass, standard_mass
 
 SPECIES, POSITIONS = ("species", "element", "elements"), ("pos", "positions", "position")
 MASSES = ("masses", "mass")
@@ -123,8 +123,7 @@ class XYZSeries(Series):
                 raise InputError(f"{self.path}: {', '.join(unknown)}: not an element; name atoms by element, or D for "
                                  "deuterium")
             column = first.first(MASSES)
-            self.mass = (first.numbers(column)[order, 0] if column else np.array(
-                [ISOTOPES[e][1] if e in ISOTOPES else atomic_masses[atomic_numbers[e]] for e in names]))
+            self.mass = first.numbers(column)[order, 0] if column else np.array([standard_mass(e) for e in names])
             self.names = named_by_mass([element_of(e) for e in names], self.mass)
         except ValueError as error:
             raise InputError(f"{self._name(0)} is truncated or not valid extended XYZ: {error}") from None
