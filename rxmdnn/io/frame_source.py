@@ -17,7 +17,7 @@ from rxmdnn.errors import InputError
 from rxmdnn.io.canonical import canonical
 from rxmdnn.io.h5md import trajectory_in
 from rxmdnn.io.heavy_hydrogen import FORMATS, NAMED
-from rxmdnn.io.own_formats import H5MD, H5Frames
+from rxmdnn.io.own_formats import H5MD_FORMAT, H5Frames
 from rxmdnn.io.read_atoms import find_atoms, format_of
 from rxmdnn.io.structure import is_input_xyz, read_structure
 from rxmdnn.io.xyz_trajectory import XYZ_TRAJECTORY, FrameAt, frames_of
@@ -73,7 +73,7 @@ def open_frames(path: str | Path, elements: Sequence[str] | None = None, format:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     format = format or (RXMD_INPUT if path.is_file() and is_input_xyz(path) else format_of(path))
-    if format == H5MD:
+    if format == H5MD_FORMAT:
         frames = H5Frames(path)
         return FrameSource(path, len(frames), frames.__getitem__)
     if format == RXMD_INPUT:

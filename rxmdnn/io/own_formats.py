@@ -23,18 +23,20 @@ from rxmdnn.io.series import H5Series
 from rxmdnn.io.structure import Start
 from rxmdnn.isotopes import ISOTOPES, element_of, with_heavy_hydrogen
 
-H5MD, CHECKPOINT, RXFF = "rxmdnn-h5md", "rxmdnn-checkpoint", "rxff"
+H5MD_FORMAT, CHECKPOINT_FORMAT, RXFF_FORMAT = "h5md", "checkpoint", "rxff"
 
 
 def own_format(path: Path) -> str | None:
-    """H5MD, CHECKPOINT or RXFF by the content of a file; None for others. Raises InputError where it is truncated."""
+    """One of these formats by the content of a file; None for others. Raises InputError where it is truncated."""
     if h5py.is_hdf5(path):
         try:
             with h5py.File(path, "r", locking=False) as file:
-                return CHECKPOINT if "header" in file and "segments" in file else H5MD if "particles" in file else None
+                if "header" in file and "segments" in file:
+                    return CHECKPOINT_FORMAT
+                return H5MD_FORMAT if "particles" in file else None
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error}") from None
-    return RXFF if _is_rxff(path) else None
+    return RXFF_FORMAT if _is_rxff(path) else None
 
 
 def _is_rxff(path: Path) -> bool:
@@ -58,8 +60,8 @@ def read_own(path: Path, format: str, index: str, elements: Sequence[str] | None
 
     Raises InputError for a damaged file, and for a frame that it does not have.
     """
-    if format != H5MD:
-        made = atoms_of_checkpoint(path) if format == CHECKPOINT else atoms_of_rxff(path, elements)
+    if format != H5MD_FORMAT:
+        made = atoms_of_checkpoint(path) if format == CHECKPOINT_FORMAT else atoms_of_rxff(path, elements)
         return [made], False
     frames = H5Frames(path)
     chosen: Any = string2index(index)

@@ -18,12 +18,12 @@ from rxmdnn.io.canonical import canonical
 from rxmdnn.io.heavy_hydrogen import read_heavy
 from rxmdnn.io.labelled_hdf5 import is_labelled_hdf5, read_labelled_hdf5
 from rxmdnn.io.lammps_data import is_lammps_data, read_lammps_data
-from rxmdnn.io.own_formats import CHECKPOINT, H5MD, RXFF, own_format, read_own
+from rxmdnn.io.own_formats import CHECKPOINT_FORMAT, H5MD_FORMAT, RXFF_FORMAT, own_format, read_own
 from rxmdnn.isotopes import ISOTOPES, element_of
 
 LABELLED_HDF5 = "rxmdnn-labels"
-STATE_PERIODICITY = (LABELLED_HDF5, H5MD, CHECKPOINT, RXFF, "extxyz", "traj", "json", "db", "bundletrajectory",
-                     "lammps-dump-text", "gpumd")
+OWN = (H5MD_FORMAT, CHECKPOINT_FORMAT, RXFF_FORMAT)
+STATE_PERIODICITY = (*OWN, LABELLED_HDF5, "extxyz", "traj", "json", "db", "bundletrajectory", "lammps-dump-text", "gpumd")
 
 
 class FramesFound(NamedTuple):
@@ -67,7 +67,9 @@ def find_atoms(path: str | Path, index: str = ":", format: str | None = None,
     try:
         format = format or format_of(path)
         read = READERS.get(format)
-        if format in (H5MD, CHECKPOINT, RXFF):
+        if not (read or format in OWN or format in ase.io.formats.ioformats):
+            raise InputError(f"{path}: no format is called '{format}'; those of ASE are listed by 'ase info --formats'")
+        if format in OWN:
             frames, several = read_own(path, format, index, elements)
         else:
             frames, several = (_chosen(path, read(path), index) if read else

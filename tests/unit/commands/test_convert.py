@@ -139,6 +139,7 @@ def test_the_side_file_names_the_types_and_a_deck_does_without_it(tmp_path, star
     (["start.xyz", "start.xyz", "--overwrite"], "the file to be converted"),
     (["start.xyz", "there.traj"], "there.traj: exists already"),
     (["start.xyz", "x.nonsense"], "ASE writes no format of this name"),
+    (["start.xyz", "x.traj", "--from", "exotic"], "start.xyz: no format is called 'exotic'"),
     (["start.xyz", "x.h5"], "name a trajectory .h5md"),
     (["start.xyz", "x.bin", "--frames", ":"], "holds one frame, but 5 are chosen"),
     (["start.xyz", "x.traj", "--frames", "9"], "no frame 9: it holds 5"),
