@@ -15,6 +15,7 @@ from rxmdnn.deck.models import read_models
 from rxmdnn.errors import InputError
 from rxmdnn.files import atomic, check_outputs, writing
 from rxmdnn.io.canonical import names_of
+from rxmdnn.io.folder import numbered_frames
 from rxmdnn.io.frame_sink import NUMBERED, Species, format_for, open_sink
 from rxmdnn.io.frame_source import FrameSource, open_frames
 from rxmdnn.io.lost import lost
@@ -79,7 +80,7 @@ def _free(out: Path, format: str, a: argparse.Namespace) -> None:
     check_outputs(folders=[out.parent])
     if out.exists() and a.source.exists() and out.resolve() == a.source.resolve():
         raise InputError(f"{out}: the file to be converted; give another name")
-    there = any(out.glob("[0-9]*.xyz")) if format == NUMBERED else out.exists()
+    there = bool(numbered_frames(out)) if format == NUMBERED else out.exists()
     if there and not a.overwrite:
         raise InputError(f"{out}: exists already; choose another name, or --overwrite")
 

@@ -173,8 +173,8 @@ RUN = (
                           Value("ny", "int", 1, check=positive, optional=True),
                           Value("nz", "int", 1, check=positive, optional=True),
                           Value("frame", "int", -1, optional=True, help="of a file of several, from 0; -1: the last")),
-            "start from any file that ASE reads, a LAMMPS data file or an input.xyz, replicated nx x ny x nz times; a "
-            "name with blanks stands in double quotes", group="system"),
+            "start from an input.xyz or any other file of atoms (formats of ASE, LAMMPS data, trajectory), replicated "
+            "nx x ny x nz times; a name with blanks stands in double quotes", group="system"),
     Keyword("pbc", tuple(Value(axis, "bool", None) for axis in "abc"),
             "the axes along which the structure repeats, T or F for each (default: as its file says)", group="system"),
     Keyword("run_from_xyz", (Value("file", "file", None),), "start from this input.xyz, whatever outDir holds",

@@ -15,6 +15,7 @@ from ase.io.formats import string2index
 
 from rxmdnn.errors import InputError
 from rxmdnn.io.canonical import canonical
+from rxmdnn.io.folder import numbered_frames
 from rxmdnn.io.h5md import trajectory_in
 from rxmdnn.io.heavy_hydrogen import FORMATS, NAMED
 from rxmdnn.io.own_formats import H5MD_FORMAT, H5Frames
@@ -65,7 +66,7 @@ def open_frames(path: str | Path, elements: Sequence[str] | None = None, format:
         if found.is_file():
             return open_frames(found)
         for suffix in ("xyz", "bin"):
-            files = sorted(f for f in path.glob(f"*.{suffix}") if f.stem.isdigit())
+            files = numbered_frames(path, suffix)
             if files:
                 return FrameSource(path, len(files), lambda k, files=files: find_atoms(  # type: ignore[misc]
                     files[k], "-1", elements=elements).atoms[0])

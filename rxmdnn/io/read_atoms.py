@@ -23,7 +23,8 @@ from rxmdnn.isotopes import ISOTOPES, element_of
 
 LABELLED_HDF5 = "rxmdnn-labels"
 OWN = (H5MD_FORMAT, CHECKPOINT_FORMAT, RXFF_FORMAT)
-STATE_PERIODICITY = (*OWN, LABELLED_HDF5, "extxyz", "traj", "json", "db", "bundletrajectory", "lammps-dump-text", "gpumd")
+STATE_PERIODICITY = (*OWN, LABELLED_HDF5, "extxyz", "traj", "json", "db", "bundletrajectory",
+                     "lammps-dump-text", "gpumd")
 
 
 class FramesFound(NamedTuple):

@@ -12,6 +12,7 @@ import numpy as np
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
 from rxmdnn.io.canonical import VELOCITY_UNITS
+from rxmdnn.io.folder import numbered_frames
 from rxmdnn.io.h5md import RUN_EDGES, TRAJECTORY, read_stages, trajectory_in
 from rxmdnn.io.motion import Motion, changes, unlike
 from rxmdnn.io.xyz_trajectory import XYZ_TRAJECTORY
@@ -182,7 +183,7 @@ def open_series(path: str | Path) -> Series:
             return H5Series(found)
         if (path / XYZ_TRAJECTORY).is_file():
             return XYZSeries(path, [path / XYZ_TRAJECTORY])
-        files = sorted(f for f in path.glob("*.xyz") if f.stem.isdigit())
+        files = numbered_frames(path)
         if not files:
             raise InputError(f"{path}: no trajectory: neither {TRAJECTORY} nor {XYZ_TRAJECTORY} nor numbered .xyz "
                              "files; run with 'h5md 2'")

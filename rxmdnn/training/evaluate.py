@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from tqdm import tqdm
 from rxmdnn.atoms import Edges
 from rxmdnn.deck.words import PARTS
 from rxmdnn.errors import InputError
+from rxmdnn.files import sha256_of
 from rxmdnn.io.labels import KEYS, NO_KEYS, LabelKeys
 from rxmdnn.models.allegro import Allegro
 from rxmdnn.models.interface import Potential
@@ -112,7 +112,7 @@ def chosen_frames(model: Path, paths: Sequence[Path], elements: Sequence[str], p
     frames = _read(paths, elements, group, kind, keys, trained)
     if part == "all":
         return frames
-    sums = [hashlib.sha256(p.read_bytes()).hexdigest() for p in paths]
+    sums = [sha256_of(p) for p in paths]
     if "split" not in lines or provenance.get("data_sha256", "").split()[:len(sums)] != sums:
         raise InputError(f"--part {part}: {model} was not trained on these versions of {', '.join(map(str, paths))}; "
                          "omit --part")
