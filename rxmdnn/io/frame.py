@@ -20,8 +20,8 @@ from rxmdnn.isotopes import element_of
 from rxmdnn.parallel import AgreedError, together
 from rxmdnn.units import ACCELERATION, GPA_PER_EV_A3
 
-# What a model says of a frame, under names that no reader takes for labels.
-MODEL_ENERGY, MODEL_FORCES, MODEL_VIRIAL = "model_energy", "model_forces", "model_virial"
+MODEL = "model_"  # what a model says of a frame, under names that no reader takes for labels (rxmdnn.io.labels)
+MODEL_ENERGY, MODEL_FORCES, MODEL_VIRIAL = MODEL + "energy", MODEL + "forces", MODEL + "virial"
 ASE_TIME = ACCELERATION**-0.5  # fs: the unit of time of ASE, Å sqrt(amu/eV)
 MOST_SCORE = 99999.0  # the largest number in the column of scores
 
