@@ -231,9 +231,9 @@ class Deck(Mapping[str, Any]):
     def _token(self, value: Value, x: Any) -> str:
         if isinstance(x, bool):
             return ".true." if x else ".false."
-        if value.kind in ("path", "file"):
-            return os.path.relpath(x, self.file.parent)
-        return repr(x) if isinstance(x, float) else str(x)
+        text = os.path.relpath(x, self.file.parent) if value.kind in ("path", "file") else \
+            repr(x) if isinstance(x, float) else str(x)
+        return f'"{text}"' if re.search(r"[\s#]", text) else text
 
 
 def near(name: str, known: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rxmdnn.atoms import Edges
+from rxmdnn.deck.language import words_of
 from rxmdnn.deck.words import PARTS
 from rxmdnn.errors import InputError
 from rxmdnn.files import sha256_of
@@ -101,7 +102,7 @@ def chosen_frames(model: Path, paths: Sequence[Path], elements: Sequence[str], p
     """
     try:
         provenance = json.loads(read_metadata(model)["provenance"])
-        lines = {words[0]: words[1:] for line in provenance.get("deck", "").splitlines() if (words := line.split())}
+        lines = {words[0]: words[1:] for line in provenance.get("deck", "").splitlines() if (words := words_of(line))}
         group, kind = lines.get("groups", ("group", "kind"))[:2]
     except (KeyError, ValueError, AttributeError) as error:
         raise InputError(f"{model}: its provenance is damaged: {error}") from None
