@@ -235,6 +235,16 @@ def test_a_run_computes_the_forces_that_a_converted_checkpoint_lacks(tmp_path):
     assert len(done.table["etotal_eV"]) == 3 and np.isfinite(done.table["etotal_eV"]).all()
 
 
+@pytest.mark.parametrize("read", [read_atoms, open_frames, open_series])
+def test_frames_after_a_blank_line_are_not_lost(start, read):
+    lines = start.read_text().splitlines()
+    start.write_text("\n".join([*lines[:20], "", *lines[20:], "", ""]))
+    with pytest.raises(InputError, match=r"a blank line stands before frame 2, counted from 0"):
+        read(start)
+    start.write_text("\n".join([*lines, "", ""]))
+    read(start)
+
+
 def test_numbered_binary_files_become_a_trajectory(tmp_path, start):
     (tmp_path / "DAT").mkdir()
     for k in range(3):
