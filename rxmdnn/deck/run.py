@@ -32,6 +32,7 @@ from rxmdnn.deck.words import (
     LIMITS,
     MDMODES,
     MINIMIZATION,
+    MINIMIZED,
     PRECISIONS,
     RING_INTEGRATORS,
     RING_METHODS,
@@ -439,7 +440,7 @@ def motion_of(deck: Deck) -> dict[str, str]:
     line, mode = deck["ensemble"], deck["mdmode"].mode
     out: dict[str, str] = {}
     if mode == MINIMIZATION:
-        return {"motion": "minimization"}
+        return {"motion": MINIMIZED}
     if has_ring(deck):
         out = {"motion": deck["pimd"].method, "beads": str(deck["pimd"].beads), "positions": "centroids"}
     else:
