@@ -36,6 +36,14 @@ def time_unit(info: dict[str, Any], source: str) -> float:
     return TIME_UNITS[unit]
 
 
+def stated(info: dict[str, Any], word: str, source: str) -> float:
+    """The number that a frame states by a word such as step or time. Raises InputError where it is not a number."""
+    try:
+        return float(info[word])
+    except (TypeError, ValueError):
+        raise InputError(f"{source}: {word} is not a number: '{str(info[word])[:40]}'") from None
+
+
 def id_order(ids: np.ndarray, source: str) -> np.ndarray:
     """(n,) rows in the order of their ids. Raises InputError where two atoms have the same id."""
     order = np.argsort(ids, kind="stable")
@@ -77,7 +85,7 @@ def canonical(atoms: Atoms, source: str, heavy: np.ndarray | None = None) -> Ato
             raise InputError(f"{source}: the column '{column}' is not three numbers for each atom")
         atoms.set_velocities(v * velocity_unit(atoms.info, source) / ase.units.fs)
     if "time" in atoms.info and (factor := time_unit(atoms.info, source)) != 1.0:
-        atoms.info |= {"time": atoms.info["time"] * factor, "time_unit": "fs"}
+        atoms.info |= {"time": stated(atoms.info, "time", source) * factor, "time_unit": "fs"}
     for word in UNIT_WORDS:
         atoms.info.pop(word, None)
     ids = next((atoms.arrays[c] for c in ID_COLUMNS if c in atoms.arrays), None)

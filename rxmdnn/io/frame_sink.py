@@ -17,7 +17,7 @@ from rxmdnn.atoms import Atoms as Rows
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
 from rxmdnn.io.ase_atoms import cell_of
-from rxmdnn.io.canonical import names_of
+from rxmdnn.io.canonical import names_of, stated
 from rxmdnn.io.checkpoint import NAME, write_checkpoint
 from rxmdnn.io.frame import MODEL_ENERGY, MODEL_FORCES, Frame
 from rxmdnn.io.h5md import H5MD
@@ -96,9 +96,9 @@ def frame_of(atoms: Atoms, species: Species, number: int, interval: float, sourc
     f = atoms.arrays.get(MODEL_FORCES, np.full((n, 3), np.nan))
     kinetic = 0.5 * float(np.array(species.masses)[kinds] @ (v**2).sum(axis=1)) / ACCELERATION
     rows = Rows.of(np.arange(n), kinds, atoms.positions, v, atoms.arrays.get("image"), f)
-    info = atoms.info
-    return Frame(MPI.COMM_SELF, rows, cell, n, species.elements, species.masses, int(info.get("step", number)),
-                 float(info.get("time", number * interval)), float(info.get(MODEL_ENERGY, np.nan)), kinetic,
+    info = {"step": number, "time": number * interval, MODEL_ENERGY: np.nan} | atoms.info
+    step, time, energy = (stated(info, word, source) for word in ("step", "time", MODEL_ENERGY))
+    return Frame(MPI.COMM_SELF, rows, cell, n, species.elements, species.masses, int(step), time, energy, kinetic,
                  2 * kinetic / (3 * n * KB), np.full((3, 3), np.nan),
                  motion={k: str(info[k]) for k in WORDS if k in info})
 
@@ -152,7 +152,7 @@ class XYZSink:
         if atoms.has("momenta"):
             atoms.set_array("velo", atoms.get_velocities() * ase.units.fs)
             atoms.info["velo_unit"] = "A/fs"
-        step = int(atoms.info.get("step", number))
+        step = int(stated({"step": number} | atoms.info, "step", source))
         if self.numbered and step in self.steps:
             raise InputError(f"{source}: step {step} for the second time; numbered files are named by step: write one "
                              "file, x.xyz")

@@ -15,7 +15,7 @@ from ase.io.extxyz import key_val_str_to_dict
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
 from rxmdnn.io.ase_atoms import cell_of
-from rxmdnn.io.canonical import ID_COLUMNS, VELOCITY_COLUMNS, id_order, time_unit, velocity_unit
+from rxmdnn.io.canonical import ID_COLUMNS, VELOCITY_COLUMNS, id_order, stated, time_unit, velocity_unit
 from rxmdnn.io.motion import WORDS
 from rxmdnn.io.series import EVERY, Series
 from rxmdnn.io.xyz_trajectory import FrameAt, frames_of
@@ -77,10 +77,11 @@ class XYZSeries(Series):
         heads = [_words(frame) for _, frame in self.frames]
         n = len(heads)
         self.rows = np.arange(n)
-        self.step = np.array([int(h.get("step", k)) for k, h in enumerate(heads)])
+        self.step = np.array([int(stated({"step": k} | h, "step", f"{path}: frame {k}")) for k, h in enumerate(heads)])
         self.timed = all("time" in h for h in heads)
-        self.time = np.array([float(h["time"]) for h in heads]) if self.timed else np.arange(n, dtype=float)
+        self.time = np.arange(n, dtype=float)
         if self.timed:
+            self.time = np.array([stated(h, "time", f"{path}: frame {k}") for k, h in enumerate(heads)])
             self.time *= time_unit(heads[0], self._name(0))
         self.stages = []
         for step, head in zip(self.step.tolist(), heads):

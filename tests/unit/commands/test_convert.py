@@ -151,6 +151,7 @@ def test_the_side_file_names_the_types_and_a_deck_does_without_it(tmp_path, star
     (["cut.bin", "x.xyz"], "cut.bin"),
     (["cut.h5md", "x.xyz"], "cut.h5md: cannot be read"),
     (["cut.traj", "x.xyz"], "cut.traj: ASE cannot read it"),
+    (["words.xyz", "x.h5md"], "frame 0: time is not a number: 'late'"),
     (["unit.xyz", "x.h5md"], "frame 0: unknown unit of time 'fortnight'"),
     (["other.h5", "x.xyz"], "neither a trajectory nor a checkpoint"),
 ])
@@ -170,6 +171,9 @@ def test_refusals_leave_no_file(tmp_path, start, argv, words):
         convert([str(start), str(tmp_path / f"whole.{suffix}")])
         raw = (tmp_path / f"whole.{suffix}").read_bytes()
         (tmp_path / f"cut.{suffix}").write_bytes(raw[:len(raw) // 2])
+    (tmp_path / "words.xyz").write_text(start.read_text().replace("time=", "time=late other="))
+    with pytest.raises(InputError, match=r"words\.xyz: frame 0: time is not a number: 'late'"):
+        open_series(tmp_path / "words.xyz")
     (tmp_path / "unit.xyz").write_text(start.read_text().replace("time=", "time_unit=fortnight time="))
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["a"] = 1
