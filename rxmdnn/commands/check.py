@@ -17,7 +17,7 @@ from rxmdnn.deck.tables import DECKS, kind_of
 from rxmdnn.engine.domain import choose_grid
 from rxmdnn.errors import InputError
 from rxmdnn.fidelity.setup import make_monitor
-from rxmdnn.io.structure import Start
+from rxmdnn.io.start import Start
 from rxmdnn.models.interface import Potential
 from rxmdnn.ring_polymer.setup import notes as ring_notes
 from rxmdnn.run.continuation import compared

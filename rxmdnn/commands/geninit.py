@@ -16,7 +16,8 @@ from rxmdnn.io.checkpoint import NAME
 from rxmdnn.io.frame import Frame, write_xyz
 from rxmdnn.io.ordered import writable
 from rxmdnn.io.rxff import write_rxff
-from rxmdnn.io.structure import Start, formula, read_structure, start_from_file
+from rxmdnn.io.start import Start
+from rxmdnn.io.structure import formula, read_structure, start_from_file
 from rxmdnn.units import RXMD_TIME
 
 

@@ -17,7 +17,7 @@ from rxmdnn.errors import InputError
 from rxmdnn.io.canonical import names_of
 from rxmdnn.io.labels import PROGRAM
 from rxmdnn.io.ordered import block
-from rxmdnn.io.structure import Start
+from rxmdnn.io.start import Start
 from rxmdnn.isotopes import ISOTOPES, standard_mass
 from rxmdnn.parallel import AgreedError
 

@@ -21,7 +21,7 @@ from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
 from rxmdnn.io.frame import Frame
 from rxmdnn.io.ordered import exscan, replacing, writable, write_blocks
-from rxmdnn.io.structure import Start
+from rxmdnn.io.start import Start
 from rxmdnn.parallel import on_root, together
 
 NAME, PREVIOUS, VERSION = "checkpoint.h5", "checkpoint.prev.h5", 1

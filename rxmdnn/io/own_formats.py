@@ -20,7 +20,7 @@ from rxmdnn.io.frame import MODEL_ENERGY, MODEL_FORCES
 from rxmdnn.io.h5md import KJ_MOL, OLD_ENERGY
 from rxmdnn.io.rxff import ROW, read_rxff, read_types
 from rxmdnn.io.series import H5Series
-from rxmdnn.io.structure import Start
+from rxmdnn.io.start import Start
 from rxmdnn.isotopes import ISOTOPES, element_of, with_heavy_hydrogen
 
 H5MD_FORMAT, CHECKPOINT_FORMAT, RXFF_FORMAT = "h5md", "checkpoint", "rxff"

@@ -22,7 +22,7 @@ from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
 from rxmdnn.files import write_json
 from rxmdnn.io.ordered import block, exscan, replacing, writable, write_blocks
-from rxmdnn.io.structure import Start
+from rxmdnn.io.start import Start
 from rxmdnn.parallel import on_root, send_rows, together
 from rxmdnn.units import RXMD_TIME
 

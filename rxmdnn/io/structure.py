@@ -5,75 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
 from rxmdnn import backend as backends
-from rxmdnn.atoms import Atoms
 from rxmdnn.cell import Cell
 from rxmdnn.deck.language import number_of
 from rxmdnn.engine.neighbors import pairs
 from rxmdnn.errors import InputError
 from rxmdnn.io.ordered import block
+from rxmdnn.io.start import Start
 from rxmdnn.isotopes import ISOTOPES
 from rxmdnn.parallel import AgreedError, on_root
 from rxmdnn.units import RXMD_TIME
 
 CLOSEST = 0.1  # Å: atoms nearer than this overlap
-
-
-@dataclass
-class Start:
-    """A share of the atoms on each rank, not yet sent to their owners, and the state that was stored with them.
-
-    Parameters
-    ----------
-    gid     (n,)   int64   0 .. n_global - 1
-    species (n,)   int32   index into elements
-    x       (n, 3) float64 Å
-    cell    Cell
-    n_global int
-    elements tuple of str
-    v       (n, 3) float64 Å/fs, or None where the source has none
-    f       (n, 3) float64 eV/Å, or None
-    image   (n, 3) int32, or None
-    extra   {name: (n, ...)} further rows of each atom
-    step    int; time float, fs
-    state   dict: of thermostats and random numbers, from a checkpoint
-    exact   bool: a checkpoint on the rank count that wrote it; rows are those of this rank, in its order
-    source  str: for messages
-    notes   list of str: for the log
-    """
-
-    gid: np.ndarray
-    species: np.ndarray
-    x: np.ndarray
-    cell: Cell
-    n_global: int
-    elements: tuple[str, ...]
-    v: np.ndarray | None = None
-    f: np.ndarray | None = None
-    image: np.ndarray | None = None
-    extra: dict[str, np.ndarray] = field(default_factory=dict)
-    step: int = 0
-    time: float = 0.0
-    state: dict[str, Any] = field(default_factory=dict)
-    exact: bool = False
-    source: str = ""
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def continued(self) -> bool:
-        """True if the outputs of an earlier run are continued."""
-        return self.f is not None or self.step > 0
-
-    def atoms(self) -> Atoms:
-        """The share as Atoms, not yet sent to their owners; missing arrays are zero."""
-        atoms = Atoms.of(self.gid, self.species, self.x, self.v, self.image, self.f)
-        atoms.extra = dict(self.extra)
-        return atoms
 
 
 @dataclass

@@ -14,7 +14,7 @@ from rxmdnn.deck.words import MINIMIZATION
 from rxmdnn.dynamics.minimize import LEFT_BY_MINIMIZERS
 from rxmdnn.errors import InputError
 from rxmdnn.io.stages import read_stages, stage_at
-from rxmdnn.io.structure import Start
+from rxmdnn.io.start import Start
 from rxmdnn.parallel import on_root
 from rxmdnn.run.facts import ASKED, FACTS, FIXED, NOTED, USES_VSFACT, Fact, facts_of
 

@@ -14,7 +14,7 @@ from rxmdnn.deck.run import RunDeck
 from rxmdnn.dynamics.simulation import Simulation, Thermo
 from rxmdnn.fidelity.setup import make_monitor
 from rxmdnn.io.folder import locked
-from rxmdnn.io.structure import Start
+from rxmdnn.io.start import Start
 from rxmdnn.models.interface import Potential
 from rxmdnn.ring_polymer.groups import Groups
 from rxmdnn.run.continuation import compared

@@ -31,7 +31,7 @@ from rxmdnn.io.log import Log
 from rxmdnn.io.ordered import writable
 from rxmdnn.io.rxff import write_rxff
 from rxmdnn.io.stages import begin_stage
-from rxmdnn.io.structure import Start
+from rxmdnn.io.start import Start
 from rxmdnn.io.xyz_trajectory import XYZ_TRAJECTORY, XYZTrajectory
 from rxmdnn.parallel import on_root
 from rxmdnn.ring_polymer.ensemble import RingPolymer

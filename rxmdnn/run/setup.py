@@ -25,7 +25,7 @@ from rxmdnn.dynamics.minimize import LEFT_BY_MINIMIZERS
 from rxmdnn.dynamics.simulation import Schedule, Simulation
 from rxmdnn.engine.system import System
 from rxmdnn.errors import InputError
-from rxmdnn.io.structure import Start
+from rxmdnn.io.start import Start
 from rxmdnn.models.interface import Potential
 from rxmdnn.models.mixture import Mixture, together_unweighted
 from rxmdnn.models.pair import LennardJones, Null

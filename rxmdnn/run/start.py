@@ -15,7 +15,8 @@ from rxmdnn.io.checkpoint import find_checkpoint, read_checkpoint
 from rxmdnn.io.log import read_energies
 from rxmdnn.io.rxff import read_rxff, read_types
 from rxmdnn.io.stages import read_stages, stage_at
-from rxmdnn.io.structure import Start, formula, read_structure, species_of, start_from_file
+from rxmdnn.io.start import Start
+from rxmdnn.io.structure import formula, read_structure, species_of, start_from_file
 from rxmdnn.parallel import on_root
 
 

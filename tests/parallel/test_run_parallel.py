@@ -18,7 +18,7 @@ from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.folder import locked
 from rxmdnn.io.log import read_energies
-from rxmdnn.io.structure import Start
+from rxmdnn.io.start import Start
 from tests.runs import MODELS, killed_at, shared_folder
 
 COMM = MPI.COMM_WORLD
