@@ -5,6 +5,7 @@ Outputs that a user names are checked before the work (``check_outputs``).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -96,6 +97,11 @@ def atomic(path: str | Path) -> Iterator[Path]:
         with suppress(OSError):
             new.unlink(missing_ok=True)
         raise
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of the content of a file, in hexadecimal."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def write_text(path: str | Path, text: str) -> Path:

@@ -26,6 +26,14 @@ def standard_mass(name: str) -> float:
     return ISOTOPES[name][1] if name in ISOTOPES else float(atomic_masses[atomic_numbers.get(name, 0)])
 
 
+def with_heavy_hydrogen(masses: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """(n,) masses, amu, in which the atoms named D or T have theirs; names (n,)."""
+    masses = masses.copy()
+    for name, (_, mass, *_) in ISOTOPES.items():
+        masses[names == name] = mass
+    return masses
+
+
 def named_by_mass(symbols: Sequence[str], masses: np.ndarray) -> np.ndarray:
     """(n,) symbols of elements and (n,) masses, amu -> (n,) names, in which heavy hydrogen is D or T."""
     names = np.array(symbols, dtype=object)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from rxmdnn.errors import InputError
 from rxmdnn.io.ordered import block
 from rxmdnn.io.series import Series
+from rxmdnn.isotopes import element_of, named_by_mass
 from rxmdnn.parallel import together
 from rxmdnn.units import ACCELERATION, HBAR, KB
 
@@ -171,8 +172,7 @@ def _error(p: np.ndarray) -> np.ndarray:
 
 def kinds_of(names: np.ndarray, mass: np.ndarray) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     """Names of the kinds (D and T by their mass), (n,) kind of each atom, (kinds,) mass in amu."""
-    labels = np.array([("T" if m > 2.6 else "D" if m > 1.5 else "H") if e in ("H", "D", "T") else e
-                       for e, m in zip(names.tolist(), mass.tolist())])
+    labels = named_by_mass([element_of(e) for e in names.tolist()], mass)
     kinds, index = np.unique(labels, return_inverse=True)
     return tuple(kinds.tolist()), index, np.array([mass[index == k].mean() for k in range(len(kinds))])
 

@@ -15,6 +15,7 @@ from rxmdnn.analysis import spectra as sp
 from rxmdnn.analysis.hydrogen import HydrogenSpectrum, hydrogen_spectrum
 from rxmdnn.analysis.inelastic import Instrument
 from rxmdnn.analysis.tables import write_csv, write_h5
+from rxmdnn.isotopes import element_of
 
 ALIASED = 0.02  # fraction of the modes above 90 % of the highest frequency that frames can show
 
@@ -107,7 +108,7 @@ def conclude(s: sp.Spectrum, options: SpectraOptions) -> SpectraTables:
     bands = sp.bands(s.wavenumber, _segment_densities(s), windows)
     numbers |= {"bands": bands, "notes": notes}
     hydrogen = None
-    k = next((k for k, n in enumerate(s.kinds) if n in ("H", "D", "T")), None)
+    k = next((k for k, n in enumerate(s.kinds) if element_of(n) == "H"), None)
     if k is None:
         notes.append("no hydrogen: no incoherent neutron spectrum")
     else:

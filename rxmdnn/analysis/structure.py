@@ -12,10 +12,11 @@ from rxmdnn import backend as backends
 from rxmdnn.cell import Cell
 from rxmdnn.engine.neighbors import pairs
 from rxmdnn.io.trajectory import Snapshot
+from rxmdnn.isotopes import ISOTOPES
 
 BOND = 1.25  # an atom is bonded within this times the sum of covalent radii
 DONORS = ("N", "O", "F")
-HYDROGEN = ("H", "D", "T")
+HYDROGEN = ("H", *ISOTOPES)
 FARTHEST = 3.0  # Å, the largest H...acceptor distance in the histogram of hydrogen bonds
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from rxmdnn.analysis import diffraction, scatterers
 from rxmdnn.analysis.displacements import Displacements
-from rxmdnn.analysis.structure import Bonds, Radial, moments
+from rxmdnn.analysis.structure import HYDROGEN, Bonds, Radial, moments
 from rxmdnn.analysis.structure_averages import StructureAverages, spread
 from rxmdnn.analysis.tables import write_csv, write_h5
 
@@ -128,7 +128,7 @@ def hydrogen_bonds(bonds: Bonds, radial: Radial, kinds: Sequence[str]) -> list[t
     """Name, histogram and number of the hydrogen bonds, where there are any."""
     if not bonds.joint.any():
         return []
-    n_hydrogen = sum(int(radial.count[i]) for i, k in enumerate(kinds) if k in ("H", "D", "T"))
+    n_hydrogen = sum(int(radial.count[i]) for i, k in enumerate(kinds) if k in HYDROGEN)
     straight = bonds.joint[:50, 40:].sum()  # up to 2.7 Å, from 120 degrees
     far, bend = (0.5 * (e[1:] + e[:-1]) for e in (Bonds.FAR, Bonds.BEND))
     return [("hydrogen_bonds", {"distance_A": np.repeat(far, 60), "angle_deg": np.tile(bend, 60),

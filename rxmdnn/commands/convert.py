@@ -15,11 +15,13 @@ from rxmdnn.deck.models import read_models
 from rxmdnn.errors import InputError
 from rxmdnn.files import atomic, check_outputs, writing
 from rxmdnn.io.canonical import names_of
-from rxmdnn.io.frame_sink import CHECKPOINT, NUMBERED, RXFF, TRAJECTORY, Species, format_for, open_sink
+from rxmdnn.io.folder import numbered_frames
+from rxmdnn.io.frame_sink import NUMBERED, Species, format_for, open_sink
 from rxmdnn.io.frame_source import FrameSource, open_frames
 from rxmdnn.io.lost import lost
+from rxmdnn.io.own_formats import CHECKPOINT_FORMAT, H5MD_FORMAT, RXFF_FORMAT
 
-IN_PLACE = (NUMBERED, CHECKPOINT, RXFF)  # their writers replace files at once themselves
+IN_PLACE = (NUMBERED, CHECKPOINT_FORMAT, RXFF_FORMAT)  # their writers replace files at once themselves
 
 
 def parser() -> argparse.ArgumentParser:
@@ -78,7 +80,7 @@ def _free(out: Path, format: str, a: argparse.Namespace) -> None:
     check_outputs(folders=[out.parent])
     if out.exists() and a.source.exists() and out.resolve() == a.source.resolve():
         raise InputError(f"{out}: the file to be converted; give another name")
-    there = any(out.glob("[0-9]*.xyz")) if format == NUMBERED else out.exists()
+    there = bool(numbered_frames(out)) if format == NUMBERED else out.exists()
     if there and not a.overwrite:
         raise InputError(f"{out}: exists already; choose another name, or --overwrite")
 
@@ -99,7 +101,7 @@ def _checked(source: FrameSource, k: int, first: Atoms | None, a: argparse.Names
     atoms = source.read(k)
     if not len(atoms):
         raise InputError(f"{a.source}: frame {k}: no atoms")
-    if format == TRAJECTORY:
+    if format == H5MD_FORMAT:
         if count > 1 and "time" not in atoms.info and a.interval is None:
             raise InputError(f"{a.source}: frame {k} states no time; give the time between frames, --interval FS")
         if first is not None and (len(first) != len(atoms) or (names_of(first) != names_of(atoms)).any()):

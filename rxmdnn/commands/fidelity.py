@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from rxmdnn.fidelity.calibration import Samples
 from rxmdnn.fidelity.criteria import Limits
 from rxmdnn.fidelity.reference import Reference
 from rxmdnn.fidelity.setup import references
-from rxmdnn.files import check_outputs
+from rxmdnn.files import check_outputs, sha256_of
 from rxmdnn.io.structure import species_of
 from rxmdnn.io.trajectory import read_frames
 from rxmdnn.run.setup import make_potential
@@ -68,7 +67,7 @@ def fit(a: argparse.Namespace) -> None:
     out = a.out or a.model
     reference.write(found, a.model, out, {
         "frames": str(len(frames)), "kinds": a.kinds or "all",
-        "data_sha256": " ".join(hashlib.sha256(p.read_bytes()).hexdigest() for p in a.data)})
+        "data_sha256": " ".join(sha256_of(p) for p in a.data)})
     print(f"{out}: statistics of {len(frames)} frames, added to the model file\n" + text(found))
 
 

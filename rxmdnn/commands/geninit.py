@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser("rxmdnn geninit", description="Make rxff.bin and geninit.xyz from a unit cell.",
                                 allow_abbrev=False, add_help=False)
     p.add_argument("-help", "-h", "--help", action="help", help="show this page")
-    p.add_argument("-inputxyz", "-i", metavar="F", default="input.xyz", help="input.xyz, or any file that ASE reads")
+    p.add_argument("-inputxyz", "-i", metavar="F", default="input.xyz", help="input.xyz, or any file of atoms")
     p.add_argument("-mc", "-m", nargs=3, type=int, default=[1, 1, 1], metavar=("nx", "ny", "nz"),
                    help="number of replicas along a, b, c")
     p.add_argument("-vprocs", "-v", nargs=3, type=int, default=[1, 1, 1], metavar=("vx", "vy", "vz"),

@@ -41,6 +41,11 @@ VALUE_KINDS = {"int": "an integer", "float": "a number", "bool": "a logical (.tr
                "path": "a path", "file": "a file"}
 
 
+def number_of(word: str) -> float:
+    """The value of a number, Fortran spellings (1.0d-3) included. Raises ValueError."""
+    return float(re.sub("[dD]", "e", word))
+
+
 @dataclass(frozen=True)
 class Value:
     """One positional value of a keyword.
@@ -79,7 +84,7 @@ class Value:
         if self.kind in ("int", "float"):
             if not NUMBER.match(token):
                 raise ValueError(f"{self.name} must be {self.expects}, not '{token}'")
-            value = float(re.sub("[dD]", "e", token))
+            value = number_of(token)
             if abs(value) == float("inf"):
                 raise ValueError(f"{self.name} = {token} is out of range")
             if self.kind == "int":
@@ -226,9 +231,9 @@ class Deck(Mapping[str, Any]):
     def _token(self, value: Value, x: Any) -> str:
         if isinstance(x, bool):
             return ".true." if x else ".false."
-        if value.kind in ("path", "file"):
-            return os.path.relpath(x, self.file.parent)
-        return repr(x) if isinstance(x, float) else str(x)
+        text = os.path.relpath(x, self.file.parent) if value.kind in ("path", "file") else \
+            repr(x) if isinstance(x, float) else str(x)
+        return f'"{text}"' if re.search(r"[\s#]", text) else text
 
 
 def near(name: str, known: Sequence[str]) -> str:

@@ -7,13 +7,12 @@ deck, and the parameters of the term. ``#`` starts a comment. A pair that is not
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from rxmdnn.deck.language import NUMBER, load
+from rxmdnn.deck.language import NUMBER, load, number_of
 from rxmdnn.errors import InputError
 
 PAIR_TERMS = {  # deck line: (parameters after "i j" in its file, what is added to the energy)
@@ -59,7 +58,7 @@ def read_pair_table(kind: str, path: Path, n_types: int) -> PairTable:
             faults.append(f"{where}: {fault}")
             continue
         i, j = int(words[0]) - 1, int(words[1]) - 1
-        values = np.array([_number(word) for word in words[2:6]])
+        values = np.array([number_of(word) for word in words[2:6]])
         if listed[i, j] and (parameters[:, i, j] != values).any():
             faults.append(f"{where}: types {i + 1} and {j + 1} are given before, with other parameters; keep one")
         listed[i, j] = listed[j, i] = True
@@ -78,15 +77,10 @@ def _fault(kind: str, words: list[str], n_types: int) -> str | None:
         return f"'{' '.join(words)[:60]}' is not a pair; write 'i j {' '.join(names)}'"
     if not all(word.isdigit() and 1 <= int(word) <= n_types for word in words[:2]):
         return f"types {words[0]} and {words[1]}: must be from 1 to {n_types}, in the order of rxmdnn.in"
-    values = [_number(word) for word in words[2 : 2 + len(names)]]
+    values = [number_of(word) for word in words[2 : 2 + len(names)]]
     if not all(map(math.isfinite, values)):
         return "a parameter is out of range"
     if kind == "shparams":
         return None if values[1] > 0 and values[3] > 0 and values[2] >= 0 else \
             "sigma and rc must be above zero, n must not be negative"
     return None if 0 <= values[2] < values[3] else "rc_in must not be negative, and rc_out must be above rc_in"
-
-
-def _number(word: str) -> float:
-    """The value of a number, Fortran spellings included."""
-    return float(re.sub("[dD]", "e", word))

@@ -32,6 +32,7 @@ from rxmdnn.deck.words import (
     LIMITS,
     MDMODES,
     MINIMIZATION,
+    MINIMIZED,
     PRECISIONS,
     RING_INTEGRATORS,
     RING_METHODS,
@@ -173,8 +174,8 @@ RUN = (
                           Value("ny", "int", 1, check=positive, optional=True),
                           Value("nz", "int", 1, check=positive, optional=True),
                           Value("frame", "int", -1, optional=True, help="of a file of several, from 0; -1: the last")),
-            "start from any file that ASE reads, a LAMMPS data file or an input.xyz, replicated nx x ny x nz times; a "
-            "name with blanks stands in double quotes", group="system"),
+            "start from an input.xyz or any other file of atoms (formats of ASE, LAMMPS data, trajectory), replicated "
+            "nx x ny x nz times; a name with blanks stands in double quotes", group="system"),
     Keyword("pbc", tuple(Value(axis, "bool", None) for axis in "abc"),
             "the axes along which the structure repeats, T or F for each (default: as its file says)", group="system"),
     Keyword("run_from_xyz", (Value("file", "file", None),), "start from this input.xyz, whatever outDir holds",
@@ -439,7 +440,7 @@ def motion_of(deck: Deck) -> dict[str, str]:
     line, mode = deck["ensemble"], deck["mdmode"].mode
     out: dict[str, str] = {}
     if mode == MINIMIZATION:
-        return {"motion": "minimization"}
+        return {"motion": MINIMIZED}
     if has_ring(deck):
         out = {"motion": deck["pimd"].method, "beads": str(deck["pimd"].beads), "positions": "centroids"}
     else:

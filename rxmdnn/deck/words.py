@@ -33,6 +33,7 @@ MDMODES = {
     10: "minimization, by conjugate gradients to CG_tol or as the line 'minimizer' says",
 }
 MINIMIZATION = 10  # the mdmode
+MINIMIZED = "minimization"  # in the words of rxmdnn.io.motion
 ENSEMBLES = {
     "nve": "constant energy, as mdmode 1",
     "nose-hoover": "NVT by a Nosé-Hoover chain of 3, deterministic",

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ase.units
 import numpy as np
 from ase import Atoms
 
 from rxmdnn.errors import InputError
-from rxmdnn.isotopes import ISOTOPES, named_by_mass
+from rxmdnn.isotopes import named_by_mass, with_heavy_hydrogen
 
 VELOCITY_COLUMNS = ("velo", "vel", "velocities", "velocity")  # besides momenta, which ASE reads itself
 VELOCITY_UNITS = {"A/fs": 1.0, "Angstrom/fs": 1.0, "Å/fs": 1.0, "Angstrom fs-1": 1.0, "A/ps": 1e-3,
                   "Angstrom/ps": 1e-3, "Angstrom ps-1": 1e-3, "nm/ps": 1e-2, "nm ps-1": 1e-2}  # Å/fs per unit
+TIME_UNITS = {"fs": 1.0, "ps": 1e3, "ns": 1e6}  # fs per unit
 UNIT_WORDS = ("velo_unit", "velocity_unit", "vel_unit")
 ID_COLUMNS = ("id", "ids", "gid")
 OCCUPIED = 1e-3  # how far the occupancies of a site may be from one
 
 
-def velocity_unit(info: dict[str, object], source: str) -> float:
+def velocity_unit(info: dict[str, Any], source: str) -> float:
     """Å/fs per unit of the velocities of a frame, by its word velo_unit; Å/fs without one. Raises InputError."""
     unit = next((str(info[word]) for word in UNIT_WORDS if word in info), "A/fs")
     if unit not in VELOCITY_UNITS:
         raise InputError(f"{source}: unknown unit of velocity '{unit}'; known are {', '.join(VELOCITY_UNITS)}")
     return VELOCITY_UNITS[unit]
+
+
+def time_unit(info: dict[str, Any], source: str) -> float:
+    """fs per unit of the time of a frame, by its word time_unit; fs without one. Raises InputError."""
+    unit = str(info.get("time_unit", "fs"))
+    if unit not in TIME_UNITS:
+        raise InputError(f"{source}: unknown unit of time '{unit}'; known are {', '.join(TIME_UNITS)}")
+    return TIME_UNITS[unit]
 
 
 def id_order(ids: np.ndarray, source: str) -> np.ndarray:
@@ -45,28 +56,28 @@ def names_of(atoms: Atoms) -> np.ndarray:
 def canonical(atoms: Atoms, source: str, heavy: np.ndarray | None = None) -> Atoms:
     """The atoms of one frame with everything the file states where ASE's functions look for it.
 
-    Heavy hydrogen has its mass; velocities are ``get_velocities()``; rows are in the order of unique ids.
+    Heavy hydrogen has its mass; velocities are ``get_velocities()``; ``info["time"]`` is in fs; rows are in the order
+    of unique ids.
 
     heavy : (n,) names D or T, "" for all others
 
     Raises
     ------
     InputError
-        A site that no atom, or more than one, occupies in full; an unknown unit of velocity; an id given twice; a
-        column of velocities that is no number.
+        A site that no atom, or more than one, occupies in full; an unknown unit of velocity or time; an id given twice;
+        a column of velocities that are not numbers.
     """
     _occupied(atoms, source)
     if heavy is not None and (heavy != "").any():
-        masses = atoms.get_masses()
-        for name, (_, mass, *_) in ISOTOPES.items():
-            masses[heavy == name] = mass
-        atoms.set_masses(masses)
+        atoms.set_masses(with_heavy_hydrogen(atoms.get_masses(), heavy))
     column = next((c for c in VELOCITY_COLUMNS if c in atoms.arrays), None)
     if column:
         v = atoms.arrays.pop(column)
         if v.shape != (len(atoms), 3) or v.dtype.kind not in "fi":
             raise InputError(f"{source}: the column '{column}' is not three numbers for each atom")
         atoms.set_velocities(v * velocity_unit(atoms.info, source) / ase.units.fs)
+    if "time" in atoms.info and (factor := time_unit(atoms.info, source)) != 1.0:
+        atoms.info |= {"time": atoms.info["time"] * factor, "time_unit": "fs"}
     for word in UNIT_WORDS:
         atoms.info.pop(word, None)
     ids = next((atoms.arrays[c] for c in ID_COLUMNS if c in atoms.arrays), None)

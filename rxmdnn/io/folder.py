@@ -61,6 +61,11 @@ def holds_a_run(folder: Path) -> bool:
     return folder.is_dir() and any(OURS.fullmatch(file.name) for file in folder.iterdir())
 
 
+def numbered_frames(folder: Path, suffix: str = "xyz") -> list[Path]:
+    """The files of single frames that a run wrote there, <step>.<suffix>, in the order of their steps."""
+    return sorted((f for f in folder.glob(f"*.{suffix}") if f.stem.isdigit()), key=lambda f: int(f.stem))
+
+
 def set_aside(folder: Path, source: str) -> str:
     """Move the files of an earlier run to <folder>/old.N, so that a new run neither loses nor mixes them.
 

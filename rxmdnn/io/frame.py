@@ -20,8 +20,8 @@ from rxmdnn.isotopes import element_of
 from rxmdnn.parallel import AgreedError, together
 from rxmdnn.units import ACCELERATION, GPA_PER_EV_A3
 
-# What a model says of a frame, under names that no reader takes for labels.
-MODEL_ENERGY, MODEL_FORCES, MODEL_VIRIAL = "model_energy", "model_forces", "model_virial"
+MODEL = "model_"  # what a model says of a frame, under names that no reader takes for labels (rxmdnn.io.labels)
+MODEL_ENERGY, MODEL_FORCES, MODEL_VIRIAL = MODEL + "energy", MODEL + "forces", MODEL + "virial"
 ASE_TIME = ACCELERATION**-0.5  # fs: the unit of time of ASE, Å sqrt(amu/eV)
 MOST_SCORE = 99999.0  # the largest number in the column of scores
 
@@ -205,11 +205,11 @@ def _masses(masses: tuple[float, ...]) -> np.ndarray:
     return np.frombuffer("".join(t.rjust(width) for t in text).encode(), np.uint8).reshape(-1, width)
 
 
-def model_frame(names_of: np.ndarray, masses: Sequence[float], x: np.ndarray, f: np.ndarray, cell: Cell,
+def model_frame(symbols: np.ndarray, masses: Sequence[float], x: np.ndarray, f: np.ndarray, cell: Cell,
                 info: dict[str, Any]) -> str:
     """One frame in extended XYZ, on one rank: positions to 1e-6 Å, forces of a model to 1e-5 eV/Å.
 
-    names_of (n,), masses (n,) amu; x (n, 3) Å; f (n, 3) eV/Å; info : keys of the header
+    symbols (n,), masses (n,) amu; x (n, 3) Å; f (n, 3) eV/Å; info : keys of the header
     """
     def value(v: Any) -> str:
         return f'"{v}"' if isinstance(v, str) else f"{v:.7f}" if abs(v) > 1000 else f"{v:.10g}"
@@ -219,7 +219,7 @@ def model_frame(names_of: np.ndarray, masses: Sequence[float], x: np.ndarray, f:
             f'pbc="{" ".join("T" if p else "F" for p in cell.pbc)}" '
             + " ".join(f"{k}={value(v)}" for k, v in info.items()))
     rows = [f"{element_of(str(s))} {a[0]:.6f} {a[1]:.6f} {a[2]:.6f} {m:.8g} {b[0]:.5f} {b[1]:.5f} {b[2]:.5f}"
-            for s, m, a, b in zip(names_of, masses, x, f)]
+            for s, m, a, b in zip(symbols, masses, x, f)]
     return "\n".join([str(len(x)), head, *rows]) + "\n"
 
 

@@ -22,6 +22,7 @@ from rxmdnn.io.checkpoint import NAME, write_checkpoint
 from rxmdnn.io.frame import MODEL_ENERGY, MODEL_FORCES, Frame
 from rxmdnn.io.h5md import H5MD
 from rxmdnn.io.motion import WORDS
+from rxmdnn.io.own_formats import CHECKPOINT_FORMAT, H5MD_FORMAT, RXFF_FORMAT
 from rxmdnn.io.rxff import write_rxff
 from rxmdnn.units import ACCELERATION, KB
 
@@ -29,7 +30,7 @@ from rxmdnn.units import ACCELERATION, KB
 VECTORS = ("extxyz", "traj", "vasp", "json", "db", "bundletrajectory", "xsf", "aims", "espresso-in", "gen", "gpumd")
 NEED_CELL = ("vasp", "lammps-data", "cif", "espresso-in", "xsf")
 LAMMPS_SUFFIXES = (".data", ".lammps", ".lmp")
-RXFF, CHECKPOINT, TRAJECTORY, NUMBERED = "rxff", "checkpoint", "h5md", "numbered"
+NUMBERED = "numbered"  # extended XYZ, one file per frame
 
 
 def format_for(out: Path, folder: bool = False, given: str | None = None) -> str:
@@ -40,8 +41,8 @@ def format_for(out: Path, folder: bool = False, given: str | None = None) -> str
     if folder or out.is_dir():
         return NUMBERED
     if out.name == NAME:
-        return CHECKPOINT
-    named = {".h5md": TRAJECTORY, ".bin": RXFF, ".xyz": "extxyz", ".extxyz": "extxyz",
+        return CHECKPOINT_FORMAT
+    named = {".h5md": H5MD_FORMAT, ".bin": RXFF_FORMAT, ".xyz": "extxyz", ".extxyz": "extxyz",
              **dict.fromkeys(LAMMPS_SUFFIXES, "lammps-data")}
     format = given or named.get(out.suffix.lower())
     if out.suffix.lower() in (".h5", ".hdf5") and given is None:
@@ -50,7 +51,7 @@ def format_for(out: Path, folder: bool = False, given: str | None = None) -> str
         format = format or filetype(str(out), read=False)
     except UnknownFileTypeError:
         format = ""
-    if format not in (TRAJECTORY, RXFF) and (format not in ioformats or not ioformats[format].can_write):
+    if format not in (H5MD_FORMAT, RXFF_FORMAT) and (format not in ioformats or not ioformats[format].can_write):
         raise InputError(f"{out}: ASE writes no format of this name; name it for example x.xyz, x.h5md, x.cif, x.data, "
                          "POSCAR, rxff.bin, or give --format")
     return str(format)
@@ -119,8 +120,8 @@ class FrameSink:
 
     def __init__(self, path: Path, format: str, species: Species, interval: float) -> None:
         self.path, self.format, self.species, self.interval = path, format, species, interval
-        self.one = format != TRAJECTORY
-        self.trajectory = H5MD(MPI.COMM_SELF, path) if format == TRAJECTORY else None
+        self.one = format != H5MD_FORMAT
+        self.trajectory = H5MD(MPI.COMM_SELF, path) if format == H5MD_FORMAT else None
 
     def add(self, atoms: Atoms, number: int, source: str) -> None:
         frame = frame_of(atoms, self.species, number, self.interval, source)
@@ -128,11 +129,11 @@ class FrameSink:
             self.trajectory.write(frame)
             return
         frame.atoms.v = np.nan_to_num(frame.atoms.v, nan=0.0)
-        if self.format == RXFF:
+        if self.format == RXFF_FORMAT:
             write_rxff(frame.comm, self.path, frame.atoms, frame.cell, frame.step, (1, 1, 1), frame.elements,
                        frame.masses)
         else:
-            write_checkpoint(frame, self.path.parent, {"begin": frame.step})
+            write_checkpoint(frame, self.path.parent, {"begin": frame.step, "forces_known": False})
 
     def close(self) -> None:
         """Every frame is complete when it is written."""
@@ -143,6 +144,7 @@ class XYZSink:
 
     def __init__(self, path: Path, numbered: bool) -> None:
         self.path, self.numbered, self.one = path, numbered, False
+        self.steps: set[int] = set()
         if numbered:
             path.mkdir(parents=True, exist_ok=True)
 
@@ -150,7 +152,12 @@ class XYZSink:
         if atoms.has("momenta"):
             atoms.set_array("velo", atoms.get_velocities() * ase.units.fs)
             atoms.info["velo_unit"] = "A/fs"
-        file = self.path / f"{int(atoms.info.get('step', number)):09d}.xyz" if self.numbered else self.path
+        step = int(atoms.info.get("step", number))
+        if self.numbered and step in self.steps:
+            raise InputError(f"{source}: step {step} for the second time; numbered files are named by step: write one "
+                             "file, x.xyz")
+        self.steps.add(step)
+        file = self.path / f"{step:09d}.xyz" if self.numbered else self.path
         _by_ase(file, atoms, "extxyz", source, append=not self.numbered)
 
     def close(self) -> None:
@@ -213,7 +220,7 @@ def in_standard_orientation(atoms: Atoms) -> Atoms:
 
 def open_sink(out: Path, path: Path, format: str, species: Species, interval: float) -> Sink:
     """The writer of a file of this format. out : its name; path : the name that it has while it is written."""
-    if format in (TRAJECTORY, RXFF, CHECKPOINT):
+    if format in (H5MD_FORMAT, RXFF_FORMAT, CHECKPOINT_FORMAT):
         return FrameSink(path, format, species, interval)
     if format in ("extxyz", NUMBERED):
         return XYZSink(out if format == NUMBERED else path, format == NUMBERED)

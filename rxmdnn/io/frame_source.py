@@ -10,17 +10,21 @@ from typing import Any, NamedTuple
 import ase.io
 import ase.units
 from ase import Atoms
+from ase.io import Trajectory
 from ase.io.formats import string2index
 
 from rxmdnn.errors import InputError
 from rxmdnn.io.canonical import canonical
+from rxmdnn.io.folder import numbered_frames
 from rxmdnn.io.h5md import trajectory_in
 from rxmdnn.io.heavy_hydrogen import FORMATS, NAMED
-from rxmdnn.io.own_formats import H5MD, H5Frames, own_format
+from rxmdnn.io.own_formats import H5MD_FORMAT, H5Frames
 from rxmdnn.io.read_atoms import find_atoms, format_of
 from rxmdnn.io.structure import is_input_xyz, read_structure
 from rxmdnn.io.xyz_trajectory import XYZ_TRAJECTORY, FrameAt, frames_of
-from rxmdnn.isotopes import ISOTOPES, element_of
+from rxmdnn.isotopes import ISOTOPES, element_of, with_heavy_hydrogen
+
+RXMD_INPUT = "rxmd-input"  # an input.xyz
 
 
 class FrameSource(NamedTuple):
@@ -62,30 +66,34 @@ def open_frames(path: str | Path, elements: Sequence[str] | None = None, format:
         if found.is_file():
             return open_frames(found)
         for suffix in ("xyz", "bin"):
-            files = sorted(f for f in path.glob(f"*.{suffix}") if f.stem.isdigit())
+            files = numbered_frames(path, suffix)
             if files:
                 return FrameSource(path, len(files), lambda k, files=files: find_atoms(  # type: ignore[misc]
                     files[k], "-1", elements=elements).atoms[0])
         raise InputError(f"{path}: no trajectory of a run")
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    if format is None and path.stat().st_size and own_format(path) == H5MD:
+    format = format or (RXMD_INPUT if path.is_file() and is_input_xyz(path) else format_of(path))
+    if format == H5MD_FORMAT:
         frames = H5Frames(path)
         return FrameSource(path, len(frames), frames.__getitem__)
-    if format is None and is_input_xyz(path):
+    if format == RXMD_INPUT:
         return FrameSource(path, 1, lambda _: _of_rxmd(path))
-    format = format or format_of(path)
     if format == "extxyz":
         at = list(frames_of(path))
         return FrameSource(path, len(at), lambda k: _of_xyz(path, at[k], k))
     if format == "traj":
-        from ase.io import Trajectory
-
-        with Trajectory(path) as opened:
-            count = len(opened)
-        return FrameSource(path, count, lambda k: find_atoms(path, str(k), format).atoms[0])
+        return FrameSource(path, _length_of_traj(path), lambda k: find_atoms(path, str(k), format).atoms[0])
     every = find_atoms(path, ":", format, elements).atoms
     return FrameSource(path, len(every), every.__getitem__)
+
+
+def _length_of_traj(path: Path) -> int:
+    try:
+        with Trajectory(path) as opened:
+            return len(opened)
+    except Exception as error:  # as below
+        raise InputError(f"{path}: ASE cannot read it: {str(error) or type(error).__name__}") from None
 
 
 def _of_xyz(path: Path, at: FrameAt, number: int) -> Atoms:
@@ -108,10 +116,7 @@ def _of_rxmd(path: Path) -> Atoms:
     found = read_structure(path)
     atoms = Atoms([element_of(str(e)) for e in found.names], found.x, cell=found.cell.h, pbc=found.cell.pbc)
     if any((found.names == e).any() for e in ISOTOPES):
-        masses = atoms.get_masses()
-        for name, (_, mass, *_) in ISOTOPES.items():
-            masses[found.names == name] = mass
-        atoms.set_masses(masses)
+        atoms.set_masses(with_heavy_hydrogen(atoms.get_masses(), found.names))
     if found.v is not None:
         atoms.set_velocities(found.v / ase.units.fs)
     return atoms

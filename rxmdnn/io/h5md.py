@@ -166,7 +166,7 @@ class H5MD:
     def _say_motion(self, file: h5py.File, frame: Frame) -> None:
         """Add a stage where the motion is not that of the last frame."""
         if frame.motion != self.motion:
-            stages = [s for s in read_stages(file) if s[0] < frame.step] + [(frame.step, frame.motion)]
+            stages = [s for s in read_motions(file) if s[0] < frame.step] + [(frame.step, frame.motion)]
             _write_stages(file, stages)
             self.motion = frame.motion
 
@@ -180,7 +180,7 @@ class H5MD:
                 dropped = np.flatnonzero((step < 0) | (step > restart))
                 keep = int(dropped[0]) if len(dropped) else len(step)
                 resize_trajectory(file, keep)
-                _write_stages(file, stages := [s for s in read_stages(file) if s[0] <= restart])
+                _write_stages(file, stages := [s for s in read_motions(file) if s[0] <= restart])
                 self.motion = stages[-1][1] if stages else None
         except (OSError, KeyError) as error:
             raise InputError(f"{self.path}: not an H5MD trajectory that can be continued ({error}); "
@@ -188,7 +188,7 @@ class H5MD:
         return True
 
 
-def read_stages(file: h5py.File) -> list[tuple[int, dict[str, str]]]:
+def read_motions(file: h5py.File) -> list[tuple[int, dict[str, str]]]:
     """[(first step, words of rxmdnn.io.motion)]; empty in files of earlier versions."""
     lines = [json.loads(line) for line in file[STAGES].asstr()[:]] if STAGES in file else []
     return [(int(line.pop("step")), {k: str(v) for k, v in line.items()}) for line in lines]

@@ -26,7 +26,7 @@ NAMES = ("numbers", "positions", "forces", "cell", "pbc", "energy")
 def is_labelled_hdf5(path: Path) -> bool:
     """Whether an HDF5 file has the datasets of labelled frames."""
     try:
-        with h5py.File(path) as f:
+        with h5py.File(path, "r", locking=False) as f:
             return "first" in f and all(name in f for name in NAMES)
     except OSError:
         return False
@@ -61,7 +61,7 @@ def read_labelled_hdf5(path: Path) -> list[Atoms]:
     """The frames of a file. Raises InputError."""
     structures = []
     try:
-        with h5py.File(path) as f:
+        with h5py.File(path, "r", locking=False) as f:
             first = f["first"][:]
             info = {key: f["info"][key].asstr()[:] for key in f.get("info", {})}
             rows = {name: f[name][:] for name in NAMES}

@@ -8,13 +8,14 @@ import numpy as np
 from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from rxmdnn.io.frame import MODEL
+
 # Spellings that are taken without a line in the deck, in lower case; the first is that of ASE.
 SPELLINGS = {"energy": ("energy",), "forces": ("forces", "force"), "stress": ("stress", "virial", "virials")}
 KEYS = {"energy": "energy_key", "forces": "forces_key", "stress": "stress_key"}
 GIVEN = ("species", "pos", "numbers", "positions")  # columns that are no label
 RUN_WORDS = {"kinetic_energy", "time_unit"}  # what frames of a run had before their labels were named model_...
 STUDY_WORDS = {"model", "arm", "replica"}  # likewise, frames of a study of times to failure
-MODEL = "model_"
 PROGRAM = "rxmdnn"  # name of the calculators whose results are those of a model
 
 

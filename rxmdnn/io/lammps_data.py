@@ -187,10 +187,15 @@ def _elements(path: str | Path, kinds: np.ndarray, lines: list[str], labels: dic
 
 
 def _element(said: str, mass: float) -> str:
-    """The symbol of the element that a comment names, or else of that mass; "" if there is none."""
-    said = ISOTOPES[said][0] if said in ISOTOPES else said.capitalize()
-    if said in atomic_numbers and said != "X":
-        return said
+    """The symbol of the element that a comment names, or else of that mass; "" if there is none.
+
+    Names of force fields look like elements in capitals: HO of mass 1.008 is not holmium, CA of 12.011 not calcium.
+    """
     heavy = next((element for element, _, low, high in ISOTOPES.values() if low < mass < high), "")
     nearest = int(np.argmin(np.abs(atomic_masses[1:] - mass))) + 1
-    return heavy or (chemical_symbols[nearest] if abs(atomic_masses[nearest] - mass) < MASS_TOLERANCE else "")
+    by_mass = heavy or (chemical_symbols[nearest] if abs(atomic_masses[nearest] - mass) < MASS_TOLERANCE else "")
+    symbol = ISOTOPES[said][0] if said in ISOTOPES else said.capitalize()
+    if symbol not in atomic_numbers or symbol == "X":
+        return by_mass
+    exact = said == symbol or said in ISOTOPES
+    return symbol if exact or not by_mass else by_mass

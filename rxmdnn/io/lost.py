@@ -11,8 +11,12 @@ from ase import Atoms
 from rxmdnn.errors import InputError
 from rxmdnn.io.canonical import ID_COLUMNS, names_of
 from rxmdnn.io.frame import MODEL_ENERGY, MODEL_FORCES
+from rxmdnn.io.frame_sink import NUMBERED
 from rxmdnn.io.frame_source import open_frames
+from rxmdnn.io.own_formats import CHECKPOINT_FORMAT, H5MD_FORMAT, RXFF_FORMAT
 from rxmdnn.isotopes import element_of
+
+TOLD_BY_CONTENT = (H5MD_FORMAT, RXFF_FORMAT, CHECKPOINT_FORMAT, NUMBERED)
 
 
 def lost(atoms: Atoms, out: Path, format: str, elements: Sequence[str] | None = None) -> list[str]:
@@ -21,8 +25,7 @@ def lost(atoms: Atoms, out: Path, format: str, elements: Sequence[str] | None = 
     elements : of a model deck. Raises InputError where the file cannot be read again, or has other atoms.
     """
     try:
-        copy = open_frames(out, elements, format if format not in ("h5md", "rxff", "checkpoint", "numbered") else None
-                           ).read(0)
+        copy = open_frames(out, elements, None if format in TOLD_BY_CONTENT else format).read(0)
     except InputError as error:
         raise InputError(f"{out} was written, but cannot be read again: {error}") from None
     same = len(copy) == len(atoms) and sorted(copy.numbers.tolist()) == sorted(atoms.numbers.tolist())

@@ -21,17 +21,22 @@ from rxmdnn.io.h5md import KJ_MOL, OLD_ENERGY
 from rxmdnn.io.rxff import ROW, read_rxff, read_types
 from rxmdnn.io.series import H5Series
 from rxmdnn.io.structure import Start
-from rxmdnn.isotopes import ISOTOPES, element_of
+from rxmdnn.isotopes import ISOTOPES, element_of, with_heavy_hydrogen
 
-H5MD, CHECKPOINT, RXFF = "rxmdnn-h5md", "rxmdnn-checkpoint", "rxff"
+H5MD_FORMAT, CHECKPOINT_FORMAT, RXFF_FORMAT = "h5md", "checkpoint", "rxff"
 
 
 def own_format(path: Path) -> str | None:
-    """H5MD, CHECKPOINT or RXFF by the content of a file; None for every other."""
+    """One of these formats by the content of a file; None for others. Raises InputError where it is truncated."""
     if h5py.is_hdf5(path):
-        with h5py.File(path, "r", locking=False) as file:
-            return CHECKPOINT if "header" in file and "segments" in file else H5MD if "particles" in file else None
-    return RXFF if _is_rxff(path) else None
+        try:
+            with h5py.File(path, "r", locking=False) as file:
+                if "header" in file and "segments" in file:
+                    return CHECKPOINT_FORMAT
+                return H5MD_FORMAT if "particles" in file else None
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error}") from None
+    return RXFF_FORMAT if _is_rxff(path) else None
 
 
 def _is_rxff(path: Path) -> bool:
@@ -55,8 +60,8 @@ def read_own(path: Path, format: str, index: str, elements: Sequence[str] | None
 
     Raises InputError for a damaged file, and for a frame that it does not have.
     """
-    if format != H5MD:
-        made = atoms_of_checkpoint(path) if format == CHECKPOINT else atoms_of_rxff(path, elements)
+    if format != H5MD_FORMAT:
+        made = atoms_of_checkpoint(path) if format == CHECKPOINT_FORMAT else atoms_of_rxff(path, elements)
         return [made], False
     frames = H5Frames(path)
     chosen: Any = string2index(index)
@@ -111,7 +116,7 @@ def atoms_of_checkpoint(path: Path) -> Atoms:
         masses = json.loads(file["header"][()])["masses"]
     atoms = _of_start(start, dict(zip(start.elements, masses)))
     atoms.info["time"] = start.time
-    if start.f is not None:
+    if start.f is not None and np.isfinite(start.f).all():  # NaN: not known
         atoms.set_array(MODEL_FORCES, start.f[np.argsort(start.gid)])
     return atoms
 
@@ -130,10 +135,9 @@ def _of_start(start: Start, masses: dict[str, float]) -> Atoms:
     order = np.argsort(start.gid)
     names = np.array(start.elements)[start.species[order]]
     atoms = Atoms([element_of(str(e)) for e in names], start.x[order], cell=start.cell.h, pbc=start.cell.pbc)
-    heavy = {e: ISOTOPES[e][1] for e in ISOTOPES if (names == e).any()}
-    if masses or heavy:
-        own = atoms.get_masses()
-        for name, mass in (heavy | masses).items():
+    if masses or np.isin(names, list(ISOTOPES)).any():
+        own = with_heavy_hydrogen(atoms.get_masses(), names)
+        for name, mass in masses.items():
             own[names == name] = mass
         atoms.set_masses(own)
     atoms.set_array("id", start.gid[order])

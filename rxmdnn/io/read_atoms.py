@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +19,13 @@ from rxmdnn.io.canonical import canonical
 from rxmdnn.io.heavy_hydrogen import read_heavy
 from rxmdnn.io.labelled_hdf5 import is_labelled_hdf5, read_labelled_hdf5
 from rxmdnn.io.lammps_data import is_lammps_data, read_lammps_data
-from rxmdnn.io.own_formats import CHECKPOINT, H5MD, RXFF, own_format, read_own
+from rxmdnn.io.own_formats import CHECKPOINT_FORMAT, H5MD_FORMAT, RXFF_FORMAT, own_format, read_own
+from rxmdnn.io.xyz_trajectory import BlankLineError, frames_of
 from rxmdnn.isotopes import ISOTOPES, element_of
 
 LABELLED_HDF5 = "rxmdnn-labels"
-STATE_PERIODICITY = (LABELLED_HDF5, H5MD, CHECKPOINT, RXFF, "extxyz", "traj", "json", "db", "bundletrajectory",
+OWN = (H5MD_FORMAT, CHECKPOINT_FORMAT, RXFF_FORMAT)
+STATE_PERIODICITY = (*OWN, LABELLED_HDF5, "extxyz", "traj", "json", "db", "bundletrajectory",
                      "lammps-dump-text", "gpumd")
 
 
@@ -67,7 +70,9 @@ def find_atoms(path: str | Path, index: str = ":", format: str | None = None,
     try:
         format = format or format_of(path)
         read = READERS.get(format)
-        if format in (H5MD, CHECKPOINT, RXFF):
+        if not (read or format in OWN or format in ase.io.formats.ioformats):
+            raise InputError(f"{path}: no format is called '{format}'; those of ASE are listed by 'ase info --formats'")
+        if format in OWN:
             frames, several = read_own(path, format, index, elements)
         else:
             frames, several = (_chosen(path, read(path), index) if read else
@@ -120,6 +125,8 @@ def _is_extended_xyz(path: Path) -> bool:
 def _by_ase(path: Path, index: str, format: str, elements: Sequence[str] | None = None) -> tuple[list[Atoms], bool]:
     """The chosen frames, and whether the file has more than one."""
     single = ase.io.formats.ioformats[format].single
+    if format == "extxyz":
+        _check_blank_lines(path)
     heavy = read_heavy(path, format)
     more = _names_of_types(path, elements) if format == "lammps-dump-text" else {}
     # The last of several frames is told from the only one by reading two.
@@ -139,6 +146,16 @@ def _by_ase(path: Path, index: str, format: str, elements: Sequence[str] | None 
     sources = [f"{path}: frame {k}" for k in numbers] or [str(path)] * len(frames)
     out = [canonical(atoms, source, names) for atoms, source, names in zip(frames, sources, named)]
     return (out, len(out) > 1) if wanted == index else _chosen(path, out, index)
+
+
+def _check_blank_lines(path: Path) -> None:
+    """Raises InputError for a blank line between frames, at which ASE stops without a word."""
+    try:
+        deque(frames_of(path), maxlen=0)
+    except BlankLineError:
+        raise
+    except InputError:  # what ASE reads or reports itself
+        return
 
 
 def _chosen(path: Path, frames: list[Atoms], index: str) -> tuple[list[Atoms], bool]:

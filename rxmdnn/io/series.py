@@ -12,7 +12,8 @@ import numpy as np
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
 from rxmdnn.io.canonical import VELOCITY_UNITS
-from rxmdnn.io.h5md import RUN_EDGES, TRAJECTORY, read_stages, trajectory_in
+from rxmdnn.io.folder import numbered_frames
+from rxmdnn.io.h5md import RUN_EDGES, TRAJECTORY, read_motions, trajectory_in
 from rxmdnn.io.motion import Motion, changes, unlike
 from rxmdnn.io.xyz_trajectory import XYZ_TRAJECTORY
 from rxmdnn.isotopes import element_of, named_by_mass
@@ -127,7 +128,7 @@ class H5Series(Series):
             self.pbc = np.array([b in ("periodic", b"periodic") for b in group["box"].attrs["boundary"]])
             self.boxes = group["box/edges/value"][:]
             self.run_boxes = group[RUN_EDGES][:] if RUN_EDGES in group else self.boxes
-            self.stages = read_stages(self.file)
+            self.stages = read_motions(self.file)
         except (OSError, KeyError, ValueError, IndexError) as error:
             raise InputError(f"{path}: not a valid H5MD trajectory of rxmdnn: {error}") from None
         names = {"x": "position", "v": "velocity", "image": "image"}
@@ -182,7 +183,7 @@ def open_series(path: str | Path) -> Series:
             return H5Series(found)
         if (path / XYZ_TRAJECTORY).is_file():
             return XYZSeries(path, [path / XYZ_TRAJECTORY])
-        files = sorted(f for f in path.glob("*.xyz") if f.stem.isdigit())
+        files = numbered_frames(path)
         if not files:
             raise InputError(f"{path}: no trajectory: neither {TRAJECTORY} nor {XYZ_TRAJECTORY} nor numbered .xyz "
                              "files; run with 'h5md 2'")

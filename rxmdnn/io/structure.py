@@ -1,4 +1,4 @@
-"""Structures from which a run starts: input.xyz, or any file that ASE reads, replicated over the ranks."""
+"""Structures from which a run starts: input.xyz, or any file of atoms, replicated over the ranks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mpi4py import MPI
 from rxmdnn import backend as backends
 from rxmdnn.atoms import Atoms
 from rxmdnn.cell import Cell
+from rxmdnn.deck.language import number_of
 from rxmdnn.engine.neighbors import pairs
 from rxmdnn.errors import InputError
 from rxmdnn.io.ordered import block
@@ -148,12 +149,12 @@ def is_input_xyz(path: Path) -> bool:
             count, second = file.readline().split(), file.readline().split()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    return len(count) > 0 and count[0].isdigit() and len(second) >= 6 and all(map(_number, second[:6]))
+    return len(count) > 0 and count[0].isdigit() and len(second) >= 6 and all(map(_is_number, second[:6]))
 
 
-def _number(word: str) -> bool:
+def _is_number(word: str) -> bool:
     try:
-        float(word.lower().replace("d", "e"))
+        number_of(word)
     except ValueError:
         return False
     return True
@@ -165,15 +166,15 @@ def _input_xyz(path: Path, angstrom: bool) -> Structure:
     rows = [line.split() for line in lines[2:2 + n]]
     if len(rows) < n:
         raise InputError(f"{path}: expected {n} atoms, found {len(rows)}: file truncated")
-    moving = n > 0 and all(len(r) >= 7 and all(map(_number, r[4:7])) for r in rows)
+    moving = n > 0 and all(len(r) >= 7 and all(map(_is_number, r[4:7])) for r in rows)
     faults = [f"{path}:{k + 3}: expected 'El x y z', found '{lines[k + 2].strip()}'"
-              for k, r in enumerate(rows) if len(r) < 4 or not all(map(_number, r[1:4]))]
+              for k, r in enumerate(rows) if len(r) < 4 or not all(map(_is_number, r[1:4]))]
     if faults:
         raise InputError(*faults)
-    numbers = np.array([[float(w.lower().replace("d", "e")) for w in r[1:7 if moving else 4]] for r in rows], float)
+    numbers = np.array([[number_of(w) for w in r[1:7 if moving else 4]] for r in rows], float)
     numbers = numbers.reshape(n, -1)
     try:
-        cell = Cell.from_parameters(*(float(w.lower().replace("d", "e")) for w in lines[1].split()[:6]))
+        cell = Cell.from_parameters(*(number_of(w) for w in lines[1].split()[:6]))
     except InputError as error:
         raise InputError(f"{path}:2: {error}") from None
     x = numbers[:, :3] if angstrom else cell.cartesian(numbers[:, :3])

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rxmdnn.cell import Cell
+from rxmdnn.io.folder import numbered_frames
 from rxmdnn.io.h5md import trajectory_in
 from rxmdnn.io.series import open_series
 from rxmdnn.io.xyz_trajectory import XYZ_TRAJECTORY
@@ -36,8 +37,8 @@ def read_frames(folder: str | Path, most: int = 50) -> Iterator[Snapshot]:
 
 def has_trajectory(folder: Path) -> bool:
     """Whether a run wrote frames there that can be read as a trajectory."""
-    return trajectory_in(folder) is not None or (folder / XYZ_TRAJECTORY).is_file() or any(
-        f.stem.isdigit() for f in folder.glob("*.xyz"))
+    return trajectory_in(folder) is not None or (folder / XYZ_TRAJECTORY).is_file() or bool(
+        numbered_frames(folder))
 
 
 def _spread(items: Sequence[Any] | np.ndarray, most: int) -> list[Any]:

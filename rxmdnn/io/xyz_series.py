@@ -9,17 +9,17 @@ from typing import Any, NamedTuple
 import ase
 import ase.units
 import numpy as np
-from ase.data import atomic_masses, atomic_numbers
+from ase.data import atomic_numbers
 from ase.io.extxyz import key_val_str_to_dict
 
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
 from rxmdnn.io.ase_atoms import cell_of
-from rxmdnn.io.canonical import ID_COLUMNS, VELOCITY_COLUMNS, id_order, velocity_unit
+from rxmdnn.io.canonical import ID_COLUMNS, VELOCITY_COLUMNS, id_order, time_unit, velocity_unit
 from rxmdnn.io.motion import WORDS
 from rxmdnn.io.series import EVERY, Series
 from rxmdnn.io.xyz_trajectory import FrameAt, frames_of
-from rxmdnn.isotopes import ISOTOPES, element_of, named_by_mass
+from rxmdnn.isotopes import element_of, named_by_mass, standard_mass
 
 SPECIES, POSITIONS = ("species", "element", "elements"), ("pos", "positions", "position")
 MASSES = ("masses", "mass")
@@ -80,8 +80,8 @@ class XYZSeries(Series):
         self.step = np.array([int(h.get("step", k)) for k, h in enumerate(heads)])
         self.timed = all("time" in h for h in heads)
         self.time = np.array([float(h["time"]) for h in heads]) if self.timed else np.arange(n, dtype=float)
-        if self.timed and str(heads[0].get("time_unit", "fs")) == "ps":
-            self.time *= 1000.0
+        if self.timed:
+            self.time *= time_unit(heads[0], self._name(0))
         self.stages = []
         for step, head in zip(self.step.tolist(), heads):
             words = {k: str(head[k]) for k in WORDS if k in head}
@@ -123,8 +123,7 @@ class XYZSeries(Series):
                 raise InputError(f"{self.path}: {', '.join(unknown)}: not an element; name atoms by element, or D for "
                                  "deuterium")
             column = first.first(MASSES)
-            self.mass = (first.numbers(column)[order, 0] if column else np.array(
-                [ISOTOPES[e][1] if e in ISOTOPES else atomic_masses[atomic_numbers[e]] for e in names]))
+            self.mass = first.numbers(column)[order, 0] if column else np.array([standard_mass(e) for e in names])
             self.names = named_by_mass([element_of(e) for e in names], self.mass)
         except ValueError as error:
             raise InputError(f"{self._name(0)} is truncated or not valid extended XYZ: {error}") from None

@@ -33,6 +33,10 @@ class FrameAt(NamedTuple):
     header: bytes
 
 
+class BlankLineError(InputError):
+    """A blank line between frames, at which readers stop without a word."""
+
+
 def frames_of(path: Path) -> Iterator[FrameAt]:
     """The complete frames of a file; a frame that a killed run has not finished ends it. Raises InputError."""
     with open(path, "rb") as text:
@@ -41,6 +45,9 @@ def frames_of(path: Path) -> Iterator[FrameAt]:
             start, line = text.tell(), text.readline()
             count = line.strip()
             if not count or count.startswith(b"\0"):
+                if line and not count and text.read(1 << 16).strip():
+                    raise BlankLineError(f"{path}: a blank line stands before frame {number}, counted from 0, and "
+                                         "would end the file; remove it")
                 return
             if not count.isdigit():
                 raise InputError(f"{path}: frame {number}, byte {start}: expected the number of atoms, found "

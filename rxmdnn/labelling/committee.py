@@ -31,7 +31,7 @@ KEPT_WORDS = ("temperature", "group", "run", "time", "time_fs", "time_unit", "st
 
 
 def candidates(paths: Sequence[Path]) -> list[ase.Atoms]:
-    """All frames of the files (any format that ASE reads), each with ``origin``: file and frame number, from 1."""
+    """All frames of the files (as ``read_atoms`` reads them), each with ``origin``: file and frame number, from 1."""
     found: list[ase.Atoms] = []
     for path in paths:
         for number, atoms in enumerate(read_atoms(path), 1):

@@ -8,7 +8,8 @@ from pathlib import Path
 import ase
 import numpy as np
 
-from rxmdnn.io.labels import MODEL, is_label
+from rxmdnn.io.frame import MODEL
+from rxmdnn.io.labels import is_label
 from rxmdnn.io.read_atoms import read_atoms
 from rxmdnn.labelling.task import Task
 

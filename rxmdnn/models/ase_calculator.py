@@ -16,6 +16,7 @@ from rxmdnn.arrays import Array
 from rxmdnn.atoms import Edges
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
+from rxmdnn.isotopes import element_of
 
 REACH = 0.1  # Å: the run itself needs no pairs
 
@@ -55,7 +56,7 @@ class AseCalculator:
     def compute_whole(self, cell: Cell, x: np.ndarray, species: np.ndarray, edges: Edges
                       ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See engine.whole_forces.WholePotential."""
-        atoms = Atoms([self.elements[s] for s in species], x, cell=cell.h, pbc=cell.pbc)
+        atoms = Atoms([element_of(self.elements[s]) for s in species], x, cell=cell.h, pbc=cell.pbc)
         atoms.calc = self._calculator
         energies, virial = None, np.full((3, 3), np.nan)
         try:

@@ -21,6 +21,7 @@ from rxmdnn.arrays import Array
 from rxmdnn.atoms import Edges
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
+from rxmdnn.isotopes import element_of
 from rxmdnn.models.content import COMPILED, DEPLOYED, kind_of
 
 Fields = dict[str, torch.Tensor]
@@ -45,7 +46,11 @@ class _Loaded:
         if "r_max" not in metadata or "type_names" not in metadata:
             raise InputError(f"{path}: its metadata must hold r_max and type_names; it has "
                              f"{', '.join(sorted(metadata)) or 'none'}")
-        self.r_max, self.names = float(metadata["r_max"]), tuple(metadata["type_names"].split())
+        self.names = tuple(metadata["type_names"].split())
+        try:
+            self.r_max = float(metadata["r_max"])
+        except ValueError:
+            raise InputError(f"{path}: r_max of its metadata is not a number: {metadata['r_max'][:40]!r}") from None
 
     def _torchscript(self) -> tuple[Callable[[Fields], Fields], dict[str, str]]:
         with zipfile.ZipFile(self.path) as archive:
@@ -108,10 +113,14 @@ class _Loaded:
         return out
 
     def types_of(self, elements: tuple[str, ...]) -> np.ndarray:
-        """(n_elements,) int64, type of each element. Raises InputError for an element that the model does not know."""
-        if unknown := [e for e in elements if e not in self.names]:
+        """(n_elements,) int64, type of each element; D and T are hydrogen, unless the model names them.
+
+        Raises InputError for an element that the model does not know.
+        """
+        types = [e if e in self.names else element_of(e) for e in elements]
+        if unknown := [e for e in types if e not in self.names]:
             raise InputError(f"{self.path}: does not know {', '.join(unknown)}; it knows {', '.join(self.names)}")
-        return np.array([self.names.index(e) for e in elements], np.int64)
+        return np.array([self.names.index(e) for e in types], np.int64)
 
 
 def _first_line(error: Exception) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 from rxmdnn.errors import InputError
-from rxmdnn.files import writing
+from rxmdnn.files import sha256_of, writing
 from rxmdnn.models.content import DEPLOYED, kind_of
 from rxmdnn.models.model_file import load_model, native_metadata, save_model
 
@@ -27,7 +26,7 @@ def native_copy(path: str | Path, folder: str | Path) -> tuple[Path, str] | None
     path, folder = Path(path), Path(folder)
     if kind_of(path) != DEPLOYED:
         return None
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = sha256_of(path)
     copy = folder / f"{path.stem}-{digest[:16]}.safetensors"
     if _is_copy(copy, digest):
         return copy, f"{path}: deployed TorchScript model; its native copy {copy} is used"

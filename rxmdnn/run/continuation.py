@@ -100,7 +100,8 @@ def _from_checkpoint(run: RunDeck, start: Start, facts: dict[str, Any]) -> Conti
     _refuse(_deformed(run, start, facts, before) + _jump(run, start, begin) + faults)
     notes = asked + [_change(fact, run, facts, before) for fact in changed if fact.rule == NOTED]
     notes += _without_effect(run, facts, before, draws)
-    known = not (any(fact.forces for fact in changed) or ("rings" not in before and other_ensemble))
+    known = saved.get("forces_known", True) and not (  # a converted checkpoint has none
+        any(fact.forces for fact in changed) or ("rings" not in before and other_ensemble))
     return Continuation(
         facts, begin, last_step(run, begin), forces_known=known, draws=draws, notes=notes,
         resumes=known and not draws and saved.get("ensemble", {}).get("words") == ensemble_settings(run.deck),
@@ -199,8 +200,8 @@ def _without_effect(run: RunDeck, facts: Mapping[str, Any], before: Mapping[str,
     """Notes on lines that do not act on a checkpoint."""
     deck, notes = run.deck, []
     if "seed" not in before:
-        notes.append("the checkpoint is of an earlier version: its models, seed, strain and shear are not known, and "
-                     "not compared")
+        notes.append("the checkpoint does not name its models, seed, strain and shear, which are not compared: it is "
+                     "of an earlier version, or converted")
         notes += [fact.where(run) + ": not applied again: the checkpoint holds the cell" for fact in FACTS
                   if fact.rule == FIXED and any(facts[fact.name])]
     if facts["random_velocity"] and not draws:

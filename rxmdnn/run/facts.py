@@ -12,6 +12,7 @@ from rxmdnn.deck.models import ModelLine
 from rxmdnn.deck.run import RunDeck, has_ring
 from rxmdnn.deck.words import MINIMIZATION
 from rxmdnn.errors import InputError
+from rxmdnn.files import sha256_of
 from rxmdnn.models import model_file
 
 FIXED = "fixed"  # no run that goes on may change it: it acts on structures alone
@@ -83,14 +84,14 @@ def digest(path: Path) -> str:
         total.update("".join(metadata.get(key, "") for key in ("form", "dtype", "config")).encode())
         return total.hexdigest()
     except InputError:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return sha256_of(path)
 
 
 def structure_of(run: RunDeck, name: str) -> list[Any]:
     """The content of the file of a structure line, and its numbers of copies; empty without the line."""
     file, *copies = run.deck[name]
     try:
-        return [hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16], *copies] if file else []
+        return [sha256_of(file)[:16], *copies] if file else []
     except OSError:
         return []
 

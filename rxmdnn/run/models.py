@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from ase.data import atomic_masses, atomic_numbers
 from mpi4py import MPI
 
 from rxmdnn import backend as backends
@@ -17,6 +16,7 @@ from rxmdnn.deck.models import ModelLine
 from rxmdnn.deck.run import RunDeck
 from rxmdnn.deck.words import PRECISIONS
 from rxmdnn.errors import InputError
+from rxmdnn.isotopes import standard_mass
 from rxmdnn.models.interface import Potential
 from rxmdnn.models.mixture import Mixture
 from rxmdnn.parallel import on_root, together
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
     from rxmdnn.models.allegro_network import PairNetwork
-
-
 
 Files: TypeAlias = str | Path | Sequence[str | Path]
 Model: TypeAlias = Files | Potential
@@ -123,7 +121,7 @@ def load_potential(comm: MPI.Comm, model: Model, precision: str = "float32",
         return members[0] if len(members) == 1 else Mixture(members)
 
     if isinstance(backend, str):
-        masses = np.array([atomic_masses[atomic_numbers[e]] for e in elements])
+        masses = np.array([standard_mass(e) for e in elements])
         backend = backend_of(comm, backend, Case(masses, precision, on))
     with together(comm):
         potential = on(backend)

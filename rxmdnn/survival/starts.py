@@ -10,13 +10,15 @@ import numpy as np
 
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
+from rxmdnn.io.ase_atoms import cell_of
+from rxmdnn.io.canonical import names_of
 from rxmdnn.io.read_atoms import read_atoms
 from rxmdnn.io.structure import read_structure
 
 
 @dataclass(frozen=True)
 class StartFrames:
-    """Cell, names (n,) and positions x (k, n, 3), Å, of k frames of n atoms."""
+    """Cell, names (n,), D and T among them, and positions x (k, n, 3), Å, of k frames of n atoms."""
 
     cell: Cell
     names: np.ndarray
@@ -36,11 +38,10 @@ def read_starts(paths: Sequence[Path], sizes: Sequence[int]) -> dict[int, StartF
     for path in paths:
         if path.suffix in (".xyz", ".extxyz") and path.read_text(errors="replace").count("Lattice") > 1:
             frames = read_atoms(path, format="extxyz")
-            first = frames[0]
-            if any(list(f.symbols) != list(first.symbols) or not np.allclose(f.cell, first.cell) for f in frames):
+            first, names = frames[0], names_of(frames[0])
+            if any(not np.array_equal(names_of(f), names) or not np.allclose(f.cell, first.cell) for f in frames):
                 raise InputError(f"{path}: frames differ in atoms or cell; a start file must hold one system")
-            found.append(StartFrames(Cell(np.array(first.cell)), np.array(first.get_chemical_symbols()),
-                                     np.array([f.positions for f in frames])))
+            found.append(StartFrames(cell_of(first, str(path)), names, np.array([f.positions for f in frames])))
         else:
             structure = read_structure(path)
             if not structure.vectors.all():

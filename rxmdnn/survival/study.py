@@ -6,7 +6,6 @@ distributes the batches and writes the results between its own steps.
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable
 
@@ -14,6 +13,7 @@ from mpi4py import MPI
 from tqdm import tqdm
 
 from rxmdnn.deck.language import Deck
+from rxmdnn.files import sha256_of
 from rxmdnn.models.interface import Potential
 from rxmdnn.parallel import on_root
 from rxmdnn.survival import results
@@ -59,7 +59,7 @@ class Study:
     def _identity(self) -> dict[str, dict[str, str]]:
         """What must be equal when a study is resumed: the lines of its deck, the digests of its models."""
         lines = {row.split()[0]: " ".join(row.split("<")[0].split()) for row in self.plan.deck.echo().splitlines()}
-        digests = {m.name: hashlib.sha256(m.file.read_bytes()).hexdigest() for m in self.plan.models}
+        digests = {m.name: sha256_of(m.file) for m in self.plan.models}
         return {"deck": lines, "models": digests}
 
     def _finish(self) -> None:

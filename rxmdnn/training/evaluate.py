@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +13,10 @@ import numpy as np
 from tqdm import tqdm
 
 from rxmdnn.atoms import Edges
+from rxmdnn.deck.language import words_of
 from rxmdnn.deck.words import PARTS
 from rxmdnn.errors import InputError
+from rxmdnn.files import sha256_of
 from rxmdnn.io.labels import KEYS, NO_KEYS, LabelKeys
 from rxmdnn.models.allegro import Allegro
 from rxmdnn.models.interface import Potential
@@ -101,7 +102,7 @@ def chosen_frames(model: Path, paths: Sequence[Path], elements: Sequence[str], p
     """
     try:
         provenance = json.loads(read_metadata(model)["provenance"])
-        lines = {words[0]: words[1:] for line in provenance.get("deck", "").splitlines() if (words := line.split())}
+        lines = {words[0]: words[1:] for line in provenance.get("deck", "").splitlines() if (words := words_of(line))}
         group, kind = lines.get("groups", ("group", "kind"))[:2]
     except (KeyError, ValueError, AttributeError) as error:
         raise InputError(f"{model}: its provenance is damaged: {error}") from None
@@ -112,7 +113,7 @@ def chosen_frames(model: Path, paths: Sequence[Path], elements: Sequence[str], p
     frames = _read(paths, elements, group, kind, keys, trained)
     if part == "all":
         return frames
-    sums = [hashlib.sha256(p.read_bytes()).hexdigest() for p in paths]
+    sums = [sha256_of(p) for p in paths]
     if "split" not in lines or provenance.get("data_sha256", "").split()[:len(sums)] != sums:
         raise InputError(f"--part {part}: {model} was not trained on these versions of {', '.join(map(str, paths))}; "
                          "omit --part")

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from ase.data import atomic_masses, atomic_numbers
 
 import rxmdnn
 from rxmdnn.errors import InputError
 from rxmdnn.fidelity.reference import write as write_reference
 from rxmdnn.files import writing
+from rxmdnn.isotopes import standard_mass
 from rxmdnn.models.allegro_network import AllegroNetwork
 from rxmdnn.models.model_file import atoms_of_training, save_model
 from rxmdnn.training.reference_samples import of_network
@@ -29,7 +29,7 @@ def deck_line(model: Path, elements: Sequence[str]) -> str:
     'allegro ammonia.safetensors 2 N 14.007 H 1.008'
     """
     name = f'"{model}"' if " " in str(model) else str(model)
-    masses = " ".join(f"{e} {atomic_masses[atomic_numbers[e]]:g}" for e in elements)
+    masses = " ".join(f"{e} {standard_mass(e):g}" for e in elements)
     return f"allegro {name} {len(elements)} {masses}"
 
 

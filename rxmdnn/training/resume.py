@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from mpi4py import MPI
 
 from rxmdnn.deck.language import Deck
 from rxmdnn.errors import InputError
+from rxmdnn.files import sha256_of
 from rxmdnn.parallel import on_root
 from rxmdnn.training.trainer import Trainer, load_checkpoint
 
@@ -24,7 +24,7 @@ def origin_of(deck: Deck, comm: MPI.Intracomm) -> dict[str, Any]:
     """What a checkpoint records of its training: lines of the deck, SHA-256 of the data, threads, ranks, seconds."""
     start = [deck["from_model"].file] if deck["from_model"].file else []
     return {"deck": {line.split()[0]: " ".join(line.split("<")[0].split()) for line in deck.echo().splitlines()},
-            "data": [hashlib.sha256(p.read_bytes()).hexdigest() for p in (*deck["data"].file, *start)],
+            "data": [sha256_of(p) for p in (*deck["data"].file, *start)],
             "threads": torch.get_num_threads(), "ranks": comm.size, "seconds": 0.0}
 
 

@@ -1,12 +1,17 @@
 """``rxmdnn convert``: what a format holds survives, what it does not hold is said, and no file is destroyed."""
 
+import re
+
 import ase.io
 import ase.units
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
+from mpi4py import MPI
 
+import rxmdnn
 from rxmdnn.commands.convert import main as convert
 from rxmdnn.errors import InputError
 from rxmdnn.io.canonical import names_of
@@ -134,6 +139,7 @@ def test_the_side_file_names_the_types_and_a_deck_does_without_it(tmp_path, star
     (["start.xyz", "start.xyz", "--overwrite"], "the file to be converted"),
     (["start.xyz", "there.traj"], "there.traj: exists already"),
     (["start.xyz", "x.nonsense"], "ASE writes no format of this name"),
+    (["start.xyz", "x.traj", "--from", "exotic"], "start.xyz: no format is called 'exotic'"),
     (["start.xyz", "x.h5"], "name a trajectory .h5md"),
     (["start.xyz", "x.bin", "--frames", ":"], "holds one frame, but 5 are chosen"),
     (["start.xyz", "x.traj", "--frames", "9"], "no frame 9: it holds 5"),
@@ -143,6 +149,9 @@ def test_the_side_file_names_the_types_and_a_deck_does_without_it(tmp_path, star
     (["molecule.xyz", "x.data"], "no cell of three vectors"),
     (["molecule.xyz", "POSCAR"], "no cell of three vectors"),
     (["cut.bin", "x.xyz"], "cut.bin"),
+    (["cut.h5md", "x.xyz"], "cut.h5md: cannot be read"),
+    (["cut.traj", "x.xyz"], "cut.traj: ASE cannot read it"),
+    (["unit.xyz", "x.h5md"], "frame 0: unknown unit of time 'fortnight'"),
     (["other.h5", "x.xyz"], "neither a trajectory nor a checkpoint"),
 ])
 def test_refusals_leave_no_file(tmp_path, start, argv, words):
@@ -157,6 +166,11 @@ def test_refusals_leave_no_file(tmp_path, start, argv, words):
     ase.io.write(tmp_path / "molecule.xyz", Atoms("NH", [[0, 0, 0], [1, 0, 0]]), format="extxyz")
     convert([str(start), str(tmp_path / "whole.bin"), "--frames", "0"])
     (tmp_path / "cut.bin").write_bytes((tmp_path / "whole.bin").read_bytes()[:-8])
+    for suffix in ("h5md", "traj"):
+        convert([str(start), str(tmp_path / f"whole.{suffix}")])
+        raw = (tmp_path / f"whole.{suffix}").read_bytes()
+        (tmp_path / f"cut.{suffix}").write_bytes(raw[:len(raw) // 2])
+    (tmp_path / "unit.xyz").write_text(start.read_text().replace("time=", "time_unit=fortnight time="))
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["a"] = 1
     before = {f.name: f.read_bytes() for f in tmp_path.iterdir()}
@@ -187,6 +201,48 @@ def test_frames_without_time_get_the_given_interval(tmp_path):
     ase.io.write(tmp_path / "t.xyz", frames, format="extxyz")
     convert([str(tmp_path / "t.xyz"), str(tmp_path / "t.h5md"), "--interval", "2.5"])
     assert open_series(tmp_path / "t.h5md").time.tolist() == [0.0, 2.5, 5.0]
+
+
+@pytest.mark.parametrize("out", ["t.h5md", "t.traj"])
+def test_times_in_ps_are_read_as_such(tmp_path, start, out):
+    (tmp_path / "ps.xyz").write_text(start.read_text().replace("time=", "time_unit=ps time="))
+    convert([str(tmp_path / "ps.xyz"), str(tmp_path / out)])
+    assert open_frames(tmp_path / out).read(2).info["time"] == 10000.0
+    assert open_series(tmp_path / "ps.xyz").time[2] == 10000.0
+
+
+def test_a_folder_of_frames_with_one_step_loses_none(tmp_path, start):
+    (tmp_path / "same.xyz").write_text(re.sub("step=[0-9]+", "step=0", start.read_text()))
+    with pytest.raises(InputError, match="frame 1: step 0 for the second time"):
+        convert([str(tmp_path / "same.xyz"), str(tmp_path / "frames") + "/"])
+
+
+def test_a_folder_that_is_a_format_of_ase_is_read(tmp_path):
+    ase.io.write(tmp_path / "b.bundle", [crystal(k) for k in range(3)], format="bundletrajectory")
+    convert([str(tmp_path / "b.bundle"), str(tmp_path / "b.xyz")])
+    assert len(read_atoms(tmp_path / "b.xyz")) == 3
+
+
+def test_a_run_computes_the_forces_that_a_converted_checkpoint_lacks(tmp_path):
+    crystal = bulk("Ar", "fcc", 5.3, cubic=True).repeat(3)
+    crystal.rattle(0.02, seed=1)
+    ase.io.write(tmp_path / "a.xyz", crystal, format="extxyz")
+    convert([str(tmp_path / "a.xyz"), str(tmp_path / "DAT/checkpoint.h5")])
+    assert "model_forces" not in read_atoms(tmp_path / "DAT/checkpoint.h5")[0].arrays
+    (tmp_path / "rxmdnn.in").write_text("lj 0.0104 3.405 7.0 1 Ar 39.948\n")
+    (tmp_path / "rxmd.in").write_text("mdmode 1\ntime 1.0 3\nio_step 1 1\n")
+    done = rxmdnn.run_deck(tmp_path / "rxmd.in", out=tmp_path / "DAT", comm=MPI.COMM_SELF)
+    assert len(done.table["etotal_eV"]) == 3 and np.isfinite(done.table["etotal_eV"]).all()
+
+
+@pytest.mark.parametrize("read", [read_atoms, open_frames, open_series])
+def test_frames_after_a_blank_line_are_not_lost(start, read):
+    lines = start.read_text().splitlines()
+    start.write_text("\n".join([*lines[:20], "", *lines[20:], "", ""]))
+    with pytest.raises(InputError, match=r"a blank line stands before frame 2, counted from 0"):
+        read(start)
+    start.write_text("\n".join([*lines, "", ""]))
+    read(start)
 
 
 def test_numbered_binary_files_become_a_trajectory(tmp_path, start):

@@ -89,7 +89,8 @@ def test_flags_override_the_deck():
 
 
 def test_the_echo_reads_back():
-    deck = read("heat 1.d-6 3\nout F T\nfiles a sub/b\nmodel m.pt 2 H 1.008 N 14.007\nmodel k 1 O 16\nmode slow")
+    deck = read('heat 1.d-6 3\nout F T\nfiles a sub/b "my crystal #2.cif"\nmodel m.pt 2 H 1.008 N 14.007\n'
+                'model k 1 O 16\nmode slow')
     again = parse(deck.echo(), "here/x.in", TABLE)
     assert again.echo() == deck.echo() and again["heat"].t == 1e-6 and again["files"].name == deck["files"].name
     assert [m.el for m in again["model"]] == [("H", "N"), ("O",)]

@@ -71,6 +71,15 @@ def test_elements_by_comment_label_and_mass(tmp_path):
         read_lammps_data(tmp_path / "a.data")
 
 
+@pytest.mark.parametrize(("comment", "mass", "symbol"), [
+    ("HO", "1.008", "H"), ("CA", "12.011", "C"), ("OS", "15.9994", "O"), ("NA", "14.007", "N"), ("CL", "35.45", "Cl"),
+    ("na", "22.98977", "Na"), ("Ca", "40.078", "Ca"), ("AR", "1.5", "Ar"), ("Ar", "1.0", "Ar"), ("D", "2.014", "H")])
+def test_names_of_force_fields_are_not_elements_of_another_mass(tmp_path, comment, mass, symbol):
+    text = data("atomic", ROWS["atomic"], masses=f"1 {mass} # {comment}\n2 14.007\n")
+    (tmp_path / "a.data").write_text(text)
+    assert read_lammps_data(tmp_path / "a.data").symbols[1] == symbol
+
+
 def test_triclinic_box_as_ase_writes_it(tmp_path):
     atoms = ase.build.bulk("Cu", cubic=True) * (2, 2, 2)
     atoms.set_cell([[7.2, 0, 0], [1.0, 7.2, 0], [0.5, 0.7, 7.2]], scale_atoms=True)

@@ -132,6 +132,18 @@ def test_ase_calculator(tmp_path, alloy):
     assert np.abs(alloy.get_forces() - expected[1]).max() < 1e-9
 
 
+@pytest.mark.parametrize("line", ["ase ase.calculators.emt:EMT", "compiled model.pt 1"])
+def test_deuterium_is_hydrogen(tmp_path, alloy, line):
+    scripted(tmp_path, extra={"r_max": "4.0", "type_names": "H Cu"})
+    alloy.symbols[alloy.symbols == "Au"] = "H"
+    alloy.calc = Calculator(potential_of(tmp_path, f"{line} 2 Cu 63.546 H 1.008\n", alloy))
+    expected = alloy.get_forces()
+    heavy = potential_of(tmp_path, f"{line} 2 Cu 63.546 D 2.014\n", alloy)
+    alloy.set_masses(np.where(alloy.symbols == "H", 2.014, 63.546))
+    alloy.calc = Calculator(heavy)
+    assert np.array_equal(alloy.get_forces(), expected)
+
+
 FAULTS = {
     f"compiled model.pt 1 {CU_AU.replace('Au', 'Ag')}": r"rxmdnn\.in:1: compiled: .*model\.pt: does not know Ag; it",
     f"compiled start.xyz 1 {CU_AU}": r"start\.xyz: neither a TorchScript file nor a package",
@@ -165,6 +177,10 @@ def test_what_a_whole_model_does_not_support(tmp_path, alloy, flags, monkeypatch
 def test_faults_of_files(tmp_path, alloy):
     line = scripted(tmp_path, extra={"r_max": "4.0"})
     with pytest.raises(InputError, match=r"model\.pt: its metadata must hold r_max and type_names; it has r_max"):
+        potential_of(tmp_path, line, alloy)
+
+    scripted(tmp_path, extra={"r_max": "four", "type_names": "Au Cu"})
+    with pytest.raises(InputError, match=r"model\.pt: r_max of its metadata is not a number: 'four'"):
         potential_of(tmp_path, line, alloy)
 
     class NoForces(torch.nn.Module):
