@@ -11,6 +11,7 @@ from rxmdnn.io.log import read_energies
 from tests.runs import shared_folder
 
 COMM = MPI.COMM_WORLD
+pytestmark = pytest.mark.skipif(COMM.size > 4, reason="up to 4 ranks will do")
 OPEN = {"slab": "T T F", "wire": "F T F", "cluster": "F F F"}
 RUNS = {  # lines of the deck; relative agreement of energies
     "constant energy": ("temperature 90 1.0 100000\n", 1e-9),
