@@ -76,7 +76,7 @@ def check_run(path: str, rest: list[str]) -> None:
     print(run.deck.echo(), end="")
     counts = np.bincount(start.species, minlength=len(run.elements))
     notes = (*run.notes, *start.notes, *how.notes, *untrained_notes(run, counts),
-             *ring_notes(run.deck, run.elements, run.masses, start.extra))
+             *ring_notes(run.deck, run.elements, run.masses, start.extra, run.may_bond))
     for note in dict.fromkeys(notes):
         print(f"note: {note}")
     print("\n".join([*watched, *summary(run, start, potential, ranks)]))

@@ -71,6 +71,8 @@ def main(argv: Sequence[str]) -> None:
             sink.add(atoms, k, f"{a.source}: frame {k}")
         sink.close()
     print(f"{a.source}: {len(rows)} frame(s) of {len(atoms)} atoms -> {a.out} ({format})")
+    if len(rows) < source.frames and not a.frames:
+        print(f"note: the last of {source.frames} frames, since this format holds one; choose with --frames K")
     if missing := lost(source.read(rows[0]), out, format, None if model is None else model.elements):
         print(f"note: {a.out} does not hold {', '.join(missing)}")
 

@@ -17,7 +17,7 @@ from rxmdnn.analysis.structure_tables import StructureTables, conclude
 from rxmdnn.commands.arguments import out_folder, parse, positive, run_arguments
 from rxmdnn.errors import InputError
 from rxmdnn.files import check_outputs, write_json, writing
-from rxmdnn.io.motion import analyzed
+from rxmdnn.io.motion import analyzed, described
 from rxmdnn.io.series import Series, open_all, with_beads
 from rxmdnn.parallel import AgreedError, on_root, together
 
@@ -59,6 +59,8 @@ def main(argv: Sequence[str], comm: MPI.Comm = MPI.COMM_SELF) -> None:
         isotopes = scatterers.replaced(kinds, a.isotope)
         intervals, notes = _intervals(centroids)
         positions = analyzed(series[0].motion)
+        notes += [f"{s.path}: averages over {len(s.motions)} stages: {', then '.join(map(described, s.motions))}; "
+                  "choose one with --start and --stop" for s in series if len(s.motions) > 1]
         if centroids is not series:
             positions = f"{len(beads)} beads"
             notes.append(f"averages over {len(beads)} beads; displacements in time and --dynamic are those of the "

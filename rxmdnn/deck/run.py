@@ -41,6 +41,7 @@ from rxmdnn.deck.words import (
 )
 from rxmdnn.errors import InputError
 from rxmdnn.files import file_fault
+from rxmdnn.isotopes import element_of, standard_mass
 
 WIDEST_SKIN = 20.0  # Å
 
@@ -305,6 +306,11 @@ class RunDeck:
     pair_terms: tuple[PairTable, ...] = ()
 
     @property
+    def may_bond(self) -> bool:
+        """Whether a model may hold covalent bonds: not Lennard-Jones, nor no forces at all."""
+        return any(line.kind not in ("lj", "null") for line in self.models)
+
+    @property
     def elements(self) -> tuple[str, ...]:
         return self.models[0].elements
 
@@ -342,6 +348,16 @@ def read_run(argv: Sequence[str], n_ranks: int | None = None, default: str = "rx
         except InputError as error:
             faults += error.faults
     return checked(deck, models, n_ranks, [*faults, *start_faults(deck)], file)
+
+
+def _other_masses(line: ModelLine) -> list[str]:
+    """A note on masses that are no isotope of their element: swapped, for example. Hydrogen up to 4.1 amu is usual."""
+    strange = []
+    for name, mass in zip(line.elements, line.masses):
+        usual = standard_mass(name)
+        if usual > 1.0 and abs(mass / usual - 1) > 0.3 and not (element_of(name) == "H" and 0.9 < mass < 4.1):
+            strange.append(f"{name} {mass:g} (usual: {usual:g})")
+    return [line.fault(f"masses far from those of the elements, amu: {', '.join(strange)}")] if strange else []
 
 
 def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, faults: Sequence[str] = (),
@@ -382,6 +398,7 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
         notes.append(deck["io_type"].fault("isBondFile: not written: a neural network has no bond orders"))
     notes += [line.fault(f"the code of {line.parameters.get('file') or line.parameters['factory']} is run")
               for line in models if line.kind in ("compiled", "ase")]
+    notes += _other_masses(models[0])
     notes += [note for table in pair_terms for note in table.jumps(models[0].elements)]
     return RunDeck(deck, models, weights or (1.0 / len(models),) * len(models), notes, repulsion,
                    pair_terms)

@@ -160,6 +160,9 @@ def start_faults(deck: Deck) -> list[str]:
         wanted = f"no file '{files[source][0]}'" if source in files else "no line 'structure <file> <nx> <ny> <nz>'"
         return [deck["start"].fault(f"{source}: {wanted}")]
     if not any(found.values()):
+        if Path("rxff.bin").is_file():
+            return [f"{deck.file}: structure: nothing to start from in {folder}, but there is an rxff.bin here; move "
+                    f"it (and rxff.bin.json) to {folder}, or make it there: rxmdnn geninit -o {folder}"]
         return [f"{deck.file}: structure: nothing to start from: no '{folder}/checkpoint.h5', no '{folder}/rxff.bin'; "
                 "write 'structure <file> <nx> <ny> <nz>', use --run_from_xyz F, or run rxmdnn geninit"]
     return []

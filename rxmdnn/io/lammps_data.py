@@ -34,6 +34,7 @@ STYLES = {
 }
 IMAGES = 3  # further columns, whole numbers: periods of the cell
 UNITS = {"metal": (1.0, 1e-3), "real": (1.0, 1.0)}  # Å and Å/fs per unit of length and of velocity
+ASSUMED = "assumed"  # word for what the file does not state
 MASS_TOLERANCE = 0.05  # amu, between a mass of the file and the standard one of an element
 COUNT = re.compile(r"^\s*(\d+)\s+atoms\s*(#.*)?$")
 BOX = re.compile(r"^\s*\S+\s+\S+\s+([xyz])lo\s+[xyz]hi")
@@ -92,6 +93,8 @@ def read_lammps_data(path: str | Path) -> Atoms:
         if not np.array_equal(v[:, 0], rows[:, 0]):
             raise InputError(f"{path}: Velocities: the ids are not those of Atoms")
         atoms.set_velocities(v[:, 1:4] * UNITS[unit][1] / ase.units.fs)
+        if not stated:
+            atoms.info[ASSUMED] = "velocities in Å/ps (units metal)"
     return atoms
 
 
@@ -148,8 +151,10 @@ def _atoms(path: str | Path, section: tuple[int, list[str]], style: str, n: int)
         if style not in STYLES:
             raise InputError(f"{path}: Atoms: style '{style}'; known are {', '.join(STYLES)}")
         columns = STYLES[style]
-        if rows.shape[1] < columns.least:
-            raise InputError(f"{path}: Atoms: style {style} has {columns.least} columns, found {rows.shape[1]}")
+        widths = columns.least, columns.least + IMAGES
+        if rows.shape[1] not in widths and (style != "hybrid" or rows.shape[1] < columns.least):
+            raise InputError(f"{path}: Atoms: style {style} has {widths[0]} or {widths[1]} columns, found "
+                             f"{rows.shape[1]}")
         return rows, columns
     whole = (rows == np.rint(rows)).all(axis=0)
     width = rows.shape[1] - (IMAGES if rows.shape[1] >= 5 + IMAGES and whole[-IMAGES:].all() else 0)

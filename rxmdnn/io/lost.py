@@ -43,6 +43,8 @@ def lost(atoms: Atoms, out: Path, format: str, elements: Sequence[str] | None = 
         found.append("periodicity (" + " ".join("T" if p else "F" for p in atoms.pbc) + ")")
     if atoms.has("momenta") and not (copy.has("momenta") and _same_speeds(atoms, copy)):
         found.append("velocities")
+    if atoms.has("initial_charges") and not copy.has("initial_charges"):
+        found.append("charges")
     if atoms.calc is not None and copy.calc is None:
         found.append("labels (energy, forces)")
     if MODEL_FORCES in atoms.arrays and MODEL_FORCES not in copy.arrays:

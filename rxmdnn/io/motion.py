@@ -52,6 +52,12 @@ def analyzed(motion: Motion) -> str:
     return positions + (f" of {beads}" + (" beads" if positions == "centroids" else "") if beads else "")
 
 
+def described(motion: Motion) -> str:
+    """Ensemble or method with its temperature, for a message."""
+    target = motion.get("target_K") or motion.get("ramp_K", "")
+    return motion.get("motion", "not stated") + (f" at {target} K" if target else "")
+
+
 def unlike(first: Motion, other: Motion, temperatures: tuple[float, float]) -> str:
     """Why two runs must not be averaged; "" where they are alike, as far as their frames say.
 

@@ -138,7 +138,7 @@ def _by_ase(path: Path, index: str, format: str, elements: Sequence[str] | None 
                                  do_not_split_by_at_sign=True, **more)
     frames: list[Atoms] = found if isinstance(found, list) else [found]
     if not frames:
-        raise InputError(f"{path}: no frame {index}")
+        raise InputError(f"{path}: no atoms in it, read as {format}; if it is compressed, unpack it first")
     named = heavy[1] if heavy else [_heavy_in_cif(path, atoms) if format == "cif" else None for atoms in frames]
     if len(named) != len(frames) or any(n is not None and len(n) != len(a) for a, n in zip(frames, named)):
         raise InputError(f"{path}: names D or T, which cannot be told apart from H in this format; write extended XYZ")

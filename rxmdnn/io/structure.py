@@ -40,6 +40,7 @@ class Structure:
     masses (n,) float64 amu, or None where the file states none
     fixed : atoms that the file keeps from moving
     several : the file has more frames
+    assumed : what the reader took for granted, ""
     """
 
     names: np.ndarray
@@ -52,6 +53,7 @@ class Structure:
     masses: np.ndarray | None = None
     fixed: int = 0
     several: bool = False
+    assumed: str = ""
 
     def notes(self, path: str | Path) -> list[str]:
         """What a log must say of the file."""
@@ -65,6 +67,9 @@ class Structure:
         if self.assumed_periodic:
             notes.append(f"{path} does not specify periodicity; assuming periodic in all directions: say otherwise by "
                          "a line such as 'pbc T T F'")
+        if self.assumed:
+            notes.append(f"{path} does not state units; assuming {self.assumed}: otherwise write 'units = real' in its "
+                         "first line")
         if self.fixed:
             notes.append(f"{path} fixes {self.fixed} of {len(self.names)} atoms; in this run they move")
         return notes
@@ -134,6 +139,7 @@ def _of_file(path: Path, frame: int, elements: Sequence[str] | None) -> Structur
 
     from rxmdnn.io.ase_atoms import cell_of  # ASE, only where it is used
     from rxmdnn.io.canonical import names_of
+    from rxmdnn.io.lammps_data import ASSUMED
     from rxmdnn.io.read_atoms import find_atoms
 
     file = find_atoms(path, str(frame), elements=elements)
@@ -144,7 +150,8 @@ def _of_file(path: Path, frame: int, elements: Sequence[str] | None) -> Structur
         names_of(atoms), np.array(atoms.positions), atoms.get_velocities() * fs if atoms.has("momenta") else None,
         cell_of(atoms, str(path)), str(atoms.info.get("comment", "")), np.asarray(np.array(atoms.cell).any(axis=1)),
         file.assumed_periodic, atoms.get_masses() if atoms.has("masses") else None,
-        len({i for c in atoms.constraints for i in np.ravel(getattr(c, "index", []))}), file.several and frame == -1)
+        len({i for c in atoms.constraints for i in np.ravel(getattr(c, "index", []))}), file.several and frame == -1,
+        str(atoms.info.get(ASSUMED, "")))
 
 
 def _apart(path: Path, found: Structure) -> None:

@@ -38,6 +38,13 @@ def kind_of(path: str | Path) -> str:
     return ARRAYS if names and all(name.endswith(".npy") for name in names) else OTHER
 
 
+def is_native(path: str | Path) -> bool:
+    """Whether a file begins as safetensors do: the length of a JSON header, and that header."""
+    with open(path, "rb") as file:
+        head = file.read(9)
+    return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < Path(path).stat().st_size
+
+
 def import_command(path: str | Path, options: str = "") -> str:
     """The command that converts a model file to a native one beside it."""
     path = Path(path)

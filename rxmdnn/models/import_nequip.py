@@ -32,6 +32,7 @@ from rxmdnn.models.content import (
     OTHER,
     PACKAGE,
     import_command,
+    is_native,
     kind_of,
     refusal,
 )
@@ -299,6 +300,10 @@ def import_nequip(path_in: str | Path, path_out: str | Path, *, trust: bool = Fa
         raise InputError(f"{path}: no such file")
     if Path(path_out).exists():
         raise InputError(f"{path_out}: exists already; remove it or choose another name")
+    if not path.stat().st_size:
+        raise InputError(f"{path}: the file is empty")
+    if is_native(path):
+        raise InputError(f"{path}: a native model file already; name it in rxmdnn.in as it is")
     kind = kind_of(path)
     if kind == DEPLOYED:
         deployed = load_deployed(path, config, settings)

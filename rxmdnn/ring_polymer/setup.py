@@ -53,14 +53,18 @@ def choose_ring(deck: Deck, centroid: Ensemble, atoms: Atoms) -> Ensemble:
                        deck["pimd_integrator"].name)
 
 
-def notes(deck: Deck, elements: Sequence[str], masses: Sequence[float], start: Mapping[str, np.ndarray]) -> list[str]:
-    """Notes for the user on the chosen beads and time step. start : further rows of the atoms of the start."""
+def notes(deck: Deck, elements: Sequence[str], masses: Sequence[float], start: Mapping[str, np.ndarray],
+          bonded: bool = True) -> list[str]:
+    """Notes for the user on the chosen beads and time step.
+
+    start : further rows of the atoms of the start; bonded : the models may hold covalent bonds
+    """
     line, dt, t, found = deck["pimd"], deck["time"].dt, deck["temperature"].treq, []
     k = int(np.argmin(masses))
     bond = float(np.sqrt(BOND * ACCELERATION / masses[k]))
     if line.beads is not None and line.method == "suzuki-chin":
         bond *= stiffening(bond, t, line.beads)
-    if bond * dt > 1.0 and deck["mdmode"].mode != MINIMIZATION:
+    if bonded and bond * dt > 1.0 and deck["mdmode"].mode != MINIMIZATION:
         found.append(deck["time"].fault(f"dt = {dt:g} fs is long for bonds of {elements[k]}, up to about "
                                         f"{bond * PER_CM:.0f} cm^-1: up to {0.6 / bond:.2g} fs is safe, above "
                                         f"{2.0 / bond:.2g} fs unstable"))

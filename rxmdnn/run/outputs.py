@@ -203,7 +203,7 @@ class Outputs:
         names += [*(["zbl"] if run.repulsion else []), *(table.kind for table in run.pair_terms)]
         a, b, c, *angles = s.cell.parameters
         notes = (*filter(None, [self.aside]), *run.notes, *s.backend.notes, *start.notes,
-                 *ring_notes(run.deck, run.elements, run.masses, start.extra))
+                 *ring_notes(run.deck, run.elements, run.masses, start.extra, run.may_bond))
         self.log.write(
             f"rxmdnn {rxmdnn.__version__}: {self.comm.size} rank(s) on a grid of {' x '.join(map(str, s.domain.grid))}",
             f"kernels      : {s.backend.name}, {numba.get_num_threads()} thread(s) per rank",

@@ -11,12 +11,13 @@ from rxmdnn.training.labelled_frames import LabelledFrame
 RMS_FORCE = 20.0  # eV/Å, of a frame: a liquid at 3000 K has a few
 STRESS = 1.0  # eV/Å³, 160 GPa: beyond the pressure of most experiments
 SMEARED = 1e-3  # eV per atom between energy and free energy
+APART = 10.0, 30.0  # eV per atom, and times the usual deviation: energies that are not of one zero
 OUTLIER = 1e3  # largest force component over the median of the rms forces of frames
 
 
 def doubts(frames: Sequence[LabelledFrame]) -> list[str]:
     """Lines about forces and stresses that are too large to be in eV and Å, and about outliers."""
-    lines = (_large_forces(frames), _outliers(frames), _large_stresses(frames), _smeared(frames))
+    lines = (_large_forces(frames), _outliers(frames), _large_stresses(frames), _smeared(frames), _other_zero(frames))
     return [line for line in lines if line]
 
 
@@ -81,3 +82,20 @@ def _smeared(frames: Sequence[LabelledFrame]) -> str:
         return ""
     return (f"{_of(frames, large, size)}: energy and free energy differ by {1000 * size.max():.3g} meV/atom; the "
             "forces are the gradient of the free energy: 'energy_key free_energy' takes it")
+
+
+def _other_zero(frames: Sequence[LabelledFrame]) -> str:
+    """Energies per atom far from the median of the frames of the same composition: another zero, unit or method."""
+    by_composition: dict[tuple[int, ...], list[int]] = {}
+    for k, f in enumerate(frames):
+        counts = np.bincount(f.species)
+        by_composition.setdefault(tuple(counts // np.gcd.reduce(counts)), []).append(k)
+    energy = np.array([f.energy / len(f.x) for f in frames])
+    away, large = np.zeros(len(frames)), np.zeros(len(frames), bool)
+    for rows in by_composition.values():
+        away[rows] = abs(energy[rows] - np.median(energy[rows]))
+        large[rows] = away[rows] > max(APART[0], APART[1] * float(np.median(away[rows])))
+    if not large.any():
+        return ""
+    return (f"{_of(frames, large, away)}: {away.max():.3g} eV per atom from the usual energy of its composition; are "
+            "all energies of one method, with one zero?")

@@ -9,6 +9,7 @@ import pytest
 from rxmdnn.errors import InputError
 from rxmdnn.io.lammps_data import STYLES, is_lammps_data, read_lammps_data
 from rxmdnn.io.read_atoms import read_atoms
+from rxmdnn.io.structure import read_structure
 
 BOX = "0 8 xlo xhi\n0 9 ylo yhi\n-1 9 zlo zhi\n"
 ROWS = {  # two atoms, nitrogen at (1, 2, 3) and hydrogen at (4, 5, 6), in each style
@@ -91,6 +92,8 @@ def test_triclinic_box_as_ase_writes_it(tmp_path):
 @pytest.mark.parametrize(("change", "said"), [
     (lambda t: t.replace("2 1 4 5 6\n", ""), "expected 2 rows, found 1"),
     (lambda t: t.replace("# atomic", "# peri"), "style 'peri'"),
+    (lambda t: t.replace("# atomic", "# bond").replace("2 1 4", "2 1 1 0 4").replace("1 2 1 2 3", "1 1 2 0 1 2 3"),
+     "style bond has 6 or 9 columns, found 7"),
     (lambda t: t.replace("4 5 6", "4 nan 6"), "NaN"),
     (lambda t: t.replace("4 5 6", "4 x 6"), "Atoms, from line"),
     (lambda t: t.replace("2 1 4", "1 1 4"), "two atoms have the id 1"),
@@ -105,3 +108,12 @@ def test_faults(tmp_path, change, said):
 def test_other_files_are_not_data_files(tmp_path):
     (tmp_path / "a").write_text("2\ncomment\nAr 0 0 0\nAr 4 0 0\n")
     assert not is_lammps_data(tmp_path / "a")
+
+
+def test_units_that_are_not_stated_are_said(tmp_path):
+    text = data("atomic", ROWS["atomic"], more="Velocities\n\n2 0 0 0\n1 0.02 0 0\n")
+    (tmp_path / "a.data").write_text(text)
+    found = read_structure(tmp_path / "a.data")
+    assert any("does not state units; assuming velocities in Å/ps" in note for note in found.notes("a.data"))
+    (tmp_path / "a.data").write_text(text.replace("by hand", "by hand, units = metal"))
+    assert not any("units" in note for note in read_structure(tmp_path / "a.data").notes("a.data"))

@@ -197,3 +197,19 @@ def test_periodicity_by_the_deck(tmp_path):
     ase.io.write(tmp_path / "b.xyz", Atoms("Ar2", [[0, 0, 0], [4, 0, 0]]), format="extxyz")
     with pytest.raises(InputError, match="no cell vector along a b"):
         start(tmp_path, "b.xyz", lines="pbc T T F\n")
+
+
+def test_swapped_masses_are_said(tmp_path):
+    (tmp_path / "a.xyz").write_text(WATER["a.xyz"].replace("D 1 0 0", "H 1 0 0"))
+    assert "masses far from those of the elements, amu: H 15.999 (usual: 1.008), O 1.008 (usual: 15.999)" in start(
+        tmp_path, "a.xyz", "lj 0.001 1.0 3.0 2 H 15.999 O 1.008")[1]
+    for heavy in ("2.014", "3.016", "4.0"):  # isotopes, and hydrogen made heavy for longer time steps
+        assert "masses far" not in start(tmp_path, "a.xyz", f"lj 0.001 1.0 3.0 2 H {heavy} O 15.999")[1]
+
+
+def test_no_bonds_are_told_of_atoms_that_have_none(tmp_path):
+    ase.io.write(tmp_path / "a.cif", CRYSTAL)
+    (tmp_path / "rxmdnn.in").write_text("lj 0.0104 3.4 6.0 1 Ar 39.948\n")
+    (tmp_path / "rxmd.in").write_text("time 20.0 0\ntemperature 60 1.0 1\nstructure a.cif\n")
+    assert run(["--rxmdin", str(tmp_path / "rxmd.in"), "--outDir", str(tmp_path / "out")], MPI.COMM_SELF) == 0
+    assert "is long for bonds" not in (tmp_path / "out" / "run.log").read_text()

@@ -107,6 +107,8 @@ def test_atoms_on_one_place_are_refused_with_their_frame(tmp_path, second):
      r"\(and .* more of 6 frames\): rms force .*not kcal/mol"),
     (lambda f: f[1].calc.results.__setitem__("stress", np.full(6, -12.0)), "frame 2: stress 12 eV/Å³, .* not kbar"),
     (lambda f: f[1].calc.results.__setitem__("free_energy", 9.0), "frame 2: energy and free energy .*energy_key free"),
+    (lambda f: f[2].calc.results.__setitem__("energy", f[2].calc.results["energy"] - 3000 * len(f[2])),
+     "frame 3: 3e\\+03 eV per atom from the usual energy of its composition"),
     (lambda f: None, "^$"),
 ])
 def test_implausible_labels_are_doubted(tmp_path, spoil, line):
