@@ -6,7 +6,7 @@ EXIT_CODES = {
     1: "a fault of the program or of a package, with its traceback",
     BAD_INPUT: "bad input (deck, model, structure, checkpoint), or a file that cannot be written",
     BY_MONITORING: "stopped by 'fidelity stop' or 'fidelity heal'",
-    FAILED: "failed: the run became unstable, a minimization did not converge, or frames could not be labelled",
+    FAILED: "failed: an unstable run, a minimization that did not converge, frames without labels",
     ON_SIGNAL: "stopped by SIGTERM or SIGUSR1 after writing a checkpoint; the same command goes on",
     130: "interrupted by Ctrl-C",
 }

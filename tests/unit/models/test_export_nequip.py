@@ -153,7 +153,7 @@ def test_mistakes_get_one_line_and_change_no_file(tmp_path):
             ((tmp_path / "foreign.ckpt", tmp_path / "a.ckpt"), "foreign.ckpt: a checkpoint, or another file"),
             ((model, tmp_path / "text.ckpt"), "text.ckpt: exists already"),
             ((model, tmp_path / "a.pth"), "a.pth: the name must end in .ckpt"),
-            ((model, tmp_path / "none" / "a.ckpt"), "a.ckpt: cannot be written: no folder"),
+            ((model, tmp_path / "none" / "a.ckpt"), "a.ckpt: cannot be written: the folder"),
             ((model, "/proc/a.ckpt"), "/proc/a.ckpt: cannot be written"),
             ((model, tmp_path / "a.nequip.zip", "--python", tmp_path / "none"), "a package needs a Python with nequip"),
             ((model, tmp_path / "a.nequip.zip", "--python", "/bin/false"), "or write a.ckpt, which needs neither")]:
