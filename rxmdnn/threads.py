@@ -1,4 +1,4 @@
-"""How many threads a rank takes, and how the threads of libraries behave; ``prepare`` is called before they load."""
+"""The number of threads of each rank, and the waiting of idle threads; ``prepare`` is called before libraries load."""
 
 from __future__ import annotations
 

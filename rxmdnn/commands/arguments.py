@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 from mpi4py import MPI
 
@@ -69,3 +70,9 @@ def positive(faults: list[str], command: str, a: argparse.Namespace, *names: str
     """Add a fault for each of these options that is given and not above zero."""
     faults += [f"{command}: --{name.replace('_', '-')}: must be above zero" for name in names
                if getattr(a, name) is not None and not getattr(a, name) > 0]
+
+
+def properties_text(properties: Mapping[str, Any]) -> str:
+    """A table of the properties of a model, one a line, by name."""
+    return "\n".join(f"{name:<18s} {' '.join(map(str, value)) if isinstance(value, list) else value}"
+                     for name, value in properties.items())

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from rxmdnn.commands.arguments import properties_text
 from rxmdnn.files import check_outputs, write_json, writing
 from rxmdnn.models.export_nequip import CHECKPOINT, PACKAGE, export_nequip
 from rxmdnn.models.nequip_checkpoint import PRECISIONS
@@ -30,8 +31,7 @@ def main(argv: Sequence[str]) -> None:
     a = parser.parse_args(argv)
     check_outputs(a.path_out, a.json)
     summary = export_nequip(a.path_in, a.path_out, a.precision, a.python)
-    print("\n".join(f"{name:<18s} {' '.join(map(str, value)) if isinstance(value, list) else value}"
-                    for name, value in summary.items()))
+    print(properties_text(summary))
     print(f"\nWhere nequip-allegro is installed ({' '.join(summary['elements'])} is the order of the types):")
     stem = Path(a.path_out).name.removesuffix(PACKAGE).removesuffix(CHECKPOINT)
     for program, target in TARGETS.items():

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from rxmdnn.commands.arguments import properties_text
 from rxmdnn.files import check_outputs, write_json, writing
 from rxmdnn.models.import_nequip import import_nequip
 
@@ -39,8 +40,7 @@ def main(argv: Sequence[str]) -> None:
         settings["edge_eng_mlp_nonlinearity"] = None if a.readout == "linear" else a.readout
     check_outputs(a.path_out, a.json)
     summary = import_nequip(a.path_in, a.path_out, trust=a.trust, config=a.config, settings=settings)
-    print("\n".join(f"{name:<18s} {' '.join(map(str, value)) if isinstance(value, list) else value}"
-                    for name, value in summary.items()))
+    print(properties_text(summary))
     if a.json:
         with writing(a.json):
             write_json(a.json, summary)

@@ -5,6 +5,8 @@ A pair has one energy, of which each of its two directed edges carries half; the
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 
 from rxmdnn.arrays import Array
@@ -12,7 +14,7 @@ from rxmdnn.atoms import Edges
 from rxmdnn.models.pair import add_pairs
 
 
-class PairTerm:
+class PairTerm(ABC):
     """A sum over pairs of atoms of φ(r), which depends on their species, for edges on the host.
 
     Parameters
@@ -42,9 +44,9 @@ class PairTerm:
         inside = r < self.cutoff[t_i, t_j]
         return np.where(inside, 0.5 * energy, 0.0), np.where(inside, 0.5 * slope, 0.0)
 
+    @abstractmethod
     def phi(self, r: np.ndarray, *parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """φ(r), eV, and dφ/dr, eV/Å, (m,) each, below the cutoff."""
-        raise NotImplementedError
 
 
 class ShortRange(PairTerm):
