@@ -144,6 +144,11 @@ def _time_table(path: Path) -> np.ndarray:
     return table
 
 
+def has_field(deck: Deck) -> bool:
+    """Whether the deck has charges, whose polarization is recorded, or a field on them."""
+    return bool(deck["charges"] or deck["field"] or deck["efield"].strength)
+
+
 def field_lines(deck: Deck) -> list[FieldLine]:
     """The terms of the field of a deck whose lines are valid; those of strength zero are left out."""
     lines = [parse_field(entry, _finder(deck, entry)) for entry in deck["field"]]

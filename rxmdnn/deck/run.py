@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rxmdnn.deck import language as decks
-from rxmdnn.deck.fields import SHAPES_OF_FIELDS, field_faults
+from rxmdnn.deck.fields import SHAPES_OF_FIELDS, field_faults, has_field
 from rxmdnn.deck.language import Deck, Entry, Keyword, Value, near, not_negative, positive
 from rxmdnn.deck.models import ModelLine, read_models
 from rxmdnn.deck.pair_terms import PAIR_TERMS, PairTable, read_pair_table
@@ -29,6 +29,7 @@ from rxmdnn.deck.words import (
     BAROSTATS,
     COMPATIBILITY,
     CRITERIA,
+    DRIVING,
     ENSEMBLES,
     EXCITATION,
     LIMITS,
@@ -466,9 +467,14 @@ def ensemble_settings(deck: Deck) -> list[str]:
     return [line.kind] + ([cell_line.kind, cell_line.shape] if cell_line.kind else []) + ring + driven
 
 
+def is_driven(deck: Deck) -> bool:
+    """Whether light, electrons or a field act on the atoms."""
+    return any(line if isinstance(line := deck[name], list) else line.given for name in DRIVING) or has_field(deck)
+
+
 def has_extended_energy(deck: Deck) -> bool:
     """Whether the conserved quantity differs from the total energy."""
-    return deck["ensemble"].kind is not None or has_ring(deck) or cell_is_driven(deck)
+    return deck["ensemble"].kind is not None or has_ring(deck) or cell_is_driven(deck) or is_driven(deck)
 
 
 def motion_of(deck: Deck) -> dict[str, str]:
