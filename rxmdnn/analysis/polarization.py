@@ -54,15 +54,13 @@ class Cages:
         center = np.flatnonzero(np.isin(names, centers))
         if not len(center):
             raise InputError(f"no atom of {', '.join(centers)}; the elements are {', '.join(np.unique(names))}")
-        members, images = [], []
+        found = []
         for elements, number in shells:
             rows = np.flatnonzero(np.isin(names, elements))
             if not len(rows):
                 raise InputError(f"no atom of {', '.join(elements)} for the cages of {', '.join(centers)}")
-            for found, out in zip(_nearest(x, cell, center, rows, number, f"{number} {'+'.join(elements)}"),
-                                  (members, images)):
-                out.append(found)
-        member, image = np.concatenate(members, axis=1), np.concatenate(images, axis=1)
+            found.append(_nearest(x, cell, center, rows, number, f"{number} {'+'.join(elements)}"))
+        member, image = (np.concatenate(part, axis=1) for part in zip(*found))
         count = np.bincount(np.concatenate([center, member.ravel()]), minlength=len(names))
         return cls(center, member, image, np.where(count > 0, 1.0 / np.maximum(count, 1), 0.0))
 

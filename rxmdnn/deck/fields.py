@@ -210,8 +210,9 @@ def _add(by_element: dict[str, np.ndarray], words: Sequence[str], elements: Sequ
     """Add the charge of an element. Raises ValueError."""
     name, *values = words
     if name not in elements:
-        raise ValueError(f"{at}{name}: not an element of the models ({' '.join(elements)}){near(name, list(elements))}; "
-                         "write <element> <q>, <element> <nine numbers>, 'structure', 'file <file>' or 'neutral <q>'")
+        raise ValueError(f"{at}{name}: not an element of the models ({' '.join(elements)})"
+                         f"{near(name, list(elements))}; write <element> <q>, <element> <nine numbers>, 'structure', "
+                         "'file <file>' or 'neutral <q>'")
     if name in by_element:
         raise ValueError(f"{at}{name}: its charge is given before; keep one")
     if len(values) not in (1, 9):

@@ -5,10 +5,10 @@ ends of every step. Between two steps it jumps at fixed positions. Within a step
 K + U - E·P (electric enthalpy; Nunes and Gonze, Phys. Rev. B 63, 155107 (2001), to first order in the displacements).
 
 The polarization is counted from the start of the field, P_b = Σ_i Σ_a Z_i,ab u_i,a with the displacements
-u_i = (s_i - s_i(0)) h of fractional, unwrapped coordinates s: periods crossed are counted, the choice of an atom's image
-does not matter, and a homogeneous strain of the cell alone makes no polarization (the "proper" response of Vanderbilt,
-J. Phys. Chem. Solids 61, 147 (2000)). Hence the virial W_ab = Σ_i u_i,a F_i,b, and the work of a step is E·ΔP, that of
-a change of the cell included; U + K - work is conserved.
+u_i = (s_i - s_i(0)) h of fractional, unwrapped coordinates s: periods crossed are counted, the image of an atom in the
+start does not matter, and a homogeneous strain of the start makes no polarization (the "proper" response of Vanderbilt,
+J. Phys. Chem. Solids 61, 147 (2000)). Hence the virial W_ab = Σ_i u_i,a F_i,b. The work of a step is E·ΔP, that of a
+change of the cell included; U + K - work is conserved.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rxmdnn.excitation.field_shapes import total
 C_M2_PER_E_A2 = 16.02176634  # C/m^2 of one e/Å^2
 
 
-class Field(Drive):
+class ElectricField(Drive):
     """The field of all ``lines`` on the charges of a run.
 
     Parameters
@@ -43,6 +43,8 @@ class Field(Drive):
     """
 
     name = "field"
+    column_names = (*(f"field_{a}_V_A" for a in "xyz"), *(f"polarization_{a}_eA" for a in "xyz"),
+                    *(f"polarization_{a}_C_m2" for a in "xyz"), *(f"current_{a}_eA_fs" for a in "xyz"))
 
     def __init__(self, charges: Charges, lines: Sequence[FieldLine]) -> None:
         super().__init__()
@@ -57,7 +59,7 @@ class Field(Drive):
         self.simulation = simulation
         if self._origin is None:
             self._origin = simulation.comm.allreduce(self._sum(simulation.atoms))
-            self.strength = total(self.lines, simulation.time_0 + simulation.step * simulation.schedule.dt)
+            self.strength = total(self.lines, simulation.time)
 
     # ------------------------------------------------------------------ a step
     def before(self, atoms: Atoms, now: StepTime) -> None:
@@ -66,6 +68,10 @@ class Field(Drive):
         strength = total(self.lines, now.time, now.dt)
         if (strength != self.strength).any():
             atoms.f[: atoms.n_owned] += self.charges.force(atoms, strength - self.strength)
+            ensemble = self.simulation.ensemble
+            if ensemble.keeps_virial:
+                mine = self.moment(atoms) @ (strength - self.strength)
+                ensemble.add_virial(self.simulation.comm.allreduce(mine))
             self.strength = strength
 
     def after(self, atoms: Atoms, now: StepTime) -> None:
@@ -98,13 +104,13 @@ class Field(Drive):
         """(3,) eÅ, P - P(0): this rank's share."""
         return np.einsum("aab->b", self.moment(atoms))
 
-    def energy(self, atoms: Atoms) -> float:
+    def energy(self) -> float:
         """eV, -E·P, this rank's share: with the potential energy the enthalpy that a minimization lowers."""
-        return -float(self.strength @ self.polarization(atoms))
+        return -float(self.strength @ self.polarization(self.simulation.atoms))
 
-    def virial(self, atoms: Atoms) -> np.ndarray:
+    def virial(self) -> np.ndarray:
         """(3, 3) eV, W_da = Σ u_d F_a, this rank's share."""
-        return self.moment(atoms) @ self.strength
+        return self.moment(self.simulation.atoms) @ self.strength
 
     def columns(self) -> dict[str, float]:
         """Field (V/Å) of the last step, polarization P - P(0) of the cell (eÅ, and C/m^2 by its present volume) and
@@ -113,16 +119,16 @@ class Field(Drive):
         atoms, volume = simulation.atoms, simulation.cell.volume
         current = np.einsum("aab->b", self.charges.sum_with(atoms, atoms.v))
         p, j = simulation.comm.allreduce(np.array([self.polarization(atoms), current]))
-        out: dict[str, float] = {}
-        for name, unit, values in (("field", "V_A", self.strength), ("polarization", "eA", p),
-                                   ("polarization", "C_m2", p / volume * C_M2_PER_E_A2), ("current", "eA_fs", j)):
-            out |= {f"{name}_{axis}_{unit}": float(x) for axis, x in zip("xyz", values)}
-        return out
+        values = np.concatenate([self.strength, p, p / volume * C_M2_PER_E_A2, j])
+        return dict(zip(self.column_names, values.tolist(), strict=True))
 
     # ------------------------------------------------------------------ restart
     def state(self) -> dict[str, Any]:
-        return {"strength": self.strength, "origin": self._origin}
+        return {"strength": self.strength, "origin": self._origin, "table": self.charges.table}
 
     def resume(self, state: dict[str, Any]) -> None:
-        self.strength, self._origin = np.array(state["strength"]), np.array(state["origin"])
+        """Continue; with other charges than those of the state, the polarization is counted from here."""
+        table, own = state["table"], self.charges.table
+        if (table is None) == (own is None) and (own is None or np.array_equal(table, own)):
+            self.strength, self._origin = np.array(state["strength"]), np.array(state["origin"])
         self._polarization = None

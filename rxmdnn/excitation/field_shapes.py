@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -52,7 +53,8 @@ def _pulse(line: FieldLine, t: float) -> float:
 
 def _table(line: FieldLine, t: float) -> float:
     assert line.table is not None
-    return float(np.interp(t, *line.table, left=0.0, right=0.0))
+    times, values = line.table
+    return float(np.interp(t, times, values, left=0.0, right=0.0))
 
 
 # ---------------------------------------------------------------------- means over a step
@@ -77,7 +79,7 @@ def _piecewise(shape: Callable[[FieldLine, float], float], knots: Callable[[Fiel
         at = knots(line)
         inside = at[np.searchsorted(at, t, "right"):np.searchsorted(at, t + dt, "left")]
         ends = [t, *inside.tolist(), t + dt]
-        return sum((b - a) * shape(line, 0.5 * (a + b)) for a, b in zip(ends, ends[1:])) / dt
+        return sum((b - a) * shape(line, 0.5 * (a + b)) for a, b in pairwise(ends)) / dt
 
     return mean_of
 

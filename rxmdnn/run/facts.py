@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rxmdnn.deck.fields import charge_lines, field_lines
 from rxmdnn.deck.models import ModelLine
 from rxmdnn.deck.run import RunDeck, has_ring
 from rxmdnn.deck.words import MINIMIZATION
@@ -50,6 +51,8 @@ class Fact:
         if not self.keyword:
             return f"{run.models[0].where}: {self.name.replace('_', ' ')}"
         entry = run.deck[self.keyword]
+        if isinstance(entry, list):  # of a line that repeats, the first
+            return entry[0].fault("").removesuffix(": ") if entry else f"{run.deck.file}: {self.keyword}"
         return entry.fault("").removesuffix(": ")
 
 
@@ -129,6 +132,20 @@ def rings_of(run: RunDeck) -> list[Any]:
     return [line.beads, fourth, list(run.deck["pimd_contraction"].beads)]
 
 
+def charges_of(run: RunDeck) -> list[str]:
+    """The charges on which a field acts, each as text; empty without any."""
+    said = charge_lines(run.deck, run.elements)
+    return (["structure"] if said.of_structure else []) + [
+        " ".join([element, *(f"{x:.12g}" for x in z.ravel())]) for element, z in said.by_element.items()]
+
+
+def field_of(run: RunDeck) -> list[str]:
+    """The terms of the field, each as text."""
+    return [" ".join([line.shape, *(f"{x:.12g}" for x in (*line.strength, *line.parameters.values())),
+                      *([hashlib.sha256(line.table.tobytes()).hexdigest()[:16]] if line.table is not None else [])])
+            for line in field_lines(run.deck)]
+
+
 FACTS = (
     Fact("models", "", models_of, ASKED, forces=True, stage=True),
     Fact("model_weights", "model_weights", lambda run: list(run.weights), ASKED, forces=True, stage=True),
@@ -151,6 +168,8 @@ FACTS = (
     Fact("pramp", "pramp", lambda run: [*run.deck["pramp"]], FREE, stage=True),
     Fact("pimd", "pimd", pimd_of, NOTED, stage=True),
     Fact("rings", "pimd", rings_of, FREE, forces=True),
+    Fact("charges", "charges", charges_of, NOTED, forces=True, stage=True),
+    Fact("field", "field", field_of, NOTED, forces=True),
     Fact("random_velocity", "random_velocity", lambda run: run.deck["random_velocity"].draw, FREE),
 )
 

@@ -205,7 +205,7 @@ def make_simulation(comm: MPI.Comm, run: RunDeck, backend: Backend, potential: P
                             step=start.step, time_0=start.time - start.step * dt,
                             forces_known=how.forces_known)
     choose_ensemble(deck, simulation, start, how.resumes)
-    choose_drives(simulation, make_drives(run), start, how)
+    choose_drives(simulation, make_drives(run, simulation, start), start, how)
     if schedule.mdmode != MINIMIZATION:
         for name in LEFT_BY_MINIMIZERS:
             atoms.extra.pop(name, None)
