@@ -28,14 +28,14 @@ class Cages:
     ----------
     center (n,) int64 : rows of the atoms at their centers
     member (n, m) int64 : rows of the neighbors
-    image (n, m, 3) float64 : periods from the atom of the row to the neighbor: x[member] + image @ h is beside
-        x[center]
+    apart (n, m, 3) float64 : fractional vector from the center to each neighbor, in the structure that the cages were
+        found in
     weight (atoms,) float64 : one over the number of cages of each atom; 0 for an atom of none
     """
 
     center: np.ndarray
     member: np.ndarray
-    image: np.ndarray
+    apart: np.ndarray
     weight: np.ndarray
 
     @classmethod
@@ -60,16 +60,16 @@ class Cages:
             if not len(rows):
                 raise InputError(f"no atom of {', '.join(elements)} for the cages of {', '.join(centers)}")
             found.append(_nearest(x, cell, center, rows, number, f"{number} {'+'.join(elements)}"))
-        member, image = (np.concatenate(part, axis=1) for part in zip(*found))
+        member, apart = (np.concatenate(part, axis=1) for part in zip(*found))
         count = np.bincount(np.concatenate([center, member.ravel()]), minlength=len(names))
-        return cls(center, member, image, np.where(count > 0, 1.0 / np.maximum(count, 1), 0.0))
+        return cls(center, member, apart, np.where(count > 0, 1.0 / np.maximum(count, 1), 0.0))
 
     def charge(self, z: np.ndarray) -> np.ndarray:
         """(n, 3, 3) Σ w_j Z_j of each cage, center included, e. z : (atoms, 3, 3)."""
         of_atom = self.weight[:, None, None] * z
         return of_atom[self.center] + of_atom[self.member].sum(axis=1)
 
-    def polarization(self, x: np.ndarray, h: np.ndarray, z: np.ndarray, n_cages: int = 0) -> np.ndarray:
+    def polarization(self, s: np.ndarray, h: np.ndarray, z: np.ndarray) -> np.ndarray:
         """(..., n, 3) p_b = (1/V_c) Σ_j w_j Σ_a Z_j,ab (x_j - x_center)_a, C/m^2.
 
         The reference is any structure whose cages are symmetric about their centers. Where the charge of a cage is not
@@ -77,18 +77,18 @@ class Cages:
 
         Parameters
         ----------
-        x : (..., atoms, 3) positions, Å, unwrapped from those that the cages were found in
+        s : (..., atoms, 3) fractional coordinates, in any period
         h : (..., 3, 3) cell vectors, Å
         z : (atoms, 3, 3) float64, e, rows for the displacement
-        n_cages : of the whole cell; default: these
         """
-        from_center = x[..., self.member, :] - x[..., self.center, None, :]
-        from_center = from_center + np.einsum("nmc,...cd->...nmd", self.image, h)
+        away = s[..., self.member, :] - s[..., self.center, None, :]
+        away = away - np.round(away - self.apart)
         weighted = (self.weight[:, None, None] * z)[self.member]
-        volume = np.abs(np.linalg.det(h)) / (n_cages or len(self.center))
-        return np.einsum("nmab,...nma->...nb", weighted, from_center) / volume[..., None, None] * C_M2_PER_E_A2
+        volume = np.abs(np.linalg.det(h)) / len(self.center)
+        p = np.einsum("nmab,...nmc,...ca->...nb", weighted, away, h, optimize=True)
+        return p / volume[..., None, None] * C_M2_PER_E_A2
 
-    def from_reference(self, u: np.ndarray, h: np.ndarray, z: np.ndarray, n_cages: int = 0) -> np.ndarray:
+    def from_reference(self, u: np.ndarray, h: np.ndarray, z: np.ndarray) -> np.ndarray:
         """(..., n, 3) p_b = (1/V_c) Σ_j w_j Σ_a Z_j,ab u_ja, C/m^2, the center included.
 
         The mean over the cages is the polarization of the cell for any charges, where each atom belongs to a cage.
@@ -96,17 +96,17 @@ class Cages:
         u : (..., atoms, 3) displacements, Å, from a reference structure; the others as of ``polarization``
         """
         of_atom = np.einsum("jab,...ja->...jb", self.weight[:, None, None] * z, u)
-        volume = np.abs(np.linalg.det(h)) / (n_cages or len(self.center))
+        volume = np.abs(np.linalg.det(h)) / len(self.center)
         total = of_atom[..., self.center, :] + of_atom[..., self.member, :].sum(axis=-2)
         return total / volume[..., None, None] * C_M2_PER_E_A2
 
 
 def _nearest(x: np.ndarray, cell: Cell, center: np.ndarray, rows: np.ndarray, number: int, what: str
              ) -> tuple[np.ndarray, np.ndarray]:
-    """(n, number) rows of the nearest atoms and (n, number, 3) their periods. Raises InputError."""
+    """(n, number) rows of the nearest atoms, (n, number, 3) fractional vectors to them. Raises InputError."""
     around = np.stack(np.meshgrid(*(np.arange(-1, 2) if p else np.zeros(1, int) for p in cell.pbc), indexing="ij"),
                       axis=-1).reshape(-1, 3)
-    members, images = [], []
+    members, apart = [], []
     for start in range(0, len(center), BLOCK):
         part = center[start:start + BLOCK]
         s = (x[rows][None] - x[part][:, None]) @ cell.inverse
@@ -124,8 +124,8 @@ def _nearest(x: np.ndarray, cell: Cell, center: np.ndarray, rows: np.ndarray, nu
                              "less disordered structure by --reference")
         chosen, turn = np.divmod(order[:, :number], len(around))
         members.append(rows[chosen])
-        images.append(np.take_along_axis(wrap, chosen[:, :, None], axis=1) + around[turn])
-    return np.concatenate(members), np.concatenate(images)
+        apart.append(np.take_along_axis(s + wrap, chosen[:, :, None], axis=1) + around[turn])
+    return np.concatenate(members), np.concatenate(apart)
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def _on_grid(s: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray | None:
     """(n,) flat index of the site of each center, or None where a site has not exactly one."""
     at = s * shape
     phase = np.exp(2j * np.pi * at).mean(axis=0)
-    at = at - np.angle(phase) / (2 * np.pi)
+    at = at - np.mod(np.angle(phase) / (2 * np.pi), 1.0)
     index = np.mod(np.rint(at).astype(int), shape)
     flat = np.ravel_multi_index(tuple(index.T), shape)
     return flat if len(np.unique(flat)) == len(s) else None
