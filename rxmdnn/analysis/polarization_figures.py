@@ -34,7 +34,7 @@ def _course(local: LocalPolarization, loop: Loop | None, path: Path) -> Path:
     for k, color in enumerate((BLUE, GREEN, ORANGE)):
         axis.plot(local.time, local.cell[:, k], color=color, label=f"$P_{AXES[k]}$")
     axis.set(xlabel="time (ps)", ylabel="polarization (C/m$^2$)")
-    axis.legend(loc="upper left", ncols=3)
+    axis.legend(loc="best", ncols=3)
     if loop is not None:
         other = axis.twinx()
         other.plot(loop.time, MV_CM_PER_V_A * loop.field, color=GRAY, lw=0.8, ls="--")

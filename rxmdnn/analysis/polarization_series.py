@@ -118,7 +118,8 @@ def local_polarization(series: Series, cages: Cages, z: np.ndarray, rows: np.nda
     layers = Layers.of(site if reference is None else reference[cages.center], h[0])
     charge = None
     if layers is not None:
-        charge = topological_charge(in_layers(layers.on_grid(p), normal))
+        hand = np.sign(np.linalg.det(h))[:, None]  # of the cell vectors
+        charge = np.round(hand * topological_charge(in_layers(layers.on_grid(p), normal)), 9) + 0.0
     return LocalPolarization(series.time[rows] / 1000.0, series.step[rows], site, series.names[cages.center], h, p,
                              layers, charge, normal, _notes(cages, z, layers, reference))
 

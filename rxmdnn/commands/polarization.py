@@ -12,6 +12,7 @@ from mpi4py import MPI
 
 from rxmdnn.analysis.polarization import Cages, charge_tensors
 from rxmdnn.analysis.polarization_series import LocalPolarization, local_polarization, loop_of
+from rxmdnn.atoms import CHARGES
 from rxmdnn.cell import Cell
 from rxmdnn.commands.arguments import out_folder
 from rxmdnn.errors import InputError
@@ -23,7 +24,6 @@ from rxmdnn.io.structure import read_charges, read_structure
 
 ANIONS = ("O", "F", "Cl", "Br", "I", "S")
 CENTERS = ("Ti", "Zr", "Hf", "Nb", "Ta", "Sn", "Mn", "Fe")  # of default cages, the first elements that are there
-COLUMN = "charges"  # of the atoms of a checkpoint
 
 
 def parser() -> argparse.ArgumentParser:
@@ -158,8 +158,8 @@ def _of_run(names: np.ndarray, run: Path) -> np.ndarray:
     order = np.argsort(saved.gid)
     if len(order) != len(names):
         raise InputError(f"{path}: {len(order)} atoms, and the trajectory has {len(names)}; write --charges")
-    if COLUMN in saved.extra:
-        return _tensors(saved.extra[COLUMN][order])
+    if CHARGES in saved.extra:
+        return _tensors(saved.extra[CHARGES][order])
     table = saved.state.get("drives", {}).get("field", {}).get("table")
     if table is None:
         raise InputError(f"{path}: its run had no charges; write --charges <element>=<charge> ...")

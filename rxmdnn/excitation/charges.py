@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 
 from rxmdnn.arrays import Array, namespace, to_device_of
-from rxmdnn.atoms import Atoms
+from rxmdnn.atoms import CHARGES, Atoms
 
-COLUMN = "charges"  # rows of Atoms.extra: (n_owned,) numbers, or (n_owned, 9) tensors xx xy xz yx ... zz, e
 ROUNDING = 1e-9  # relative to Σ|Z|: a sum below it is zero
 
 
 class Charges:
-    """Charges of the elements (``table``), or of each atom (``Atoms.extra[COLUMN]``, which migrate).
+    """Charges of the elements (``table``), or of each atom (``Atoms.extra[CHARGES]``, which migrate).
 
     Parameters
     ----------
@@ -33,7 +32,7 @@ class Charges:
         n = atoms.n_owned
         if self.table is not None:
             return to_device_of(atoms.x, self.table @ field)[atoms.species[:n]]
-        q = atoms.extra[COLUMN]
+        q = atoms.extra[CHARGES]
         along = to_device_of(q, field)
         if q.ndim == 1:
             return q[:, None] * along
@@ -50,7 +49,7 @@ class Charges:
                     of_kind = xp.where(atoms.species[:n, None] == kind, rows, 0.0).sum(axis=0)
                     out += _host(of_kind)[:, None, None] * z
             return out
-        q = atoms.extra[COLUMN]
+        q = atoms.extra[CHARGES]
         if q.ndim == 1:
             return _host((q[:, None] * rows).sum(axis=0))[:, None, None] * np.eye(3)
         return np.stack([_host((rows[:, c, None] * q).sum(axis=0)).reshape(3, 3) for c in range(3)])
@@ -62,7 +61,7 @@ class Charges:
             species = _host(atoms.species[:n])
             count = np.bincount(species, minlength=len(self.table))
             return np.einsum("e,eab->ab", count, self.table), float(count @ np.abs(self.table).max(axis=(1, 2)))
-        q = atoms.extra[COLUMN]
+        q = atoms.extra[CHARGES]
         z = _host(q.sum(axis=0))
         size = float(abs(q).sum() if q.ndim == 1 else abs(q).max(axis=1).sum()) if n else 0.0
         return (z * np.eye(3) if q.ndim == 1 else z.reshape(3, 3)), size
@@ -72,9 +71,9 @@ class Charges:
         if self.table is not None:
             self.table = self.table - mean
             return
-        q = atoms.extra[COLUMN]
+        q = atoms.extra[CHARGES]
         of_each = mean[0, 0] if q.ndim == 1 else to_device_of(q, mean.reshape(9))
-        atoms.extra[COLUMN] = q - of_each
+        atoms.extra[CHARGES] = q - of_each
 
 
 def _host(array: Any) -> np.ndarray:

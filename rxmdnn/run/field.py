@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from rxmdnn.atoms import CHARGES
 from rxmdnn.deck.fields import ChargeLines, FieldLine, charge_lines, field_lines
 from rxmdnn.deck.run import RunDeck
 from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.errors import InputError
-from rxmdnn.excitation.charges import COLUMN, ROUNDING, Charges
+from rxmdnn.excitation.charges import ROUNDING, Charges
 from rxmdnn.excitation.field import ElectricField
 from rxmdnn.io.start import Start
 from rxmdnn.io.structure import read_charges
@@ -23,11 +24,11 @@ def make_field(run: RunDeck, simulation: Simulation, start: Start) -> ElectricFi
     atoms = simulation.atoms
     if said.of_structure:
         charges = Charges()
-        if not simulation.comm.allreduce(COLUMN in atoms.extra):
-            atoms.extra[COLUMN] = simulation.backend.from_host(_of_structure(run, simulation, said))
+        if not simulation.comm.allreduce(CHARGES in atoms.extra):
+            atoms.extra[CHARGES] = simulation.backend.from_host(_of_structure(run, simulation, said))
     else:
         charges = Charges(np.array([said.by_element[e] for e in run.elements]))
-        atoms.extra.pop(COLUMN, None)
+        atoms.extra.pop(CHARGES, None)
     start.notes += _neutralized(charges, simulation, said)
     lines = field_lines(run.deck)
     start.notes += [f"{line.where}: field: {described(line)}" for line in lines]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
+from rxmdnn.atoms import CHARGES
 from rxmdnn.commands import run as run_command
 from rxmdnn.errors import FINISHED, InputError
-from rxmdnn.excitation.charges import COLUMN
 from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
 from tests.runs import killed_at, shared_folder, write_start
@@ -97,9 +97,9 @@ def test_any_grid_gives_the_same_run(folder, charges):
     first, second = (read_checkpoint(MPI.COMM_SELF, folder / out / "checkpoint.h5") for out in ("together", "alone"))
     order = np.argsort(first.gid), np.argsort(second.gid)
     np.testing.assert_allclose(first.f[order[0]], second.f[order[1]], atol=1e-9)
-    if COLUMN in first.extra:
-        np.testing.assert_array_equal(first.extra[COLUMN][order[0]], second.extra[COLUMN][order[1]])
-    assert (COLUMN in first.extra) == ("structure" in charges)
+    if CHARGES in first.extra:
+        np.testing.assert_array_equal(first.extra[CHARGES][order[0]], second.extra[CHARGES][order[1]])
+    assert (CHARGES in first.extra) == ("structure" in charges)
 
 
 def test_efield_acts_as_a_constant_field(folder):

@@ -1,16 +1,20 @@
 """Electric fields against exact answers: free ions, work, conservation, virial, oscillators classical and quantum."""
 
+import ase
 import numpy as np
 import pytest
 from mpi4py import MPI
 
+import rxmdnn
+from rxmdnn.atoms import CHARGES
 from rxmdnn.cell import Cell
 from rxmdnn.deck.fields import FieldLine
 from rxmdnn.dynamics.ensembles import Barostat, StrainSchedule, make
 from rxmdnn.dynamics.minimize import ConjugateGradient, Fire
 from rxmdnn.dynamics.simulation import Schedule, Simulation
 from rxmdnn.engine.system import System
-from rxmdnn.excitation.charges import COLUMN, Charges
+from rxmdnn.errors import InputError
+from rxmdnn.excitation.charges import Charges
 from rxmdnn.excitation.field import ElectricField
 from rxmdnn.excitation.field_shapes import total
 from rxmdnn.models.pair import Null
@@ -212,7 +216,7 @@ def test_charges_of_atoms_are_those_of_their_elements():
     for charges, column in ((SCALARS, None), (None, SCALARS[:, 0, 0]), (None, SCALARS.reshape(2, 9))):
         s = simulation([PULSE], charges=None, stop=40)
         if column is not None:
-            s.atoms.extra[COLUMN] = column[s.atoms.species[:40]]
+            s.atoms.extra[CHARGES] = column[s.atoms.species[:40]]
         field = ElectricField(Charges(charges), [PULSE])
         s.drives, s.forces.added = [field], [field]
         last = rows_of(s)[-1]
@@ -221,3 +225,20 @@ def test_charges_of_atoms_are_those_of_their_elements():
     for x, work, p in ends[1:]:
         np.testing.assert_allclose(x, ends[0][0], atol=1e-12)
         assert (work, p) == pytest.approx(ends[0][1:], abs=1e-12)
+
+
+def test_fields_from_a_python_program():
+    """charges="structure" are those of the ASE atoms."""
+    x = spread_atoms(TRICLINIC, 40, 2.9)
+    atoms = ase.Atoms([ELEMENTS[k % 2] for k in range(40)], x, cell=TRICLINIC.h, pbc=True)
+    atoms.set_initial_charges([0.5 if k % 2 else -0.5 for k in range(40)])
+    tables = [rxmdnn.simulate(atoms, argon(elements=ELEMENTS), 20, dt=2.0, temperature=60.0, every=5, comm=SELF,
+                              field=[("sine", "z", 0.05, 4), ("constant", 1, 1, 0, 0.01)], charges=charges)[1]
+              for charges in ("structure", [("Ne", -0.5), ("Ar", 0.5)])]
+    for name in tables[0]:
+        if name not in ("seconds", "spread_energy_eV", "spread_force_eV_A"):
+            np.testing.assert_allclose(tables[0][name], tables[1][name], atol=1e-10, err_msg=name)
+    assert abs(tables[0]["work_field_eV"][-1]) > 1e-5
+    with pytest.raises(InputError, match="no charges: neither a column born_charges, initial_charges, charges"):
+        rxmdnn.simulate(ase.Atoms("Ne2", x[:2], cell=TRICLINIC.h, pbc=True), argon(elements=ELEMENTS), 2, comm=SELF,
+                        charges="structure")

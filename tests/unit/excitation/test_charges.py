@@ -5,11 +5,11 @@ import pytest
 from mpi4py import MPI
 
 from rxmdnn import backend as backends
-from rxmdnn.atoms import Atoms
+from rxmdnn.atoms import CHARGES, Atoms
 from rxmdnn.deck.fields import FieldLine
 from rxmdnn.dynamics.simulation import Schedule, Simulation
 from rxmdnn.engine.system import System
-from rxmdnn.excitation.charges import COLUMN, Charges
+from rxmdnn.excitation.charges import Charges
 from rxmdnn.excitation.field import ElectricField
 from tests.device import DEVICES, find
 from tests.systems import TRICLINIC, argon, share, spread_atoms
@@ -23,7 +23,7 @@ TABLE = RNG.normal(size=(3, 3, 3))
 def atoms_with(column=None):
     atoms = Atoms.of(np.arange(N), SPECIES, RNG.normal(size=(N, 3)))
     if column is not None:
-        atoms.extra[COLUMN] = column
+        atoms.extra[CHARGES] = column
     return atoms
 
 
@@ -82,7 +82,7 @@ def test_a_field_on_a_device_is_that_on_the_host(name, kind):
         atoms = system.atoms
         charges = Charges(charges.table)
         if column is not None:
-            atoms.extra[COLUMN] = backend.from_host(column[backend.to_host(atoms.gid[:N])])
+            atoms.extra[CHARGES] = backend.from_host(column[backend.to_host(atoms.gid[:N])])
         charges.subtract(atoms, z.mean(axis=0))
         s = Simulation(MPI.COMM_SELF, backend, system.domain, system.forces, atoms, np.array([10.0, 20.0, 40.0]),
                        Schedule(2.0, 20, 1, (0.0, 0.0), 1.0, 0, 5, 1), N)
