@@ -17,7 +17,7 @@ TAIL = 3.0  # widths from its center at which a Gaussian begins and ends, where 
 SECH_HALF = float(np.arccosh(np.sqrt(2.0)))  # sech² of it is 1/2
 
 
-class Shape(ABC):
+class PulseShape(ABC):
     """A pulse in time.
 
     Attributes
@@ -54,7 +54,7 @@ class Shape(ABC):
         """The part that has passed between begin and end."""
 
 
-class Gaussian(Shape):
+class GaussianPulse(PulseShape):
     """f(t) = exp[-4 ln 2 (t - t_0)²/FWHM²]."""
 
     def __init__(self, t_0: float, fwhm: float) -> None:
@@ -69,7 +69,7 @@ class Gaussian(Shape):
         return 0.5 * erfc(-self.sharpness * (t - self.t_0))
 
 
-class Sech2(Shape):
+class SechPulse(PulseShape):
     """f(t) = sech²[2 arcosh(√2) (t - t_0)/FWHM], the pulse of a mode-locked laser; it ends where f = 3e-9."""
 
     def __init__(self, t_0: float, fwhm: float) -> None:
@@ -84,7 +84,7 @@ class Sech2(Shape):
         return 0.5 * (1.0 + np.tanh(self.sharpness * (t - self.t_0)))
 
 
-class FlatTop(Shape):
+class FlatPulse(PulseShape):
     """f rises as (1 - cos πu)/2 over ``rise``, is 1, and falls as it rose; at half height it is as long as FWHM."""
 
     def __init__(self, t_0: float, fwhm: float, rise: float) -> None:
@@ -104,7 +104,7 @@ class FlatTop(Shape):
         return np.where(t < self.t_0, part, 1.0 - part)
 
 
-class Table(Shape):
+class TablePulse(PulseShape):
     """f as straight lines between points, zero outside them.
 
     Parameters
@@ -126,7 +126,7 @@ class Table(Shape):
         return (self.sums[k] + 0.5 * (self.f[k] + self._height(t)) * (t - self.t[k])) / self.area
 
 
-def read_table(path: str | Path) -> Table:
+def read_table(path: str | Path) -> TablePulse:
     """The pulse of a text file of lines ``t f``: fs, and the height; '#' starts a comment, a comma may separate them.
 
     Raises InputError where it is not such a table: at least two rows, increasing times, no negative heights.
@@ -135,7 +135,7 @@ def read_table(path: str | Path) -> Table:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
-    rows = []
+    rows: list[tuple[float, float]] = []
     for number, line in enumerate(lines, 1):
         words = line.partition("#")[0].replace(",", " ").split()
         if not words:
@@ -152,4 +152,4 @@ def read_table(path: str | Path) -> Table:
         rows.append((t, f))
     if len(rows) < 2 or not any(f for _, f in rows):
         raise InputError(f"{path}: a pulse needs at least two rows, one of them above zero")
-    return Table(*np.array(rows).T)
+    return TablePulse(*np.array(rows).T)

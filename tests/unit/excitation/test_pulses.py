@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from rxmdnn.errors import InputError
-from rxmdnn.excitation.pulses import FlatTop, Gaussian, Sech2, Table, read_table
+from rxmdnn.excitation.pulses import FlatPulse, GaussianPulse, SechPulse, TablePulse, read_table
 
 SHAPES = {
-    "gauss": Gaussian(120.0, 50.0), "sech2": Sech2(120.0, 50.0), "flat": FlatTop(120.0, 50.0, 10.0),
-    "box": FlatTop(120.0, 50.0, 1e-3), "table": Table(np.array([70.0, 95.0, 145.0, 170.0]), np.array([0.0, 1, 1, 0]))}
+    "gauss": GaussianPulse(120.0, 50.0), "sech2": SechPulse(120.0, 50.0), "flat": FlatPulse(120.0, 50.0, 10.0),
+    "box": FlatPulse(120.0, 50.0, 1e-3), "table": TablePulse(np.array([70.0, 95.0, 145.0, 170.0]), np.array([0.0, 1, 1, 0]))}
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
