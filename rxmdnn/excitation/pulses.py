@@ -6,12 +6,9 @@ Times are in fs. The full width at half maximum of the intensity is meant everyw
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from pathlib import Path
 
 import numpy as np
 from scipy.special import erfc
-
-from rxmdnn.errors import InputError
 
 TAIL = 3.0  # widths from its center at which a Gaussian begins and ends, where f = 2e-11; twice as many for sech²
 SECH_HALF = float(np.arccosh(np.sqrt(2.0)))  # sech² of it is 1/2
@@ -124,32 +121,3 @@ class TablePulse(PulseShape):
     def _passed(self, t: np.ndarray) -> np.ndarray:
         k = np.clip(np.searchsorted(self.t, t, side="right") - 1, 0, len(self.t) - 2)
         return (self.sums[k] + 0.5 * (self.f[k] + self._height(t)) * (t - self.t[k])) / self.area
-
-
-def read_table(path: str | Path) -> TablePulse:
-    """The pulse of a text file of lines ``t f``: fs, and the height; '#' starts a comment, a comma may separate them.
-
-    Raises InputError where it is not such a table: at least two rows, increasing times, no negative heights.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    rows: list[tuple[float, float]] = []
-    for number, line in enumerate(lines, 1):
-        words = line.partition("#")[0].replace(",", " ").split()
-        if not words:
-            continue
-        try:
-            t, f = map(float, words)
-        except ValueError:
-            raise InputError(f"{path}:{number}: expected two numbers, the time in fs and the height of the pulse, not "
-                             f"'{line.strip()}'") from None
-        if not (np.isfinite(t) and np.isfinite(f)) or f < 0:
-            raise InputError(f"{path}:{number}: times must be finite, and heights finite and not negative")
-        if rows and t <= rows[-1][0]:
-            raise InputError(f"{path}:{number}: times must increase, but {t:g} follows {rows[-1][0]:g}")
-        rows.append((t, f))
-    if len(rows) < 2 or not any(f for _, f in rows):
-        raise InputError(f"{path}: a pulse needs at least two rows, one of them above zero")
-    return TablePulse(*np.array(rows).T)

@@ -48,10 +48,15 @@ class Answers:
     added: tuple[Array, Array] | None
 
     def gap(self) -> Array:
-        """(n_owned,) e_i^excited - e_i^ground, eV; it means something where both models were asked."""
-        zero = namespace(self.edges.r_ij).zeros(len(self.edges.first) - 1)
-        ground, excited = (zero if a is None else a.e_i for a in (self.ground, self.excited))
-        return excited - ground
+        """(n_owned,) e_i^excited - e_i^ground, eV; zero for atoms that only one model was asked for."""
+        xp, n = namespace(self.edges.r_ij), len(self.edges.first) - 1
+        if self.ground is None or self.excited is None:
+            return xp.zeros(n)
+        gap = self.excited.e_i - self.ground.e_i
+        for answer in (self.ground, self.excited):
+            if answer.asked is not None:
+                gap = xp.where(answer.asked, gap, 0.0)
+        return gap
 
     def cover(self, weights: Array) -> bool:
         """Whether the energy and forces at these weights follow from what is known."""

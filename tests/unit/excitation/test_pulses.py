@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from rxmdnn.errors import InputError
-from rxmdnn.excitation.pulses import FlatPulse, GaussianPulse, SechPulse, TablePulse, read_table
+from rxmdnn.excitation.pulses import FlatPulse, GaussianPulse, SechPulse, TablePulse
 
 SHAPES = {
     "gauss": GaussianPulse(120.0, 50.0), "sech2": SechPulse(120.0, 50.0), "flat": FlatPulse(120.0, 50.0, 10.0),
-    "box": FlatPulse(120.0, 50.0, 1e-3), "table": TablePulse(np.array([70.0, 95.0, 145.0, 170.0]), np.array([0.0, 1, 1, 0]))}
+    "box": FlatPulse(120.0, 50.0, 1e-3),
+    "table": TablePulse(np.array([70.0, 95.0, 145.0, 170.0]), np.array([0.0, 1, 1, 0]))}
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
@@ -33,26 +33,3 @@ def test_a_pulse_acts_between_its_begin_and_end():
     assert (shape.begin, shape.end) == (90.0, 150.0)
     assert shape.acts(80.0, 91.0) and shape.acts(149.0, 160.0) and shape.acts(0.0, 300.0)
     assert not shape.acts(0.0, 90.0) and not shape.acts(150.0, 151.0)
-
-
-def test_a_table_is_read(tmp_path):
-    path = tmp_path / "pulse.csv"
-    path.write_text("# t_fs, height\n0, 0\n10, 2  # peak\n\n30, 0\n")
-    shape = read_table(path)
-    assert shape.at(20.0) == 1.0 and shape.area == 30.0 and shape.passed(10.0) == pytest.approx(1 / 3)
-
-
-@pytest.mark.parametrize(("text", "message"), [
-    ("0 0\n1 one\n", r"pulse.csv:2: expected two numbers"), ("0 0\n1 2 3\n", ":2: expected two numbers"),
-    ("0 0\n5 1\n5 0\n", ":3: times must increase, but 5 follows 5"), ("0 -1\n1 0\n", ":1: .* not negative"),
-    ("0 1\n", "at least two rows"), ("0 0\n1 0\n", "one of them above zero"), ("0 nan\n1 0\n", ":1: .* finite"),
-])
-def test_faults_of_a_table_name_the_line(tmp_path, text, message):
-    (tmp_path / "pulse.csv").write_text(text)
-    with pytest.raises(InputError, match=message):
-        read_table(tmp_path / "pulse.csv")
-
-
-def test_a_missing_table_is_one_message(tmp_path):
-    with pytest.raises(InputError, match="cannot be read"):
-        read_table(tmp_path / "none.csv")
