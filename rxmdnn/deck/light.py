@@ -136,12 +136,12 @@ def light_faults(deck: Deck, models: Sequence[ModelLine], repulsion: bool) -> li
     if models and models[0].is_whole:
         faults.append(line.fault(f"the model of {models[0].where} sees all atoms at once; energies of atoms are mixed, "
                                  "which needs models whose atoms depend on their own neighbors alone"))
-    elif models and sorted((line.ground, line.excited)) != [1, 2]:
-        faults.append(line.fault(f"models {line.ground} and {line.excited}: there must be two of them in the model "
-                                 f"deck, 1 and 2, but it has {len(models)}"
-                                 + (" besides the line zbl, which is added to both" if repulsion else "")))
     elif models and len(models) != 2:
-        faults.append(line.fault(f"mixes two models, but the model deck has {len(models)}"))
+        faults.append(line.fault(f"mixes the two models of a model deck, but it has {len(models)}"
+                                 + (" besides the line zbl, which is added to both" if repulsion else "")))
+    elif models and sorted((line.ground, line.excited)) != [1, 2]:
+        faults.append(line.fault(f"models {line.ground} and {line.excited}: the two models of the model deck are 1 and "
+                                 "2, numbered by their lines"))
     return faults
 
 
