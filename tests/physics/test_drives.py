@@ -94,7 +94,8 @@ def test_forces_and_virial_of_a_drive_are_added_to_those_of_the_potential():
     s.forces.compute(s.atoms)
     np.testing.assert_allclose(s.atoms.f[:60, 0] - f[:, 0], 0.5 * swing.sign(s.atoms), atol=1e-12)
     np.testing.assert_allclose(s.forces.virial() - virial, np.diag([0.5 * swing.along(s.atoms), 0, 0]), atol=1e-12)
-    assert s.thermo().driven == {"work_swing_eV": 0.0, "strength_eV_per_A": 0.5}
+    assert s.thermo().driven == {"work_swing_eV": 0.0, "strength_eV_per_A": 0.5, "work_ensemble_eV": 0.0}
+    assert list(s.thermo().driven) == s.driven_columns
 
 
 def test_a_run_continues_from_the_state_of_its_drive_to_the_bit():
