@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rxmdnn.deck import language as decks
+from rxmdnn.deck.electrons import ELECTRONS, PROFILE, electron_faults, electron_notes, profile_faults
 from rxmdnn.deck.language import Deck, Entry, Keyword, Value, near, not_negative, positive
 from rxmdnn.deck.light import LIGHT, light_faults
 from rxmdnn.deck.models import ModelLine, read_models
@@ -149,6 +150,7 @@ RUN = (
             "number of groups of ranks among which the beads are distributed; each group holds all atoms, on a grid of "
             "its own ranks", group="path integrals"),
     *LIGHT,
+    *ELECTRONS,
     Keyword("io_step", (Value("fstep", "int", 100, "steps", not_negative, help="0: never"),
                         Value("pstep", "int", 10, "steps", positive)),
             "interval of frames, and of log lines", _logicals("fstep", "pstep"), group="output"),
@@ -169,6 +171,7 @@ RUN = (
                               help="vdos: resolution, 1/cm (10); gr: r_max, Å (10)")),
             "on-the-fly averages every nstep steps, which need no trajectory; kept in <outDir>/observe.h5 with every "
             "checkpoint", repeats=True, group="output"),
+    *PROFILE,
     Keyword("checkpoint", (Value("nstep", "int", 1000, "steps", not_negative, help="0: at the end only"),),
             "interval of <outDir>/checkpoint.h5", group="output"),
     Keyword("processors", (Value("vx", "int", 0, check=not_negative), Value("vy", "int", 0, check=not_negative),
@@ -387,6 +390,8 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
     faults += fidelity_faults(deck)
     faults += device_faults(deck)
     faults += light_faults(deck, models, repulsion is not None)
+    faults += electron_faults(deck)
+    faults += profile_faults(deck)
     if deck["json"].file and (text := file_fault(deck["json"].file, [deck["outDir"].folder])):
         faults.append(deck["json"].fault(text))
     faults += [e.fault(f"{e.quantity} is given before; keep one") for k, e in enumerate(deck["observe"])
@@ -403,6 +408,7 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
     notes += [line.fault(f"the code of {line.parameters.get('file') or line.parameters['factory']} is run")
               for line in models if line.kind in ("compiled", "ase")]
     notes += _other_masses(models[0])
+    notes += electron_notes(deck)
     notes += [note for table in pair_terms for note in table.jumps(models[0].elements)]
     return RunDeck(deck, models, weights or (1.0 / len(models),) * len(models), notes, repulsion,
                    pair_terms)

@@ -10,6 +10,7 @@ from typing import Any
 
 from rxmdnn.deck.light import NAMES as LIGHT_NAMES
 from rxmdnn.deck.light import has_light
+from rxmdnn.deck.electrons import has_electrons
 from rxmdnn.deck.models import ModelLine
 from rxmdnn.deck.run import RunDeck, has_ring
 from rxmdnn.deck.words import MINIMIZATION
@@ -117,6 +118,19 @@ def barostat_of(run: RunDeck) -> list[Any]:
     return [*run.deck["barostat"]] if run.deck["barostat"].kind else []
 
 
+def electrons_of(run: RunDeck) -> list[Any]:
+    """The grid of electrons and their properties; a table by its content. Empty without electrons."""
+    deck = run.deck
+    if not has_electrons(deck):
+        return []
+    form, value = deck["electrons_capacity"]
+    try:
+        capacity = [form, value] if form else ["sha256", sha256_of(deck["electrons_table"].file)[:16]]
+    except OSError as error:
+        raise InputError(deck["electrons_table"].fault(f"cannot be read: {error.strerror or error}")) from None
+    return [*deck["electrons"], *capacity, deck["electrons_coupling"].g, *deck["electrons_conductivity"]]
+
+
 def pimd_of(run: RunDeck) -> list[Any]:
     """The line of ring polymers, with their integrator; empty for atoms."""
     return [*run.deck["pimd"], run.deck["pimd_integrator"].name] if has_ring(run.deck) else []
@@ -158,6 +172,7 @@ FACTS = (
     Fact("temperature", "temperature", temperatures_of, FREE, stage=True),
     Fact("vsfact", "temperature", lambda run: run.deck["temperature"].vsfact, FREE),
     Fact("pramp", "pramp", lambda run: [*run.deck["pramp"]], FREE, stage=True),
+    Fact("electrons", "electrons", electrons_of, NOTED, stage=True),
     Fact("pimd", "pimd", pimd_of, NOTED, stage=True),
     Fact("rings", "pimd", rings_of, FREE, forces=True),
     Fact("excite", "excite", lambda run: [x for x in run.deck["excite"] if has_light(run.deck)], NOTED, forces=True,
