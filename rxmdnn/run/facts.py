@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rxmdnn.deck.electrons import has_electrons
 from rxmdnn.deck.light import NAMES as LIGHT_NAMES
 from rxmdnn.deck.light import has_light
-from rxmdnn.deck.electrons import has_electrons
 from rxmdnn.deck.models import ModelLine
 from rxmdnn.deck.run import RunDeck, has_ring
 from rxmdnn.deck.words import MINIMIZATION
