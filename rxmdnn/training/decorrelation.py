@@ -17,15 +17,13 @@ def off_diagonal(features: Tensor, relative: bool = False) -> Tensor:
 
     ``relative`` takes the correlation coefficients instead, which do not change with the size of the features.
     """
-    x = (features - features.mean(0)).double()
-    c = x.T @ x / len(x)
-    of_one = c.diagonal()
+    mean = features.mean(0)
+    c = ((features.T @ features) / len(features) - mean[:, None] * mean).double()  # no centered copy: time
     if relative:
-        size = (of_one + 1e-12).sqrt()
+        size = c.diagonal().clamp_min(1e-12).sqrt()
         c = c / (size[:, None] * size)
-        of_one = c.diagonal()
     s = len(c)
-    return (c.square().sum() - of_one.square().sum()) / max(1, s * (s - 1))
+    return (c.square().sum() - c.diagonal().square().sum()) / max(1, s * (s - 1))
 
 
 class Decorrelation:

@@ -107,7 +107,8 @@ def test_labels_of_displaced_energies_are_right_to_first_order():
 
 
 def test_off_diagonal_by_hand():
-    x = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * torch.tensor([1.0, 2.0, 3.0]) + 5.0
+    x = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], dtype=torch.float64) * \
+        torch.tensor([1.0, 2.0, 3.0]) + 5.0
     assert float(off_diagonal(x)) == pytest.approx(0.0, abs=1e-12)
     pair = torch.stack([x[:, 0], -2 * x[:, 0], x[:, 1]], dim=1)  # covariance -2 of one pair of three
     assert float(off_diagonal(pair)) == pytest.approx(2 * 4.0 / 6)
