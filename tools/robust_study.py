@@ -23,6 +23,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import LogLocator, NullLocator
 
 from rxmdnn.survival import results, statistics
 from rxmdnn.survival.report import model_rows
@@ -251,6 +252,10 @@ def draw(path: Path, rows: list[dict[str, Any]]) -> None:
             axis.annotate(row["arm"], (row[x], value), xytext=(4, 3), textcoords="offset points", fontsize=6.5)
         axis.axhline(1.0, color="0.6", lw=0.7)
         axis.set(xscale="log", yscale="log", xlabel=label)
+        axis.margins(x=0.15)
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_locator(NullLocator())
     axes[0].set_ylabel(f"time to failure / that of {BASE} (95 %)")
     figure.savefig(path, dpi=130)
     plt.close(figure)

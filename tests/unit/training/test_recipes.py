@@ -212,6 +212,20 @@ def test_every_line_changes_the_training(tmp_path, line):
     assert torch.isfinite(ends[1]).all() and not torch.equal(*ends)
 
 
+def test_pre_training_by_two_decks_of_one_shape(tmp_path):
+    """The second deck repeats the lines of the shape, and its data have another zero of energy."""
+    text = DECK + "zbl .false.\nepochs 1\n"
+    training.train(decks.read(workplace(tmp_path / "cheap", text), TABLE))
+    frames = structures(seed=5)
+    for atoms in frames:
+        atoms.calc.results["energy"] -= 70.0 * atoms.symbols.count("N")
+    path = workplace(tmp_path / "dear", text + "from_model ../cheap/model.safetensors\n", frames)
+    network = training.data_and_network(decks.read(path, TABLE))[2]
+    cheap = load_model(tmp_path / "cheap/model.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), cheap.parameters()))
+    assert float(network.shift[0] - cheap.shift[0]) == pytest.approx(-70.0, abs=3.0)
+
+
 @pytest.mark.parametrize("text, message", [
     ("weight_kinds c 2.0\n", "weight_kinds: c: not a kind of the data, which are a, b"),
     ("weight_kinds a 0.0 b 0.0\n", "weight_kinds: the factors leave no training frame"),
