@@ -52,7 +52,8 @@ class NeutronSpectrum:
     Attributes
     ----------
     columns : {name: (energies,)}: energy_meV, wavenumber_cm; all, one_phonon, two_phonons: means over the angles;
-        incoherent, coherent: shares of ``all``; all_<kind>; fwhm_meV; and of each angle q_<angle>deg, all_<angle>deg
+        incoherent, coherent: shares of ``all``; one_phonon_coherent: that of one phonon; all_<kind>; fwhm_meV; and of
+        each angle q_<angle>deg, all_<angle>deg
     q (m,) 1/Å; energy (k,) meV; s (m, k): all orders on a grid of Q and E, at the resolution of the grid
     u_squared, tensors : {kind: <u_x²>, Å²}, {kind: (atoms, 6) displacement tensors} where directions are known
     orders : largest number of phonons; low : meV, below which densities are those of Debye
@@ -146,7 +147,8 @@ def _columns(kinds: Sequence[_Kind], n: int, grid: np.ndarray, instrument: Spect
              ) -> dict[str, np.ndarray]:
     """Columns of neutron.csv, broadened, from the lowest energy of the instrument to ``top``."""
     shares = {"all": np.zeros_like(grid), "one_phonon": np.zeros_like(grid), "two_phonons": np.zeros_like(grid),
-              "incoherent": np.zeros_like(grid), "coherent": np.zeros_like(grid)}
+              "incoherent": np.zeros_like(grid), "coherent": np.zeros_like(grid),
+              "one_phonon_coherent": np.zeros_like(grid)}
     shares |= {f"all_{k.v.name}": np.zeros_like(grid) for k in kinds}
     angles: dict[str, np.ndarray] = {}
     for angle, weight in zip(instrument.angles, instrument.weights):
@@ -157,7 +159,8 @@ def _columns(kinds: Sequence[_Kind], n: int, grid: np.ndarray, instrument: Spect
             total = k.incoherent + k.coherent
             seen += total * s[0]
             for name, part in (("all", total * s[0]), *zip(PARTIAL, total * s[1:]), ("incoherent", k.incoherent * s[0]),
-                               ("coherent", k.coherent * s[0]), (f"all_{k.v.name}", total * s[0])):
+                               ("coherent", k.coherent * s[0]), ("one_phonon_coherent", k.coherent * s[1]),
+                               (f"all_{k.v.name}", total * s[0])):
                 shares[name] += weight * part
         angles |= {f"q_{angle:.4g}deg": np.sqrt(q_sq), f"all_{angle:.4g}deg": instrument.broadened(grid, seen)}
     shares = {name: instrument.broadened(grid, s) for name, s in shares.items()}

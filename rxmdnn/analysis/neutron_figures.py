@@ -15,7 +15,7 @@ from rxmdnn.analysis.comparison import Comparison
 from rxmdnn.analysis.figures import TINTS, color
 from rxmdnn.analysis.neutron import NeutronSpectrum
 from rxmdnn.analysis.spectra import MEV_PER_CM
-from rxmdnn.analysis.style import BLUE, GRAY, GREEN, ORANGE, STYLE, save_figure
+from rxmdnn.analysis.style import BLUE, GRAY, ORANGE, STYLE, save_figure
 
 
 def neutron(folder: Path, spectrum: NeutronSpectrum, bands: Mapping[str, Any], temperature: float,
@@ -45,9 +45,9 @@ def neutron(folder: Path, spectrum: NeutronSpectrum, bands: Mapping[str, Any], t
             shade = color(key[4:], k)
             lower.fill_between(x, 0, c[key], color=shade, alpha=0.25, lw=0)
             lower.plot(x, c[key], color=shade, lw=0.9, label=key[4:])
-        lower.plot(x, c["coherent"], color=GREEN, ls="--", lw=0.9, label="coherent share")
+        lower.plot(x, c["coherent"], color="k", ls="--", lw=0.9, label="coherent share")
         if "coherent_one_phonon" in c:
-            lower.plot(x, c["coherent_one_phonon"], color=GREEN, lw=0.9,
+            lower.plot(x, c["coherent_one_phonon"], color=ORANGE, lw=0.9,
                        label="coherent, one phonon, with interference")
         for axis in (middle, lower):
             _shade(axis, bands, measured_bands, axis is middle)
