@@ -214,7 +214,8 @@ class HarmonicCrystal:
         out /= len(found["rotations"])
         return out[..., [i for i, _, _ in PARTS], [j for _, j, _ in PARTS]]
 
-    def vibrations(self, modes: LatticeModes, width: float) -> dict[str, tuple[int, float, np.ndarray, np.ndarray, Sites]]:
+    def vibrations(self, modes: LatticeModes, width: float
+                   ) -> dict[str, tuple[int, float, np.ndarray, np.ndarray, Sites]]:
         """{kind: (count, mass in amu, energy (k,) meV, g (k,) 1/meV, sites)}; arguments as of ``sites``."""
         energy, sums, g = self.sites(modes, width)
         out = {}
