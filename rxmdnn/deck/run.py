@@ -28,6 +28,7 @@ from rxmdnn.deck.words import (
     BAROSTATS,
     COMPATIBILITY,
     CRITERIA,
+    DRIVING,
     ENSEMBLES,
     LIMITS,
     MDMODES,
@@ -447,9 +448,14 @@ def ensemble_settings(deck: Deck) -> list[str]:
     return [line.kind] + ([cell_line.kind, cell_line.shape] if cell_line.kind else []) + ring + driven
 
 
+def is_driven(deck: Deck) -> bool:
+    """Whether light, electrons or a field act on the atoms."""
+    return any(line if isinstance(line := deck[name], list) else line.given for name in DRIVING)
+
+
 def has_extended_energy(deck: Deck) -> bool:
     """Whether the conserved quantity differs from the total energy."""
-    return deck["ensemble"].kind is not None or has_ring(deck) or cell_is_driven(deck)
+    return deck["ensemble"].kind is not None or has_ring(deck) or cell_is_driven(deck) or is_driven(deck)
 
 
 def motion_of(deck: Deck) -> dict[str, str]:

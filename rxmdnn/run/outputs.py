@@ -74,7 +74,7 @@ class Outputs:
         goes_on_from = start.step - again if start.continued else None
         self.aside = on_root(comm, lambda: self._set_aside(start))
         self.log = Log(comm, folder, deck["units"].energy, goes_on_from, AboveBar() if sys.stderr.isatty() else None,
-                       ensemble=has_extended_energy(deck))
+                       has_extended_energy(deck), simulation.driven_columns)
         self.motion = motion_of(deck)
         self.trajectory = H5MD(comm, folder / TRAJECTORY, goes_on_from)
         self.xyz = XYZTrajectory(comm, folder / XYZ_TRAJECTORY, goes_on_from)
@@ -184,6 +184,8 @@ class Outputs:
                                  "run": self.facts}
         if has_extended_energy(self.run.deck):
             state["ensemble"] = {"words": ensemble_settings(self.run.deck), **s.ensemble.state()}
+        if s.drives:
+            state["drives"] = {drive.name: drive.saved(self.comm) for drive in s.drives}
         if self.guard is not None:
             state["fidelity"] = self.guard.state()
         if self.observers is not None:

@@ -19,6 +19,7 @@ from rxmdnn.deck.models import ModelLine
 from rxmdnn.deck.run import RunDeck
 from rxmdnn.deck.run_faults import barostat_fault, cell_is_driven
 from rxmdnn.deck.words import MINIMIZATION
+from rxmdnn.dynamics.drive import Drive
 from rxmdnn.dynamics.ensembles import Barostat, CellChange, Ensemble, StrainSchedule
 from rxmdnn.dynamics.ensembles import make as make_ensemble
 from rxmdnn.dynamics.minimize import LEFT_BY_MINIMIZERS
@@ -36,6 +37,7 @@ from rxmdnn.ring_polymer.forces import V
 from rxmdnn.ring_polymer.groups import Groups
 from rxmdnn.ring_polymer.setup import choose_ring, make_forces
 from rxmdnn.run.continuation import Continuation, compared
+from rxmdnn.run.drives import make_drives
 from rxmdnn.run.trial import Case, choose
 from rxmdnn.run.untrained import untrained_notes
 from rxmdnn.timers import Timers
@@ -203,12 +205,22 @@ def make_simulation(comm: MPI.Comm, run: RunDeck, backend: Backend, potential: P
                             step=start.step, time_0=start.time - start.step * dt,
                             forces_known=how.forces_known)
     choose_ensemble(deck, simulation, start, how.resumes)
+    choose_drives(simulation, make_drives(run), start, how)
     if schedule.mdmode != MINIMIZATION:
         for name in LEFT_BY_MINIMIZERS:
             atoms.extra.pop(name, None)
         start.notes += begin_velocities(simulation, start, how)
     start.notes += how.notes
     return simulation
+
+
+def choose_drives(simulation: Simulation, drives: list[Drive], start: Start, how: Continuation) -> None:
+    """Give the simulation what acts on it from outside; it continues from its state in the checkpoint, if there."""
+    saved = start.state.get("drives", {})
+    for drive in drives:
+        if drive.name in saved:
+            drive.continue_from(saved[drive.name], simulation.comm, how.same_stage)
+    simulation.drives, simulation.forces.added = drives, list(drives)
 
 
 def begin_velocities(simulation: Simulation, start: Start, how: Continuation) -> list[str]:
