@@ -60,7 +60,8 @@ class Points:
     Attributes
     ----------
     hkl (m, 3) : all points; q (m, 3) 1/Å; measured : Amplitudes
-    groups : {label: (k,) rows of equivalent reflections}; ends (2, 3) : of a line, as they were given
+    groups : {label: (k,) rows of equivalent reflections}
+    ends (2, 3), shown (m, 3) : of a line, as they were given, and its points, one per group
     """
 
     hkl: np.ndarray
@@ -68,15 +69,17 @@ class Points:
     measured: Amplitudes
     groups: dict[str, np.ndarray] = field(default_factory=dict)
     ends: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
+    shown: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
 
 
 @dataclass
 class Plane:
-    """hkl (n_up, n_right, 3) points of a plane; measured : Map of those but 0 0 0; rows (k,) of these among all."""
+    """hkl (n_up, n_right, 3) points of a plane; rows (k,) of those that are measured, all but 0 0 0; of (k,) groups."""
 
     hkl: np.ndarray
     measured: Map
     rows: np.ndarray
+    of: np.ndarray
 
 
 @dataclass
@@ -143,10 +146,11 @@ class Experiment:
             diffraction.reflections().astype(float) if options.cells else np.zeros((0, 3)))
         if (np.abs(hkl) < 1e-9).all(axis=1).any():
             raise InputError("structure: --hkl: 0 0 0 is not a reflection")
+        crystal.waves(hkl, "--hkl")
         groups: dict[str, np.ndarray] = {}
         members: list[np.ndarray] = []
         for one in hkl:
-            family = crystal.family(one) if options.family else one[None]
+            family = crystal.expanded(one[None], options.family)[0]
             groups[label(one)] = np.arange(len(family)) + sum(len(m) for m in members)
             members.append(family)
         if members:
@@ -157,8 +161,10 @@ class Experiment:
                 raise InputError(f"structure: --line: '{' '.join(words)}' are {len(ends)} points; write two, as "
                                  "000 800")
             points = crystal.line(ends[0], ends[1], "--line")
-            measured = self._amplitudes(shape, points, "--line")
-            measured.ends = ends
+            on_lattice, group, of = crystal.expanded(points, options.family)
+            measured = self._amplitudes(shape, on_lattice, "--line", {
+                str(k): np.flatnonzero(group == row) for k, row in enumerate(of)})
+            measured.ends, measured.shown = ends, points
             self.lines[f"{label(ends[0])}_{label(ends[1])}"] = measured
         for words in options.planes:
             ends = read_hkl(words, "--plane")
@@ -168,9 +174,10 @@ class Experiment:
             points = crystal.plane(ends[0], ends[1], ends[2], "--plane")
             flat = points.reshape(-1, 3)
             rows = np.flatnonzero(np.abs(flat).max(axis=1) > 1e-9)
-            waves = crystal.waves(flat[rows], "--plane")
+            on_lattice, group, of = crystal.expanded(flat[rows], options.family)
+            waves = crystal.waves(on_lattice, "--plane")
             self.planes["_".join(map(label, ends))] = Plane(
-                points, Map(shape, self.index, self.amplitudes(crystal.q(flat[rows])), waves), rows)
+                points, Map(shape, self.index, self.amplitudes(crystal.q(on_lattice)), waves, group), rows, of)
 
     def _amplitudes(self, shape: tuple[int, int], hkl: np.ndarray, option: str,
                     groups: dict[str, np.ndarray] | None = None) -> Points:

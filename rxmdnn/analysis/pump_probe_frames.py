@@ -159,18 +159,24 @@ class Amplitudes(Measurement):
 
 
 class Map(Measurement):
-    """Intensities at many wave vectors, of which only those over all replicas are kept.
+    """Intensities at many wave vectors, of which only means over replicas and over groups of them are kept.
 
     Attributes
     ----------
-    total (frames, m) : <|F|²> over replicas and beads
-    bragg (frames, m) : |<F>|², without the part of the scatter (``bragg_and_diffuse``)
+    total (frames, groups) : <|F|²> over replicas and beads
+    bragg (frames, groups) : |<F>|², without the part of the scatter (``bragg_and_diffuse``)
     """
 
-    def __init__(self, shape: tuple[int, int], index: np.ndarray, f: np.ndarray, waves: np.ndarray) -> None:
-        self.index, self.f, self.waves, self.replicas = index, f, waves, shape[0]
-        self.total, self.bragg = np.zeros((shape[1], len(waves))), np.zeros((shape[1], len(waves)))
+    def __init__(self, shape: tuple[int, int], index: np.ndarray, f: np.ndarray, waves: np.ndarray,
+                 group: np.ndarray) -> None:
+        """group : (m,) of each wave vector; the rest as of ``Amplitudes``."""
+        self.index, self.f, self.waves, self.replicas, self.group = index, f, waves, shape[0], group
+        self.total, self.bragg = np.zeros((2, shape[1], int(group.max()) + 1))
         self._begin()
+
+    def _mean(self, y: np.ndarray) -> np.ndarray:
+        """(groups,) means of y : (m,)."""
+        return np.bincount(self.group, y) / np.bincount(self.group)
 
     def _begin(self) -> None:
         self._of_one = np.zeros(len(self.waves), complex)
@@ -179,7 +185,7 @@ class Map(Measurement):
     def add(self, replica: int, frame: int, moment: Moment) -> None:
         f = (self.f * densities(moment.s, self.index, len(self.f), self.waves)).sum(axis=0)
         self._of_one += moment.weight * f
-        self.total[frame] += moment.weight / self.replicas * np.abs(f) ** 2
+        self.total[frame] += moment.weight / self.replicas * self._mean(np.abs(f) ** 2)
 
     def finish(self, replica: int, frame: int, of: Replica) -> None:
         self._sum += self._of_one
@@ -189,7 +195,7 @@ class Map(Measurement):
     def close(self, frame: int) -> None:
         n = self.replicas
         mean_sq = np.abs(self._sum / n) ** 2
-        self.bragg[frame] = mean_sq - (self._sq / n - mean_sq) / (n - 1) if n > 1 else mean_sq
+        self.bragg[frame] = self._mean(mean_sq - (self._sq / n - mean_sq) / (n - 1) if n > 1 else mean_sq)
         self._begin()
 
     def arrays(self) -> list[np.ndarray]:

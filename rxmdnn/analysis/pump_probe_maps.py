@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, SymLogNorm
+from matplotlib.colors import LogNorm
 
 from rxmdnn.analysis.pump_probe_points import label
 from rxmdnn.analysis.style import BLUE, GRAY, save_figure
@@ -106,14 +106,13 @@ def plane(path: Path, d: Map) -> Path:
     mesh = axes[0].pcolormesh(right, up, s, norm=LogNorm(max(low, 1e-6), float(s.max())), cmap="magma",
                               rasterized=True, shading="nearest")
     figure.colorbar(mesh, ax=axes[0], label="S before time zero")
-    change = [np.ma.masked_invalid(d["S"][k] - d["S_before"]) for k in late]
-    diffuse = max(_limit(c.filled(np.nan), 0.9) for c in change)
-    top = max(float(np.abs(c).max()) for c in change)
-    for axis, row, c in zip(axes[1:], late, change):
-        mesh = axis.pcolormesh(right, up, c, norm=SymLogNorm(max(diffuse, 1e-9), vmin=-top, vmax=top), cmap=DIVERGING,
+    ratio = [np.log10(np.maximum(d["S"][k], 1e-300) / np.maximum(d["S_before"], 1e-300)) for k in late]
+    limit = max(_limit(c, 0.98) for c in ratio)
+    for axis, row, c in zip(axes[1:], late, ratio):
+        mesh = axis.pcolormesh(right, up, np.ma.masked_invalid(c), cmap=DIVERGING, vmin=-limit, vmax=limit,
                                rasterized=True, shading="nearest")
         axis.set_title(f"{t[row]:.3g} {unit}", fontsize=9.5)
-    figure.colorbar(mesh, ax=axes[-1], label="ΔS (linear below the diffuse level)")
+    figure.colorbar(mesh, ax=axes[-1], label="log$_{10}$ (I / I$_0$)", extend="both")
     for axis in axes:
         axis.set_xlabel("hkl"[x])
         axis.set_aspect("auto" if abs(np.ptp(right)) < 1e-9 else "equal")

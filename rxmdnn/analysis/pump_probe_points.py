@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -21,17 +22,19 @@ def read_hkl(words: Sequence[str], option: str) -> np.ndarray:
 
     Raises InputError.
     """
-    parts = [part for word in words for part in word.split(",") if part]
-    if parts and all(re.fullmatch(r"(-?\d){3}", part) for part in parts):
-        return np.array([[float(n) for n in re.findall(r"-?\d", part)] for part in parts])
-    try:
-        numbers = np.array(parts, float)
-    except ValueError:
-        numbers = np.zeros(0)
-    if not len(numbers) or len(numbers) % 3 or not np.isfinite(numbers).all():
+    numbers: list[float] = []
+    for word in words:
+        parts = [part for part in word.split(",") if part]
+        if len(numbers) % 3 == 0 and all(re.fullmatch(r"(-?\d){3}", part) for part in parts):
+            parts = [n for part in parts for n in re.findall(r"-?\d", part)]
+        try:
+            numbers += map(float, parts)
+        except ValueError:
+            numbers.append(np.nan)
+    if not numbers or len(numbers) % 3 or not np.isfinite(numbers).all():
         raise InputError(f"structure: {option}: '{' '.join(words)}' are not reflections; write three digits each, as "
                          "220,400, or three numbers per reflection, as 10 0 0")
-    return numbers.reshape(-1, 3)
+    return np.array(numbers).reshape(-1, 3)
 
 
 def label(hkl: Sequence[float]) -> str:
@@ -86,6 +89,7 @@ class Crystal:
         exact = np.where(self.cell.pbc, whole, n)
         return exact.astype(np.int64) if np.array_equal(exact, whole) else exact
 
+    @cached_property
     def operations(self) -> np.ndarray:
         """(k, 3, 3) int64 W: the point group of the lattice of the unit cell; W @ h are indices equivalent to h.
 
@@ -106,11 +110,39 @@ class Crystal:
 
     def family(self, hkl: np.ndarray) -> np.ndarray:
         """(k, 3) the reflections equivalent to hkl : (3,), by the lattice; one of each pair ±, itself first."""
-        found = np.unique(np.round(np.concatenate([self.operations() @ hkl, -(self.operations() @ hkl)]), 9), axis=0)
+        found = np.unique(np.round(np.concatenate([self.operations @ hkl, -(self.operations @ hkl)]), 9), axis=0)
         first = np.array([row[np.flatnonzero(row)[0]] > 0 if row.any() else True for row in found])
         half = found[first]
         own = (np.abs(half - hkl) < ON_LATTICE).all(axis=1) | (np.abs(half + hkl) < ON_LATTICE).all(axis=1)
         return np.concatenate([np.array(hkl)[None], half[~own]])
+
+    def held(self, hkl: np.ndarray) -> np.ndarray:
+        """(m,) bool: the points of hkl : (m, 3) that are wave vectors of the cell."""
+        n = hkl * self.cells
+        return ((np.abs(n - np.round(n)) < ON_LATTICE * np.maximum(1, np.abs(n))) | ~self.cell.pbc).all(axis=1)
+
+    def expanded(self, hkl: np.ndarray, family: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The points over which the intensities at hkl : (m, 3) are averaged, each of them once.
+
+        Returns
+        -------
+        members (k, 3); group (k,) int of each member; of (m,) int, the group of each point. Without ``family`` they
+        are the points themselves.
+        """
+        if not family:
+            return hkl, np.arange(len(hkl)), np.arange(len(hkl))
+        number: dict[tuple[float, ...], int] = {}
+        members, group, of = [], [], []
+        for point in hkl:
+            equivalents = self.family(point)
+            name = max(map(tuple, np.round(np.concatenate([equivalents, -equivalents]), 6).tolist()))
+            if name not in number:
+                number[name] = len(number)
+                own = equivalents[self.held(equivalents)]
+                members.append(own)
+                group += [number[name]] * len(own)
+            of.append(number[name])
+        return np.concatenate(members), np.array(group), np.array(of)
 
     def line(self, start: np.ndarray, end: np.ndarray, option: str) -> np.ndarray:
         """(m, 3) the wave vectors of the cell on the line between two points, both included, without 0 0 0."""

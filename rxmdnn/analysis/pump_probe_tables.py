@@ -24,6 +24,7 @@ from rxmdnn.analysis.pump_probe_temperature import temperature
 from rxmdnn.analysis.tables import write_csv, write_h5
 
 DR = 0.02  # Å, between the distances of ΔG(r)
+NOTHING = 0.04  # of the largest S(Q): where less scatters before time zero, ΔI/I0 says nothing
 
 Table = dict[str, np.ndarray]
 UNITS = {"delay": "fs", "q": "Å-1", "r": "Å", "delta_G": "Å-2", "z": "Å", "T": "K", "T_error": "K"}
@@ -159,12 +160,17 @@ def _fits(e: Experiment, k: int, kind: str, direct: np.ndarray, table: Table, te
 
 def line(e: Experiment, points: Points) -> Table:
     """Maps along a line, per atom: S = <|F|²>/ΣNf², its Bragg and diffuse parts, and the change of S with errors."""
-    axis = e.axis
+    axis, measured = e.axis, points.measured
     norm = e.count @ e.amplitudes(points.q) ** 2
-    total = points.measured.total / norm
-    bragg, diffuse = bragg_and_diffuse(points.measured.amplitude / np.sqrt(norm), total)
+
+    def averaged(y: np.ndarray) -> np.ndarray:
+        return np.stack([y[..., rows].mean(axis=-1) for rows in points.groups.values()], axis=-1)
+
+    total = averaged(measured.total / norm)
+    bragg, diffuse = map(averaged, bragg_and_diffuse(measured.amplitude / np.sqrt(norm), measured.total / norm))
     change, error = with_errors(lambda s: axis.show(s) - axis.reference(s), total)
-    return {"delay": axis.shown, "hkl": points.hkl, "ends": points.ends, "q": np.linalg.norm(points.q, axis=1),
+    return {"delay": axis.shown, "hkl": points.shown, "ends": points.ends,
+            "q": np.linalg.norm(e.crystal.q(points.shown), axis=1),
             "S": axis.show(total.mean(axis=0)), "S_before": axis.reference(total.mean(axis=0)),
             "bragg": axis.show(bragg), "diffuse": axis.show(diffuse), "diffuse_before": axis.reference(diffuse),
             "delta_S": change, "delta_S_error": error}
@@ -178,7 +184,7 @@ def plane_maps(e: Experiment, name: str) -> Table:
 
     def spread(y: np.ndarray) -> np.ndarray:
         out = np.full((*y.shape[:-1], len(flat)), np.nan)
-        out[..., plane.rows] = y / norm
+        out[..., plane.rows] = y[..., plane.of] / norm
         return out.reshape(*y.shape[:-1], *plane.hkl.shape[:2])
 
     total, bragg = plane.measured.total, plane.measured.bragg
@@ -195,7 +201,7 @@ def powder(e: Experiment) -> Table:
     change, error = with_errors(lambda y: axis.show(y) - axis.reference(y), s)
     inside = (q >= e.options.q_min) & (q <= e.options.q_max)
     r = np.arange(DR, e.options.r_max + DR / 2, DR)
-    scattering = np.where(before > 0.02 * before.max(), before, np.nan)
+    scattering = np.where(before > NOTHING * before.max(), before, np.nan)
     return {"delay": axis.shown, "q": q, "S": axis.show(s.mean(axis=0)), "S_before": before, "delta_S": change,
             "delta_S_error": error, "relative": change / scattering, "r": r,
             "delta_G": delta_g(q[inside], change[:, inside], r, e.options.damping),

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from rxmdnn.analysis.pump_probe_frames import Replica
 from rxmdnn.errors import InputError
-
-PULSE = "pulse_fs"  # key of a stage and of the header of a frame: center of the first pulse
+from rxmdnn.io.motion import PULSE
 
 
 def time_zero(replicas: Sequence[Replica], given: float | None) -> tuple[float, str]:

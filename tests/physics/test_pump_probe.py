@@ -105,8 +105,8 @@ def test_random_displacements_agree_within_their_errors(tmp_path):
         frames = np.array([x] * 2 + [x + u * rng.normal(size=x.shape) for _ in range(6)])
         runs.append(str(argon(tmp_path / f"r{r}", frames, cell)))
     main([*runs, "--delays", "--t0", "2", "--cells", "5", "5", "5", "--hkl", "200,220,111", "--families", "--plane",
-          "000", "200", "020", "--line", "000", "020", "--qmax", "6", "--rmax", "8", "--probe", "xray", "-o",
-          str(tmp_path / "out"), "--json", str(tmp_path / "n.json")])
+          "000", "200", "020", "--line", "000", "020", "--bin", "1", "--qmax", "6", "--rmax", "8", "--probe", "xray",
+          "-o", str(tmp_path / "out"), "--json", str(tmp_path / "n.json")])
     numbers = json.loads((tmp_path / "n.json").read_text())
     assert numbers["fitted_to_direct_dB_Ar"] == pytest.approx(1.0, abs=0.03) and numbers["replicas"] == 5
     b = table(tmp_path / "out/delays_debye_waller.csv")
@@ -221,14 +221,38 @@ def test_beads_are_averaged_within_a_replica(tmp_path):
     assert u["U11_Ar_A2"][1] == pytest.approx(0.09 * 16 / 15, rel=1e-9)
 
 
+def test_a_film_scatters_between_the_layers(tmp_path):
+    """Along the open axis Q is free: six layers give sin²(6φ/2)/sin²(φ/2); stretched, their rods contract."""
+    _, x, _ = lattice(3, 3, 6)
+    cell = Cell(A * np.diag([3.0, 3.0, 11.3]), [True, True, False])
+    frames = np.array([x, x, x * [1, 1, 1.02]])
+    argon(tmp_path, frames, cell)
+    main([str(tmp_path), "--delays", "--t0", "2", "--cells", "3", "3", "11.3", "--line", "000", "0,0,2", "--hkl", "001",
+          "1,0,0.97", "--qmax", "4", "--slabs", "3", "c"])
+
+    def rod(h):
+        s = np.sin(np.pi * h)
+        return np.where(np.abs(s) < 1e-9, 36.0, (np.sin(6 * np.pi * h) / np.where(s == 0, 1, s)) ** 2) / 6 * 9
+
+    with h5py.File(tmp_path / "delays.h5") as file:
+        h, s = file["line_000_002/hkl"][:, 2], file["line_000_002/S"][:]
+        assert np.isfinite(file["powder/delta_S"][:]).all()
+    assert len(h) > 40 and np.allclose(s[0], rod(h), atol=1e-6) and np.allclose(s[2], rod(1.02 * h), atol=1e-6)
+    t = table(tmp_path / "delays_intensity.csv")
+    assert t["I_1_0_0.97"][2] == pytest.approx(rod(1.02 * 0.97) / rod(0.97), rel=1e-6)
+    assert any("T_all_10.0A_K" in name for name in table(tmp_path / "delays_temperature_slabs.csv"))
+
+
 def test_extended_xyz_gives_the_same(tmp_path):
+    """And both name the pulse, whose center is time zero."""
     _, x, cell = lattice(3, 3, 3)
     frames = x + 0.1 * np.random.default_rng(0).normal(size=(3, *x.shape))
     for kind in (True, False):
-        run = argon(tmp_path / str(kind), frames, cell, xyz=kind)
-        main([str(run), "--delays", "--t0", "1", "--cells", "3", "3", "3", "--hkl", "110", "--qmax", "4"])
+        run = argon(tmp_path / str(kind), frames, cell, xyz=kind, motion={"motion": "nve", "pulse_fs": "0.8"})
+        main([str(run), "--delays", "--cells", "3", "3", "3", "--hkl", "110", "--qmax", "4"])
     a, b = (table(tmp_path / kind / "delays_intensity.csv") for kind in ("True", "False"))
     assert np.allclose(a["I_110"], b["I_110"], atol=1e-6)
+    assert np.allclose([a["delay_fs"], b["delay_fs"]], [-0.8, 0.2, 1.2])
 
 
 def test_messages(tmp_path):
@@ -239,11 +263,14 @@ def test_messages(tmp_path):
     short = str(argon(tmp_path / "c", frames[:3], cell, dt=10.0))
     heavy = str(write(tmp_path / "d", ["Kr"] * 27, np.full(27, 83.8), frames, cell=cell, dt=10.0))
     ok = [first, "--delays", "--t0", "10"]
+    pulsed = [str(argon(tmp_path / name, frames, cell, dt=10.0, motion={"motion": "nve", "pulse_fs": at}))
+              for name, at in (("a2", "20"), ("b2", "30"))]
     cells = ["--cells", "3", "3", "3"]
     for words, argv in (
             (r"b/trajectory.h5md: frame 1 is at 12 fs, but at 10 fs in .*a/traj", [first, other, *ok[1:]]),
             (r"c/trajectory.h5md: 3 frames, but 4 in .*a/traj.*--stop 0.02", [first, short, *ok[1:]]),
             (r"d/trajectory.h5md: other atoms than", [first, heavy, *ok[1:]]),
+            ("the pulses of the replicas are at other times: .*a2.* 20 fs, .*b2.* 30 fs", [*pulsed, "--delays"]),
             ("no frame before time zero", [first, "--delays", "--t0", "0"]),
             ("does not name the time of a pulse; give it as --t0", [first, "--delays"]),
             ("--species: Xx: not in .*, which holds Ar", [*ok, "--species", "Xx"]),

@@ -61,6 +61,7 @@ def test_bragg_and_diffuse_parts_are_estimated_without_bias():
 def test_reflections_are_read_as_they_are_written():
     assert read_hkl(["220,400", "-1-11"], "--hkl").tolist() == [[2, 2, 0], [4, 0, 0], [-1, -1, 1]]
     assert read_hkl(["10", "0", "0.5"], "--hkl").tolist() == [[10, 0, 0.5]]
+    assert read_hkl(["001", "1,0,0.97"], "--hkl").tolist() == [[0, 0, 1], [1, 0, 0.97]]
     assert read_hkl(["2", "0", "0"], "--hkl").tolist() == [[2, 0, 0]]
     assert [label((2, 2, 0)), label((-1, -1, 1)), label((10, 0, 0.5))] == ["220", "-1-11", "10_0_0.5"]
     for words in (["22"], ["abc"], ["1", "0"], ["nan", "0", "0"], [","]):
@@ -91,6 +92,17 @@ def test_points_are_wave_vectors_of_the_cell():
         Crystal(CUBIC.cell, np.array([2.5, 3, 3]))
     film = Crystal(Cell(np.diag([12.0, 12.0, 30.0]), [True, True, False]), np.array([3, 3, 7.5]))
     assert film.waves(np.array([[1, 0, 0.123]]), "--hkl")[0].tolist() == [3.0, 0.0, 0.123 * 7.5]
+
+
+def test_equivalent_points_are_averaged_once():
+    points = CUBIC.line(np.zeros(3), np.array([1.0, 0, 0]), "--line")
+    members, group, of = CUBIC.expanded(np.concatenate([points, points[:, ::-1]]), True)
+    assert of.tolist() == [0, 1, 2] * 2 and np.bincount(group).tolist() == [3, 3, 3] and len(members) == 9
+    flat = Crystal(Cell(np.diag([12.0, 4.0, 12.0])), np.array([3.0, 1, 3]))  # holds thirds along a and c only
+    members, group, of = flat.expanded(points, True)
+    assert np.bincount(group).tolist() == [2, 2, 3] and flat.held(members).all()
+    members, group, of = flat.expanded(points, False)
+    assert members is points and group.tolist() == of.tolist() == [0, 1, 2]
 
 
 def test_the_tensor_of_displacements_is_found_from_intensities():
