@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rxmdnn.deck import language as decks
+from rxmdnn.deck.electrons import ELECTRONS, PROFILE, electron_faults, electron_notes, profile_faults
 from rxmdnn.deck.fields import SHAPES_OF_FIELDS, field_faults, has_field
 from rxmdnn.deck.language import Deck, Entry, Keyword, Value, near, not_negative, positive
+from rxmdnn.deck.light import LIGHT, light_faults
 from rxmdnn.deck.models import ModelLine, read_models
 from rxmdnn.deck.pair_terms import PAIR_TERMS, PairTable, read_pair_table
 from rxmdnn.deck.run_faults import (
@@ -149,6 +151,8 @@ RUN = (
     Keyword("pimd_groups", (Value("number", "int", 1, check=positive),),
             "number of groups of ranks among which the beads are distributed; each group holds all atoms, on a grid of "
             "its own ranks", group="path integrals"),
+    *LIGHT,
+    *ELECTRONS,
     Keyword("field", (Value("shape", tuple(SHAPES_OF_FIELDS), None,
                             words={shape: " ".join([f"<{name}>" for name in names] + [text])
                                    for shape, (names, _, text) in SHAPES_OF_FIELDS.items()}),
@@ -184,6 +188,7 @@ RUN = (
                               help="vdos: resolution, 1/cm (10); gr: r_max, Å (10)")),
             "on-the-fly averages every nstep steps, which need no trajectory; kept in <outDir>/observe.h5 with every "
             "checkpoint", repeats=True, group="output"),
+    *PROFILE,
     Keyword("checkpoint", (Value("nstep", "int", 1000, "steps", not_negative, help="0: at the end only"),),
             "interval of <outDir>/checkpoint.h5", group="output"),
     Keyword("processors", (Value("vx", "int", 0, check=not_negative), Value("vy", "int", 0, check=not_negative),
@@ -402,6 +407,9 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
     faults += ring_faults(deck, len(models), n_ranks)
     faults += fidelity_faults(deck)
     faults += device_faults(deck)
+    faults += light_faults(deck, models, repulsion is not None)
+    faults += electron_faults(deck)
+    faults += profile_faults(deck)
     faults += field_faults(deck, models[0].elements if models else ())
     if deck["json"].file and (text := file_fault(deck["json"].file, [deck["outDir"].folder])):
         faults.append(deck["json"].fault(text))
@@ -419,6 +427,7 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
     notes += [line.fault(f"the code of {line.parameters.get('file') or line.parameters['factory']} is run")
               for line in models if line.kind in ("compiled", "ase")]
     notes += _other_masses(models[0])
+    notes += electron_notes(deck)
     notes += [note for table in pair_terms for note in table.jumps(models[0].elements)]
     return RunDeck(deck, models, weights or (1.0 / len(models),) * len(models), notes, repulsion,
                    pair_terms)
