@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rxmdnn.deck.electrons import has_electrons
 from rxmdnn.deck.language import Deck, Entry, Keyword, Value, near, not_negative, positive
 from rxmdnn.deck.models import ModelLine
 from rxmdnn.deck.words import MINIMIZATION
@@ -123,11 +124,6 @@ def has_light(deck: Deck) -> bool:
     return deck["excite"].given
 
 
-def _has_electrons(deck: Deck) -> bool:
-    """Whether the deck has a line electrons."""
-    return "electrons" in deck and bool(deck["electrons"].given)
-
-
 def pulses_of(deck: Deck) -> list[Entry]:
     """The lines pulse and pulse_table."""
     return [*deck["pulse"], *deck["pulse_table"]]
@@ -137,7 +133,7 @@ def light_faults(deck: Deck, models: Sequence[ModelLine], repulsion: bool) -> li
     """Faults of the lines of LIGHT. repulsion : whether a line zbl is among the models' lines"""
     line = deck["excite"]
     if not line.given:
-        return _faults_of_electrons(deck) if _has_electrons(deck) else [
+        return _faults_of_electrons(deck) if has_electrons(deck) else [
             e.fault("without effect; also write 'excite <ground> <excited>'") for e in _given(deck, NAMES)]
     faults = _faults_with_others(deck) + _faults_of_place(deck) + _faults_of_pulses(deck)
     if models and models[0].is_whole:
@@ -175,7 +171,7 @@ def _faults_with_others(deck: Deck) -> list[str]:
         faults += [e.fault("a minimization has no time, in which weights change; omit this line") for e in
                    _given(deck, ("pulse", "pulse_table", "excite_decay"))]
     decay = deck["excite_decay"]
-    if decay.given and decay.to == "electrons" and not _has_electrons(deck):
+    if decay.given and decay.to == "electrons" and not has_electrons(deck):
         faults.append(decay.fault("there are no electrons that take the energy; write 'lattice', or a line electrons"))
     return faults
 

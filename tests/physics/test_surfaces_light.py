@@ -12,6 +12,7 @@ from rxmdnn.excitation.pulses import FlatPulse, GaussianPulse, TablePulse
 from rxmdnn.excitation.regions import Slab, Sphere
 from rxmdnn.excitation.surfaces import MixedSurface
 from rxmdnn.excitation.weights import EXCITATION
+from rxmdnn.fidelity.guard import SavedState
 from rxmdnn.units import ACCELERATION
 from tests.device import DEVICES, find
 from tests.excited import CALM, MASS, lit, steps
@@ -114,6 +115,23 @@ def test_only_the_answers_of_excited_atoms_are_asked_for_and_once_per_step():
     assert asked.count((3.3, 40)) == 21 and len([n for r, n in asked if r == 3.3]) == 21
     excited = [n for r, n in asked if r == 3.2]
     assert set(excited) == {inside} and 12 <= len(excited) <= 14  # from the start of the pulse at 15 fs
+
+
+@pytest.mark.parametrize("name", ["decay", "place and pulse"])
+def test_a_run_that_goes_back_repeats_its_bits(name):
+    """As after a failure that is healed."""
+    s, found = lit(PLANS[name], stop=80, every=80), []
+    taken = s.steps(restarted=False)
+    for _ in range(60):
+        next(taken)
+    saved = SavedState.of(s)
+    for _ in range(2):
+        for _ in range(20):
+            s.advance()
+        found.append((s.atoms.x.tobytes(), s.atoms.extra[EXCITATION].tobytes(), s.drives[0].total_work(s.comm),
+                      s.drives[0].columns()))
+        saved.restore(s)
+    assert found[0] == found[1]
 
 
 # ---------------------------------------------------------------------- decay
