@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from rxmdnn.cell import Cell
+from rxmdnn.dynamics.drive import Drive
 from rxmdnn.excitation.illumination import Beam, Pulse
 from rxmdnn.excitation.lattice_heat import LatticeHeat
 from rxmdnn.excitation.light_plan import LightPlan
@@ -11,6 +12,7 @@ from rxmdnn.excitation.pulses import FlatPulse, GaussianPulse, TablePulse
 from rxmdnn.excitation.regions import Slab, Sphere
 from rxmdnn.excitation.surfaces import MixedSurface
 from rxmdnn.excitation.weights import EXCITATION
+from rxmdnn.fidelity.guard import SavedState
 from rxmdnn.units import ACCELERATION
 from tests.device import DEVICES, find
 from tests.excited import CALM, MASS, lit, steps
@@ -115,6 +117,23 @@ def test_only_the_answers_of_excited_atoms_are_asked_for_and_once_per_step():
     assert set(excited) == {inside} and 12 <= len(excited) <= 14  # from the start of the pulse at 15 fs
 
 
+@pytest.mark.parametrize("name", ["decay", "place and pulse"])
+def test_a_run_that_goes_back_repeats_its_bits(name):
+    """As after a failure that is healed."""
+    s, found = lit(PLANS[name], stop=80, every=80), []
+    taken = s.steps(restarted=False)
+    for _ in range(60):
+        next(taken)
+    saved = SavedState.of(s)
+    for _ in range(2):
+        for _ in range(20):
+            s.advance()
+        found.append((s.atoms.x.tobytes(), s.atoms.extra[EXCITATION].tobytes(), s.drives[0].total_work(s.comm),
+                      s.drives[0].columns()))
+        saved.restore(s)
+    assert found[0] == found[1]
+
+
 # ---------------------------------------------------------------------- decay
 def test_heat_of_decay_keeps_momentum_and_energy_of_each_part():
     s = lit(PLANS["decay"])
@@ -142,6 +161,26 @@ def test_atoms_at_rest_are_owed_their_heat_and_no_part_is_stopped():
     taken = heat.give(s.atoms, s.cell, np.full(40, -1.0))
     assert -taken < before and s.kinetics.energy(s.atoms) == pytest.approx(before + taken, abs=1e-12)
     assert heat.owed.sum() + taken == pytest.approx(-40.0)
+
+
+class Bath(Drive):
+    """Stands for electrons."""
+
+    name, taken = "electrons", 0.0
+
+    def deposit(self, atoms, energy):
+        assert energy.shape == (atoms.n_owned,)
+        self.taken += float(energy.sum())
+
+
+def test_electrons_take_what_decays():
+    s = lit(LightPlan(pulses=[GAUSS], lifetime=100.0, heat_to="electrons"), stop=250, every=50)
+    s.drives.append(bath := Bath())
+    rows = steps(s)
+    light = rows[-1].driven
+    assert light["absorbed_light_eV"] == pytest.approx(light["work_light_eV"] + bath.taken, abs=1e-12)
+    assert light["decayed_light_eV"] == pytest.approx(bath.taken, abs=1e-12) and abs(bath.taken) > 0.05
+    assert np.ptp([row.conserved for row in rows]) < 1e-3 * abs(bath.taken)
 
 
 # ---------------------------------------------------------------------- weights by place
