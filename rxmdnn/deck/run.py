@@ -13,6 +13,7 @@ from pathlib import Path
 from rxmdnn.deck import language as decks
 from rxmdnn.deck.electrons import ELECTRONS, PROFILE, electron_faults, electron_notes, profile_faults
 from rxmdnn.deck.language import Deck, Entry, Keyword, Value, near, not_negative, positive
+from rxmdnn.deck.light import LIGHT, light_faults
 from rxmdnn.deck.models import ModelLine, read_models
 from rxmdnn.deck.pair_terms import PAIR_TERMS, PairTable, read_pair_table
 from rxmdnn.deck.run_faults import (
@@ -148,6 +149,7 @@ RUN = (
     Keyword("pimd_groups", (Value("number", "int", 1, check=positive),),
             "number of groups of ranks among which the beads are distributed; each group holds all atoms, on a grid of "
             "its own ranks", group="path integrals"),
+    *LIGHT,
     *ELECTRONS,
     Keyword("io_step", (Value("fstep", "int", 100, "steps", not_negative, help="0: never"),
                         Value("pstep", "int", 10, "steps", positive)),
@@ -389,6 +391,7 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
     faults += device_faults(deck)
     faults += electron_faults(deck)
     faults += profile_faults(deck)
+    faults += light_faults(deck, models, repulsion is not None)
     if deck["json"].file and (text := file_fault(deck["json"].file, [deck["outDir"].folder])):
         faults.append(deck["json"].fault(text))
     faults += [e.fault(f"{e.quantity} is given before; keep one") for k, e in enumerate(deck["observe"])

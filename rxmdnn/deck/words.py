@@ -21,7 +21,7 @@ CRITERIA = {  # name: (what is detected, unit)
     "energy": ("conserved energy, as a temperature 2 dE/(3 N k_B), off its start by over max(100 K, 6 sigma)", "K"),
     "published": ("abs(T - 200 K) > 100 K at every 10th step, the criterion of the published times to failure", "K"),
 }
-DRIVING: tuple[str, ...] = ("electrons",)  # keywords of what acts on the atoms from outside
+DRIVING: tuple[str, ...] = ("excite", "electrons")  # keywords of what acts on the atoms from outside
 MDMODES = {
     0: "new Maxwell-Boltzmann velocities at treq every sstep steps",
     1: "constant energy",

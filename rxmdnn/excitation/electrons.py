@@ -180,7 +180,7 @@ class Electrons(Drive):
         share, energy, self.count, self.kinetic = (np.array(state[k]) for k in ("share", "energy", "count", "kinetic"))
         self.gas = ElectronGas(self.plan.model, self.plan.shape, self.domain.cell.pbc, share, energy)
         self.absorbed = state["absorbed"]
-        if self.absorption is not None:
+        if self.absorption is not None and state["absorption"]:
             self.absorption.resume(state["absorption"])
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from rxmdnn.deck.electrons import has_electrons
+from rxmdnn.deck.light import NAMES as LIGHT_NAMES
+from rxmdnn.deck.light import has_light
 from rxmdnn.deck.models import ModelLine
 from rxmdnn.deck.run import RunDeck, has_ring
 from rxmdnn.deck.words import MINIMIZATION
@@ -143,6 +145,13 @@ def rings_of(run: RunDeck) -> list[Any]:
     return [line.beads, fourth, list(run.deck["pimd_contraction"].beads)]
 
 
+def light_of(run: RunDeck) -> list[Any]:
+    """The lines that change weights of excited atoms; a table by its content. Empty without a line excite."""
+    found = [run.deck[name] for name in LIGHT_NAMES if name != "excite"]
+    lines = [e for item in found for e in (item if isinstance(item, list) else [item]) if e.given]
+    return [[sha256_of(x)[:16] if isinstance(x, Path) else x for x in (e.keyword.name, *e)] for e in lines]
+
+
 FACTS = (
     Fact("models", "", models_of, ASKED, forces=True, stage=True),
     Fact("model_weights", "model_weights", lambda run: list(run.weights), ASKED, forces=True, stage=True),
@@ -166,6 +175,9 @@ FACTS = (
     Fact("electrons", "electrons", electrons_of, NOTED, stage=True),
     Fact("pimd", "pimd", pimd_of, NOTED, stage=True),
     Fact("rings", "pimd", rings_of, FREE, forces=True),
+    Fact("excite", "excite", lambda run: [x for x in run.deck["excite"] if has_light(run.deck)], NOTED, forces=True,
+         stage=True),
+    Fact("light", "excite", light_of, NOTED),
     Fact("random_velocity", "random_velocity", lambda run: run.deck["random_velocity"].draw, FREE),
 )
 
