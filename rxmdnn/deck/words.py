@@ -7,8 +7,9 @@ The tables of the engine have the same keys: `dynamics.thermostat.MDMODE_FUNCTIO
 from __future__ import annotations
 
 COMPATIBILITY = "compatibility with RXMD"
+EXCITATION = "excitation"
 GROUPS = (  # headings of the help page of rxmd.in, in this order
-    "system", "dynamics", "ensembles", "path integrals", "excitation", "output", "fidelity", "device", COMPATIBILITY)
+    "system", "dynamics", "ensembles", "path integrals", EXCITATION, "output", "fidelity", "device", COMPATIBILITY)
 CRITERIA = {  # name: (what is detected, unit)
     "finite": ("atoms with a NaN or infinite position, velocity or force, or lost atoms", ""),
     "pair": ("a pair closer than the limit of its species", "Å"),

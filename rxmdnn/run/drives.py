@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rxmdnn.deck.electrons import has_electrons
+from rxmdnn.deck.fields import has_field
 from rxmdnn.deck.light import has_light
 from rxmdnn.deck.run import RunDeck
 from rxmdnn.dynamics.drive import Drive
@@ -14,6 +15,7 @@ from rxmdnn.excitation.light import Light
 from rxmdnn.excitation.light_plan import absorption_of, plan_notes, plan_of, region_faults
 from rxmdnn.io.start import Start
 from rxmdnn.parallel import together
+from rxmdnn.run.field import make_field
 
 
 def make_drives(run: RunDeck, simulation: Simulation, start: Start) -> list[Drive]:
@@ -23,6 +25,8 @@ def make_drives(run: RunDeck, simulation: Simulation, start: Start) -> list[Driv
         drives.append(make_light(run, simulation, start))
     if has_electrons(run.deck):
         drives.append(make_electrons(run, simulation, start))
+    if has_field(run.deck):
+        drives.append(make_field(run, simulation, start))
     return drives
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rxmdnn.deck.electrons import has_electrons
+from rxmdnn.deck.fields import charge_lines, field_lines
 from rxmdnn.deck.light import NAMES as LIGHT_NAMES
 from rxmdnn.deck.light import has_light
 from rxmdnn.deck.models import ModelLine
@@ -53,6 +54,8 @@ class Fact:
         if not self.keyword:
             return f"{run.models[0].where}: {self.name.replace('_', ' ')}"
         entry = run.deck[self.keyword]
+        if isinstance(entry, list):  # of a line that repeats, the first
+            return entry[0].fault("").removesuffix(": ") if entry else f"{run.deck.file}: {self.keyword}"
         return entry.fault("").removesuffix(": ")
 
 
@@ -150,6 +153,18 @@ def light_of(run: RunDeck) -> list[Any]:
     found = [run.deck[name] for name in LIGHT_NAMES if name != "excite"]
     lines = [e for item in found for e in (item if isinstance(item, list) else [item]) if e.given]
     return [[sha256_of(x)[:16] if isinstance(x, Path) else x for x in (e.keyword.name, *e)] for e in lines]
+def charges_of(run: RunDeck) -> list[str]:
+    """The charges on which a field acts, each as text; empty without any."""
+    said = charge_lines(run.deck, run.elements)
+    return (["structure"] if said.of_structure else []) + [
+        " ".join([element, *(f"{x:.12g}" for x in z.ravel())]) for element, z in said.by_element.items()]
+
+
+def field_of(run: RunDeck) -> list[str]:
+    """The terms of the field, each as text."""
+    return [" ".join([line.shape, *(f"{x:.12g}" for x in (*line.strength, *line.parameters.values())),
+                      *([hashlib.sha256(line.table.tobytes()).hexdigest()[:16]] if line.table is not None else [])])
+            for line in field_lines(run.deck)]
 
 
 FACTS = (
@@ -178,6 +193,8 @@ FACTS = (
     Fact("excite", "excite", lambda run: [x for x in run.deck["excite"] if has_light(run.deck)], NOTED, forces=True,
          stage=True),
     Fact("light", "excite", light_of, NOTED),
+    Fact("charges", "charges", charges_of, NOTED, forces=True, stage=True),
+    Fact("field", "field", field_of, NOTED, forces=True),
     Fact("random_velocity", "random_velocity", lambda run: run.deck["random_velocity"].draw, FREE),
 )
 
