@@ -77,7 +77,7 @@ class ElectronGas:
             raise FailedRunError(
                 f"electrons: T_e = {t[where[0]]:.4g} K in {len(where)} of {self.filled.sum()} grid cells: they lost "
                 "more energy to the atoms than they had; use fewer and larger grid cells, a smaller 'time' dt, a "
-                "larger heat capacity, or a smaller coupling")
+                "smaller coupling, or 'electrons_exchange scaling', which has no noise")
         return t
 
     def _measure(self, cell: Cell) -> np.ndarray:

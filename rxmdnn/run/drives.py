@@ -10,7 +10,7 @@ from rxmdnn.dynamics.drive import Drive
 from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.errors import InputError
 from rxmdnn.excitation.electron_plan import electron_plan
-from rxmdnn.excitation.electrons import Electrons, stages_note
+from rxmdnn.excitation.electrons import Electrons, notes_of
 from rxmdnn.excitation.light import Light
 from rxmdnn.excitation.light_plan import absorption_of, plan_notes, plan_of, region_faults
 from rxmdnn.io.start import Start
@@ -49,5 +49,5 @@ def make_electrons(run: RunDeck, simulation: Simulation, start: Start) -> Electr
     with together(simulation.comm):
         plan = electron_plan(run.deck)
         absorption = absorption_of(run.deck, simulation.comm, simulation.backend)
-    start.notes += stages_note(plan, simulation.cell, simulation.schedule.dt)
+    start.notes += notes_of(plan, simulation.cell, simulation.schedule.dt)
     return Electrons(plan, absorption)
