@@ -16,6 +16,7 @@ from rxmdnn.atoms import Atoms
 from rxmdnn.backend import Backend
 from rxmdnn.cell import Cell
 from rxmdnn.deck.words import MINIMIZATION
+from rxmdnn.dynamics.drive import Drive, StepTime
 from rxmdnn.dynamics.ensembles import Ensemble, Motion, StepTargets
 from rxmdnn.dynamics.kinetics import Kinetics
 from rxmdnn.dynamics.minimize import ConjugateGradient, Fire
@@ -25,6 +26,7 @@ from rxmdnn.engine.forces import Forces
 from rxmdnn.parallel import FailedRunError, failing
 from rxmdnn.units import GPA_PER_EV_A3
 
+WORK_OF_ENSEMBLE = "work_ensemble_eV"  # column: heat of the thermostat and work of the cell
 LOOK_EVERY = 10  # steps between looks for a signal, at most
 
 
@@ -42,6 +44,7 @@ class Thermo:
     seconds: float  # wall time since the last print
     volume: float  # Å^3
     conserved: float  # eV: constant but for the error of the time step; the total energy of a run without ensemble
+    driven: dict[str, float] = field(default_factory=dict)  # columns of what acts from outside: works, eV, and others
 
     @property
     def total(self) -> float:
@@ -124,6 +127,7 @@ class Simulation:
     guard: StepGuard | None = None  # takes the steps, where there is one
     parts: int = 1  # shorter steps that make up one
     everyone: MPI.Comm | None = None  # where ranks of other groups take the same steps (rxmdnn.ring_polymer.groups)
+    drives: list[Drive] = field(default_factory=list)  # what acts from outside
 
     def __post_init__(self) -> None:
         self.kinetics = Kinetics(self.comm, self.backend, self.mass, self.n_global)
@@ -138,6 +142,11 @@ class Simulation:
     def cell(self) -> Cell:
         return self.domain.cell
 
+    @property
+    def time(self) -> float:
+        """fs."""
+        return self.time_0 + self.step * self.schedule.dt
+
     # ------------------------------------------------------------------ observables
     def thermo(self) -> Thermo:
         """Energies and stress now. Stress σ = -(Σ m v⊗v + W)/V, so that tr σ = -3 p."""
@@ -146,9 +155,32 @@ class Simulation:
         stress = -(motion + self.forces.virial()) / self.cell.volume * GPA_PER_EV_A3
         now = perf_counter()
         seconds, self._printed = now - self._printed, now
-        return Thermo(self.step, self.time_0 + self.step * self.schedule.dt, potential, kinetic,
-                      self.kinetics.temperature_of(kinetic), stress, self.forces.spread(self.atoms), seconds,
-                      self.cell.volume, self.ensemble.conserved(potential + kinetic, self.schedule.now(self.step)))
+        return Thermo(self.step, self.time, potential, kinetic, self.kinetics.temperature_of(kinetic), stress,
+                      self.forces.spread(self.atoms), seconds, self.cell.volume, self.conserved(potential + kinetic),
+                      self._driven(potential + kinetic))
+
+    def conserved(self, total: float) -> float:
+        """The conserved quantity, eV: without heat and work of all that acts on the atoms. All ranks call it.
+
+        total : potential plus kinetic energy, eV
+        """
+        work = sum(drive.total_work(self.comm) for drive in self.drives)
+        return self.ensemble.conserved(total, self.schedule.now(self.step)) - work
+
+    @property
+    def driven_columns(self) -> list[str]:
+        """Names of the columns of a driven run: all works that the conserved quantity is without, and others."""
+        return [name for drive in self.drives for name in (f"work_{drive.name}_eV", *drive.column_names)] + (
+            [WORK_OF_ENSEMBLE] if self.drives else [])
+
+    def _driven(self, total: float) -> dict[str, float]:
+        """Their values. total : potential plus kinetic energy, eV"""
+        columns: dict[str, float] = {}
+        for drive in self.drives:
+            columns |= {f"work_{drive.name}_eV": drive.total_work(self.comm), **drive.columns()}
+        if columns:
+            columns[WORK_OF_ENSEMBLE] = total - self.ensemble.conserved(total, self.schedule.now(self.step))
+        return columns
 
     def _check(self, thermo: Thermo) -> None:
         """Raise AgreedError where energies are not finite or atoms were lost."""
@@ -169,6 +201,8 @@ class Simulation:
         continues; a new one computes them first and prints its start. A restart with other forces computes them.
         """
         with signal_flag() as asked:
+            for drive in self.drives:
+                drive.begin(self)
             if self.schedule.mdmode == MINIMIZATION:
                 yield from self._minimize(asked)
                 return
@@ -204,8 +238,15 @@ class Simulation:
         for part in range(self.parts):
             motion.dt, motion.seed = plan.dt / self.parts, plan.seed + (part << 32)
             with failing():
-                self.ensemble.step(self.atoms, plan.now(self.step))
+                self._step(StepTime(self.step, self.time + part * motion.dt, motion.dt, part, motion.seed))
         self.step += 1
+
+    def _step(self, now: StepTime) -> None:
+        for drive in self.drives:
+            drive.before(self.atoms, now)
+        self.ensemble.step(self.atoms, self.schedule.now(self.step))
+        for drive in self.drives:
+            drive.after(self.atoms, now)
 
     def rebuild(self, thermo: Thermo) -> None:
         """Have the next step make a new list, as a run that starts from here does."""

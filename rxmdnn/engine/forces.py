@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 from mpi4py import MPI
 
+from rxmdnn.arrays import Array
 from rxmdnn.atoms import Atoms, Edges
 from rxmdnn.device import Device
 from rxmdnn.engine.domain import Domain
@@ -19,6 +21,19 @@ from rxmdnn.timers import Timers
 
 FRESH, STALE, LOST = 0, 1, 2  # ranks agree on the worst
 FARTHEST = 1e6  # Å: no atom moves so far between two lists
+
+
+class AddedForces(Protocol):
+    """Forces that are not of the potential (rxmdnn.dynamics.drive)."""
+
+    def add_forces(self, atoms: Atoms) -> None:
+        """Add to ``atoms.f``, owned rows."""
+
+    def virial(self) -> np.ndarray:
+        """(3, 3) eV, of those added last; this rank's share."""
+
+    def energy(self) -> float:
+        """eV, of which they are the negative gradient; this rank's share."""
 
 
 class Forces:
@@ -37,6 +52,7 @@ class Forces:
         Set it to have the next call migrate atoms and rebuild everything.
     builds, edges : int
         Lists built so far; directed edges of the last call.
+    added : list of AddedForces, which every ``compute`` adds to those of the potential
     """
 
     def __init__(self, domain: Domain, neighbors: NeighborList, potential: Potential, timers: Timers) -> None:
@@ -45,6 +61,7 @@ class Forces:
         self._listed = False
         self.builds = 0
         self.edges = 0
+        self.added: list[AddedForces] = []
         self._last: tuple[Edges, np.ndarray, np.ndarray] | None = None
         self._built_in = domain.cell
         self.repeated: Repeated[Atoms, tuple[Edges, np.ndarray, np.ndarray]] | None = None
@@ -128,6 +145,7 @@ class Forces:
         new = self.refresh(atoms, [atoms.x])
         if self.repeated is not None and self.repeated.possible:
             self._compute_by_graph(atoms)
+            self._add(atoms)
             return
         if not new:
             with timers("halo"):
@@ -135,13 +153,31 @@ class Forces:
         with timers("neighbors"):
             edges = self.neighbors.edges(atoms.x, atoms.species)
         with timers("network"):
-            e_i, g_ij = self.potential.compute(edges, atoms.species)
-        with timers("assembly"):
+            e_i, g_ij = self.evaluate(edges, atoms)
+        self._assemble(edges, e_i, g_ij, atoms)
+
+    def evaluate(self, edges: Edges, atoms: Atoms) -> tuple[Array, Array]:
+        """(e_i, g_ij) of the potential, as of Potential.compute."""
+        return self.potential.compute(edges, atoms.species)
+
+    def _assemble(self, edges: Edges, e_i: Array, g_ij: Array, atoms: Atoms) -> None:
+        """Fill ``atoms.f`` from the gradients of the edges, and keep the answer."""
+        with self.timers("assembly"):
             self.neighbors.assemble(edges, g_ij, atoms.f)
-        with timers("halo"):
+        with self.timers("halo"):
             self.domain.give_back(atoms.f)
         self.edges = len(edges.center)
         self._last = (edges, e_i, g_ij)
+        self._add(atoms)
+
+    def _add(self, atoms: Atoms) -> None:
+        """Add the forces that are not of the potential."""
+        for added in self.added:
+            added.add_forces(atoms)
+
+    def _with_added(self, virial: np.ndarray) -> np.ndarray:
+        """A virial of this rank together with that of the added forces."""
+        return sum((added.virial() for added in self.added), virial)
 
     def _compute_by_graph(self, atoms: Atoms) -> None:
         """The rest of ``compute``, timed as a whole as the network."""
@@ -174,12 +210,17 @@ class Forces:
         assert self._last is not None
         return self.domain.comm.allreduce(float(self._last[1].sum()))
 
+    def enthalpy(self) -> float:
+        """``energy`` with the energy of the added forces, eV: what a minimization lowers. All ranks call it."""
+        return self.energy() + (self.domain.comm.allreduce(sum(added.energy() for added in self.added))
+                                if self.added else 0.0)
+
     def virial(self) -> np.ndarray:
-        """(3, 3) W = -Σ r_ij ⊗ g_ij, eV, at the last ``compute``. All ranks call it."""
+        """(3, 3) W = -Σ r_ij ⊗ g_ij, with that of the added forces, eV, at the last ``compute``. All ranks call it."""
         assert self._last is not None
         edges, _, g_ij = self._last
         with self.timers("assembly"):
-            mine = self.neighbors.virial(edges, g_ij)
+            mine = self._with_added(self.neighbors.virial(edges, g_ij))
         return self.domain.comm.allreduce(mine)
 
     def spread(self, atoms: Atoms) -> tuple[float, float] | None:

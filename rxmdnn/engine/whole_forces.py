@@ -65,10 +65,11 @@ class WholeForces(Forces):
         atoms.f[:n] = forces
         self.edges = len(edges.center)
         self._last = (edges, e_i, np.zeros((len(edges.center), 3)))
+        self._add(atoms)
 
     def virial(self) -> np.ndarray:
-        """As Forces.virial: the potential's own."""
-        return self._virial
+        """As Forces.virial: the potential's own, with that of the added forces."""
+        return self._with_added(self._virial)
 
 
 def forces_of(domain: Domain, neighbors: NeighborList, potential: Potential, timers: Timers) -> Forces:

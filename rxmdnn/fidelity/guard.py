@@ -31,7 +31,7 @@ MOST_EVENTS = 100  # of an incident in the file; all are counted
 
 @dataclass(frozen=True)
 class SavedState:
-    """Complete state of one rank, bit for bit: rows in their order, cell, thermostat and barostat.
+    """Complete state of one rank, bit for bit: rows in their order, cell, thermostat, barostat and drives.
 
     Random numbers are functions of (seed, stream, step, id), so the step is their state.
     """
@@ -41,6 +41,7 @@ class SavedState:
     extra: dict[str, np.ndarray]
     cell: Cell
     ensemble: dict[str, Any]
+    drives: list[dict[str, Any]]
 
     @classmethod
     def of(cls, s: Simulation) -> SavedState:
@@ -49,7 +50,7 @@ class SavedState:
         arrays = {a.name: getattr(s.atoms, a.name)[:n].copy() for a in FIELDS}
         s.forces.stale = True
         return cls(s.step, arrays, {k: v.copy() for k, v in s.atoms.extra.items()}, s.cell,
-                   copy.deepcopy(s.ensemble.state()))
+                   copy.deepcopy(s.ensemble.state()), [copy.deepcopy(drive.saved(s.comm)) for drive in s.drives])
 
     def restore(self, s: Simulation) -> None:
         for name, array in self.arrays.items():
@@ -58,6 +59,8 @@ class SavedState:
         s.atoms.n_owned = len(self.arrays["gid"])
         s.domain.set_cell(self.cell)
         s.ensemble.resume(copy.deepcopy(self.ensemble))
+        for drive, state in zip(s.drives, self.drives, strict=True):
+            drive.continue_from(copy.deepcopy(state), s.comm)
         s.forces.forget()
         s.step = self.step
 

@@ -124,8 +124,7 @@ class Monitor:
         s = self.simulation
         if "energy" in self.kinds and self.energy_0 is None and s.forces.known:
             kinetic = s.kinetics.energy(s.atoms)
-            conserved = s.ensemble.conserved(s.forces.energy() + kinetic, s.schedule.now(s.step))
-            self.energy_0 = conserved, s.kinetics.temperature_of(kinetic)
+            self.energy_0 = s.conserved(s.forces.energy() + kinetic), s.kinetics.temperature_of(kinetic)
         if "bond" not in self.kinds or s.comm.allreduce(BONDS in s.atoms.extra, MPI.LOR):
             return
         if not s.forces.known:
@@ -199,7 +198,7 @@ class Monitor:
                 edge = float(target + width * np.sign(mean - target))
                 out.append(Event("temperature", step, time, WHOLE, float(mean), edge))
         if "energy" in self.kinds:
-            conserved = s.ensemble.conserved(potential + kinetic, s.schedule.now(step))
+            conserved = s.conserved(potential + kinetic)
             self.energy_0 = (conserved, temperature) if self.energy_0 is None else self.energy_0
             width = float(criteria.allowed(self.energy_0[1], n, self.floors["energy"]))
             change = criteria.energy_as_temperature(conserved - self.energy_0[0], n)

@@ -36,7 +36,7 @@ def row_of(thermo: Any) -> dict[str, float]:
     stress = [t.stress[i, j] for i, j in VOIGT]
     row = [t.step, t.time, t.total, t.kinetic, t.potential, t.temperature, t.pressure, *stress,
            *(t.spread or (float("nan"), float("nan"))), t.seconds, t.volume, t.conserved]
-    return dict(zip(COLUMNS + ENSEMBLE_COLUMNS, row, strict=True))
+    return {**dict(zip(COLUMNS + ENSEMBLE_COLUMNS, row, strict=True)), **t.driven}
 
 
 class Log:
@@ -51,14 +51,17 @@ class Log:
         The step from which a restarted run continues: run.log is appended to, later rows of energies.csv are dropped.
     echo : a second stream for the lines (default: standard output)
     ensemble : also write volume and conserved quantity
+    driven : names of the columns of what acts from outside (rxmdnn.dynamics.drive)
     """
 
     def __init__(self, comm: MPI.Comm, folder: str | Path, units: str = "ev", restart: int | None = None,
-                 echo: SupportsWrite | None = None, ensemble: bool = False) -> None:
+                 echo: SupportsWrite | None = None, ensemble: bool = False,
+                 driven: Sequence[str] = ()) -> None:
         self.comm, self.folder = comm, Path(folder)
         self.unit, self.factor = ENERGY[units]
         self.echo: SupportsWrite = sys.stdout if echo is None else echo
-        self.columns = COLUMNS + (ENSEMBLE_COLUMNS if ensemble else ())
+        self.told = COLUMNS + (ENSEMBLE_COLUMNS if ensemble else ()) + tuple(driven)
+        self.columns = self.told
         self.ensemble = ensemble
         self.text: TextIO | None = None
         self.rows: TextIO | None = None
@@ -103,7 +106,7 @@ class Log:
         """Write one log line and one row of energies.csv.
 
         thermo : with step, time (fs), total, kinetic, potential (eV), temperature (K), pressure (GPa), stress (3, 3)
-        (GPa), spread (energy eV, force eV/Å, or None), seconds, volume (Å^3), conserved (eV)
+        (GPa), spread (energy eV, force eV/Å, or None), seconds, volume (Å^3), conserved (eV), driven (dict)
         """
         t, u = thermo, self.unit
         stress = [t.stress[i, j] for i, j in VOIGT]
@@ -117,9 +120,10 @@ class Log:
         if self.ensemble:
             lines.append(f"conserved({u}): {t.conserved * self.factor:18.6f}  pressure(GPa): {t.pressure:12.5f}  "
                          f"volume(A^3): {t.volume:16.5f}")
+        if t.driven:
+            lines.append("driven: " + "  ".join(f"{name} {value:.6g}" for name, value in t.driven.items()))
         known = row_of(t)
-        told = COLUMNS + (ENSEMBLE_COLUMNS if self.ensemble else ())
-        values = [known[name] if name in told else float("nan") for name in self.columns]
+        values = [known[name] if name in self.told else float("nan") for name in self.columns]
 
         self._on_root(lambda: self._put(lines, ",".join(str(x) if isinstance(x, int) else f"{x:.17g}" for x in values)))
 

@@ -121,6 +121,7 @@ class RingForces(Forces):
             off_center = backend.to_host(xp.einsum("nka,nkb->ab", atoms.extra[U], atoms.extra[F]))
             self._virial -= 0.5 * (off_center + off_center.T)
         self._computed = True
+        self._add(atoms)
 
     def _fill_beads(self, atoms: Atoms) -> None:
         """Fill ``q`` of each part with the beads of owned atoms, and make space for the copies."""
@@ -251,7 +252,7 @@ class RingForces(Forces):
 
         W = (1/P) Σ_j W_j - Σ u_k ⊗ f_k. With the kinetic energy of the centroids it gives the centroid-virial pressure.
         """
-        return self.domain.comm.allreduce(self._virial)
+        return self.domain.comm.allreduce(self._with_added(self._virial))
 
     def spread(self, atoms: Atoms) -> tuple[float, float] | None:
         """As of Forces, at the last bead; None with contraction, where members have different rings."""
