@@ -94,7 +94,8 @@ LIGHT = (
                       Value("fwhm", "float", None, "fs", positive, help="full width at half maximum of the intensity"),
                       *_AMOUNT,
                       Value("rise", "float", None, "fs", positive, optional=True, help="flat: (fwhm/5)")),
-            "light that excites atoms", repeats=True, check=_amount, group=GROUP),
+            "light that excites atoms; without a line excite, a fluence that the line electrons absorbs", repeats=True,
+            check=_amount, group=GROUP),
     Keyword("pulse_table", (Value("file", "file", None, help="rows of time, fs, and height"), *_AMOUNT),
             "a pulse of any shape, or a train of pulses, with straight lines between the rows; 'weight' and 'fluence' "
             "count for the whole table, whatever its heights; of place and 'rate', the amount multiplies the heights",
@@ -122,6 +123,11 @@ def has_light(deck: Deck) -> bool:
     return deck["excite"].given
 
 
+def _has_electrons(deck: Deck) -> bool:
+    """Whether the deck has a line electrons."""
+    return "electrons" in deck and bool(deck["electrons"].given)
+
+
 def pulses_of(deck: Deck) -> list[Entry]:
     """The lines pulse and pulse_table."""
     return [*deck["pulse"], *deck["pulse_table"]]
@@ -131,7 +137,8 @@ def light_faults(deck: Deck, models: Sequence[ModelLine], repulsion: bool) -> li
     """Faults of the lines of LIGHT. repulsion : whether a line zbl is among the models' lines"""
     line = deck["excite"]
     if not line.given:
-        return [e.fault("without effect; also write 'excite <ground> <excited>'") for e in _given(deck, NAMES)]
+        return _faults_of_electrons(deck) if _has_electrons(deck) else [
+            e.fault("without effect; also write 'excite <ground> <excited>'") for e in _given(deck, NAMES)]
     faults = _faults_with_others(deck) + _faults_of_place(deck) + _faults_of_pulses(deck)
     if models and models[0].is_whole:
         faults.append(line.fault(f"the model of {models[0].where} sees all atoms at once; energies of atoms are mixed, "
@@ -153,7 +160,7 @@ def _given(deck: Deck, names: Sequence[str]) -> list[Entry]:
 
 def _faults_with_others(deck: Deck) -> list[str]:
     """Faults of excite with other lines of the deck."""
-    line, faults = deck["excite"], []
+    faults = []
     if deck["model_weights"].weight:
         faults.append(deck["model_weights"].fault("the weights of the models are those of the line excite; omit one"))
     if deck["pimd"].beads is not None:
@@ -168,9 +175,20 @@ def _faults_with_others(deck: Deck) -> list[str]:
         faults += [e.fault("a minimization has no time, in which weights change; omit this line") for e in
                    _given(deck, ("pulse", "pulse_table", "excite_decay"))]
     decay = deck["excite_decay"]
-    if decay.given and decay.to == "electrons" and not ("electrons" in deck and deck["electrons"].given):
+    if decay.given and decay.to == "electrons" and not _has_electrons(deck):
         faults.append(decay.fault("there are no electrons that take the energy; write 'lattice', or a line electrons"))
-    return faults if line.given else []
+    return faults
+
+
+def _faults_of_electrons(deck: Deck) -> list[str]:
+    """Faults of light that electrons absorb, without an excited model."""
+    faults = [e.fault("without effect; also write 'excite <ground> <excited>'") for e in
+              _given(deck, [name for name in NAMES if not name.startswith("pulse")])]
+    faults += [e.fault(f"'{e.of}' is of an excited model; electrons absorb energy: write a 'fluence', or a line excite")
+               for e in pulses_of(deck) if e.of != "fluence"]
+    if pulses_of(deck) and not deck["pulse_absorption"].given:
+        faults.append(pulses_of(deck)[0].fault("electrons absorb light in depth: write a line pulse_absorption"))
+    return faults + _faults_of_beam(deck)
 
 
 def _faults_of_place(deck: Deck) -> list[str]:
@@ -187,35 +205,44 @@ def _faults_of_place(deck: Deck) -> list[str]:
 
 
 def _faults_of_pulses(deck: Deck) -> list[str]:
-    """Faults of pulses and of the beam."""
-    faults, pulses, by_place = [], pulses_of(deck), deck["excite"].weights == "place"
+    """Faults of pulses that excite atoms."""
+    faults, pulses, by_place = _faults_of_beam(deck), pulses_of(deck), deck["excite"].weights == "place"
+    fluences = [e for e in pulses if e.of == "fluence"]
+    faults += [e.fault(f"a fluence needs a line {name}") for e in fluences[:1]
+               for name in ("pulse_absorption", "pulse_photon", "excite_density")
+               if not deck[name].given and not by_place]
+    if not fluences:
+        faults += [e.fault("without effect: no pulse is given by its fluence") for e in
+                   _given(deck, ("pulse_photon", "excite_density"))]
+    for e in (e for e in deck["pulse_table"] if by_place and not _faults_of_table(e)):
+        highest = e.amount * read_pulse_table(e.file)[1].max()
+        if highest > 1:
+            faults.append(e.fault(f"a weight of {highest:g} at the highest row: must be from 0 to 1"))
+    return faults
+
+
+def _faults_of_beam(deck: Deck) -> list[str]:
+    """Faults of the shapes of pulses, and of where light comes from."""
+    faults = []
     if not deck["pulse_direction"].given:
         faults += [e.fault("needs the direction of the light; write for example 'pulse_direction 0 0 -1'") for e in
                    _given(deck, ("pulse_absorption", "pulse_spot"))]
-    if not pulses:
+    if not pulses_of(deck):
         faults += [e.fault("without effect: there is no pulse") for e in
-                   _given(deck, ("pulse_direction", "pulse_absorption", "pulse_spot", "pulse_photon",
-                                 "excite_density"))]
-    fluences = [e for e in pulses if e.of == "fluence"]
-    needed = ("pulse_absorption", "pulse_photon", "excite_density")
-    faults += [e.fault(f"a fluence needs a line {name}") for e in fluences[:1] for name in needed
-               if not deck[name].given and not by_place]
-    if pulses and not fluences:
-        faults += [e.fault("without effect: no pulse is given by its fluence") for e in
-                   _given(deck, ("pulse_photon", "excite_density"))]
+                   _given(deck, ("pulse_direction", "pulse_absorption", "pulse_spot"))]
     faults += [e.fault(f"rise {e.rise:g} is for the shape flat; omit it") for e in deck["pulse"]
                if e.rise is not None and e.shape != "flat"]
     faults += [e.fault(f"rise {e.rise:g} is longer than fwhm {e.fwhm:g}") for e in deck["pulse"]
                if e.rise is not None and e.shape == "flat" and e.rise > e.fwhm]
-    for e in deck["pulse_table"]:
-        try:
-            _, f = read_pulse_table(e.file)
-        except InputError as error:
-            faults += [e.fault(text) for text in error.faults]
-        else:
-            if by_place and e.amount * f.max() > 1:
-                faults.append(e.fault(f"a weight of {e.amount * f.max():g} at the highest row: must be from 0 to 1"))
-    return faults
+    return faults + [text for e in deck["pulse_table"] for text in _faults_of_table(e)]
+
+
+def _faults_of_table(entry: Entry) -> list[str]:
+    try:
+        read_pulse_table(entry.file)
+    except InputError as error:
+        return [entry.fault(text) for text in error.faults]
+    return []
 
 
 def read_pulse_table(path: Path) -> tuple[np.ndarray, np.ndarray]:

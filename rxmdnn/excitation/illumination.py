@@ -8,9 +8,10 @@ exp(-∫ G dt) = (1 - W F_stop)/(1 - W F_start).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from mpi4py import MPI
 
 from rxmdnn.cell import Cell
 from rxmdnn.excitation.pulses import PulseShape
@@ -83,6 +84,16 @@ class Beam:
             rho_sq = (r**2).sum(axis=1) - self.along(r) ** 2
             profile = profile * np.exp(-2.0 * rho_sq / radius**2)
         return profile, delay
+
+
+def with_surface(beam: Beam, x: np.ndarray, comm: MPI.Comm) -> Beam:
+    """The beam with its surface, which by default is at the first atom in the way. All ranks call it.
+
+    x : (n, 3) Å, atoms of this rank
+    """
+    if beam.direction is None or beam.surface is not None:
+        return beam
+    return replace(beam, surface=comm.allreduce(float(beam.along(x).min(initial=np.inf)), MPI.MIN))
 
 
 class Illumination:

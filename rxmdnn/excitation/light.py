@@ -12,7 +12,7 @@ from rxmdnn.arrays import Array
 from rxmdnn.atoms import Atoms
 from rxmdnn.dynamics.drive import Drive, StepTime
 from rxmdnn.excitation.grid import Grid
-from rxmdnn.excitation.illumination import Illumination
+from rxmdnn.excitation.illumination import Beam, Illumination, with_surface
 from rxmdnn.excitation.lattice_heat import LatticeHeat, shape_for
 from rxmdnn.excitation.light_plan import ELECTRONS, LightPlan
 from rxmdnn.excitation.mixed_forces import MixedForces
@@ -63,22 +63,19 @@ class Light(Drive):
             self.place.present(atoms)
             self.forces.source = self.place
         else:
-            light = Illumination(plan.pulses, replace(plan.beam, surface=self._surface(atoms)), plan.regions)
+            light = Illumination(plan.pulses, self._beam(atoms), plan.regions)
             self.bound = BoundWeights(light, plan.lifetime, plan.least, self.domain)
             self.bound.begin(atoms, plan.start, plan.regions)
             self.bound.next = first
             self.forces.source = self.bound
         self._begin_heat(simulation)
 
-    def _surface(self, atoms: Atoms) -> float | None:
-        """Å along the beam: where the material begins; of a run that goes on, where it began."""
+    def _beam(self, atoms: Atoms) -> Beam:
+        """The beam with its surface: of a run that goes on with the same direction, where it was at the start."""
         beam = self.plan.beam
-        if beam.direction is None or beam.surface is not None:
-            return beam.surface
-        if "surface" in self._saved:
-            return self._saved["surface"]
-        along = beam.along(self.backend.to_host(atoms.x[: atoms.n_owned]))
-        return self.comm.allreduce(float(along.min(initial=np.inf)), MPI.MIN)
+        if beam.direction is not None and beam.direction.tolist() == self._saved.get("direction"):
+            beam = replace(beam, surface=self._saved["surface"] if beam.surface is None else beam.surface)
+        return with_surface(beam, self.backend.to_host(atoms.x[: atoms.n_owned]), self.comm)
 
     def _begin_heat(self, simulation: Simulation) -> None:
         if self.plan.lifetime is None:
@@ -167,8 +164,8 @@ class Light(Drive):
         out: dict[str, Any] = {"totals": totals.tolist()}
         if self.place is not None:
             out["amplitude"] = self.place.amplitude
-        if self.bound is not None:
-            out["surface"] = self.bound.illumination.beam.surface
+        if self.bound is not None and (beam := self.bound.illumination.beam).direction is not None:
+            out |= {"surface": beam.surface, "direction": beam.direction.tolist()}
         if self.heat is not None:
             out |= {"grid": list(self.heat.grid.shape), "owed": self.heat.owed}
         return out

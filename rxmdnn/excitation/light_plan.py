@@ -1,4 +1,4 @@
-"""What light does to a run, as its deck says."""
+"""What light does to a run, as its deck says: to a mixed surface, or to the electrons alone."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from mpi4py import MPI
 
+from rxmdnn.backend import Backend
 from rxmdnn.cell import Cell
 from rxmdnn.deck.language import Deck, Entry
 from rxmdnn.deck.light import pulses_of, read_pulse_table
+from rxmdnn.excitation.absorption import AbsorbedLight, Flash
 from rxmdnn.excitation.illumination import Beam, Pulse, weight_of_fluence
 from rxmdnn.excitation.pulses import FlatPulse, GaussianPulse, PulseShape, SechPulse, TablePulse
 from rxmdnn.excitation.regions import Region, Slab, Sphere
@@ -56,6 +59,15 @@ def plan_of(deck: Deck) -> LightPlan:
     return LightPlan(by_place, start, [region for region, _ in regions_of(deck)],
                      [_pulse(deck, line) for line in pulses_of(deck)], _beam(deck), decay.tau, decay.to,
                      LEAST if deck["excite_least"].weight is None else deck["excite_least"].weight)
+
+
+def absorption_of(deck: Deck, comm: MPI.Comm, backend: Backend) -> AbsorbedLight | None:
+    """The light that electrons absorb: the pulses of a deck without a line excite; None without pulses."""
+    if deck["excite"].given or not pulses_of(deck):
+        return None
+    entering = 1.0 - deck["pulse_photon"].reflectivity
+    return AbsorbedLight([Flash(_shape(line), entering * line.amount) for line in pulses_of(deck)], _beam(deck), comm,
+                         backend)
 
 
 def regions_of(deck: Deck) -> list[tuple[Region, Entry]]:

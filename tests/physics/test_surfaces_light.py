@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from rxmdnn.cell import Cell
+from rxmdnn.dynamics.drive import Drive
 from rxmdnn.excitation.illumination import Beam, Pulse
 from rxmdnn.excitation.lattice_heat import LatticeHeat
 from rxmdnn.excitation.light_plan import LightPlan
@@ -142,6 +143,26 @@ def test_atoms_at_rest_are_owed_their_heat_and_no_part_is_stopped():
     taken = heat.give(s.atoms, s.cell, np.full(40, -1.0))
     assert -taken < before and s.kinetics.energy(s.atoms) == pytest.approx(before + taken, abs=1e-12)
     assert heat.owed.sum() + taken == pytest.approx(-40.0)
+
+
+class Bath(Drive):
+    """Stands for electrons."""
+
+    name, taken = "electrons", 0.0
+
+    def deposit(self, atoms, energy):
+        assert energy.shape == (atoms.n_owned,)
+        self.taken += float(energy.sum())
+
+
+def test_electrons_take_what_decays():
+    s = lit(LightPlan(pulses=[GAUSS], lifetime=100.0, heat_to="electrons"), stop=250, every=50)
+    s.drives.append(bath := Bath())
+    rows = steps(s)
+    light = rows[-1].driven
+    assert light["absorbed_light_eV"] == pytest.approx(light["work_light_eV"] + bath.taken, abs=1e-12)
+    assert light["decayed_light_eV"] == pytest.approx(bath.taken, abs=1e-12) and abs(bath.taken) > 0.05
+    assert np.ptp([row.conserved for row in rows]) < 1e-3 * abs(bath.taken)
 
 
 # ---------------------------------------------------------------------- weights by place
