@@ -1,11 +1,15 @@
 """``rxmdnn label OUT``: label frames with an engine, select frames to label, check labels.
 
     rxmdnn label OUT --frames FILE --engine gfn1
+    rxmdnn label OUT --frames FILE --engine gpaw:functional=LDA,cutoff=300,reach=10,temperature=20000K
     rxmdnn label OUT --frames FILE --engine ase:ase.calculators.emt:EMT      any ASE calculator: ase:MODULE:FACTORY
     rxmdnn label OUT --frames FILE --engine ase:dft.py:make                  FACTORY() of a file returns it
     rxmdnn label OUT --frames FILE --engine 'command:python dft.py {input} {output}'
     rxmdnn label OUT --recipe ammonia                                        frames made here
 
+The words of gpaw: are functional=LDA|PBE|RPBE|revPBE, cutoff= (eV), reach= (Å: number of k-points times axis),
+temperature= (of the electrons, as 20000K or 0.1eV; default 0.1eV), dispersion=none|d3bj (none) and bands= (occupation
+of the highest band, 1e-6). The label is the free energy of the electrons and its gradient.
 The command of command: reads {input}, one frame in extended XYZ, and writes {output}, the same frame with energy= (eV),
 a column forces (eV/Å) and, if it likes, stress= (eV/Å³, tension positive); an exit code other than 0 is a failure.
 Frames that cannot be labelled, or have a force above 50 eV/Å, are named and left out; the exit code is then 4.
@@ -24,6 +28,7 @@ from rxmdnn.io.read_atoms import read_atoms
 from rxmdnn.labelling import gpaw_engine, labelling
 from rxmdnn.labelling.engines import KNOWN, engine_of
 from rxmdnn.labelling.file_tasks import tasks_of_file
+from rxmdnn.labelling.gpaw_settings import PREFIX, settings_of
 
 INCOMPLETE = 4  # exit code where frames could not be labelled
 RECIPES = ("ammonia",)
@@ -69,7 +74,8 @@ def main(argv: Sequence[str]) -> int:
         if not 0 <= a.converge < len(every):
             raise InputError(f"--converge {a.converge}: {a.output} has {len(every)} frames, counted from 0")
         table = a.output.with_name(a.output.stem + "_convergence.csv")
-        gpaw_engine.convergence(table, every[a.converge])
+        settings = settings_of(a.engine) if a.engine.startswith(PREFIX) else gpaw_engine.REVPBE_D3
+        gpaw_engine.convergence(table, every[a.converge], settings)
     elif a.check:
         chosen = every[:: max(1, len(every) // a.check)][: a.check]
         worst = labelling.check_forces(chosen, a.engine, a.output.with_name(a.output.stem + "_check.csv"))

@@ -19,7 +19,7 @@ from ase.calculators.cp2k import CP2K
 from ase.units import Rydberg
 
 from rxmdnn.errors import InputError
-from rxmdnn.labelling.gpaw_engine import REACH, kpoints
+from rxmdnn.labelling.gpaw_settings import REACH, kpoints
 
 COMMAND = "RXMDNN_CP2K"
 CUTOFF = 600.0  # Rydberg

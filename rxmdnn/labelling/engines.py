@@ -1,4 +1,4 @@
-"""The engines that label: three by name, any ASE calculator, any command."""
+"""The engines that label: three by name, GPAW with settings, any ASE calculator, any command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ase.calculators.calculator import Calculator
 from rxmdnn.errors import InputError
 from rxmdnn.labelling import ammonia_frames as frames
 from rxmdnn.labelling import ammonia_quantum_frames as quantum_frames
-from rxmdnn.labelling import command_calculator, cp2k_engine, gpaw_engine, own_calculator
+from rxmdnn.labelling import command_calculator, cp2k_engine, gpaw_engine, gpaw_settings, own_calculator
 
 
 @dataclass(frozen=True)
@@ -67,24 +67,33 @@ ENGINES = {
     "cp2k-optpbe-vdw": Engine("optPBE-vdW", "cp2k", cp2k_engine.SETTINGS, cp2k_engine.cp2k, quantum_frames.KINDS,
                               quantum_frames.plan, axes=(3,)),
 }
-KNOWN = f"{', '.join(sorted(ENGINES))}, ase:MODULE:FACTORY or command:TEMPLATE"
+KNOWN = f"{', '.join(sorted(ENGINES))}, gpaw:SETTINGS, ase:MODULE:FACTORY or command:TEMPLATE"
 
 
 def engine_of(name: str) -> Engine:
-    """The engine of a name: a key of ENGINES, ``ase:MODULE:FACTORY`` or ``command:TEMPLATE``.
+    """The engine of a name: a key of ENGINES, ``gpaw:SETTINGS``, ``ase:MODULE:FACTORY`` or ``command:TEMPLATE``.
 
     Raises
     ------
     InputError
-        An unknown name; a module, file or factory that cannot be used; a template without its two words.
+        An unknown name or setting; a module, file or factory that cannot be used; a template without its two words.
     """
     if name.startswith(own_calculator.PREFIX):
         return _own(name)
     if name.startswith(command_calculator.PREFIX):
         return _command(name.removeprefix(command_calculator.PREFIX))
+    if name.startswith(gpaw_settings.PREFIX):
+        return _gpaw(name)
     if name not in ENGINES:
         raise InputError(f"--engine {name}: not known; give {KNOWN}")
     return ENGINES[name]
+
+
+@cache
+def _gpaw(name: str) -> Engine:
+    settings = gpaw_settings.settings_of(name)
+    return Engine(f"{settings.functional}{'-D3(BJ)' if settings.dispersion else ''}", "gpaw", settings.text,
+                  lambda: gpaw_engine.gpaw(settings), axes=(3,))
 
 
 @cache

@@ -5,7 +5,7 @@ import pytest
 
 from rxmdnn.labelling import ammonia_frames as frames
 from rxmdnn.labelling import ammonia_quantum_frames as quantum_frames
-from rxmdnn.labelling import gpaw_engine
+from rxmdnn.labelling import gpaw_settings
 
 
 def test_internal_modes_leave_the_molecule_where_it_is():
@@ -43,4 +43,4 @@ def test_plan_is_long_the_same_and_balanced():
     for task in (t for t in tasks[::5] if t.kind != "liquid"):
         h, x = quantum_frames.KINDS[task.kind](dict(task.parameters), task.rng())
         assert np.isfinite(x).all() and quantum_frames.has_no_contacts(h, x)
-        assert gpaw_engine.kpoints(h, x.size // 3) == ([1, 2, 2] if len(x) == 8 else [1, 1, 1])
+        assert gpaw_settings.kpoints(h, x.size // 3) == ([1, 2, 2] if len(x) == 8 else [1, 1, 1])
