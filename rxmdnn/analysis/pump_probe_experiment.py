@@ -14,7 +14,7 @@ from rxmdnn.analysis.pump_probe_displacements import Displaced, MeanPositions, s
 from rxmdnn.analysis.pump_probe_frames import Amplitudes, Map, Measurement, Replica, measure
 from rxmdnn.analysis.pump_probe_points import Crystal, label, read_hkl
 from rxmdnn.analysis.pump_probe_powder import Debye, Shells, grid, weighted
-from rxmdnn.analysis.pump_probe_temperature import Temperatures
+from rxmdnn.analysis.pump_probe_temperature import EXCITATION, Excitations, Slabs, Temperatures, Where
 from rxmdnn.analysis.scatterers import replaced
 from rxmdnn.analysis.spectra import kinds_of
 from rxmdnn.analysis.structure import half_width
@@ -34,6 +34,7 @@ class Options:
     cells : unit cells along a, b, c, or None; hkl, line, plane : words of reflections; family : average equivalents
     powder : "debye", "direct" or "none"; q_min, q_max : 1/Å; r_max : Å; damping : Å², or None for Lorch's window
     slabs : their number, and the axis they are along, of "a", "b", "c"
+    where : a condition on atoms, as "excitation > 0.5", whose temperature is measured too; "" for none
     """
 
     probe: str = "electron"
@@ -51,6 +52,7 @@ class Options:
     damping: float | None = None
     slabs: int = 0
     axis: str = "c"
+    where: str = ""
 
 
 @dataclass
@@ -108,6 +110,7 @@ class Experiment:
     powder: Debye | Shells | None = None
     displaced: Displaced | None = None
     temperatures: Temperatures | None = None
+    excitations: Excitations | None = None
     known_sites: bool = False
     notes: list[str] = field(default_factory=list)
 
@@ -135,6 +138,11 @@ class Experiment:
         out = cls(kinds, index, first.mass, options, isotopes, selected, crystal, axis, len(replicas))
         out._points((len(replicas), len(axis.delay)))
         out._powder((len(replicas), len(axis.delay)))
+        if options.where:
+            Where.read(options.where)
+            lacking = [str(r.series.path) for r in replicas if EXCITATION not in r.series.has]
+            if lacking:
+                raise InputError(*(f"{path}: --where: its frames have no column {EXCITATION}" for path in lacking))
         if len(replicas) == 1:
             out.notes.append("one replica: no errors and no diffuse part; give several runs of the same deck with "
                              "other seeds")
@@ -217,17 +225,24 @@ class Experiment:
             self.notes.append("the atoms are not on the sites of a unit cell: displacements about the mean lattice are "
                               "about the mean position of each atom over the replicas")
         self.displaced = Displaced(shape, self.index, len(self.kinds), self.mass, mean.s, site)
-        axis = "abc".index(self.options.axis)
-        if all("v" in r.series.has for r in replicas):
-            self.temperatures = Temperatures(shape, self.index, len(self.kinds), self.mass, self.options.slabs, axis,
-                                             first, bool(cell.pbc[axis]))
-        else:
-            self.notes.append("no temperatures: the frames have no velocities")
+        self._regions(replicas, shape, first)
         everything: list[Measurement | None] = [
             self.peaks.measured if self.peaks else None, *(p.measured for p in self.lines.values()),
-            *(p.measured for p in self.planes.values()), self.powder, self.displaced, self.temperatures]
+            *(p.measured for p in self.planes.values()), self.powder, self.displaced, self.temperatures,
+            self.excitations]
         measure(comm, replicas, np.arange(shape[1]), [m for m in everything if m is not None], quiet)
         self._say_weak()
+
+    def _regions(self, replicas: Sequence[Replica], shape: tuple[int, int], first: np.ndarray) -> None:
+        """Temperatures and excitations, where the frames have velocities and weights. first : (n, 3) fractional"""
+        slabs = Slabs.of(self.options.slabs, "abc".index(self.options.axis), self.crystal.cell, first)
+        where = Where.read(self.options.where) if self.options.where else None
+        if all("v" in r.series.has for r in replicas):
+            self.temperatures = Temperatures(shape, self.index, len(self.kinds), self.mass, slabs, where)
+        else:
+            self.notes.append("no temperatures: the frames have no velocities")
+        if all(EXCITATION in r.series.has for r in replicas):
+            self.excitations = Excitations(shape, self.index, len(self.kinds), slabs)
 
     def _say_weak(self) -> None:
         """Drop extinct reflections that nobody named, and say which of the named ones are extinct."""

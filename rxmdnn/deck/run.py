@@ -30,6 +30,7 @@ from rxmdnn.deck.words import (
     CRITERIA,
     DRIVING,
     ENSEMBLES,
+    FIRST_PULSE,
     LIMITS,
     MDMODES,
     MINIMIZATION,
@@ -468,6 +469,8 @@ def motion_of(deck: Deck) -> dict[str, str]:
         out = {"motion": deck["pimd"].method, "beads": str(deck["pimd"].beads), "positions": "centroids"}
     else:
         out = {"motion": line.kind or ("nve" if mode == 1 else f"mdmode {mode}")}
+    if pulses := [pulse.t0 for pulse in deck.get("pulse", [])]:
+        out[FIRST_PULSE] = f"{min(pulses):g}"
     if out["motion"] in ("nve", "mdmode 4"):
         return out
     if line.tau is not None:

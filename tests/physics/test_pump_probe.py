@@ -200,6 +200,31 @@ def test_temperatures_of_kinds_and_slabs(tmp_path):
     assert slabs["T_Ne_8.0A_K"][2] == pytest.approx(400, rel=0.08)
 
 
+def test_excited_atoms_are_counted_and_have_their_temperature(tmp_path):
+    n, x, cell = lattice(6, 6, 6)
+    rng = np.random.default_rng(0)
+    w = np.array([0 * x[:, 0], np.where(n[:, 2] < 3, 0.8, 0.0), np.where(n[:, 2] < 3, 0.4, 0.1)])
+    scale = np.sqrt(KB * ACCELERATION / 39.948)
+    v = rng.normal(size=(3, *x.shape)) * scale * np.sqrt(np.where(w > 0.5, 500.0, 100.0))[..., None]
+    run = argon(tmp_path / "xyz", np.repeat(x[None] + 1.0, 3, axis=0), cell, v=v, xyz=True)
+    for k, file in enumerate(sorted(run.glob("*.xyz"))):  # as the run writes it: a column of numbers
+        head, *rows = file.read_text().splitlines()[1:]
+        rows = [f"{row} {a:.6f}" for row, a in zip(rows, w[k])]
+        file.write_text("\n".join([str(len(x)), head.replace(":id:I:1", ":id:I:1:excitation:R:1"), *rows]) + "\n")
+    h5 = argon(tmp_path / "h5", np.repeat(x[None] + 1.0, 3, axis=0), cell, v=v)
+    with h5py.File(h5 / "trajectory.h5md", "r+") as file:
+        file["particles/all/excitation/value"] = w.astype("<f4")
+    for folder in (run, h5):
+        main([str(folder), "--delays", "--t0", "1", "--where", "excitation > 0.5", "--slabs", "2", "c", "--powder",
+              "none"])
+        e, t = table(folder / "delays_excitation.csv"), table(folder / "delays_temperature.csv")
+        slabs = table(folder / "delays_excitation_slabs.csv")
+        assert np.allclose(e["w_all"], [0, 0.4, 0.25], atol=1e-6)
+        assert np.allclose(slabs["w_all_6.0A"], [0, 0.8, 0.4], atol=1e-6)
+        assert t["T_where_K"][1] == pytest.approx(500, rel=0.12) and t["T_others_K"][1] == pytest.approx(100, rel=0.12)
+        assert np.isnan(t["T_where_K"][[0, 2]]).all() and (folder / "delays_excitation.png").is_file()
+
+
 def test_beads_are_averaged_within_a_replica(tmp_path):
     """Two beads at ±d: the intensity of a replica is the mean of theirs, its Bragg amplitude cos(Qd)."""
     n, x, cell = lattice(2, 2, 2)
@@ -283,6 +308,8 @@ def test_messages(tmp_path):
             ("--slabs: expected", [*ok, "--slabs", "3", "z"]),
             ("--qmin: must be below --qmax", [*ok, "--qmin", "11"]),
             ("--response: must not be negative", [*ok, "--response", "-1"]),
+            ("--where: 'excitation = 1' is not a condition", [*ok, "--where", "excitation = 1"]),
+            ("--where: its frames have no column excitation", [*ok, "--where", "excitation >= 0.5"]),
             ("--response: needs --delays", [first, "--response", "5"]),
             ("must be whole numbers; others need --delays", [first, *cells, "--hkl", "0.5", "0", "0"])):
         with pytest.raises(InputError, match=words):
