@@ -90,8 +90,8 @@ class Experiment:
 
     Attributes
     ----------
-    kinds : names; count (kinds,) atoms; f_sq : Σ N f² at q, a function of q
-    peaks, lines, planes, powder, displaced, temperatures : measurements, None or empty where not asked or not possible
+    kinds : names; index (n,) kind and mass (n,) of each atom, amu; isotopes, selected (kinds,) : what scatters
+    peaks, lines, planes, powder, displaced, temperatures, excitations : None or empty where not asked or not possible
     known_sites : whether the atoms were assigned to sites of a unit cell
     """
 

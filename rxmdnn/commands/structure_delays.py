@@ -88,6 +88,9 @@ def check(a: argparse.Namespace) -> Options:
         faults.append("structure: --qmin: must be below --qmax")
     if a.dynamic:
         faults.append("structure: --dynamic: not with --delays; S(q, ω) needs a system that does not change")
+    if a.frames is not None:
+        faults.append("structure: --frames: not with --delays, which reads all frames; choose them by --start and "
+                      "--stop, and average them by --bin")
     slabs, axis = 0, "c"
     if a.slabs:
         axis = a.slabs[1]

@@ -12,6 +12,7 @@ from rxmdnn.cell import Cell
 from rxmdnn.commands.structure import main
 from rxmdnn.errors import InputError
 from rxmdnn.units import ACCELERATION, KB
+from tests.systems import TRICLINIC, spread_atoms
 from tests.trajectories import write
 
 A = 4.0  # Å, of the simple cubic crystal
@@ -174,6 +175,21 @@ def test_stretched_molecules_move_a_peak_of_the_pair_distribution(tmp_path):
         assert (r * g)[own].sum() * 0.02 == pytest.approx(area, abs=0.06)
 
 
+def test_both_ways_to_a_powder_agree(tmp_path):
+    """A gas of hard spheres, then of larger ones, in a triclinic cell: Debye's equation and direct sums."""
+    cell = Cell(2 * TRICLINIC.h)
+    frames = np.array([spread_atoms(cell, 300, d, seed=k) for k, d in enumerate((2.0, 3.0, 3.0))])
+    run = argon(tmp_path / "run", frames, cell, dt=10.0)
+    found = []
+    for way in ("debye", "direct"):
+        main([str(run), "--delays", "--t0", "10", "--bin", "20", "--powder", way, "--qmax", "6", "--rmax", "12", "-o",
+              str(tmp_path / way)])
+        with h5py.File(tmp_path / way / "delays.h5") as file:
+            q, s = file["powder/q"][:], file["powder/S"][1]
+        found.append([s[(q > low) & (q < low + 0.6)].mean() for low in np.arange(1.2, 5.4, 0.6)])
+    assert np.ptp(found[1]) > 0.3 and np.allclose(*found, atol=0.14)  # noise of 40 vectors per shell
+
+
 def test_temperatures_of_kinds_and_slabs(tmp_path):
     """Hot light atoms and cold heavy ones; a hot slab; a slab that flows as a whole is not hot."""
     n, x, cell = lattice(8, 8, 8)
@@ -307,6 +323,7 @@ def test_messages(tmp_path):
             ("--slabs: expected a number above zero and a, b or c, found '0 c'", [*ok, "--slabs", "0", "c"]),
             ("--slabs: expected", [*ok, "--slabs", "3", "z"]),
             ("--qmin: must be below --qmax", [*ok, "--qmin", "11"]),
+            ("--frames: not with --delays, which reads all", [*ok, "--frames", "5"]),
             ("--response: must not be negative", [*ok, "--response", "-1"]),
             ("--where: 'excitation = 1' is not a condition", [*ok, "--where", "excitation = 1"]),
             ("--where: its frames have no column excitation", [*ok, "--where", "excitation >= 0.5"]),
