@@ -10,7 +10,7 @@ from mpi4py import MPI
 
 from rxmdnn.analysis import diffraction
 from rxmdnn.analysis.pump_probe import DelayAxis
-from rxmdnn.analysis.pump_probe_displacements import Displaced, MeanPositions, sites
+from rxmdnn.analysis.pump_probe_displacements import Displaced, MeanPositions, on_lattice, sites
 from rxmdnn.analysis.pump_probe_frames import Amplitudes, Map, Measurement, Replica, measure
 from rxmdnn.analysis.pump_probe_points import Crystal, label, read_hkl
 from rxmdnn.analysis.pump_probe_powder import Debye, Shells, grid, weighted
@@ -220,11 +220,14 @@ class Experiment:
             first = next(iter(replicas[0].moments(0))).s
         mean = MeanPositions(first, cell.pbc)
         measure(comm, replicas, np.flatnonzero(self.axis.before), [mean], quiet, "before time zero")
-        site, self.known_sites = sites(mean.s, self.index, self.crystal)
+        reference = mean.s
+        site, self.known_sites = sites(reference, self.index, self.crystal)
+        if self.known_sites:
+            reference = on_lattice(reference, site, self.crystal)
         if self.options.cells and not self.known_sites:
             self.notes.append("the atoms are not on the sites of a unit cell: displacements about the mean lattice are "
                               "about the mean position of each atom over the replicas")
-        self.displaced = Displaced(shape, self.index, len(self.kinds), self.mass, mean.s, site)
+        self.displaced = Displaced(shape, self.index, len(self.kinds), self.mass, reference, site)
         self._regions(replicas, shape, first)
         everything: list[Measurement | None] = [
             self.peaks.measured if self.peaks else None, *(p.measured for p in self.lines.values()),
