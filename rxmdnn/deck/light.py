@@ -129,6 +129,15 @@ def pulses_of(deck: Deck) -> list[Entry]:
     return [*deck["pulse"], *deck["pulse_table"]]
 
 
+def first_pulse(deck: Deck) -> float:
+    """Time of the middle of the first pulse at the surface, fs; of a table that of its highest row."""
+    middles = [pulse.t0 for pulse in deck["pulse"]]
+    for line in deck["pulse_table"]:
+        t, f = read_pulse_table(line.file)
+        middles.append(float(t[np.argmax(f)]))
+    return min(middles)
+
+
 def light_faults(deck: Deck, models: Sequence[ModelLine], repulsion: bool) -> list[str]:
     """Faults of the lines of LIGHT. repulsion : whether a line zbl is among the models' lines"""
     line = deck["excite"]

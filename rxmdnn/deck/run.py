@@ -14,7 +14,7 @@ from rxmdnn.deck import language as decks
 from rxmdnn.deck.electrons import ELECTRONS, PROFILE, electron_faults, electron_notes, profile_faults
 from rxmdnn.deck.fields import SHAPES_OF_FIELDS, field_faults, has_field
 from rxmdnn.deck.language import Deck, Entry, Keyword, Value, near, not_negative, positive
-from rxmdnn.deck.light import LIGHT, light_faults
+from rxmdnn.deck.light import LIGHT, first_pulse, light_faults, pulses_of
 from rxmdnn.deck.models import ModelLine, read_models
 from rxmdnn.deck.pair_terms import PAIR_TERMS, PairTable, read_pair_table
 from rxmdnn.deck.run_faults import (
@@ -34,6 +34,7 @@ from rxmdnn.deck.words import (
     DRIVING,
     ENSEMBLES,
     EXCITATION,
+    FIRST_PULSE,
     LIMITS,
     MDMODES,
     MINIMIZATION,
@@ -496,6 +497,8 @@ def motion_of(deck: Deck) -> dict[str, str]:
         out = {"motion": deck["pimd"].method, "beads": str(deck["pimd"].beads), "positions": "centroids"}
     else:
         out = {"motion": line.kind or ("nve" if mode == 1 else f"mdmode {mode}")}
+    if pulses_of(deck):
+        out[FIRST_PULSE] = f"{first_pulse(deck):g}"
     if out["motion"] in ("nve", "mdmode 4"):
         return out
     if line.tau is not None:

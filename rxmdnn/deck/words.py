@@ -35,6 +35,7 @@ MDMODES = {
     10: "minimization, by conjugate gradients to CG_tol or as the line 'minimizer' says",
 }
 MINIMIZATION = 10  # the mdmode
+FIRST_PULSE = "pulse_fs"  # what frames call the time of the first pulse of light
 MINIMIZED = "minimization"  # in the words of rxmdnn.io.motion
 ENSEMBLES = {
     "nve": "constant energy, as mdmode 1",
