@@ -99,6 +99,10 @@ def _logicals(*names: str) -> dict[str, tuple[str, ...]]:
 
 CHARGES = "neural-network runs have no ReaxFF charges"
 
+_METHOD_TWICE = dict.fromkeys(
+    RING_METHODS, "one method per run; economised rings (eco) are for averages alone: write 'pimd <beads> eco "
+                  "<omega_max>', then continue with another method from its checkpoint")
+
 RUN = (
     Keyword("mdmode", (Value("mode", "int", 1, check=_mdmode, words=MDMODES),),
             "control of velocities every sstep steps, or a minimization", group="dynamics"),
@@ -132,10 +136,16 @@ RUN = (
             "the pressure of the barostat changes from p0 to p1, linearly over the run", group="ensembles"),
     Keyword("pimd", (Value("beads", "int", None, check=_beads),
                      Value("method", tuple(RING_METHODS), "pimd", optional=True, words=RING_METHODS),
-                     Value("friction", "float", None, check=positive, optional=True,
-                           help="lambda of the internal modes, friction 2 lambda omega_k; by default 1 for pimd and "
-                                "pacmd, 0.5 for trpmd")),
+                     Value("number", "float", None, check=positive, optional=True, misplaced=_METHOD_TWICE,
+                           help="eco: omega_max, 1/cm (default: that of the stiffest mode of the model at the start); "
+                                "else lambda of the internal modes, friction 2 lambda omega_k; by default 1 for pimd "
+                                "and pacmd, 0.5 for trpmd")),
             "path integrals: every atom is a ring polymer of so many beads at treq", group="path integrals"),
+    Keyword("pimd_eco", (Value("rms", "float", None, check=positive,
+                               help="largest rms error of the fit that is accepted (0.02)"),
+                         Value("friction", "float", None, check=positive, optional=True,
+                               help="lambda of the internal modes (1)")),
+            "of 'pimd <beads> eco': accepts too few beads, and sets the friction", group="path integrals"),
     Keyword("pimd_integrator", (Value("name", tuple(RING_INTEGRATORS), "bcocb", words=RING_INTEGRATORS),),
             "ring-polymer integrator", group="path integrals"),
     Keyword("pimd_dump", (Value("nstep", "int", None, "steps", not_negative, help="0: never"),),

@@ -57,7 +57,8 @@ def ring_faults(deck: Deck, n_models: int, n_ranks: int | None) -> list[str]:
     line, of_centroid, contraction, groups = (deck[k] for k in ("pimd", "ensemble", "pimd_contraction", "pimd_groups"))
     if line.beads is None:
         asked = {"pimd_integrator": deck["pimd_integrator"].name != "bcocb", "pimd_dump": bool(deck["pimd_dump"].nstep),
-                 "pimd_contraction": bool(contraction.beads), "pimd_groups": groups.number > 1}
+                 "pimd_contraction": bool(contraction.beads), "pimd_groups": groups.number > 1,
+                 "pimd_eco": deck["pimd_eco"].given}
         return [deck[name].fault("needs a line 'pimd <beads> <method>'") for name, given in asked.items() if given]
     faults = []
     if deck["mdmode"].mode != 1:
@@ -73,8 +74,12 @@ def ring_faults(deck: Deck, n_models: int, n_ranks: int | None) -> list[str]:
     if line.method not in SAMPLING and of_centroid.kind not in (None, "nve"):
         faults.append(of_centroid.fault(f"{line.method} has no thermostat of the centroids; omit this line, or use "
                                         "'pimd <beads> pimd' for averages"))
-    if line.method == "rpmd" and line.friction is not None:
+    if line.method == "rpmd" and line.number is not None:
         faults.append(line.fault("rpmd has no friction; omit it, or use trpmd"))
+    if deck["pimd_eco"].given and line.method != "eco":
+        faults.append(deck["pimd_eco"].fault(
+            f"the frequencies of economised rings are fitted for averages, which {line.method} does not use; omit this "
+            f"line, or write 'pimd {line.beads} eco' for averages and continue with {line.method} from its checkpoint"))
     if line.method == "suzuki-chin":
         if line.beads % 2:
             faults.append(line.fault(f"suzuki-chin needs an even number of beads, not {line.beads}"))

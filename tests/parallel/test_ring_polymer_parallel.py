@@ -9,6 +9,7 @@ from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
 from rxmdnn.parallel import AgreedError
+from rxmdnn.ring_polymer import economised
 from rxmdnn.ring_polymer.forces import F, U, V
 from rxmdnn.ring_polymer.modes import Modes
 from tests.parallel.test_ensembles_parallel import folder, go
@@ -21,6 +22,7 @@ LINES = {
     "sampled": "pimd 4\nensemble svr 0.1\nbarostat scr 0.1 0.5 full 1.0\npimd_dump 20",
     "dynamics": "pimd 3 trpmd 0.5",
     "fourth": "pimd 4 suzuki-chin\nensemble langevin 0.1\nbarostat scr 0.1 0.5",
+    "economised": "pimd 4 eco\npimd_eco 0.3\nensemble svr 0.1\nbarostat scr 0.1 0.5 full 1.0",
     "outside": "pimd 2\nensemble langevin 0.1\npimd_integrator obabo",
 }
 
@@ -81,7 +83,7 @@ def test_a_run_is_the_same_on_any_grid_and_conserves_its_energy(folder, name):
             np.testing.assert_allclose(away - standard.cell.cartesian(turns), 0.0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["sampled", "dynamics", "fourth"])
+@pytest.mark.parametrize("name", ["sampled", "economised", "dynamics", "fourth"])
 def test_beads_are_distributed_over_groups_of_ranks(folder, name, monkeypatch):
     """The same run up to rounding; after a kill, it continues to the same bits."""
     beads = int(LINES[name].split()[1])
@@ -110,6 +112,33 @@ def test_beads_are_distributed_over_groups_of_ranks(folder, name, monkeypatch):
     assert repr(a.state) == repr(b.state)
 
 
+def test_omega_max_is_kept_in_the_checkpoint(folder, monkeypatch):
+    """The run goes on with it; a run at another temperature, a new stage, searches again."""
+    searches = []
+    search = economised.stiffest_mode
+    monkeypatch.setattr(economised, "stiffest_mode", lambda *a: searches.append(1) or search(*a))
+    go(folder, "out", "pimd 4 eco\npimd_eco 0.3\nensemble langevin 0.1", 20)
+    first = state(folder / "out").state["ensemble"]["economy"]
+    go(folder, "out", "pimd 4 eco\npimd_eco 0.3\nensemble langevin 0.1", 20)
+    assert len(searches) == 1
+    assert first["omega_max"] % 50 == 0 and first["omega_max"] - 50 < first["stiffest"] <= first["omega_max"]
+    assert repr(state(folder / "out").state["ensemble"]["economy"]) == repr(first)
+    go(folder, "out", "pimd 4 eco 90\npimd_eco 0.3\nensemble langevin 0.1", 20)
+    assert len(searches) == 2
+    log = (folder / "out/run.log").read_text() if COMM.rank == 0 else ""
+    if COMM.rank == 0:
+        assert "the stiffest mode at the start, of" in log and "known from the checkpoint" in log
+        assert log.count("economised frequencies up to") == 3
+        assert "omega_max = 90 1/cm is below the stiffest mode, of" in log
+
+
+def test_too_few_beads_for_omega_max_are_refused_before_anything_is_written(folder):
+    with pytest.raises(AgreedError, match=r"eco: 4 beads are too few for 900 1/cm at 60 K .*use [0-9]+ beads, or"):
+        go(folder, "out", "pimd 4 eco 900\nensemble langevin 0.1", 20)
+    assert not (folder / "out").exists()
+    go(folder, "out", "pimd 4 eco 900\npimd_eco 0.9 0.5\nensemble langevin 0.1", 20)
+
+
 def test_what_the_first_group_cannot_write_stops_all(folder):
     if COMM.size % 2:
         pytest.skip("two groups need an even number of ranks")
@@ -120,7 +149,8 @@ def test_what_the_first_group_cannot_write_stops_all(folder):
 
 
 @pytest.mark.parametrize(("ring", "centroid"), [("pimd 1", "ensemble langevin 0.1"), ("pimd 1 rpmd", "ensemble nve"),
-                                                ("pimd 1", "ensemble svr 0.1\nbarostat scr 0.1 0.5")])
+                                                ("pimd 1", "ensemble svr 0.1\nbarostat scr 0.1 0.5"),
+                                                ("pimd 1 eco", "ensemble langevin 0.1")])
 def test_one_bead_is_a_classical_atom_to_the_bit(folder, ring, centroid):
     atom = state(go(folder, "atom", centroid))
     bead = state(go(folder, "bead", f"{centroid}\n{ring}"))
