@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from rxmdnn.analysis.figures import draw_radial
+from rxmdnn.analysis.momentum import momentum_figures
 from rxmdnn.analysis.structure import radial
 from rxmdnn.analysis.style import BLUE, GRAY, GREEN, ORANGE, STYLE, save_figure
 from rxmdnn.deck.words import MINIMIZATION
@@ -27,7 +28,7 @@ Table = dict[str, np.ndarray]  # columns of energies.csv
 
 
 def main(argv: Sequence[str]) -> None:
-    """Make energies.png, temperature.png and gr.png in a run's folder; print numbers and file names."""
+    """Make energies.png, temperature.png, gr.png and, of open paths, momentum_X.png in a run's folder; print all."""
     p = argparse.ArgumentParser("rxmdnn plot", description="Figures of a run: energies, temperature, g(r).")
     p.add_argument("folder", help="the outDir of a run")
     p.add_argument("--json", metavar="F", help="also write the numbers to this file")
@@ -64,6 +65,7 @@ def main(argv: Sequence[str]) -> None:
                 of = "run" if len(ours) == len(frames) else "last stage"
                 averaged = f"{len(late)} frame{'s' if len(late) != 1 else ''}, the later half of the {of}"
                 made.append(draw_radial(r, g, averaged, folder / "gr.png"))
+            made += momentum_figures(folder)
         if a.json:
             made.append(write_json(a.json, numbers))
     _print(numbers)

@@ -18,6 +18,7 @@ from rxmdnn.deck.run_faults import (
     cell_is_driven,
     device_faults,
     ensemble_faults,
+    estimate_faults,
     fidelity_faults,
     model_faults,
     ring_faults,
@@ -35,6 +36,7 @@ from rxmdnn.deck.words import (
     MINIMIZATION,
     MINIMIZED,
     PRECISIONS,
+    RING_ESTIMATES,
     RING_INTEGRATORS,
     RING_METHODS,
     SHAPES,
@@ -157,6 +159,16 @@ RUN = (
     Keyword("pimd_groups", (Value("number", "int", 1, check=positive),),
             "number of groups of ranks among which the beads are distributed; each group holds all atoms, on a grid of "
             "its own ranks", group="path integrals"),
+    Keyword("pimd_estimate", (Value("quantity", tuple(RING_ESTIMATES), None, words=RING_ESTIMATES),
+                              Value("nstep", "int", None, "steps", positive),
+                              Value("element", "str", None, optional=True, help="of isotope and momentum"),
+                              Value("value", "float", None, check=positive, optional=True,
+                                    help="isotope: mass, amu; momentum: largest distance, Å"),
+                              Value("atoms", "int", 1, check=positive, optional=True,
+                                    help="number of atoms of the element per sample, in turn; each costs an evaluation "
+                                         "of all beads (isotope), or 16 (momentum)")),
+            "further averages of pimd and eco every nstep steps, in <outDir>/ring_<quantity>.csv and in the log",
+            repeats=True, group="path integrals"),
     Keyword("io_step", (Value("fstep", "int", 100, "steps", not_negative, help="0: never"),
                         Value("pstep", "int", 10, "steps", positive)),
             "interval of frames, and of log lines", _logicals("fstep", "pstep"), group="output"),
@@ -392,6 +404,7 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
     faults += model_faults(deck, models, n_ranks, repulsion is not None)
     faults += ensemble_faults(deck)
     faults += ring_faults(deck, len(models), n_ranks)
+    faults += estimate_faults(deck, models[0].elements if models else None)
     faults += fidelity_faults(deck)
     faults += device_faults(deck)
     if deck["json"].file and (text := file_fault(deck["json"].file, [deck["outDir"].folder])):

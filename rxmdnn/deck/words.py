@@ -71,6 +71,14 @@ STARTS = {
     "structure": "the line run_from_xyz or structure",
 }
 SAMPLING = ("pimd", "eco", "suzuki-chin")  # for averages, with thermostatted centroids; the others are for dynamics
+RING_ESTIMATES = {
+    "isotope": "ratio of reduced partition functions of an atom of <element> with the mass <value> (amu) and with its "
+               "own: isotope fractionation",
+    "momentum": "momentum distribution of <element> by displaced paths up to <value> (0.8 Å), for deep inelastic "
+                "scattering",
+    "heat_capacity": "by coordinates scaled about the centroids; less noise than the average of ring_polymer.csv",
+    "kinetic_tensor": "tensor of the quantum kinetic energy of each element",
+}
 RING_INTEGRATORS = {
     "bcocb": "Cayley map: no resonances, exact averages over positions in a harmonic well",
     "baoab": "exact free ring polymer, noise in the middle of the step",

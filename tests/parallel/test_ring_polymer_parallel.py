@@ -27,6 +27,11 @@ LINES = {
 }
 
 
+ESTIMATES = ("pimd_estimate isotope 10 Ne 22.0 2\npimd_estimate momentum 20 Ar 0.5\npimd_estimate heat_capacity 10\n"
+             "pimd_estimate kinetic_tensor 5")
+SERIES = ("isotope_Ne", "momentum_Ar", "heat_capacity", "kinetic_tensor")
+
+
 def table(out):
     names = (out / "ring_polymer.csv").read_text().splitlines()[0].split(",")
     return dict(zip(names, np.loadtxt(out / "ring_polymer.csv", delimiter=",", skiprows=1).T))
@@ -137,6 +142,34 @@ def test_too_few_beads_for_omega_max_are_refused_before_anything_is_written(fold
         go(folder, "out", "pimd 4 eco 900\nensemble langevin 0.1", 20)
     assert not (folder / "out").exists()
     go(folder, "out", "pimd 4 eco 900\npimd_eco 0.9 0.5\nensemble langevin 0.1", 20)
+
+
+@pytest.mark.parametrize("name", ["sampled", "economised"])
+def test_further_estimates_are_the_same_on_any_grid_and_after_a_restart(folder, name, monkeypatch):
+    """To the bit after a kill; up to rounding with other ranks and groups. The run itself keeps its bits."""
+    bare = go(folder, "bare", LINES[name])
+    lines = f"{LINES[name]}\n{ESTIMATES}"
+    whole = go(folder, "whole", lines)
+    with killed_at(monkeypatch, 47):
+        go(folder, "killed", lines)
+    killed = go(folder, "killed", lines)
+    assert state(bare).x.tobytes() == state(whole).x.tobytes() == state(killed).x.tobytes()
+    log = (whole / "run.log").read_text()
+    for series, every in zip(SERIES, (10, 20, 10, 5)):
+        text = (whole / f"ring_{series}.csv").read_text()
+        assert text == (killed / f"ring_{series}.csv").read_text(), series
+        assert [int(row.split(",")[0]) for row in text.splitlines()[1:]] == list(range(0, 61, every))
+        assert f"{series}: averages of" in log
+    others = {"alone": (lines, MPI.COMM_SELF)} | (
+        {"groups": (f"{lines}\npimd_groups 2", COMM)} if COMM.size % 2 == 0 else {})
+    for out, (text, comm) in others.items():
+        if comm is COMM or COMM.rank == 0:
+            go(folder, out, text, 60, comm)
+        COMM.Barrier()
+        for series in SERIES:
+            rows, again = (np.loadtxt(folder / f"{o}/ring_{series}.csv", delimiter=",", skiprows=1)
+                           for o in ("whole", out))
+            np.testing.assert_allclose(rows, again, rtol=1e-6, atol=1e-9, err_msg=series)
 
 
 def test_what_the_first_group_cannot_write_stops_all(folder):
