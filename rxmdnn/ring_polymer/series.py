@@ -69,7 +69,7 @@ class RingSeries:
 
 
 def settled(path: Path, first: int = 0) -> dict[str, np.ndarray]:
-    """{column: (n,) values} of a file of RingSeries, from step ``first`` on, without the first SETTLING of these rows."""
+    """{column: (n,) values} of a file of RingSeries, from step ``first`` on, without the first SETTLING of the rows."""
     with open(path, encoding="utf-8") as file:
         names = file.readline().strip().split(",")
         lines = file.readlines()
