@@ -28,7 +28,9 @@ COMMANDS = {  # name: (whether it runs on several ranks, help); its module is co
     "import-model": (False, "a native model from a nequip-allegro one"),
     "export-model": (False, "a native model as a file for nequip, and so for LAMMPS and ASE"),
     "spectra": (True, "vibrational and neutron spectra of trajectories"),
+    "phonons": (False, "harmonic crystal of a model: bands, density of states, neutron spectrum"),
     "structure": (True, "g(r), diffraction, bonds, displacements, diffusion of trajectories"),
+    "polarization": (False, "local polarization, topological charge, loops P(E) of a run"),
     "driver": (True, "serve forces to i-PI over its socket"),
     "plot": (False, "pictures of a run: energies, temperature, g(r)"),
 }

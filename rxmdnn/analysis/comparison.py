@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +18,7 @@ from rxmdnn.errors import InputError
 from rxmdnn.parallel import on_root
 
 UNITS = {"meV": 1.0, "1/cm": MEV_PER_CM}  # meV per unit of energy
+SPELLINGS = {"meV": r"\bmeV\b|_meV\b", "1/cm": r"1/cm\b|\bcm\s*\^?\s*\{?\(?[-−–]\s*1|cm⁻¹|\bwavenumber|_cm\b"}
 FEWEST = 5  # points in common
 
 
@@ -55,14 +58,17 @@ class Comparison:
 
     def write(self, folder: Path) -> Path:
         """Write compare.csv; its path."""
-        return write_csv(folder / "compare.csv", {"energy_meV": self.energy, "measured": self.measured,
-                                                  "computed": self.computed})
+        return write_csv(folder / "compare.csv", {
+            "energy_meV": self.energy, "wavenumber_cm": self.energy / MEV_PER_CM, "measured": self.measured,
+            "computed": self.computed})
 
 
-def read_measured(comm: MPI.Comm, path: Path, unit: str) -> Measured:
+def read_measured(comm: MPI.Comm, path: Path, unit: str | None) -> Measured:
     """The first two columns of a table, of commas or blanks; comments and titles above the numbers are skipped.
 
-    Raises InputError, with the line, for a line that holds no two numbers. Collective.
+    unit : of the energies, a key of UNITS; None: the one that is named in the lines above the numbers
+
+    Raises InputError, with the line, for a line that holds no two numbers, and for energies without a unit. Collective.
     """
     def read() -> Measured:
         try:
@@ -70,7 +76,10 @@ def read_measured(comm: MPI.Comm, path: Path, unit: str) -> Measured:
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
         rows: list[tuple[float, float]] = []
+        head: list[str] = []
         for number, line in enumerate(lines, 1):
+            if not rows:
+                head.append(line)
             words = line.split("#")[0].replace(",", " ").replace(";", " ").split()
             if not words:
                 continue
@@ -86,27 +95,40 @@ def read_measured(comm: MPI.Comm, path: Path, unit: str) -> Measured:
         if not rows:
             raise InputError(f"{path}: no line with two numbers, energy and intensity")
         table = np.array(sorted(rows))
-        return Measured(path, table[:, 0] * UNITS[unit], table[:, 1])
+        return Measured(path, table[:, 0] * UNITS[unit or stated_unit(path, head)], table[:, 1])
 
     return on_root(comm, read)
+
+
+def stated_unit(path: Path, head: Sequence[str]) -> str:
+    """The unit of energy, a key of UNITS, that the lines down to the first numbers name. Raises InputError."""
+    found = [unit for unit, pattern in SPELLINGS.items() if re.search(pattern, "\n".join(head), re.IGNORECASE)]
+    if len(found) != 1:
+        what = "names two units" if found else "does not name the unit"
+        raise InputError(f"{path}: its header {what} of the energies; write a first line such as '# energy (meV), "
+                         "intensity' or '# wavenumber (1/cm), intensity', or use --compare-unit")
+    return found[0]
 
 
 def compare(seen: Measured, results: SpectraTables) -> Comparison:
     """The computed spectrum at the measured energies, with the scale of the least squares Σ (measured - s computed)².
 
-    Computed is the neutron spectrum of hydrogen, all orders and the mean over angles; without hydrogen the density of
-    states, weighted for neutrons.
+    Computed is the spectrum of the instrument, or the neutron spectrum of hydrogen, all orders and the mean over
+    angles; without hydrogen the density of states, weighted for neutrons.
 
     Raises InputError where the two have fewer than five points in common, or nothing there.
     """
-    if results.hydrogen is not None:
+    if results.neutron is not None:
+        what, x, y = results.neutron.instrument.name, results.neutron.columns["energy_meV"], \
+            results.neutron.columns["all"]
+    elif results.hydrogen is not None:
         what, x, y = "neutron spectrum", results.hydrogen.columns["energy_meV"], results.hydrogen.columns["all"]
     else:
         what, x, y = "density of states", results.vdos["energy_meV"], results.vdos["neutron_modes_per_cm"]
-    common = (seen.energy > max(0.0, float(x[0]))) & (seen.energy <= x[-1])
+    common = (seen.energy > 0) & (seen.energy >= x[0]) & (seen.energy <= x[-1])
     if common.sum() < FEWEST:
-        raise InputError(f"{seen.path}: {int(common.sum())} of its points lie in the computed spectrum, 0 to "
-                         f"{x[-1]:.4g} meV; see --compare-unit and --max")
+        raise InputError(f"{seen.path}: {int(common.sum())} of its points lie in the computed spectrum, "
+                         f"{x[0]:.4g} to {x[-1]:.4g} meV; see --compare-unit and --max")
     energy, intensity = seen.energy[common], seen.intensity[common]
     at = np.interp(energy, x, y)
     if not (at @ at > 0 and intensity @ intensity > 0):

@@ -15,6 +15,8 @@ from mpi4py import MPI
 from scipy.signal import find_peaks
 from tqdm import tqdm
 
+from rxmdnn.analysis.powder import Sites
+from rxmdnn.analysis.site_sums import SiteSums
 from rxmdnn.errors import InputError
 from rxmdnn.io.ordered import block
 from rxmdnn.io.series import Series
@@ -74,6 +76,7 @@ class Spectrum:
     power : (segments, kinds, length // 2 + 1) float64: Σ m |v(ν)|² over a kind's atoms, eV fs
     correlation : (half of the segments, kinds, length // 2) float64: Σ m v(0)·v(t), eV
     fixed : the total momentum is zero; there are 3N - 3 modes
+    sites : {number of a kind: directions in which its atoms vibrate}, where they were asked for
     """
 
     kinds: tuple[str, ...]
@@ -84,6 +87,7 @@ class Spectrum:
     power: np.ndarray
     correlation: np.ndarray = field(default_factory=lambda: np.zeros((0, 1, 1)))
     fixed: bool = False
+    sites: dict[int, Sites] = field(default_factory=dict)
 
     @property
     def nu(self) -> np.ndarray:
@@ -202,11 +206,12 @@ def segment_length(frames: Sequence[int], dt: float, resolution: float | None) -
     return length
 
 
-def measure(comm: MPI.Comm, series: Sequence[Series], length: int, dt: float, quiet: bool = True) -> Spectrum:
+def measure(comm: MPI.Comm, series: Sequence[Series], length: int, dt: float, quiet: bool = True,
+            directions: bool = False) -> Spectrum:
     """The spectrum of trajectories, in segments of `length` frames that overlap by half, divided among the ranks.
 
     The unit of work is one segment of a block of atoms; memory stays below MEMORY per rank for trajectories of any
-    size. All ranks get the result.
+    size. All ranks get the result. directions : also ``sites``
     """
     first = series[0]
     kinds, index, mass = kinds_of(first.names, first.mass)
@@ -219,6 +224,8 @@ def measure(comm: MPI.Comm, series: Sequence[Series], length: int, dt: float, qu
     row = {k: i for i, k in enumerate(origins)}
     c = np.zeros((len(origins), len(kinds), length // 2))
     mine = items[slice(*block(len(items), comm.size, comm.rank))]
+    sites = SiteSums(index, len(kinds), length, dt) if directions else None
+    window = hann(length)
     with together(comm):
         for k, lo in tqdm(mine, unit="segment", disable=quiet):
             s, at = starts[k]
@@ -226,9 +233,12 @@ def measure(comm: MPI.Comm, series: Sequence[Series], length: int, dt: float, qu
             if not np.isfinite(v).all():
                 raise InputError(f"{s.path}: NaN or infinite velocities after {s.time[at] / 1000:g} ps")
             add(v, index[lo:lo + width], mass, dt, p[k], c[row[k]] if k in row else None)
-    for array in (p, c):
+            if sites is not None:
+                sites.add(v, lo, k, window)
+    for array in (p, c, *([sites.sums] if sites is not None else [])):
         comm.Allreduce(MPI.IN_PLACE, array)
-    return Spectrum(kinds, np.bincount(index), mass, dt, length, p, c, all(map(at_rest, series)))
+    return Spectrum(kinds, np.bincount(index), mass, dt, length, p, c, all(map(at_rest, series)),
+                    sites.sites() if sites is not None else {})
 
 
 def at_rest(series: Series) -> bool:

@@ -14,6 +14,8 @@ from rxmdnn.analysis import scatterers
 from rxmdnn.analysis import spectra as sp
 from rxmdnn.analysis.hydrogen import HydrogenSpectrum, hydrogen_spectrum
 from rxmdnn.analysis.inelastic import Instrument
+from rxmdnn.analysis.instruments import Spectrometer
+from rxmdnn.analysis.neutron import NeutronSpectrum, Vibrations, neutron_spectrum
 from rxmdnn.analysis.tables import write_csv, write_h5
 from rxmdnn.isotopes import element_of
 
@@ -32,6 +34,8 @@ class SpectraOptions:
     verlet_step : fs, of the velocity-Verlet step whose shift of frequencies is undone; None: none is undone
     isotopes : "H=D" for an isotope that scatters in the place of an element
     low : meV, below which the density of hydrogen is that of Debye; None: the resolution
+    spectrometer : a real instrument, for the spectrum of all atoms; None: that of hydrogen with ``instrument``
+    whole : ``most`` is not of the user: the instrument's range, where it is smaller
     """
 
     most: float = 4000.0
@@ -41,6 +45,8 @@ class SpectraOptions:
     isotopes: Sequence[str] = ()
     instrument: Instrument = field(default_factory=Instrument)
     low: float | None = None
+    spectrometer: Spectrometer | None = None
+    whole: bool = False
 
 
 @dataclass
@@ -52,6 +58,7 @@ class SpectraTables:
     kinds : names; temperature : K; resolution : 1/cm
     windows : {band: (from, to, measured positions)}, 1/cm
     vdos, vacf : {column: array}; bands : one dict per band; hydrogen : None where there is no hydrogen
+    neutron : of all atoms, as a real instrument sees them, in the place of ``hydrogen``
     numbers : what is printed and written as JSON, ``bands`` and ``notes`` among it
     notes : warnings for the user
     """
@@ -66,6 +73,7 @@ class SpectraTables:
     hydrogen: HydrogenSpectrum | None
     numbers: dict[str, Any]
     notes: list[str]
+    neutron: NeutronSpectrum | None = None
 
     def write(self, folder: Path) -> list[Path]:
         """Write vdos.csv, vacf.csv, bands.csv, neutron.csv (with hydrogen) and spectra.h5; their paths."""
@@ -83,10 +91,21 @@ class SpectraTables:
             groups["neutron"] = {k: (v, "meV" if k == "energy_meV" else "Å-1" if k.startswith("q_") else "1/meV")
                                  for k, v in h.columns.items()}
             groups["map"] = {"q": (h.q, "Å-1"), "energy": (h.energy, "meV"), "s": (h.s, "1/meV")}
+        if self.neutron is not None:
+            made.append(write_csv(folder / "neutron.csv", self.neutron.columns))
+            groups |= neutron_groups(self.neutron)
         made.append(write_h5(folder / "spectra.h5", groups, {
             "temperature_K": self.temperature, "resolution_cm": self.resolution, "kinds": self.kinds,
             "bands": json.dumps(self.bands), "notes": "\n".join(self.notes)}))
         return made
+
+
+def neutron_groups(n: NeutronSpectrum) -> dict[str, dict[str, tuple[Any, str]]]:
+    """Groups of an HDF5 file: {group: {name: (array, unit)}}."""
+    units = {"energy_meV": "meV", "fwhm_meV": "meV", "wavenumber_cm": "cm-1"}
+    return {"neutron": {k: (v, units.get(k, "Å-1" if k.startswith("q_") else "barn/meV"))
+                        for k, v in n.columns.items()},
+            "map": {"q": (n.q, "Å-1"), "energy": (n.energy, "meV"), "s": (n.s, "barn/meV")}}
 
 
 def _vdos_unit(name: str) -> str:
@@ -108,8 +127,13 @@ def conclude(s: sp.Spectrum, options: SpectraOptions) -> SpectraTables:
     bands = sp.bands(s.wavenumber, _segment_densities(s), windows)
     numbers |= {"bands": bands, "notes": notes}
     hydrogen = None
+    neutron = None
     k = next((k for k, n in enumerate(s.kinds) if element_of(n) == "H"), None)
-    if k is None:
+    if options.spectrometer is not None:
+        neutron = neutron_of(s, isotopes, temperature, options, options.spectrometer)
+        numbers |= neutron_numbers(neutron)
+        notes += neutron_doubts(neutron)
+    elif k is None:
         notes.append("no hydrogen: no incoherent neutron spectrum")
     else:
         hydrogen = hydrogen_spectrum(s, k, temperature, options.instrument, options.most * sp.MEV_PER_CM, options.low)
@@ -122,7 +146,50 @@ def conclude(s: sp.Spectrum, options: SpectraOptions) -> SpectraTables:
     return SpectraTables(list(s.kinds), temperature, s.resolution, windows,
                          vdos_table(s, total, s.weighted(scatterers.cross_sections(isotopes) / s.mass), options.most,
                                     temperature if options.quantum else None),
-                         vacf_table(s), bands, hydrogen, numbers, notes)
+                         vacf_table(s), bands, hydrogen, numbers, notes, neutron)
+
+
+def neutron_of(s: sp.Spectrum, isotopes: Sequence[str], temperature: float, options: SpectraOptions,
+               spectrometer: Spectrometer) -> NeutronSpectrum:
+    """The neutron spectrum of all kinds of atoms of ``s``."""
+    low = options.low or s.resolution * sp.MEV_PER_CM
+    energy, dos = s.wavenumber * sp.MEV_PER_CM, s.dos
+    kinds = [Vibrations(name, isotopes[k], int(s.count[k]), float(s.mass[k]), energy, dos[k], s.sites.get(k))
+             for k, name in enumerate(s.kinds)]
+    most = options.most * sp.MEV_PER_CM
+    if options.whole:
+        most = min(most, spectrometer.high, float(energy[-1]))
+    return neutron_spectrum(kinds, temperature, spectrometer, most, low)
+
+
+def neutron_numbers(n: NeutronSpectrum) -> dict[str, Any]:
+    """What is printed of a neutron spectrum."""
+    out: dict[str, Any] = {"instrument": n.instrument.title, "resolution_from": n.instrument.source, "orders": n.orders,
+                           "debye_below_meV": n.low}
+    for name, u in n.u_squared.items():
+        out[f"u_squared_{name}_A2"] = 3 * u
+        if name in n.tensors:
+            out[f"u_squared_axes_{name}_A2"] = [round(float(x), 6) for x in principal(n.tensors[name]).mean(axis=0)]
+    return out
+
+
+def principal(tensors: np.ndarray) -> np.ndarray:
+    """(atoms, 3) principal values, ascending, of (atoms, 6) tensors xx yy zz xy xz yz."""
+    return np.linalg.eigvalsh(tensors[:, [[0, 3, 4], [3, 1, 5], [4, 5, 2]]])
+
+
+def neutron_doubts(n: NeutronSpectrum) -> list[str]:
+    """Notes on what the neutron spectrum leaves out."""
+    notes = [f"{100 * share:.1f} % of the modes of {name} lie below {n.low:.3g} meV (--low): diffusion, in a liquid; "
+             "the neutron spectrum assumes a solid" for name, share in n.below.items() if share > 0.02]
+    if not n.tensors:
+        notes.append("displacements are taken as isotropic: directions need a trajectory with two segments or more")
+    coherent = float(n.columns["coherent"].sum() / max(n.columns["all"].sum(), 1e-300))
+    if coherent > 0.2:
+        notes.append(f"{100 * coherent:.0f} % of the intensity is coherent scattering, here without interference "
+                     "between atoms (incoherent approximation); 'rxmdnn phonons' computes it for one phonon, "
+                     "'rxmdnn structure --dynamic' from the trajectory")
+    return notes
 
 
 def doubts(s: sp.Spectrum, total: np.ndarray) -> list[str]:

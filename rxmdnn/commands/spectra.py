@@ -15,6 +15,7 @@ from rxmdnn.analysis.comparison import UNITS, Measured, compare, read_measured
 from rxmdnn.analysis.inelastic import Instrument
 from rxmdnn.analysis.spectra_tables import SpectraOptions, SpectraTables, conclude
 from rxmdnn.commands.arguments import out_folder, parse, positive, run_arguments
+from rxmdnn.commands.instrument_arguments import instrument_arguments, named_instrument
 from rxmdnn.errors import InputError
 from rxmdnn.files import check_outputs, write_json, writing
 from rxmdnn.io.motion import Motion, analyzed, disturbed, no_real_time
@@ -25,12 +26,13 @@ from rxmdnn.parallel import AgreedError, on_root, together
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser("rxmdnn spectra", description="Velocity autocorrelation, vibrational density of "
                                 "states, neutron-weighted density, and incoherent inelastic neutron spectrum of "
-                                "hydrogen. The run must write velocities, with 'h5md 2'.")
+                                "hydrogen, or of all atoms as a real instrument sees it (--instrument). The run must "
+                                "write velocities, with 'h5md 2'.")
     run_arguments(p)
     p.add_argument("--resolution", type=float, metavar="CM", help="width of a sharp line, 1/cm; a finer one means "
                    "fewer, longer segments and larger errors (default: five half-overlapping segments)")
-    p.add_argument("--max", type=float, default=4000.0, metavar="CM",
-                   help="largest wavenumber of figures and tables, 1/cm")
+    p.add_argument("--max", type=float, metavar="CM", help="largest wavenumber of figures and tables, 1/cm (default: "
+                   "4000, or what the instrument measures)")
     p.add_argument("--temperature", type=float, metavar="K", help="temperature of quantum factors and neutron spectrum "
                    "(default: temperature of the velocities)")
     p.add_argument("--quantum", action="store_true", help="also the quantum spectrum of a classical or RPMD (Kubo) "
@@ -38,14 +40,17 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--verlet", action="store_true", help="correct the shift of harmonic frequencies by the time step")
     p.add_argument("--isotope", action="append", default=[], metavar="H=D", help="scatter neutrons as this isotope "
                    "(frequencies stay as in the trajectory); D and T are recognized by their mass")
-    p.add_argument("--final", type=float, default=3.5, metavar="MEV", help="final energy of the neutron")
-    p.add_argument("--angles", type=float, nargs="+", default=[45.0, 135.0], metavar="DEG", help="scattering angles")
-    p.add_argument("--broadening", type=float, default=1.5, metavar="PERCENT", help="FWHM of the instrument, ΔE/E")
+    instrument_arguments(p)
+    p.add_argument("--final", type=float, metavar="MEV", help="without --instrument: final energy of the neutron "
+                   "(default: 3.5)")
+    p.add_argument("--broadening", type=float, metavar="PERCENT", help="without --instrument: FWHM, ΔE/E (default: "
+                   "1.5)")
     p.add_argument("--low", type=float, metavar="MEV", help="below it the density is that of a solid, ~ E² "
                    "(default: the resolution)")
     p.add_argument("--compare", type=Path, metavar="CSV", help="a measured spectrum: two columns, energy transfer and "
-                   "intensity; drawn beside the computed one, with a fitted scale")
-    p.add_argument("--compare-unit", choices=UNITS, default="meV", help="unit of its energies (default: meV)")
+                   "intensity, under a header that names the unit, meV or 1/cm; drawn beside the computed one, with a "
+                   "fitted scale")
+    p.add_argument("--compare-unit", choices=UNITS, help="unit of its energies, where its header names none")
     p.add_argument("--measured", action="store_true", help="mark the measured bands of solid ammonia")
     return p
 
@@ -54,14 +59,18 @@ def main(argv: Sequence[str], comm: MPI.Comm = MPI.COMM_SELF) -> None:
     """Write spectra.h5, vdos.csv, vacf.csv, neutron.csv, bands.csv and their figures; print the bands."""
     a = parse(parser(), argv, comm)
     faults: list[str] = []
-    positive(faults, "spectra", a, "resolution", "max", "temperature", "final", "broadening", "low")
+    positive(faults, "spectra", a, "resolution", "max", "temperature", "final", "broadening", "low", "incident",
+             "chopper")
+    faults += [f"spectra: --{name}: an --instrument has its own" for name in ("final", "broadening")
+               if a.instrument and getattr(a, name) is not None]
     if faults:
         raise AgreedError(*faults)
     on_root(comm, lambda: check_outputs(a.json, folders=[out_folder(a)]))
+    spectrometer = named_instrument(a, comm)
     seen = read_measured(comm, a.compare, a.compare_unit) if a.compare else None
     spectrum, md_step, motion = measured(a, comm)
-    options = SpectraOptions(a.max, a.temperature, a.quantum, md_step if a.verlet else None, a.isotope,
-                             Instrument(a.final, tuple(a.angles), a.broadening / 100), a.low)
+    options = SpectraOptions(a.max or 4000.0, a.temperature, a.quantum, md_step if a.verlet else None, a.isotope,
+                             simple_instrument(a), a.low, spectrometer, a.max is None)
 
     def conclude_and_report() -> None:
         results = conclude(spectrum, options)
@@ -70,6 +79,11 @@ def main(argv: Sequence[str], comm: MPI.Comm = MPI.COMM_SELF) -> None:
         report(results, options, a, seen)
 
     on_root(comm, conclude_and_report)
+
+
+def simple_instrument(a: argparse.Namespace) -> Instrument:
+    """The indirect geometry with a constant ΔE/E of a run without --instrument."""
+    return Instrument(a.final or 3.5, tuple(a.angles or (45.0, 135.0)), (a.broadening or 1.5) / 100)
 
 
 def measured(a: argparse.Namespace, comm: MPI.Comm) -> tuple[sp.Spectrum, float, Motion]:
@@ -88,7 +102,7 @@ def measured(a: argparse.Namespace, comm: MPI.Comm) -> tuple[sp.Spectrum, float,
         scatterers.replaced(sp.kinds_of(series[0].names, series[0].mass)[0], a.isotope)  # report mistakes now
         md_step = (series[0].time[1] - series[0].time[0]) / max(series[0].step[1] - series[0].step[0], 1)
     quiet = comm.rank > 0 or not sys.stderr.isatty()
-    return sp.measure(comm, series, length, dt, quiet), float(md_step), series[0].motion
+    return sp.measure(comm, series, length, dt, quiet, a.instrument is not None), float(md_step), series[0].motion
 
 
 def spacing(series: Sequence[Series]) -> float:
@@ -107,12 +121,15 @@ def spacing(series: Sequence[Series]) -> float:
 
 def report(results: SpectraTables, options: SpectraOptions, a: argparse.Namespace, seen: Measured | None) -> None:
     """Write files and figures and print the numbers, on one rank."""
-    from rxmdnn.analysis import figures
+    from rxmdnn.analysis import figures, neutron_figures
 
     folder = out_folder(a)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         made = [*results.write(folder), *figures.spectra(folder, results, options.instrument, a.measured)]
+        if results.neutron is not None:
+            made.append(neutron_figures.neutron(folder, results.neutron, results.windows, results.temperature,
+                                                a.measured, seen and compare(seen, results)))
         if seen is not None:
             compared = compare(seen, results)
             made += [compared.write(folder), figures.comparison(folder, compared)]

@@ -155,7 +155,8 @@ class IsotopeRatio(OneAtom):
         xp, u, p = ring.backend.xp, atoms.extra[U], ring.modes.beads
         spring = 0.5 / ACCELERATION * xp.einsum("nkc,nkc,k->n", u, u, ring.backend.table(ring.spring))
         power = 1.5 * (p - 1) * np.log(self.other / self.mass)
-        ratio = ring.by_element(atoms, np.exp(power - self.beta * (self.other - self.mass) * ring.backend.to_host(spring)))
+        exponent = power - self.beta * (self.other - self.mass) * ring.backend.to_host(spring)
+        ratio = ring.by_element(atoms, np.exp(exponent))
         count = ring.by_element(atoms, np.ones(atoms.n_owned))
         before, scaled = self.virtual.evaluate(u).potential, []
         for gid in self.chosen(step):

@@ -96,9 +96,56 @@ def test_a_measured_spectrum_is_compared_with_a_fitted_scale(vibrating, tmp_path
     assert np.allclose(table["measured"], table["computed"], rtol=1e-3, atol=1e-3 * table["measured"].max())
 
 
+@pytest.mark.parametrize(("head", "per_mev"), [
+    ("# energy (meV), intensity", 1.0), ("1/cm; counts", 8.065544), ("Wavenumber [cm^-1], S", 8.065544),
+    ("energy_meV,all", 1.0)])
+def test_the_header_of_a_measured_spectrum_names_its_unit(vibrating, tmp_path, head, per_mev):
+    rows = "\n".join(f"{e * per_mev:.9g}, {1 + e % 3}" for e in range(2, 300))
+    (tmp_path / "seen.csv").write_text(f"{head}\n{rows}")
+    found = numbers(spectra, vibrating, "-o", tmp_path / "out", "--compare", tmp_path / "seen.csv", "--instrument",
+                    "tosca", "--json", tmp_path / "n.json")
+    table = np.genfromtxt(tmp_path / "out/compare.csv", delimiter=",", names=True)
+    assert table["energy_meV"][:3] == pytest.approx([2, 3, 4], rel=1e-6) and found["compare_with"] == "TOSCA"
+    assert np.allclose(table["wavenumber_cm"], table["energy_meV"] * 8.065544)
+
+
+@pytest.mark.parametrize("head", ["", "# energy, counts\n", "meV or 1/cm\n"])
+def test_a_measured_spectrum_without_a_unit_is_refused(vibrating, tmp_path, head):
+    (tmp_path / "seen.csv").write_text(head + "5, 1\n6, 2\n")
+    with pytest.raises(InputError, match=r"seen\.csv: its header .*unit.* of the energies; write a first line such as"):
+        spectra([str(vibrating), "-o", str(tmp_path / "out"), "--compare", str(tmp_path / "seen.csv")])
+
+
+@pytest.mark.parametrize(("argv", "words"), [
+    (["--instrument", "toska"], "--instrument toska: no such instrument or file; did you mean 'tosca'"),
+    (["--instrument", "lagrange", "--max", "300"], r"--max 300 1/cm: IN1-Lagrange.* measures 62.5 to 495.5 meV"),
+    (["--instrument", "sequoia", "--incident", "100", "--max", "3000"], "or a larger --incident"),
+    (["--instrument", "tosca", "--broadening", "2"], "--broadening: an --instrument has its own"),
+    (["--instrument", "tosca", "--incident", "100"], "--incident: only sequoia and maps have it"),
+    (["--chopper", "100"], "--chopper: goes with --instrument sequoia or maps"),
+    (["--instrument", "maps", "--angles", "20"], "two ends of a range")])
+def test_what_an_instrument_lacks_is_refused(vibrating, tmp_path, argv, words):
+    with pytest.raises(InputError, match=words):
+        spectra([str(vibrating), "-o", str(tmp_path / "out"), *argv])
+
+
+def test_an_instrument_sees_the_spectrum_at_its_own_resolution(vibrating, tmp_path):
+    """One line at 1062 1/cm: TOSCA's width, and only the energies that Lagrange measures."""
+    numbers(spectra, vibrating, "-o", tmp_path, "--instrument", "tosca", "--json", tmp_path / "n.json")
+    c = np.genfromtxt(tmp_path / "neutron.csv", delimiter=",", names=True)
+    assert c["fwhm_meV"][np.searchsorted(c["wavenumber_cm"], 1062)] * 8.065544 == pytest.approx(18.66, rel=0.01)
+    assert np.allclose(c["all"], c["incoherent"] + c["coherent"]) and np.allclose(c["all"], c["all_H"])
+    assert np.allclose(c["all"], (c["all_45deg"] + c["all_135deg"]) / 2)
+    assert c["one_phonon"].max() > 0 and (c["all"] >= (c["one_phonon"] + c["two_phonons"]) * (1 - 1e-6)).all()
+    assert (tmp_path / "neutron.png").stat().st_size > 20000
+    numbers(spectra, vibrating, "-o", tmp_path, "--instrument", "lagrange", "--json", tmp_path / "n.json")
+    seen = np.genfromtxt(tmp_path / "neutron.csv", delimiter=",", names=True)["energy_meV"]
+    assert 62.5 <= seen[0] < 63 and 495 < seen[-1] <= 495.5
+
+
 @pytest.mark.parametrize(("text", "words"), [
     ("", "no line with two numbers"), ("1, 2\n3, x\n", r"seen\.csv:2: expected energy and intensity, found '3, x'"),
-    ("1 2\n3\n", r"seen\.csv:2"), ("9000 1\n9001 2\n", "0 of its points lie in the computed spectrum"),
+    ("1 2\n3\n", r"seen\.csv:2"), ("# meV\n9000 1\n9001 2\n", "0 of its points lie in the computed spectrum"),
     (None, "cannot be read")])
 def test_an_unusable_measured_spectrum_is_refused(vibrating, tmp_path, text, words):
     if text is not None:

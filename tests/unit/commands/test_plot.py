@@ -49,7 +49,7 @@ def test_pictures_and_figures(tmp_path):
         total = -40.0 + 4e-3 * step * 0.5e-3  # 1e-4 eV/atom/ps
         log.thermo(SimpleNamespace(step=step, time=0.5 * step, total=total, kinetic=1.0, potential=total - 1.0,
                                    temperature=100.0 + step, pressure=0.5, stress=np.eye(3), spread=None, seconds=0.0,
-                                   volume=512.0, conserved=total))
+                                   volume=512.0, conserved=total, driven={}))
         trajectory.write(frame(x, cell, step))
         write_xyz(frame(x, cell, step), tmp_path)
     log.close()
