@@ -11,7 +11,7 @@ from mpi4py import MPI
 from rxmdnn.deck.language import Entry
 from rxmdnn.ring_polymer.ensemble import RingPolymer
 from rxmdnn.ring_polymer.momentum import RMAX, Momentum
-from rxmdnn.ring_polymer.quantities import HeatCapacity, IsotopeRatio, KineticTensor, Quantity
+from rxmdnn.ring_polymer.quantities import IsotopeRatio, KineticTensor, Quantity, ScaledHeatCapacity
 from rxmdnn.ring_polymer.series import SETTLING, RingSeries
 from rxmdnn.ring_polymer.virtual import VirtualRings
 
@@ -62,6 +62,6 @@ def _made(line: Entry, ring: RingPolymer, virtual: VirtualRings | None, elements
     if virtual is None or line.quantity == "kinetic_tensor":
         return KineticTensor(ring, elements)
     if line.quantity == "heat_capacity":
-        return HeatCapacity(ring, virtual)
+        return ScaledHeatCapacity(ring, virtual)
     of = (ring, virtual, elements.index(line.element), line.atoms, line.nstep, line.element)
     return IsotopeRatio(*of, line.value) if line.quantity == "isotope" else Momentum(*of, line.value or RMAX)

@@ -71,7 +71,7 @@ class KineticTensor(Quantity):
         return [float(x) for x in np.array(table).T.ravel()]
 
 
-class HeatCapacity(Quantity):
+class ScaledHeatCapacity(Quantity):
     """Heat capacity by coordinates scaled with β about the centroids (Yamamoto, J. Chem. Phys. 123, 104101 (2005)).
 
     With q' = centroid + sqrt(β'/β) (q - centroid) the springs do not depend on β', and

@@ -16,7 +16,7 @@ from rxmdnn.ring_polymer.ensemble import RingPolymer
 from rxmdnn.ring_polymer.forces import RingForces, U
 from rxmdnn.ring_polymer.modes import Modes
 from rxmdnn.ring_polymer.momentum import Momentum, initial_width, opening
-from rxmdnn.ring_polymer.quantities import HeatCapacity, IsotopeRatio, KineticTensor
+from rxmdnn.ring_polymer.quantities import IsotopeRatio, KineticTensor, ScaledHeatCapacity
 from rxmdnn.ring_polymer.virtual import VirtualRings
 from rxmdnn.timers import Timers
 from rxmdnn.units import ACCELERATION, HBAR, KB
@@ -134,7 +134,7 @@ def test_heat_capacity_by_scaled_coordinates(x_max):
     """Rows are exact functions of each sample; their variance and mean give -k_B β² dE/dβ at fixed β ħ ω_k."""
     p, side = 6, 2
     pairs = Pairs(p, x_max, side)
-    quantity = HeatCapacity(pairs.ring, VirtualRings(SELF, pairs.ring))
+    quantity = ScaledHeatCapacity(pairs.ring, VirtualRings(SELF, pairs.ring))
     for step in range(3):
         s_sq = (pairs.draw() ** 2).sum(axis=(0, 2)) * K
         energy, slope = quantity.row(step)

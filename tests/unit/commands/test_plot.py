@@ -128,7 +128,7 @@ def test_a_minimization_has_a_change_of_energy_and_no_drift(tmp_path, capsys):
     for step in range(5):
         log.thermo(SimpleNamespace(step=step, time=float(step), total=-10.0 - step, kinetic=0.0, potential=-10.0 - step,
                                    temperature=0.0, pressure=0.5, stress=np.eye(3), spread=None, seconds=0.0,
-                                   volume=8.0, conserved=-10.0 - step))
+                                   volume=8.0, conserved=-10.0 - step, driven={}))
     log.close()
     main([str(tmp_path)])
     said = capsys.readouterr().out
