@@ -96,6 +96,8 @@ class ScaledHeatCapacity(Quantity):
         return [1.5 * n / self.beta + found[0], (found[1] - found[2]) / (2.0 * STRETCH * self.beta)]
 
     def summary(self, series: dict[str, np.ndarray]) -> list[str]:
+        if self.ring.centroid.barostat is not None:  # the energy then also changes with the volume
+            return super().summary(series)
         n, columns = self.ring.motion.kinetics.n_global, [series[name] for name in self.columns]
         value = jackknife(lambda e, slope: (1.5 * n + self.beta**2 * (np.var(e) - np.mean(slope))) / n, *columns)
         return [*super().summary(series), line_of("heat_capacity_scaled_k_B_per_atom", *value)]

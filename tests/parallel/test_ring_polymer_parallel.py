@@ -222,6 +222,11 @@ def test_members_of_a_mixture_on_rings_of_their_own(folder):
     np.testing.assert_allclose(found[1]["etotal_eV"], found[0]["etotal_eV"], rtol=1e-9)
     assert 1e-6 < np.abs(found[2]["etotal_eV"] - found[0]["etotal_eV"])[1:].max() < 0.05
     assert np.ptp(found[2]["conserved_eV"]) < 0.05 * np.ptp(found[2]["kinetic_eV"])
+    lines = "pimd 4 eco\npimd_eco 0.9\nmodel_weights 1 1\nensemble langevin 0.1\npimd_contraction 4 1\npimd_dump 0\n"
+    out = go(folder, "eco", f"{lines}pimd_estimate heat_capacity 10", 20)
+    energies = np.loadtxt(out / "ring_heat_capacity.csv", delimiter=",", skiprows=1)[:, 2]
+    columns = table(out)
+    np.testing.assert_allclose(energies, columns["kinetic_virial_eV"] + columns["potential_eV"], rtol=1e-9)
 
 
 def test_an_unstable_ring_is_reported(folder):
