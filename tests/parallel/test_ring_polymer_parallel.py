@@ -8,7 +8,7 @@ from mpi4py import MPI
 from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
-from rxmdnn.parallel import AgreedError
+from rxmdnn.parallel import AgreedError, run_to_exit_code
 from rxmdnn.ring_polymer import economised
 from rxmdnn.ring_polymer.forces import F, U, V
 from rxmdnn.ring_polymer.modes import Modes
@@ -135,12 +135,16 @@ def test_omega_max_is_kept_in_the_checkpoint(folder, monkeypatch):
         assert "the stiffest mode at the start, of" in log and "known from the checkpoint" in log
         assert log.count("economised frequencies up to") == 3
         assert "omega_max = 90 1/cm is below the stiffest mode, of" in log
+    go(folder, "out", "pimd 4 trpmd", 20)  # dynamics, from a sample of economised rings
+    assert "economy" not in state(folder / "out").state["ensemble"]
 
 
 def test_too_few_beads_for_omega_max_are_refused_before_anything_is_written(folder):
     with pytest.raises(AgreedError, match=r"eco: 4 beads are too few for 900 1/cm at 60 K .*use [0-9]+ beads, or"):
         go(folder, "out", "pimd 4 eco 900\nensemble langevin 0.1", 20)
+    COMM.Barrier()
     assert not (folder / "out").exists()
+    assert run_to_exit_code(COMM, lambda: go(folder, "out", "pimd 4 eco 900\nensemble langevin 0.1", 20) and 0) == 2
     go(folder, "out", "pimd 4 eco 900\npimd_eco 0.9 0.5\nensemble langevin 0.1", 20)
 
 
