@@ -21,6 +21,7 @@ from rxmdnn.deck.run_faults import (
     cell_is_driven,
     device_faults,
     ensemble_faults,
+    estimate_faults,
     fidelity_faults,
     model_faults,
     ring_faults,
@@ -40,6 +41,7 @@ from rxmdnn.deck.words import (
     MINIMIZATION,
     MINIMIZED,
     PRECISIONS,
+    RING_ESTIMATES,
     RING_INTEGRATORS,
     RING_METHODS,
     SHAPES,
@@ -104,6 +106,10 @@ def _logicals(*names: str) -> dict[str, tuple[str, ...]]:
 
 CHARGES = "neural-network runs have no ReaxFF charges"
 
+_METHOD_TWICE = dict.fromkeys(
+    RING_METHODS, "one method per run; economised rings (eco) are for averages alone: write 'pimd <beads> eco "
+                  "<omega_max>', then continue with another method from its checkpoint")
+
 RUN = (
     Keyword("mdmode", (Value("mode", "int", 1, check=_mdmode, words=MDMODES),),
             "control of velocities every sstep steps, or a minimization", group="dynamics"),
@@ -137,10 +143,16 @@ RUN = (
             "the pressure of the barostat changes from p0 to p1, linearly over the run", group="ensembles"),
     Keyword("pimd", (Value("beads", "int", None, check=_beads),
                      Value("method", tuple(RING_METHODS), "pimd", optional=True, words=RING_METHODS),
-                     Value("friction", "float", None, check=positive, optional=True,
-                           help="lambda of the internal modes, friction 2 lambda omega_k; by default 1 for pimd and "
-                                "pacmd, 0.5 for trpmd")),
+                     Value("number", "float", None, check=positive, optional=True, misplaced=_METHOD_TWICE,
+                           help="eco: omega_max, 1/cm (default: that of the stiffest mode of the model at the start); "
+                                "else lambda of the internal modes, friction 2 lambda omega_k; by default 1 for pimd "
+                                "and pacmd, 0.5 for trpmd")),
             "path integrals: every atom is a ring polymer of so many beads at treq", group="path integrals"),
+    Keyword("pimd_eco", (Value("rms", "float", None, check=positive,
+                               help="largest rms error of the fit that is accepted (0.02)"),
+                         Value("friction", "float", None, check=positive, optional=True,
+                               help="lambda of the internal modes (1)")),
+            "of 'pimd <beads> eco': accepts too few beads, and sets the friction", group="path integrals"),
     Keyword("pimd_integrator", (Value("name", tuple(RING_INTEGRATORS), "bcocb", words=RING_INTEGRATORS),),
             "ring-polymer integrator", group="path integrals"),
     Keyword("pimd_dump", (Value("nstep", "int", None, "steps", not_negative, help="0: never"),),
@@ -152,6 +164,16 @@ RUN = (
     Keyword("pimd_groups", (Value("number", "int", 1, check=positive),),
             "number of groups of ranks among which the beads are distributed; each group holds all atoms, on a grid of "
             "its own ranks", group="path integrals"),
+    Keyword("pimd_estimate", (Value("quantity", tuple(RING_ESTIMATES), None, words=RING_ESTIMATES),
+                              Value("nstep", "int", None, "steps", positive),
+                              Value("element", "str", None, optional=True, help="of isotope and momentum"),
+                              Value("value", "float", None, check=positive, optional=True,
+                                    help="isotope: mass, amu; momentum: largest distance, Å"),
+                              Value("atoms", "int", 1, check=positive, optional=True,
+                                    help="number of atoms of the element per sample, in turn; each costs an evaluation "
+                                         "of all beads (isotope), or 16 (momentum)")),
+            "further averages of pimd and eco every nstep steps, in <outDir>/ring_<quantity>.csv and in the log",
+            repeats=True, group="path integrals"),
     *LIGHT,
     *ELECTRONS,
     Keyword("field", (Value("shape", tuple(SHAPES_OF_FIELDS), None,
@@ -406,6 +428,7 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
     faults += model_faults(deck, models, n_ranks, repulsion is not None)
     faults += ensemble_faults(deck)
     faults += ring_faults(deck, len(models), n_ranks)
+    faults += estimate_faults(deck, models[0].elements if models else None)
     faults += fidelity_faults(deck)
     faults += device_faults(deck)
     faults += light_faults(deck, models, repulsion is not None)

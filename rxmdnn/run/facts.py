@@ -137,7 +137,10 @@ def electrons_of(run: RunDeck) -> list[Any]:
 
 def pimd_of(run: RunDeck) -> list[Any]:
     """The line of ring polymers, with their integrator; empty for atoms."""
-    return [*run.deck["pimd"], run.deck["pimd_integrator"].name] if has_ring(run.deck) else []
+    if not has_ring(run.deck):
+        return []
+    friction = [run.deck["pimd_eco"].friction] if run.deck["pimd"].method == "eco" else []
+    return [*run.deck["pimd"], run.deck["pimd_integrator"].name, *friction]
 
 
 def rings_of(run: RunDeck) -> list[Any]:

@@ -38,6 +38,7 @@ from rxmdnn.io.start import Start
 from rxmdnn.io.xyz_trajectory import XYZ_TRAJECTORY, XYZTrajectory
 from rxmdnn.parallel import on_root
 from rxmdnn.ring_polymer.ensemble import RingPolymer
+from rxmdnn.ring_polymer.estimates import RingEstimates
 from rxmdnn.ring_polymer.output import BeadTrajectories, RingLog
 from rxmdnn.ring_polymer.setup import notes as ring_notes
 from rxmdnn.run.continuation import Continuation
@@ -87,6 +88,8 @@ class Outputs:
         self.observers = self._make_observers(start.step if start.continued else None)
         ring = simulation.ensemble if isinstance(simulation.ensemble, RingPolymer) else None
         self.ring = None if ring is None else RingLog(comm, folder, ring, run.elements, self.log.write, goes_on_from)
+        self.estimates = (RingEstimates(comm, folder, ring, deck["pimd_estimate"], run.elements, self.log.write,
+                                        goes_on_from) if ring is not None and deck["pimd_estimate"] else None)
         self.beads = (BeadTrajectories(comm, folder, ring, goes_on_from)
                       if ring is not None and beads_every(deck) else None)
         self.guard = None if monitor is None else self._make_guard(monitor, start.state.get("fidelity"), how.same_stage)
@@ -133,6 +136,8 @@ class Outputs:
             out.append(only_every(beads_every(deck), lambda thermo: beads.write(self.frame(thermo))))
         if self.ring is not None:
             out.append((deck["io_step"].pstep, self.ring.write))
+        if self.estimates is not None:
+            out += self.estimates.writers
         out += [(deck["io_step"].fstep, lambda thermo: self._frames_due(thermo, kinds)),
                 only_every(deck["h5md"].nstep, lambda thermo: self.trajectory.write(self.frame(thermo))),
                 only_every(deck["xyz"].nstep, lambda thermo: self.xyz.write(self.frame(thermo)))]
@@ -253,6 +258,8 @@ class Outputs:
         s, path = self.simulation, self.run.deck["json"].file
         if self.ring is not None:
             self.ring.averages(s.schedule.start)
+        if self.estimates is not None:
+            self.estimates.averages(s.schedule.start)
         figures = self.performance.figures()
         if self.guard is not None:
             self.log.write(self.guard.summary())

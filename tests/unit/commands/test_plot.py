@@ -49,15 +49,25 @@ def test_pictures_and_figures(tmp_path):
         total = -40.0 + 4e-3 * step * 0.5e-3  # 1e-4 eV/atom/ps
         log.thermo(SimpleNamespace(step=step, time=0.5 * step, total=total, kinetic=1.0, potential=total - 1.0,
                                    temperature=100.0 + step, pressure=0.5, stress=np.eye(3), spread=None, seconds=0.0,
-                                   volume=512.0, conserved=total))
+                                   volume=512.0, conserved=total, driven={}))
         trajectory.write(frame(x, cell, step))
         write_xyz(frame(x, cell, step), tmp_path)
     log.close()
+    r = 0.05 * np.arange(1, 17)
+    ends = np.exp(-10.0 * r**2) * (1.0 + 0.01 * np.random.default_rng(2).normal(size=(40, 1)))
+    lines = [",".join(["step", "time_fs", *(f"r_{x:.6g}_A" for x in r)]),
+             *(",".join(map(str, [10 * k, 5.0 * k, *row])) for k, row in enumerate(ends))]
+    (tmp_path / "ring_momentum_H.csv").write_text("\n".join(lines) + "\n")
     main([str(tmp_path), "--json", str(tmp_path / "plot.json")])
+    momenta = np.genfromtxt(tmp_path / "momentum_H.csv", delimiter=",", names=True)
+    exact = np.exp(-0.5 * momenta["p_per_A"] ** 2 / 20.0) / np.sqrt(2 * np.pi * 20.0)
+    np.testing.assert_allclose(momenta["compton_profile_A"], exact, atol=0.02 * exact[0])
+    assert (momenta["compton_profile_error_A"] < 0.02 * exact[0]).all()
+    assert np.genfromtxt(tmp_path / "end_to_end_H.csv", delimiter=",", names=True)["end_to_end"].shape == (16,)
     figures = json.loads((tmp_path / "plot.json").read_text())
     assert figures["drift_eV/atom/ps"] == pytest.approx(1e-4, rel=1e-6) and figures["atoms"] == 40
     assert figures["temperature_mean_K"] == pytest.approx(130.0) and figures["pressure_mean_GPa"] == pytest.approx(0.5)
-    for name in ("energies.png", "temperature.png", "gr.png"):
+    for name in ("energies.png", "temperature.png", "gr.png", "momentum_H.png"):
         assert (tmp_path / name).read_bytes()[:4] == b"\x89PNG"
     from_h5 = list(read_frames(tmp_path, 3))
     (tmp_path / "trajectory.h5md").unlink()
@@ -118,7 +128,7 @@ def test_a_minimization_has_a_change_of_energy_and_no_drift(tmp_path, capsys):
     for step in range(5):
         log.thermo(SimpleNamespace(step=step, time=float(step), total=-10.0 - step, kinetic=0.0, potential=-10.0 - step,
                                    temperature=0.0, pressure=0.5, stress=np.eye(3), spread=None, seconds=0.0,
-                                   volume=8.0, conserved=-10.0 - step))
+                                   volume=8.0, conserved=-10.0 - step, driven={}))
     log.close()
     main([str(tmp_path)])
     said = capsys.readouterr().out
