@@ -26,6 +26,7 @@ from rxmdnn.engine.forces import Forces
 from rxmdnn.parallel import FailedRunError, failing
 from rxmdnn.units import GPA_PER_EV_A3
 
+WORK_OF_ENSEMBLE = "work_ensemble_eV"  # column: heat of the thermostat and work of the cell
 LOOK_EVERY = 10  # steps between looks for a signal, at most
 
 
@@ -156,7 +157,7 @@ class Simulation:
         seconds, self._printed = now - self._printed, now
         return Thermo(self.step, self.time, potential, kinetic, self.kinetics.temperature_of(kinetic), stress,
                       self.forces.spread(self.atoms), seconds, self.cell.volume, self.conserved(potential + kinetic),
-                      self._driven())
+                      self._driven(potential + kinetic))
 
     def conserved(self, total: float) -> float:
         """The conserved quantity, eV: without heat and work of all that acts on the atoms. All ranks call it.
@@ -168,14 +169,17 @@ class Simulation:
 
     @property
     def driven_columns(self) -> list[str]:
-        """Names of the columns of the drives."""
-        return [name for drive in self.drives for name in (f"work_{drive.name}_eV", *drive.column_names)]
+        """Names of the columns of a driven run: all works that the conserved quantity is without, and others."""
+        return [name for drive in self.drives for name in (f"work_{drive.name}_eV", *drive.column_names)] + (
+            [WORK_OF_ENSEMBLE] if self.drives else [])
 
-    def _driven(self) -> dict[str, float]:
-        """Their values."""
+    def _driven(self, total: float) -> dict[str, float]:
+        """Their values. total : potential plus kinetic energy, eV"""
         columns: dict[str, float] = {}
         for drive in self.drives:
             columns |= {f"work_{drive.name}_eV": drive.total_work(self.comm), **drive.columns()}
+        if columns:
+            columns[WORK_OF_ENSEMBLE] = total - self.ensemble.conserved(total, self.schedule.now(self.step))
         return columns
 
     def _check(self, thermo: Thermo) -> None:

@@ -56,11 +56,11 @@ class Swing(Drive):
 
 
 def driven(drives, stop, dt=2.0, begin=None):
-    x = spread_atoms(TRICLINIC, 60, 3.0)
-    atoms = share(SELF, x, np.zeros(60, np.int32))
+    x = spread_atoms(TRICLINIC, 40, 2.9)
+    atoms = share(SELF, x, np.zeros(40, np.int32))
     system = System(argon(), TRICLINIC, atoms, comm=SELF)
     schedule = Schedule(dt, stop, 1, (0.0, 0.0), 1.0, 0, 10, 1)
-    s = Simulation(SELF, system.backend, system.domain, system.forces, system.atoms, MASS, schedule, 60)
+    s = Simulation(SELF, system.backend, system.domain, system.forces, system.atoms, MASS, schedule, 40)
     s.drives, s.forces.added = drives, list(drives)
     if begin:
         begin(s)
@@ -89,12 +89,13 @@ def test_forces_and_virial_of_a_drive_are_added_to_those_of_the_potential():
     s = driven([swing := Swing()], 5)
     swing.begin(s)
     s.forces.compute(s.atoms)
-    f, virial = s.atoms.f[:60].copy(), s.forces.virial()
+    f, virial = s.atoms.f[:40].copy(), s.forces.virial()
     swing.strength = 0.5
     s.forces.compute(s.atoms)
-    np.testing.assert_allclose(s.atoms.f[:60, 0] - f[:, 0], 0.5 * swing.sign(s.atoms), atol=1e-12)
+    np.testing.assert_allclose(s.atoms.f[:40, 0] - f[:, 0], 0.5 * swing.sign(s.atoms), atol=1e-12)
     np.testing.assert_allclose(s.forces.virial() - virial, np.diag([0.5 * swing.along(s.atoms), 0, 0]), atol=1e-12)
-    assert s.thermo().driven == {"work_swing_eV": 0.0, "strength_eV_per_A": 0.5}
+    assert s.thermo().driven == {"work_swing_eV": 0.0, "strength_eV_per_A": 0.5, "work_ensemble_eV": 0.0}
+    assert list(s.thermo().driven) == s.driven_columns
 
 
 def test_a_run_continues_from_the_state_of_its_drive_to_the_bit():
@@ -115,7 +116,7 @@ def test_a_run_continues_from_the_state_of_its_drive_to_the_bit():
     again = driven([swing], 40)
     for key, array in zip(("gid", "species", "x", "v", "image", "f"), arrays):
         setattr(again.atoms, key, array.copy())
-    again.atoms.n_owned = 60
+    again.atoms.n_owned = 40
     again.forces.forget()
     again.step = 20
     rest = run(again, restarted=True)
