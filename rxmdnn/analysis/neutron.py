@@ -138,10 +138,10 @@ def _check(instrument: Spectrometer, top: float, low: float, seen: float) -> Non
     span = (f"{instrument.name} measures {instrument.low:.4g} to {instrument.high:.4g} meV "
             f"({instrument.low / MEV_PER_CM:.0f} to {instrument.high / MEV_PER_CM:.0f} 1/cm)")
     if top > instrument.high * (1 + 1e-6) or top <= instrument.low:
-        raise InputError(f"spectra: --max {top / MEV_PER_CM:.6g} 1/cm: {span}; choose a value in this range"
+        raise InputError(f"--max {top / MEV_PER_CM:.6g} 1/cm: {span}; choose a value in this range"
                          + (", or a larger --incident" if instrument.direct else ""))
     if low >= min(top, seen):
-        raise InputError(f"spectra: --low {low:g} meV leaves nothing of a spectrum up to {min(top, seen):g} meV")
+        raise InputError(f"--low {low:g} meV leaves nothing of a spectrum up to {min(top, seen):g} meV")
 
 
 def _columns(kinds: Sequence[_Kind], n: int, grid: np.ndarray, instrument: Spectrometer, top: float
