@@ -30,6 +30,7 @@ COMMANDS = {  # name: (whether it runs on several ranks, help); its module is co
     "spectra": (True, "vibrational and neutron spectra of trajectories"),
     "phonons": (False, "harmonic crystal of a model: bands, density of states, neutron spectrum"),
     "structure": (True, "g(r), diffraction, bonds, displacements, diffusion of trajectories"),
+    "polarization": (False, "local polarization, topological charge, loops P(E) of a run"),
     "driver": (True, "serve forces to i-PI over its socket"),
     "plot": (False, "pictures of a run: energies, temperature, g(r)"),
 }

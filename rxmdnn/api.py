@@ -16,6 +16,7 @@ import numpy as np
 from mpi4py import MPI
 
 from rxmdnn.deck import language as decks
+from rxmdnn.deck.fields import charge_lines
 from rxmdnn.deck.language import near
 from rxmdnn.deck.models import ModelLine
 from rxmdnn.deck.run import RUN, RunDeck, checked, read_run
@@ -115,9 +116,10 @@ def simulate(atoms: Atoms, model: Model, steps: int, *, dt: float = 0.5,
     report : True prints each row; a function is called with it as {column: number}, on rank 0
     out : folder for the log (printed too), trajectory and checkpoints of the run; None: nothing is written
     comm : MPI communicator, default: all ranks
-    **lines : further keywords of a run deck with their values, such as skin=1.0, seed=7, precision="float64", or with
-        ``out`` fidelity=("stop", 10); ``rxmdnn help`` lists them. Default of seed: a number made of the positions and
-        velocities, so that runs in a loop draw new random numbers and the same call repeats its result
+    **lines : further keywords of a run deck with their values, such as skin=1.0, seed=7, precision="float64",
+        field=("sine", "z", 0.01, 0.5) with charges=[("Na", 1), ("Cl", -1)] or charges="structure" (of the atoms), or
+        with ``out`` fidelity=("stop", 10); ``rxmdnn help`` lists them. Default of seed: a number made of the positions
+        and velocities, so that runs in a loop draw new random numbers and the same call repeats its result
 
     Returns
     -------
@@ -162,9 +164,10 @@ def simulate(atoms: Atoms, model: Model, steps: int, *, dt: float = 0.5,
     potential = None if from_files else load_potential(comm, model, backend=run.deck["backend"].name)[0]
     if out is None:
         _refuse_files(run.deck)
+    charged = charge_lines(run.deck, run.elements).of_structure
     table, watch = _recorder(report, comm, run.deck["pimd_groups"].number == 1)
     with keeping_threads():
-        done = run_job(comm, run, start=lambda inside: start_of(inside, atoms, run.elements, SOURCE),
+        done = run_job(comm, run, start=lambda inside: start_of(inside, atoms, run.elements, SOURCE, charged),
                        potential=potential, watch=watch, write=out is not None)
     if done.ending not in (Ending.FINISHED, Ending.CONVERGED):
         warnings.warn(f"simulate: {done.ending.text(done.simulation.step)}", stacklevel=2)

@@ -9,6 +9,8 @@ import numpy as np
 
 from rxmdnn.arrays import Array, namespace
 
+CHARGES = "charges"  # row of Atoms.extra: (n_owned,) charges, or (n_owned, 9) Born tensors xx xy xz yx ... zz, e
+
 
 @dataclass(frozen=True)
 class Field:

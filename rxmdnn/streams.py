@@ -11,6 +11,7 @@ VELOCITIES = 1  # dynamics.kinetics: Maxwell-Boltzmann velocities
 LANGEVIN = 2  # dynamics.ensembles.langevin: noise of BAOAB, and of the first half of OBABO for centroids
 VELOCITY_RESCALING = 3  # dynamics.ensembles.velocity_rescaling: deviates of the kinetic energy
 CELL_RESCALING = 4  # dynamics.ensembles.cell_rescaling: noise of the strain
+ELECTRONS = 5  # excitation.electrons: noise of the exchange with electrons
 
 # Of ring polymers (ring_polymer.ensemble): the id is gid P + mode; of CENTROIDS the gid.
 RING_VELOCITIES = 8  # thermal velocities of the internal modes

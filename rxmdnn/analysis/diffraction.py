@@ -48,7 +48,12 @@ def wave_vectors(cell: Cell, q_max: float, per_shell: int, width: float = 0.1) -
 
 
 def densities(s: np.ndarray, kind: np.ndarray, n_kinds: int, hkl: np.ndarray) -> np.ndarray:
-    """(n_kinds, m) complex ρ_a(q) = Σ exp(i q·x) over the atoms of each kind. s : (n, 3) fractional; hkl : (m, 3)."""
+    """(n_kinds, m) complex ρ_a(q) = Σ exp(i q·x) over the atoms of each kind.
+
+    s : (n, 3) fractional; hkl : (m, 3) int64, or float64 with any indices along axes that do not repeat
+    """
+    if not np.issubdtype(hkl.dtype, np.integer):
+        return _densities_between(s, kind, n_kinds, hkl)
     low, high = hkl.min(axis=0), hkl.max(axis=0)
     out = np.zeros((n_kinds, len(hkl)), complex)
     most = max(1, CHUNK // int((high - low + 1).sum()))  # atoms at a time, for the tables
@@ -64,6 +69,17 @@ def densities(s: np.ndarray, kind: np.ndarray, n_kinds: int, hkl: np.ndarray) ->
                 phase *= tables[1][at[:, 1]]
                 phase *= tables[2][at[:, 2]]
                 out[kind_of, lo : lo + step] += phase.sum(axis=1)
+    return out
+
+
+def _densities_between(s: np.ndarray, kind: np.ndarray, n_kinds: int, hkl: np.ndarray) -> np.ndarray:
+    """As ``densities``, phase by phase."""
+    out = np.zeros((n_kinds, len(hkl)), complex)
+    for kind_of in range(n_kinds):
+        own = s[kind == kind_of]
+        step = max(1, CHUNK // max(len(own), 1))
+        for lo in range(0, len(hkl), step):
+            out[kind_of, lo : lo + step] = np.exp(2j * np.pi * (hkl[lo : lo + step] @ own.T)).sum(axis=1)
     return out
 
 
@@ -101,18 +117,19 @@ class StaticFactors:
         f = amplitudes(probe, scatterers, self.q)
         total = sum((1 if a == b else 2) * f[a] * f[b] * s for (a, b), s in zip(self.pairs, self.sums))
         s = np.asarray(total) / max(self.frames, 1) / (self.count @ f**2)
-        return _binned(self.q, s, width)
+        return binned(self.q, s, width)
 
     def partial(self, width: float = 0.1) -> dict[str, np.ndarray]:
         """{"q": 1/Å, "N-H": <ρ_a ρ_b*>/sqrt(N_a N_b)} averaged over shells."""
         out = {}
         for (a, b), s in zip(self.pairs, self.sums):
             norm = max(self.frames, 1) * np.sqrt(float(self.count[a]) * self.count[b])
-            out["q"], out[f"{self.kinds[a]}-{self.kinds[b]}"] = _binned(self.q, s / norm, width)
+            out["q"], out[f"{self.kinds[a]}-{self.kinds[b]}"] = binned(self.q, s / norm, width)
         return out
 
 
-def _binned(q: np.ndarray, y: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
+def binned(q: np.ndarray, y: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
+    """Means of q and y over shells of |q| of this width, 1/Å, that are not empty."""
     shell = (q / width).astype(int)
     n = np.bincount(shell)
     some = n > 0

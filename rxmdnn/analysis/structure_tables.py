@@ -115,6 +115,7 @@ def bond_tables(bonds: Bonds) -> list[tuple[str, Table, Numbers]]:
     out = []
     for label, table, edges, unit in (("length", bonds.length, Bonds.LENGTH, "A"),
                                       ("angle", bonds.angle, Bonds.ANGLE, "deg")):
+        table = {k: v for k, v in table.items() if v.any()}  # bonds longer than the histogram are in none of its bins
         if table:
             step, numbers = edges[1] - edges[0], {}
             for k, v in table.items():

@@ -10,6 +10,7 @@ from mpi4py import MPI
 
 from rxmdnn import backend as backends
 from rxmdnn.deck import language as decks
+from rxmdnn.deck.fields import has_field
 from rxmdnn.deck.models import read_models
 from rxmdnn.deck.run import RUN, RunDeck, checked, read_run
 from rxmdnn.deck.run_faults import barostat_fault
@@ -69,10 +70,11 @@ def check_run(path: str, rest: list[str]) -> None:
     if faults:
         raise InputError(*faults)
     watched: list[str] = []
-    if run.deck["fidelity"].action != "off":
+    monitored = run.deck["fidelity"].action != "off"
+    if monitored or has_field(run.deck):
         alone = read_run(["--rxmdin", path, *rest, "--processors", "1", "1", "1"])
         simulation = make_simulation(MPI.COMM_SELF, alone, backend, potential, start, how=how)
-        watched = make_monitor(MPI.COMM_SELF, alone, simulation).describe()
+        watched = make_monitor(MPI.COMM_SELF, alone, simulation).describe() if monitored else []
     print(run.deck.echo(), end="")
     counts = np.bincount(start.species, minlength=len(run.elements))
     notes = (*run.notes, *start.notes, *how.notes, *untrained_notes(run, counts),

@@ -12,6 +12,7 @@ import h5py
 import matplotlib.pyplot as plt
 import numpy as np
 
+from rxmdnn.analysis.driven_figures import draw_electrons, draw_profile
 from rxmdnn.analysis.figures import draw_radial
 from rxmdnn.analysis.structure import radial
 from rxmdnn.analysis.style import BLUE, GRAY, GREEN, ORANGE, STYLE, save_figure
@@ -20,6 +21,7 @@ from rxmdnn.errors import InputError
 from rxmdnn.files import check_outputs, write_json, writing
 from rxmdnn.io.h5md import HEALED, trajectory_in
 from rxmdnn.io.log import read_energies
+from rxmdnn.io.profile import read_profile
 from rxmdnn.io.stages import read_stages
 from rxmdnn.io.trajectory import read_frames
 
@@ -27,7 +29,10 @@ Table = dict[str, np.ndarray]  # columns of energies.csv
 
 
 def main(argv: Sequence[str]) -> None:
-    """Make energies.png, temperature.png and gr.png in a run's folder; print numbers and file names."""
+    """Make energies.png, temperature.png and gr.png in a run's folder; print numbers and file names.
+
+    Of a run with electrons also electrons.png, and profile.png where the run wrote profiles.
+    """
     p = argparse.ArgumentParser("rxmdnn plot", description="Figures of a run: energies, temperature, g(r).")
     p.add_argument("folder", help="the outDir of a run")
     p.add_argument("--json", metavar="F", help="also write the numbers to this file")
@@ -39,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
     folder = Path(a.folder)
     check_outputs(a.json)
     energies = read_energies(folder)
-    frames = list(read_frames(folder, a.frames))
+    frames, profile = list(read_frames(folder, a.frames)), read_profile(folder)
     if not energies and not frames:
         raise InputError(f"{folder}: nothing to plot: no rows in energies.csv and no frames")
     n = len(frames[0].names) if frames else None
@@ -55,6 +60,10 @@ def main(argv: Sequence[str]) -> None:
                 numbers |= {"healed_ps": [list(ends) for ends in healed]} if healed else {}
                 made += [_energies(energies, stages, n, healed, folder / "energies.png"),
                          _temperature(energies, stages[-1], healed, folder / "temperature.png")]
+                if np.isfinite(energies.get("Te_K", np.nan)).any():
+                    made.append(draw_electrons(energies, folder / "electrons.png"))
+                if profile:
+                    made.append(draw_profile(profile, folder / "profile.png"))
             if frames:
                 first = stages[-1].rows["step"][0] if energies else 0
                 ours = [f for f in frames if f.step >= first] or frames[-1:]

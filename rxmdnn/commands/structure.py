@@ -11,9 +11,11 @@ from mpi4py import MPI
 
 from rxmdnn.analysis import scatterers
 from rxmdnn.analysis.displacements import Displacements
+from rxmdnn.analysis.pump_probe_points import read_hkl
 from rxmdnn.analysis.spectra import kinds_of
 from rxmdnn.analysis.structure_averages import StructureAverages
 from rxmdnn.analysis.structure_tables import StructureTables, conclude
+from rxmdnn.commands import structure_delays
 from rxmdnn.commands.arguments import out_folder, parse, positive, run_arguments
 from rxmdnn.errors import InputError
 from rxmdnn.files import check_outputs, write_json, writing
@@ -25,16 +27,16 @@ from rxmdnn.parallel import AgreedError, on_root, together
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser("rxmdnn structure", description="g(r) and coordination, structure factors and Bragg "
                                 "peaks for neutrons, x-rays and electrons, bonds, angles, hydrogen bonds, mean-square "
-                                "displacements and diffusion.")
+                                "displacements and diffusion; with --delays, the replicas of a pumped experiment.")
     run_arguments(p)
     p.add_argument("--frames", type=int, default=200, help="largest number of frames for g(r), bonds and diffraction")
     p.add_argument("--rmax", type=float, default=10.0, metavar="A",
                    help="largest distance of g(r), at most half the cell")
     p.add_argument("--qmax", type=float, default=10.0, metavar="1/A",
                    help="largest wave vector of structure factors; 0: none")
-    p.add_argument("--cells", type=int, nargs=3, metavar=("NX", "NY", "NZ"), help="unit cells along a, b, c in the "
+    p.add_argument("--cells", type=float, nargs=3, metavar=("NX", "NY", "NZ"), help="unit cells along a, b, c in the "
                    "cell of the run; adds Bragg intensities per unit cell")
-    p.add_argument("--hkl", type=int, nargs="+", metavar="H K L", help="reflections, three numbers each (default: "
+    p.add_argument("--hkl", nargs="+", metavar="HKL", help="reflections, as 220,400 or three numbers each (default: "
                    "h >= k >= l >= 0 with h² + k² + l² up to 16)")
     p.add_argument("--probe", choices=scatterers.PROBES, default="electron",
                    help="probe for the decay of intensities in time")
@@ -42,12 +44,16 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--dynamic", action="store_true", help="also the dynamic structure factor S(q, ω), with dynasor")
     p.add_argument("--dynamic-qmax", type=float, default=3.0, metavar="1/A", help="its largest wave vector")
     p.add_argument("--window", type=float, default=1.0, metavar="PS", help="its longest time difference")
+    structure_delays.add_arguments(p)
     return p
 
 
 def main(argv: Sequence[str], comm: MPI.Comm = MPI.COMM_SELF) -> None:
     """Write structure.h5, tables as CSV and figures; print the numbers."""
     a = parse(parser(), argv, comm)
+    if a.delays:
+        structure_delays.main(a, comm)
+        return
     check(a)
     on_root(comm, lambda: check_outputs(a.json, folders=[out_folder(a)]))
     with together(comm):
@@ -70,7 +76,9 @@ def main(argv: Sequence[str], comm: MPI.Comm = MPI.COMM_SELF) -> None:
                          "'pimd_dump N' for their average")
         if a.dynamic and intervals[0] is None:
             raise InputError(f"--dynamic: {notes[0]}")
-        averages = StructureAverages.of(series[0], kinds, index, a.rmax, a.qmax, a.cells, a.hkl)
+        averages = StructureAverages.of(series[0], kinds, index, a.rmax, a.qmax,
+                                        a.cells and [round(n) for n in a.cells],
+                                        a.hkl and read_hkl(a.hkl, "--hkl").round().astype(int).ravel().tolist())
     moved = [Displacements(comm, s, index, len(kinds), dt)
              for s, dt in zip(series, intervals if centroids is series else [None] * len(series))]
     moved_in_time = moved if centroids is series else [
@@ -93,11 +101,14 @@ def check(a: argparse.Namespace) -> None:
     positive(faults, "structure", a, "frames", "rmax", "window", "dynamic_qmax")
     if a.qmax < 0:
         faults.append("structure: --qmax: must not be negative")
-    if a.hkl and (len(a.hkl) % 3 or not a.cells):
+    if a.hkl and not a.cells:
         faults.append("structure: --hkl: write three numbers per reflection, and the unit cells of the run as --cells "
                       "NX NY NZ")
-    if a.cells and min(a.cells) < 1:
-        faults.append("structure: --cells: must be above zero")
+    if a.cells and not all(n >= 1 and n == round(n) for n in a.cells):
+        faults.append("structure: --cells: must be whole numbers above zero")
+    if a.hkl and not np.array_equal(hkl := read_hkl(a.hkl, "--hkl"), hkl.round()):
+        faults.append("structure: --hkl: must be whole numbers; others need --delays")
+    faults += structure_delays.misplaced(a)
     if faults:
         raise AgreedError(*faults)
 

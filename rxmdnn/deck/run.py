@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rxmdnn.deck import language as decks
+from rxmdnn.deck.electrons import ELECTRONS, PROFILE, electron_faults, electron_notes, profile_faults
+from rxmdnn.deck.fields import SHAPES_OF_FIELDS, field_faults, has_field
 from rxmdnn.deck.language import Deck, Entry, Keyword, Value, near, not_negative, positive
+from rxmdnn.deck.light import LIGHT, light_faults
 from rxmdnn.deck.models import ModelLine, read_models
 from rxmdnn.deck.pair_terms import PAIR_TERMS, PairTable, read_pair_table
 from rxmdnn.deck.run_faults import (
@@ -30,6 +33,7 @@ from rxmdnn.deck.words import (
     CRITERIA,
     DRIVING,
     ENSEMBLES,
+    EXCITATION,
     LIMITS,
     MDMODES,
     MINIMIZATION,
@@ -84,8 +88,8 @@ def _refused(text: str) -> Callable[[Entry], str]:
     return lambda entry: text
 
 
-def _strength(entry: Entry) -> str | None:
-    return None if entry.strength == 0 else "the atoms have no charges: only strength 0 is possible"
+def _direction(x: int) -> str | None:
+    return None if x in (1, 2, 3) else "must be 1, 2 or 3, which are x, y and z"
 
 
 def _grid(entry: Entry) -> str | None:
@@ -147,6 +151,23 @@ RUN = (
     Keyword("pimd_groups", (Value("number", "int", 1, check=positive),),
             "number of groups of ranks among which the beads are distributed; each group holds all atoms, on a grid of "
             "its own ranks", group="path integrals"),
+    *LIGHT,
+    *ELECTRONS,
+    Keyword("field", (Value("shape", tuple(SHAPES_OF_FIELDS), None,
+                            words={shape: " ".join([f"<{name}>" for name in names] + [text])
+                                   for shape, (names, _, text) in SHAPES_OF_FIELDS.items()}),
+                      Value("word", "str", (), help="direction (x, y, z or three numbers), strength in V/Å, and the "
+                                                    "values of the shape")),
+            "electric field on the charges of the atoms, E(t) with t the time of the run in fs; several lines add; "
+            "for example 'field sine z 0.01 0.05' and 'field pulse 1 1 0 0.02 500 200 1.5'", repeats=True, rest=1,
+            group=EXCITATION),
+    Keyword("charges", (Value("word", "str", ()),),
+            "charges for the field, e, whose sum must be zero: '<element> <q>', or '<element>' and the nine numbers xx "
+            "xy xz yx yy yz zx zy zz of a Born tensor, rows for the displacement and columns for the field (force_a = "
+            "sum_b Z_ab E_b); 'file <file>' with such lines; 'structure': of the columns born_charges (nine), "
+            "initial_charges or charges of the structure file, or of a LAMMPS data file; 'neutral <q>': a mean charge "
+            "of up to q per atom, as of rounded values, is subtracted from every atom. Without a field, polarization "
+            "and current are recorded", repeats=True, rest=1, group=EXCITATION),
     Keyword("io_step", (Value("fstep", "int", 100, "steps", not_negative, help="0: never"),
                         Value("pstep", "int", 10, "steps", positive)),
             "interval of frames, and of log lines", _logicals("fstep", "pstep"), group="output"),
@@ -167,6 +188,7 @@ RUN = (
                               help="vdos: resolution, 1/cm (10); gr: r_max, Å (10)")),
             "on-the-fly averages every nstep steps, which need no trajectory; kept in <outDir>/observe.h5 with every "
             "checkpoint", repeats=True, group="output"),
+    *PROFILE,
     Keyword("checkpoint", (Value("nstep", "int", 1000, "steps", not_negative, help="0: at the end only"),),
             "interval of <outDir>/checkpoint.h5", group="output"),
     Keyword("processors", (Value("vx", "int", 0, check=not_negative), Value("vy", "int", 0, check=not_negative),
@@ -268,8 +290,9 @@ RUN = (
             "method of minimization (mdmode 10)", check=_minimized, group="dynamics"),
     Keyword("verbose", (Value("on", "bool", False),),
             "GPU: synchronize after each part of a step, for timing", group="device"),
-    Keyword("efield", (Value("direction", "int", 1), Value("strength", "float", 0.0, "V/Å")),
-            "electric field; only strength 0", check=_strength, group=COMPATIBILITY),
+    Keyword("efield", (Value("direction", "int", 1, check=_direction), Value("strength", "float", 0.0, "V/Å")),
+            "constant electric field along x (1), y (2) or z (3), on the charges of the lines 'charges'; adds to the "
+            "lines 'field'", group=COMPATIBILITY),
     Keyword("QEq", (), "charge equilibration", unused=CHARGES, group=COMPATIBILITY),
     Keyword("exL", (), "extended-Lagrangian charges", unused=CHARGES, group=COMPATIBILITY),
     Keyword("PQEqParm", (), "polarizable charges", unused=CHARGES, group=COMPATIBILITY),
@@ -384,6 +407,10 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
     faults += ring_faults(deck, len(models), n_ranks)
     faults += fidelity_faults(deck)
     faults += device_faults(deck)
+    faults += light_faults(deck, models, repulsion is not None)
+    faults += electron_faults(deck)
+    faults += profile_faults(deck)
+    faults += field_faults(deck, models[0].elements if models else ())
     if deck["json"].file and (text := file_fault(deck["json"].file, [deck["outDir"].folder])):
         faults.append(deck["json"].fault(text))
     faults += [e.fault(f"{e.quantity} is given before; keep one") for k, e in enumerate(deck["observe"])
@@ -400,6 +427,7 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
     notes += [line.fault(f"the code of {line.parameters.get('file') or line.parameters['factory']} is run")
               for line in models if line.kind in ("compiled", "ase")]
     notes += _other_masses(models[0])
+    notes += electron_notes(deck)
     notes += [note for table in pair_terms for note in table.jumps(models[0].elements)]
     return RunDeck(deck, models, weights or (1.0 / len(models),) * len(models), notes, repulsion,
                    pair_terms)
@@ -450,7 +478,7 @@ def ensemble_settings(deck: Deck) -> list[str]:
 
 def is_driven(deck: Deck) -> bool:
     """Whether light, electrons or a field act on the atoms."""
-    return any(line if isinstance(line := deck[name], list) else line.given for name in DRIVING)
+    return any(line if isinstance(line := deck[name], list) else line.given for name in DRIVING) or has_field(deck)
 
 
 def has_extended_energy(deck: Deck) -> bool:

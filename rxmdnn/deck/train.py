@@ -22,6 +22,10 @@ def _order(x: int) -> str | None:
     return None if 0 <= x <= 3 else "must be 0, 1, 2 or 3"
 
 
+def _width(x: float) -> str | None:
+    return None if 0 < x <= 0.288 else "must be above 0 and at most 0.288, which is the plain mean of all steps"
+
+
 def _sam(e: Entry) -> str | None:
     return "friendly averages one gradient; it needs ascent 'global'" if (e.variant, e.ascent) == ("friendly", "rank") \
         else None
@@ -71,6 +75,24 @@ TABLE: tuple[Keyword, ...] = (
             "errors beyond which the loss is linear; absent: always quadratic"),
     Keyword("huber_species", (Value("element", "str", ()), Value("force", "float", (), unit="eV/Å", check=positive)),
             "the same for the forces on atoms of each of these species", rest=2),
+    Keyword("weight_kinds", (Value("kind", "str", ()), Value("factor", "float", (), check=not_negative)),
+            "factors of the frames of these kinds in the loss; all factors are scaled to a mean of 1", rest=2),
+    Keyword("weight_close", (Value("factor", "float", None, check=not_negative),
+                             Value("fraction", "float", 0.8, check=positive, optional=True)),
+            "factor of the frames with a pair of atoms nearer than this fraction of the sum of their covalent radii"),
+    Keyword("weight_stretched", (Value("factor", "float", None, check=not_negative),
+                                 Value("fraction", "float", 1.25, check=positive, optional=True)),
+            "factor of the frames with an atom whose nearest neighbor is beyond this multiple of the sum of their "
+            "covalent radii"),
+    Keyword("weight_energies", (Value("scale", "float", None, unit="eV/atom", check=positive),),
+            "factor 1/(1 + ΔE/scale) of the energy of a frame, ΔE per atom above the lowest of its composition; "
+            "absent: 1"),
+    Keyword("noise", (Value("sigma", "float", None, unit="Å", check=positive, help="of each component; try 0.01"),),
+            "displace the atoms of training frames anew in each epoch; energies are corrected by the forces"),
+    Keyword("decorrelation", (Value("weight", "float", None, check=not_negative),
+                              Value("of", ("covariance", "correlation"), "covariance", optional=True)),
+            "penalty: weight times the mean square of the off-diagonal elements of the covariance of the latent "
+            "features of edges"),
     Keyword("batch", (Value("size", "int", 4, check=positive),
                       Value("of", ("frames", "atoms"), "frames", optional=True)),
             "frames per batch, or largest number of atoms per batch"),
@@ -80,6 +102,8 @@ TABLE: tuple[Keyword, ...] = (
             "learning rate; betas of Adam and AdamW"),
     Keyword("optimizer", (Value("word", "str", ()),),
             "adam (default), adamw or one of pytorch_optimizer; then its options, e.g. weight_decay=0.01", rest=1),
+    Keyword("weight_decay", (Value("rate", "float", None, check=not_negative),),
+            "AdamW: each step multiplies the matrices of the network by 1 - learning rate × rate; absent: no decay"),
     Keyword("sam", (Value("rho", "float", None, check=not_negative, help="length of the climb; try 0.005 first"),
                     Value("adaptive", "bool", False, optional=True, help="ASAM: steps in proportion to the weights"),
                     Value("start_fraction", "float", 0.0, check=_fraction, optional=True,
@@ -92,6 +116,8 @@ TABLE: tuple[Keyword, ...] = (
     Keyword("clip", (Value("norm", "float", None, check=positive),), "largest norm of the gradient; absent: no limit"),
     Keyword("ema", (Value("decay", "float", 0.99, check=_fraction),),
             "exponential moving average of the weights, which is validated and saved"),
+    Keyword("ema_horizon", (Value("fraction", "float", None, check=_width),),
+            "instead of ema: average of the weights over this fraction of the training so far; try 0.1"),
     Keyword("plateau", (Value("factor", "float", 0.5, check=_fraction),
                         Value("patience", "int", 50, check=not_negative)),
             "multiply the learning rate by factor after patience epochs without a lower validation loss"),
@@ -102,6 +128,8 @@ TABLE: tuple[Keyword, ...] = (
     Keyword("epochs", (Value("epochs", "int", 1000, check=positive),), "largest number of passes over the data"),
     Keyword("stop", (Value("patience", "int", None, check=positive),),
             "stop after this many epochs without a lower validation loss; absent: never"),
+    Keyword("stop_at_force", (Value("mae", "float", None, unit="meV/Å", check=positive),),
+            "stop when the mean absolute error of the validation forces is at most this; absent: never"),
 
     Keyword("keep", (Value("weights", ("best", "last"), "best"),),
             "weights in the model file: the average at the epoch of the lowest validation loss, or at the last epoch, "

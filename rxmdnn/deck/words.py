@@ -7,8 +7,9 @@ The tables of the engine have the same keys: `dynamics.thermostat.MDMODE_FUNCTIO
 from __future__ import annotations
 
 COMPATIBILITY = "compatibility with RXMD"
+EXCITATION = "excitation"
 GROUPS = (  # headings of the help page of rxmd.in, in this order
-    "system", "dynamics", "ensembles", "path integrals", "excitation", "output", "fidelity", "device", COMPATIBILITY)
+    "system", "dynamics", "ensembles", "path integrals", EXCITATION, "output", "fidelity", "device", COMPATIBILITY)
 CRITERIA = {  # name: (what is detected, unit)
     "finite": ("atoms with a NaN or infinite position, velocity or force, or lost atoms", ""),
     "pair": ("a pair closer than the limit of its species", "Å"),
@@ -21,7 +22,7 @@ CRITERIA = {  # name: (what is detected, unit)
     "energy": ("conserved energy, as a temperature 2 dE/(3 N k_B), off its start by over max(100 K, 6 sigma)", "K"),
     "published": ("abs(T - 200 K) > 100 K at every 10th step, the criterion of the published times to failure", "K"),
 }
-DRIVING: tuple[str, ...] = ()  # keywords of what acts on the atoms from outside
+DRIVING: tuple[str, ...] = ("excite", "electrons")  # keywords of what acts on the atoms from outside
 MDMODES = {
     0: "new Maxwell-Boltzmann velocities at treq every sstep steps",
     1: "constant energy",

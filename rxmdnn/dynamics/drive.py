@@ -66,6 +66,10 @@ class Drive:
         """(3, 3) eV, this rank's share, of the forces that ``add_forces`` has added last."""
         return np.zeros((3, 3))
 
+    def energy(self) -> float:
+        """eV, this rank's share: the potential energy of these forces at constant drive, for minimizations."""
+        return 0.0
+
     def columns(self) -> dict[str, float]:
         """Further columns of energies.csv, {one of column_names: value}; all ranks call it and get the same."""
         return {}

@@ -28,11 +28,13 @@ class Kinetics:
 
     def __init__(self, comm: MPI.Comm, backend: Backend, mass: np.ndarray, n_global: int) -> None:
         self.comm, self.backend, self.mass, self.n_global = comm, backend, mass, n_global
+        self.pushed = False  # whether something from outside changes the total momentum
         self.count_degrees_of_freedom()
 
     def count_degrees_of_freedom(self, momentum_kept: bool = True) -> None:
         """Set ``degrees_of_freedom`` to 3N, less three where the dynamics conserves the total momentum."""
-        self.degrees_of_freedom = 3 * self.n_global - (3 if momentum_kept and self.n_global > 1 else 0)
+        self.degrees_of_freedom = 3 * self.n_global - (
+            3 if momentum_kept and not self.pushed and self.n_global > 1 else 0)
 
     def tensors(self, atoms: Atoms) -> np.ndarray:
         """(n_elements, 3, 3) Σ m v ⊗ v over the atoms of each element, eV."""

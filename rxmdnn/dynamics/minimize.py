@@ -53,7 +53,7 @@ class ConjugateGradient(_Minimizer):
         atoms = self.atoms
         atoms.v[:] = 0.0
         self.forces.compute(atoms)
-        energy = self.forces.energy()
+        energy = self.forces.enthalpy()
         atoms.extra["direction"] = self._f().copy()
         done = False
         yield done
@@ -81,7 +81,7 @@ class ConjugateGradient(_Minimizer):
         for _ in range(TRIALS):
             atoms.x[: atoms.n_owned] += step * atoms.extra["direction"]
             self.forces.compute(atoms)
-            trial = self.forces.energy()
+            trial = self.forces.enthalpy()
             if trial > energy:
                 atoms.x[: atoms.n_owned] -= step * atoms.extra["direction"]
                 step *= 0.25
@@ -92,7 +92,7 @@ class ConjugateGradient(_Minimizer):
                 return energy
             step = min(limit, step * slope / (before - slope)) if before > slope else min(limit, 2.0 * step)
         self.forces.compute(atoms)
-        return self.forces.energy()
+        return self.forces.enthalpy()
 
 
 class Fire(_Minimizer):

@@ -32,6 +32,9 @@ class AddedForces(Protocol):
     def virial(self) -> np.ndarray:
         """(3, 3) eV, of those added last; this rank's share."""
 
+    def energy(self) -> float:
+        """eV, of which they are the negative gradient; this rank's share."""
+
 
 class Forces:
     """Keeps the halo and the neighbor list as fresh as the positions need, and fills ``atoms.f``.
@@ -206,6 +209,11 @@ class Forces:
         """Potential energy of all atoms, eV, at the last ``compute``. All ranks call it."""
         assert self._last is not None
         return self.domain.comm.allreduce(float(self._last[1].sum()))
+
+    def enthalpy(self) -> float:
+        """``energy`` with the energy of the added forces, eV: what a minimization lowers. All ranks call it."""
+        return self.energy() + (self.domain.comm.allreduce(sum(added.energy() for added in self.added))
+                                if self.added else 0.0)
 
     def virial(self) -> np.ndarray:
         """(3, 3) W = -Σ r_ij ⊗ g_ij, with that of the added forces, eV, at the last ``compute``. All ranks call it."""

@@ -1,0 +1,1 @@
+"""What acts on the atoms from outside: light, electrons and fields."""

@@ -12,9 +12,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.geometry import complete_cell
 from mpi4py import MPI
 
+from rxmdnn.atoms import CHARGES
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
-from rxmdnn.io.canonical import names_of
+from rxmdnn.io.canonical import charges_of, names_of
 from rxmdnn.io.labels import PROGRAM
 from rxmdnn.io.ordered import block
 from rxmdnn.io.start import Start
@@ -104,8 +105,11 @@ def masses_of(atoms: Atoms, elements: Sequence[str], source: str = "atoms") -> t
     return tuple(out)
 
 
-def start_of(comm: MPI.Comm, atoms: Atoms, elements: Sequence[str], source: str = "atoms") -> Start:
+def start_of(comm: MPI.Comm, atoms: Atoms, elements: Sequence[str], source: str = "atoms", charged: bool = False
+             ) -> Start:
     """The start of a run: this rank's share of atoms that every rank gives alike, with their velocities.
+
+    charged : with their charges too, arrays born_charges or initial_charges
 
     Raises InputError as the functions above, for no atoms, and for constraints, which a run does not know.
     """
@@ -119,8 +123,9 @@ def start_of(comm: MPI.Comm, atoms: Atoms, elements: Sequence[str], source: str 
     x = np.array(atoms.positions, np.float64)
     v = atoms.get_velocities() * ase.units.fs if atoms.has("momenta") else None
     first, last = block(len(atoms), comm.size, comm.rank)
+    extra = {CHARGES: charges_of(atoms, source)[first:last]} if charged else {}
     return Start(np.arange(first, last, dtype=np.int64), species[first:last], x[first:last], cell, len(atoms),
-                 tuple(elements), v=None if v is None else v[first:last], source=source)
+                 tuple(elements), v=None if v is None else v[first:last], extra=extra, source=source)
 
 
 def with_results(like: Atoms, x: np.ndarray, v: np.ndarray, cell: Cell, energy: float, forces: np.ndarray,

@@ -17,6 +17,7 @@ VELOCITY_UNITS = {"A/fs": 1.0, "Angstrom/fs": 1.0, "Å/fs": 1.0, "Angstrom fs-1"
 TIME_UNITS = {"fs": 1.0, "ps": 1e3, "ns": 1e6}  # fs per unit
 UNIT_WORDS = ("velo_unit", "velocity_unit", "vel_unit")
 ID_COLUMNS = ("id", "ids", "gid")
+CHARGE_COLUMNS = ("born_charges", "initial_charges", "charges")  # the first that is there
 OCCUPIED = 1e-3  # how far the occupancies of a site may be from one
 
 
@@ -93,6 +94,21 @@ def canonical(atoms: Atoms, source: str, heavy: np.ndarray | None = None) -> Ato
         return atoms
     order = id_order(ids, source)
     return atoms if (order == np.arange(len(ids))).all() else _sorted(atoms, order)
+
+
+def charges_of(atoms: Atoms, source: str) -> np.ndarray:
+    """(n,) charges, or (n, 9) Born tensors, e, of a column of CHARGE_COLUMNS. Raises InputError without one."""
+    columns = dict(atoms.arrays) | ({"charges": atoms.calc.results["charges"]} if atoms.calc is not None and
+                                    "charges" in atoms.calc.results else {})
+    name = next((c for c in CHARGE_COLUMNS if c in columns), None)
+    if name is None:
+        raise InputError(f"{source}: no charges: neither a column {', '.join(CHARGE_COLUMNS)} nor charges of another "
+                         "format")
+    q = np.asarray(columns[name])
+    q = q.reshape(len(q), -1) if q.ndim > 1 else q
+    if q.shape[1:] not in ((), (9,)) or q.dtype.kind not in "fi" or not np.isfinite(q).all():
+        raise InputError(f"{source}: the column '{name}' is not one number, or nine, for each atom")
+    return q.astype(np.float64)
 
 
 def _sorted(atoms: Atoms, order: np.ndarray) -> Atoms:

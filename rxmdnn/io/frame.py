@@ -23,6 +23,7 @@ from rxmdnn.units import ACCELERATION, GPA_PER_EV_A3
 MODEL = "model_"  # what a model says of a frame, under names that no reader takes for labels (rxmdnn.io.labels)
 MODEL_ENERGY, MODEL_FORCES, MODEL_VIRIAL = MODEL + "energy", MODEL + "forces", MODEL + "virial"
 ASE_TIME = ACCELERATION**-0.5  # fs: the unit of time of ASE, Å sqrt(amu/eV)
+SHOWN = ("excitation",)  # rows of Atoms.extra, one number from 0 to 1 per atom, that frames show where there are some
 MOST_SCORE = 99999.0  # the largest number in the column of scores
 
 
@@ -30,7 +31,7 @@ class Rows(NamedTuple):
     """Rows [start, start + n) of all atoms in order of gid.
 
     species (n,) int32; x (n, 3) Å, inside the cell; image (n, 3) int32, periods crossed since the start;
-    v (n, 3) Å/fs; f (n, 3) eV/Å
+    v (n, 3) Å/fs; f (n, 3) eV/Å; shown {name of SHOWN: (n,)}
     """
 
     start: int
@@ -39,6 +40,7 @@ class Rows(NamedTuple):
     image: np.ndarray
     v: np.ndarray
     f: np.ndarray
+    shown: dict[str, np.ndarray]
 
 
 @dataclass
@@ -82,8 +84,12 @@ class Frame:
         a, n = self.atoms, self.atoms.n_owned
         turns = np.where(self.cell.pbc, np.floor(self.cell.fractional(a.x[:n])), 0.0)
         x, image = a.x[:n] - self.cell.cartesian(turns), a.image + turns.astype(np.int32)
-        rows = in_gid_order(self.comm, self.n_global, a.gid[:n], [a.species[:n], x, image, a.v, a.f[:n]])
-        return Rows(block(self.n_global, self.comm.size, self.comm.rank)[0], *rows)
+        shown = [name for name in SHOWN if name in a.extra]
+        species, x, image, v, f, *more = in_gid_order(
+            self.comm, self.n_global, a.gid[:n],
+            [a.species[:n], x, image, a.v, a.f[:n], *(a.extra[name] for name in shown)])
+        start = block(self.n_global, self.comm.size, self.comm.rank)[0]
+        return Rows(start, species, x, image, v, f, dict(zip(shown, more)))
 
 
 def fixed(x: np.ndarray, decimals: int, width: int) -> np.ndarray:
@@ -163,9 +169,9 @@ def xyz_parts(frame: Frame, note: str = "", scores: np.ndarray | None = None) ->
     """The two lines above the atoms, and columns of text of this rank's rows (collective).
 
     Columns: element, position (Å), ``velo`` velocity (Å/fs; OVITO), ``momenta`` (amu Å per unit of time of ASE),
-    ``masses`` (amu; D is an H of its mass, as ASE knows elements only), ``model_forces`` (eV/Å), id (gid), and
-    ``score`` where there are scores, (n,) of this rank's rows. A frame whose potential energy is NaN has nothing of the
-    model: model_energy (eV), model_virial (eV, of the potential), total_stress (eV/Å^3, with the motion).
+    ``masses`` (amu; D is an H of its mass, as ASE knows elements only), ``model_forces`` (eV/Å), id (gid), those of
+    SHOWN, and ``score`` where there are scores, (n,) of this rank's rows. A frame whose potential energy is NaN has
+    nothing of the model: model_energy (eV), model_virial (eV, of the potential), total_stress (eV/Å^3, with motion).
     note : further keys of the header, with a space at the end.
     """
     rows, comm = frame.rows, frame.comm
@@ -173,7 +179,8 @@ def xyz_parts(frame: Frame, note: str = "", scores: np.ndarray | None = None) ->
     note += "".join(f'{key}="{word}" ' for key, word in frame.motion.items())
     known = bool(np.isfinite(frame.potential))
     columns_of = ("species:S:1:pos:R:3:velo:R:3:momenta:R:3:masses:R:1"
-                  f"{f':{MODEL_FORCES}:R:3' if known else ''}:id:I:1{':score:R:1' if scores is not None else ''}")
+                  f"{f':{MODEL_FORCES}:R:3' if known else ''}:id:I:1{''.join(f':{name}:R:1' for name in rows.shown)}"
+                  f"{':score:R:1' if scores is not None else ''}")
     header = (f"{frame.n_global}\n"
               f'Lattice="{" ".join(f"{h:.10f}" for h in frame.cell.h.ravel())}" Properties={columns_of} '
               f'pbc="{" ".join("T" if p else "F" for p in frame.cell.pbc)}" step={frame.step} time={frame.time:.6f} '
@@ -184,7 +191,7 @@ def xyz_parts(frame: Frame, note: str = "", scores: np.ndarray | None = None) ->
     parts = [names(rows.species, elements, 1 + max(map(len, elements))), *columns(comm, rows.x, 8),
              *columns(comm, rows.v, 10), *columns(comm, rows.v * (mass * ASE_TIME)[rows.species, None], 9),
              _masses(frame.masses)[rows.species], *(columns(comm, rows.f, 8) if known else []),
-             fixed(ids, 0, 2 + len(str(frame.n_global))),
+             fixed(ids, 0, 2 + len(str(frame.n_global))), *(fixed(w, 6, 9) for w in rows.shown.values()),
              *([] if scores is None else [fixed(np.minimum(scores, MOST_SCORE), 4, 12)])]
     return header, parts
 

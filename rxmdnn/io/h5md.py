@@ -21,7 +21,7 @@ from mpi4py import MPI
 import rxmdnn
 from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import allocate
-from rxmdnn.io.frame import Frame, Rows
+from rxmdnn.io.frame import SHOWN, Frame, Rows
 from rxmdnn.io.ordered import exscan, replacing, writable, write_blocks
 from rxmdnn.parallel import on_root
 
@@ -100,11 +100,14 @@ class H5MD:
             rows = frame.rows
         size = min(CHUNK, n)
         blocks = []
-        for name, (source, kind, _, factor) in ELEMENTS.items():
-            values = (getattr(rows, source) * factor).astype(kind)
+        written = {name: (getattr(rows, source) * factor).astype(kind)
+                   for name, (source, kind, _, factor) in ELEMENTS.items()}
+        for name in (name for name in SHOWN if name in offsets):  # zero where the run has none any more
+            written[name] = rows.shown.get(name, np.zeros(len(rows.x))).astype("<f4")
+        for name, values in written.items():
             for k, offset in enumerate(offsets[name]):
                 lo, hi = np.clip([k * size - rows.start, (k + 1) * size - rows.start], 0, len(values))
-                at = offset + (rows.start + lo - k * size) * 3 * values.itemsize
+                at = offset + (rows.start + lo - k * size) * values.itemsize * int(np.prod(values.shape[1:], dtype=int))
                 blocks.append((int(at) if hi > lo else 0, values[lo:hi]))
         write_blocks(self.comm, self.path, blocks)
         with writable(self.comm, self.path):
@@ -159,8 +162,9 @@ class H5MD:
                 data[k] = value(frame) * (KJ_MOL if unit == ENERGY and not old else 1.0)  # those of before: eV
             self._say_motion(file, frame)
             n, size = frame.n_global, everything["position/value"].chunks[1]
-            offsets = {name: [everything[name]["value"].id.get_chunk_info_by_coord((k, i, 0)).byte_offset
-                              for i in range(0, n, size)] for name in ELEMENTS}
+            own = [*ELEMENTS, *(name for name in SHOWN if name in everything)]
+            offsets = {name: [everything[name]["value"].id.get_chunk_info_by_coord((k, i, 0)[: data.ndim]).byte_offset
+                              for i in range(0, n, size)] for name in own for data in [everything[name]["value"]]}
             return offsets | ({"old": [1]} if old else {})
 
     def _say_motion(self, file: h5py.File, frame: Frame) -> None:
@@ -204,7 +208,8 @@ def _write_stages(file: h5py.File, stages: list[tuple[int, dict[str, str]]]) -> 
 def resize_trajectory(file: h5py.File, frames: int) -> None:
     """Resize every dataset of a trajectory to a number of frames."""
     everything = file["particles/all"]
-    values = [*(f"{name}/value" for name in ELEMENTS), "box/edges/value", "position/step", "position/time",
+    of_atoms = [*ELEMENTS, *(name for name in SHOWN if name in everything)]
+    values = [*(f"{name}/value" for name in of_atoms), "box/edges/value", "position/step", "position/time",
               *([RUN_EDGES] if RUN_EDGES in everything else [])]
     for data in (*(everything[v] for v in values), *(file[f"observables/{name}/value"] for name in OBSERVABLES)):
         data.resize(frames, axis=0)
@@ -228,13 +233,16 @@ def _skeleton(file: h5py.File, frame: Frame) -> None:
         if unit:
             group["value"].attrs["unit"] = unit
 
-    for name, (_, kind, unit, _) in ELEMENTS.items():
+    of_atoms: list[tuple[str, str, str | None, tuple[int, ...]]] = [
+        *((name, kind, unit, (3,)) for name, (_, kind, unit, _) in ELEMENTS.items()),
+        *((name, "<f4", None, ()) for name in frame.rows.shown)]
+    for name, kind, unit, row in of_atoms:
         group = everything.require_group(name)
         make = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        make.set_chunk((1, size, 3))
+        make.set_chunk((1, size, *row))
         make.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         make.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        space = h5py.h5s.create_simple((0, n, 3), (h5py.h5s.UNLIMITED, n, 3))
+        space = h5py.h5s.create_simple((0, n, *row), (h5py.h5s.UNLIMITED, n, *row))
         h5py.h5d.create(group.id, b"value", h5py.h5t.py_create(np.dtype(kind)), space, make)
         follow(group, unit)
     box = everything.create_group("box")

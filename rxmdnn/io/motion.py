@@ -5,6 +5,7 @@ Words
 motion : a method of path integrals (pimd, trpmd, ...), an ensemble (nve, langevin, ...), "mdmode 5", or minimization
 target_K : the temperature that was asked for, where one was; ramp_K : its first and last value, where it changed
 tau_ps : relaxation time of the thermostat
+pulse_fs : center of the first pulse of light, in the time of the run, where there is one
 beads, positions : of path integrals: their number, and what the positions are: "centroids", or "bead 3"
 """
 
@@ -15,7 +16,8 @@ from itertools import pairwise
 
 from rxmdnn.deck.words import MINIMIZED, RING_METHODS, SAMPLING
 
-WORDS = ("motion", "target_K", "ramp_K", "tau_ps", "beads", "positions")
+PULSE = "pulse_fs"
+WORDS = ("motion", "target_K", "ramp_K", "tau_ps", PULSE, "beads", "positions")
 Motion = dict[str, str]
 REDRAWN = ("mdmode 0", "mdmode 6")
 SAME = 0.2  # fraction by which the temperatures of like runs may differ

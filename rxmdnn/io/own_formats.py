@@ -16,7 +16,7 @@ from mpi4py import MPI
 
 from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import read_checkpoint
-from rxmdnn.io.frame import MODEL_ENERGY, MODEL_FORCES
+from rxmdnn.io.frame import MODEL_ENERGY, MODEL_FORCES, SHOWN
 from rxmdnn.io.h5md import KJ_MOL, OLD_ENERGY
 from rxmdnn.io.rxff import ROW, read_rxff, read_types
 from rxmdnn.io.series import H5Series
@@ -87,7 +87,8 @@ class H5Frames:
         return len(self.series.time)
 
     def __getitem__(self, k: int) -> Atoms:
-        """A frame: velocities as momenta, masses, ``id``, ``image``, model_forces (eV/Å), model_energy (eV)."""
+        """A frame: velocities as momenta, masses, ``id``, ``image``, model_forces (eV/Å), model_energy (eV), and what
+        frames show besides (SHOWN)."""
         s, k = self.series, range(len(self))[k]
         row, cell = int(s.rows[k]), s.cell(k)
         atoms = Atoms([element_of(str(e)) for e in s.names], s.read("x", [k])[0].astype(float), cell=cell.h,
@@ -100,6 +101,8 @@ class H5Frames:
             atoms.set_array("image", s.read("image", [k])[0].astype(int))
         if self.forces is not None and np.isfinite(f := self.forces[row] * self.force_factor).all():
             atoms.set_array(MODEL_FORCES, f @ cell.standard().turn.T if s.turned else f)
+        for name in (name for name in SHOWN if name in self.series.group):
+            atoms.set_array(name, self.series.group[name]["value"][row].astype(float))
         if self.energy is not None and np.isfinite(self.energy[row]):
             unit = str(self.energy.attrs.get("unit", OLD_ENERGY))
             atoms.info[MODEL_ENERGY] = float(self.energy[row]) / (1.0 if unit == OLD_ENERGY else KJ_MOL)

@@ -214,11 +214,16 @@ def open_all(paths: Sequence[str | Path], start: float | None = None, stop: floa
     for s in found:
         if len(s.time) == 0:
             raise InputError(f"{s.path}: no frames; the run has not written any yet")
-        if not np.array_equal(s.names, found[0].names) or not np.allclose(s.mass, found[0].mass):
-            raise InputError(f"{s.path}: other atoms than {found[0].path}; analyze each on its own")
+        same_atoms(s, found[0])
         s.select(start, stop)
         _of_one_kind(s, found[0])
     return found
+
+
+def same_atoms(series: Series, first: Series) -> None:
+    """Raises InputError where a trajectory has other atoms than the first one, or in another order."""
+    if not np.array_equal(series.names, first.names) or not np.allclose(series.mass, first.mass):
+        raise InputError(f"{series.path}: other atoms than {first.path}; analyze each on its own")
 
 
 def _of_one_kind(s: Series, first: Series) -> None:

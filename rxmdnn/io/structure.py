@@ -154,6 +154,23 @@ def _of_file(path: Path, frame: int, elements: Sequence[str] | None) -> Structur
         str(atoms.info.get(ASSUMED, "")))
 
 
+def read_charges(path: str | Path, frame: int = -1, elements: Sequence[str] | None = None) -> np.ndarray:
+    """(n,) charges, or (n, 9) Born tensors xx xy xz yx ... zz with rows for the displacement, e, of a file of atoms.
+
+    Columns born_charges, initial_charges or charges of extended XYZ, the charges of a LAMMPS data file or of any other
+    format of ASE. Atoms are in the order of ``read_structure``; frame, elements : as there
+
+    Raises InputError where the file has no charges.
+    """
+    path = Path(path)
+    if is_input_xyz(path):
+        raise InputError(f"{path}: an input.xyz has no charges; give them by element, or in an extended XYZ file")
+    from rxmdnn.io.canonical import charges_of
+    from rxmdnn.io.read_atoms import find_atoms
+
+    return charges_of(find_atoms(path, str(frame), elements=elements).atoms[0], str(path))
+
+
 def _apart(path: Path, found: Structure) -> None:
     i, j, images = pairs(backends.make("cpu"), found.x, found.cell, CLOSEST)
     if len(i):

@@ -106,6 +106,13 @@ class RingPolymer(Ensemble):
             width = self._thermal(atoms, self.temperature) / inertia
             atoms.extra[V] = width * self._normals(atoms, streams.RING_VELOCITIES, 0)
 
+    @property
+    def keeps_virial(self) -> bool:
+        return self.centroid.keeps_virial
+
+    def add_virial(self, by: np.ndarray) -> None:
+        self.centroid.add_virial(by)
+
     def step(self, atoms: Atoms, targets: StepTargets) -> None:
         self._apply(self.splitting.sequence.before, atoms, targets, streams.RING_BEFORE)
         self.centroid.step(atoms, targets)

@@ -2,10 +2,48 @@
 
 from __future__ import annotations
 
+from rxmdnn.deck.electrons import has_electrons
+from rxmdnn.deck.fields import has_field
+from rxmdnn.deck.light import has_light
 from rxmdnn.deck.run import RunDeck
 from rxmdnn.dynamics.drive import Drive
+from rxmdnn.dynamics.simulation import Simulation
+from rxmdnn.errors import InputError
+from rxmdnn.excitation.electron_plan import electron_plan
+from rxmdnn.excitation.electrons import Electrons, stages_note
+from rxmdnn.excitation.light import Light
+from rxmdnn.excitation.light_plan import plan_notes, plan_of, region_faults
+from rxmdnn.io.start import Start
+from rxmdnn.parallel import together
+from rxmdnn.run.field import make_field
 
 
-def make_drives(run: RunDeck) -> list[Drive]:
-    """The drives of the deck, in the order in which they act."""
-    return []
+def make_drives(run: RunDeck, simulation: Simulation, start: Start) -> list[Drive]:
+    """The drives of the deck, in the order in which they act. All ranks call it; notes go to ``start.notes``."""
+    drives: list[Drive] = []
+    if has_light(run.deck):
+        drives.append(make_light(run, simulation, start))
+    if has_electrons(run.deck):
+        drives.append(make_electrons(run, simulation, start))
+    if has_field(run.deck):
+        drives.append(make_field(run, simulation, start))
+    return drives
+
+
+def make_light(run: RunDeck, simulation: Simulation, start: Start) -> Light:
+    """The light of the deck. Raises AgreedError for a region that is larger than the cell."""
+    deck, plan = run.deck, simulation.schedule
+    with together(simulation.comm):
+        if faults := region_faults(deck, simulation.cell):
+            raise InputError(*faults)
+        light = plan_of(deck)
+    start.notes += plan_notes(light, deck, simulation.time_0 + plan.stop * plan.dt)
+    return Light(light, run.elements)
+
+
+def make_electrons(run: RunDeck, simulation: Simulation, start: Start) -> Electrons:
+    """The electrons of the deck. Raises AgreedError for a table that cannot be read."""
+    with together(simulation.comm):
+        plan = electron_plan(run.deck)
+    start.notes += stages_note(plan, simulation.cell, simulation.schedule.dt)
+    return Electrons(plan)

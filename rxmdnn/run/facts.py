@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rxmdnn.deck.electrons import has_electrons
+from rxmdnn.deck.fields import charge_lines, field_lines
+from rxmdnn.deck.light import NAMES as LIGHT_NAMES
+from rxmdnn.deck.light import has_light
 from rxmdnn.deck.models import ModelLine
 from rxmdnn.deck.run import RunDeck, has_ring
 from rxmdnn.deck.words import MINIMIZATION
@@ -50,6 +54,8 @@ class Fact:
         if not self.keyword:
             return f"{run.models[0].where}: {self.name.replace('_', ' ')}"
         entry = run.deck[self.keyword]
+        if isinstance(entry, list):  # of a line that repeats, the first
+            return entry[0].fault("").removesuffix(": ") if entry else f"{run.deck.file}: {self.keyword}"
         return entry.fault("").removesuffix(": ")
 
 
@@ -115,6 +121,19 @@ def barostat_of(run: RunDeck) -> list[Any]:
     return [*run.deck["barostat"]] if run.deck["barostat"].kind else []
 
 
+def electrons_of(run: RunDeck) -> list[Any]:
+    """The grid of electrons and their properties; a table by its content. Empty without electrons."""
+    deck = run.deck
+    if not has_electrons(deck):
+        return []
+    form, value = deck["electrons_capacity"]
+    try:
+        capacity = [form, value] if form else ["sha256", sha256_of(deck["electrons_table"].file)[:16]]
+    except OSError as error:
+        raise InputError(deck["electrons_table"].fault(f"cannot be read: {error.strerror or error}")) from None
+    return [*deck["electrons"], *capacity, deck["electrons_coupling"].g, *deck["electrons_conductivity"]]
+
+
 def pimd_of(run: RunDeck) -> list[Any]:
     """The line of ring polymers, with their integrator; empty for atoms."""
     return [*run.deck["pimd"], run.deck["pimd_integrator"].name] if has_ring(run.deck) else []
@@ -127,6 +146,25 @@ def rings_of(run: RunDeck) -> list[Any]:
         return []
     fourth = line.method == "suzuki-chin" and run.deck["temperature"].treq
     return [line.beads, fourth, list(run.deck["pimd_contraction"].beads)]
+
+
+def light_of(run: RunDeck) -> list[Any]:
+    """The lines that change weights of excited atoms; a table by its content. Empty without a line excite."""
+    found = [run.deck[name] for name in LIGHT_NAMES if name != "excite"]
+    lines = [e for item in found for e in (item if isinstance(item, list) else [item]) if e.given]
+    return [[sha256_of(x)[:16] if isinstance(x, Path) else x for x in (e.keyword.name, *e)] for e in lines]
+def charges_of(run: RunDeck) -> list[str]:
+    """The charges on which a field acts, each as text; empty without any."""
+    said = charge_lines(run.deck, run.elements)
+    return (["structure"] if said.of_structure else []) + [
+        " ".join([element, *(f"{x:.12g}" for x in z.ravel())]) for element, z in said.by_element.items()]
+
+
+def field_of(run: RunDeck) -> list[str]:
+    """The terms of the field, each as text."""
+    return [" ".join([line.shape, *(f"{x:.12g}" for x in (*line.strength, *line.parameters.values())),
+                      *([hashlib.sha256(line.table.tobytes()).hexdigest()[:16]] if line.table is not None else [])])
+            for line in field_lines(run.deck)]
 
 
 FACTS = (
@@ -149,8 +187,14 @@ FACTS = (
     Fact("temperature", "temperature", temperatures_of, FREE, stage=True),
     Fact("vsfact", "temperature", lambda run: run.deck["temperature"].vsfact, FREE),
     Fact("pramp", "pramp", lambda run: [*run.deck["pramp"]], FREE, stage=True),
+    Fact("electrons", "electrons", electrons_of, NOTED, stage=True),
     Fact("pimd", "pimd", pimd_of, NOTED, stage=True),
     Fact("rings", "pimd", rings_of, FREE, forces=True),
+    Fact("excite", "excite", lambda run: [x for x in run.deck["excite"] if has_light(run.deck)], NOTED, forces=True,
+         stage=True),
+    Fact("light", "excite", light_of, NOTED),
+    Fact("charges", "charges", charges_of, NOTED, forces=True, stage=True),
+    Fact("field", "field", field_of, NOTED, forces=True),
     Fact("random_velocity", "random_velocity", lambda run: run.deck["random_velocity"].draw, FREE),
 )
 

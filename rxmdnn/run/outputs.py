@@ -16,9 +16,11 @@ from mpi4py import MPI
 from tqdm import tqdm
 
 import rxmdnn
+from rxmdnn.deck.electrons import profile_shape
 from rxmdnn.deck.run import RunDeck, beads_every, ensemble_settings, has_extended_energy, motion_of
 from rxmdnn.deck.words import MINIMIZATION
 from rxmdnn.dynamics.simulation import Simulation, Thermo
+from rxmdnn.excitation.profile import Profile
 from rxmdnn.fidelity.guard import Guard
 from rxmdnn.fidelity.monitor import Monitor
 from rxmdnn.fidelity.setup import guard_settings, with_repulsion
@@ -29,6 +31,7 @@ from rxmdnn.io.frame import FRAME_WRITERS, Frame, write_xyz
 from rxmdnn.io.h5md import H5MD, TRAJECTORY
 from rxmdnn.io.log import Log
 from rxmdnn.io.ordered import writable
+from rxmdnn.io.profile import ProfileSeries
 from rxmdnn.io.rxff import write_rxff
 from rxmdnn.io.stages import begin_stage
 from rxmdnn.io.start import Start
@@ -78,6 +81,9 @@ class Outputs:
         self.motion = motion_of(deck)
         self.trajectory = H5MD(comm, folder / TRAJECTORY, goes_on_from)
         self.xyz = XYZTrajectory(comm, folder / XYZ_TRAJECTORY, goes_on_from)
+        shape = profile_shape(deck)
+        self.profile = Profile(simulation, shape) if shape is not None else None
+        self.profiles = ProfileSeries(comm, folder, run.elements, goes_on_from) if shape is not None else None
         self.observers = self._make_observers(start.step if start.continued else None)
         ring = simulation.ensemble if isinstance(simulation.ensemble, RingPolymer) else None
         self.ring = None if ring is None else RingLog(comm, folder, ring, run.elements, self.log.write, goes_on_from)
@@ -130,6 +136,8 @@ class Outputs:
         out += [(deck["io_step"].fstep, lambda thermo: self._frames_due(thermo, kinds)),
                 only_every(deck["h5md"].nstep, lambda thermo: self.trajectory.write(self.frame(thermo))),
                 only_every(deck["xyz"].nstep, lambda thermo: self.xyz.write(self.frame(thermo)))]
+        if self.profile is not None:
+            out.append(only_every(deck["profile"].nstep, self._write_profile))
         if self.observers is not None:
             out += self.observers.writers
         return [*out, (deck["checkpoint"].nstep or stop, self.checkpoint)]
@@ -140,6 +148,8 @@ class Outputs:
         self.log.rewind(step)
         self.trajectory.rewind(step, self.guard.healed if self.guard is not None else [])
         self.xyz.rewind(step)
+        if self.profiles is not None:
+            self.profiles.rewind(step)
         if self.observers is not None:
             self.observers.rewind(step)
 
@@ -176,6 +186,10 @@ class Outputs:
         """Write frames, but none where a signal interrupts the run, between two that are equally spaced."""
         if not self.simulation.signalled or thermo.step % self.run.deck["io_step"].fstep == 0:
             self.frames(thermo, kinds)
+
+    def _write_profile(self, thermo: Thermo) -> None:
+        assert self.profile is not None and self.profiles is not None
+        self.profiles.write(thermo.step, thermo.time, self.simulation.cell.h, self.profile.values())
 
     def checkpoint(self, thermo: Thermo) -> None:
         """Write it, and rebuild the list next: the restarted run will, and both must go on with the same bits."""

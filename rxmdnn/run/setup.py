@@ -14,7 +14,9 @@ from mpi4py import MPI
 from rxmdnn import backend as backends
 from rxmdnn import threads
 from rxmdnn.backend import Backend
+from rxmdnn.deck.electrons import has_electrons
 from rxmdnn.deck.language import Deck
+from rxmdnn.deck.light import has_light
 from rxmdnn.deck.models import ModelLine
 from rxmdnn.deck.run import RunDeck
 from rxmdnn.deck.run_faults import barostat_fault, cell_is_driven
@@ -24,8 +26,14 @@ from rxmdnn.dynamics.ensembles import Barostat, CellChange, Ensemble, StrainSche
 from rxmdnn.dynamics.ensembles import make as make_ensemble
 from rxmdnn.dynamics.minimize import LEFT_BY_MINIMIZERS
 from rxmdnn.dynamics.simulation import Schedule, Simulation
+from rxmdnn.engine.domain import Domain
+from rxmdnn.engine.forces import Forces
+from rxmdnn.engine.neighbors import NeighborList
 from rxmdnn.engine.system import System
 from rxmdnn.errors import InputError
+from rxmdnn.excitation.mixed_forces import Frozen, MixedForces
+from rxmdnn.excitation.surfaces import MixedSurface
+from rxmdnn.excitation.weights import EXCITATION
 from rxmdnn.io.start import Start
 from rxmdnn.models.interface import Potential
 from rxmdnn.models.mixture import Mixture, together_unweighted
@@ -136,6 +144,10 @@ def make_potential(run: RunDeck, backend: Backend) -> Potential:
             faults += [line.fault(text) for text in error.faults]
     if faults:
         raise InputError(*faults)
+    if has_light(run.deck):
+        line = run.deck["excite"]
+        added = together_unweighted([*members[2:], *_pair_terms(run, backend)])
+        return MixedSurface(members[line.ground - 1], members[line.excited - 1], added)
     added = together_unweighted([*([members.pop()] if run.repulsion else []), *_pair_terms(run, backend)])
     alone = len(members) == 1 and run.weights == (1.0,) and added is None
     return members[0] if alone else Mixture(members, run.weights, added)
@@ -188,8 +200,8 @@ def make_simulation(comm: MPI.Comm, run: RunDeck, backend: Backend, potential: P
     system = System(
         potential, start.cell, start.atoms(), comm=comm, backend=backend, skin=deck["skin"].skin,
         grid=tuple(deck["processors"]), timers=Timers(backend.synchronize) if deck["verbose"].on else Timers(),
-        make_forces=lambda domain, neighbors, potential, timers: make_forces(
-            deck, run.masses, domain, neighbors, potential, timers, groups),
+        make_forces=lambda domain, neighbors, potential, timers: _make_forces(
+            run, domain, neighbors, potential, timers, groups),
         at_owners=lambda domain: start.exact and start.state.get("grid") == domain.grid.tolist())
     atoms = system.atoms
     dt, treq = deck["time"].dt, deck["temperature"].treq
@@ -204,14 +216,25 @@ def make_simulation(comm: MPI.Comm, run: RunDeck, backend: Backend, potential: P
     simulation = Simulation(comm, backend, system.domain, system.forces, atoms, mass, schedule, system.n_global,
                             step=start.step, time_0=start.time - start.step * dt,
                             forces_known=how.forces_known)
+    if has_electrons(deck):
+        simulation.kinetics.pushed = True
+        simulation.kinetics.count_degrees_of_freedom()
     choose_ensemble(deck, simulation, start, how.resumes)
-    choose_drives(simulation, make_drives(run), start, how)
+    choose_drives(simulation, make_drives(run, simulation, start), start, how)
     if schedule.mdmode != MINIMIZATION:
         for name in LEFT_BY_MINIMIZERS:
             atoms.extra.pop(name, None)
         start.notes += begin_velocities(simulation, start, how)
     start.notes += how.notes
     return simulation
+
+
+def _make_forces(run: RunDeck, domain: Domain, neighbors: NeighborList, potential: Potential, timers: Timers,
+                 groups: Groups | None) -> Forces:
+    """Forces on atoms, on ring polymers, or on atoms of which some are excited."""
+    if isinstance(potential, MixedSurface):
+        return MixedForces(domain, neighbors, potential, timers, Frozen(EXCITATION))
+    return make_forces(run.deck, run.masses, domain, neighbors, potential, timers, groups)
 
 
 def choose_drives(simulation: Simulation, drives: list[Drive], start: Start, how: Continuation) -> None:
@@ -221,6 +244,8 @@ def choose_drives(simulation: Simulation, drives: list[Drive], start: Start, how
         if drive.name in saved:
             drive.continue_from(saved[drive.name], simulation.comm, how.same_stage)
     simulation.drives, simulation.forces.added = drives, list(drives)
+    if not isinstance(simulation.forces, MixedForces):
+        simulation.atoms.extra.pop(EXCITATION, None)  # of an earlier run
 
 
 def begin_velocities(simulation: Simulation, start: Start, how: Continuation) -> list[str]:

@@ -119,6 +119,7 @@ class Batch:
     stress   (f, 3, 3) float64    label, eV/Å³, or NaN
     volume   (f,)   float64       Å³
     shares   fraction of the forces, energies and stresses of the batch that is here: below 1 if ranks share it
+    weights  (f, 2) float64       of the forces and of the energy of each frame in the loss; None: all are 1
     """
 
     species: torch.Tensor
@@ -132,6 +133,7 @@ class Batch:
     stress: torch.Tensor
     volume: torch.Tensor
     shares: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    weights: torch.Tensor | None = None
 
 
 class Dataset:
@@ -141,7 +143,12 @@ class Dataset:
     ----------
     frames : list of LabelledFrame
     edges : list of (center (m,) int64, neighbor (m,) int64, r_ij (m, 3) float64, Å), sorted by center
+    weights : (F, 2) float64, of forces and energies of the frames in the loss, or None
+    epoch : the pass over the data, for batches that change with it
     """
+
+    weights: np.ndarray | None = None
+    epoch = 0
 
     def __init__(self, frames: list[LabelledFrame], cutoff: float, progress: bool = False) -> None:
         self.frames, self.edges = frames, []
@@ -183,7 +190,8 @@ class Dataset:
             energy=torch.tensor([f.energy for f in frames], dtype=torch.float64),
             forces=tensor([f.forces for f in frames]),
             stress=torch.from_numpy(np.array([f.stress for f in frames])),
-            volume=torch.tensor([abs(np.linalg.det(f.cell)) for f in frames], dtype=torch.float64))
+            volume=torch.tensor([abs(np.linalg.det(f.cell)) for f in frames], dtype=torch.float64),
+            weights=None if self.weights is None else torch.from_numpy(self.weights[list(which)]))
 
     def part(self, which: Sequence[int], rank: int, size: int) -> Batch | None:
         """The frames of a batch that this rank computes, dealt out from large to small; None: no frame."""

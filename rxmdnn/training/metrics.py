@@ -37,12 +37,18 @@ def stress(g: Tensor, batch: Batch) -> Tensor:
     return virial / batch.volume[:, None, None].clamp_min(1e-30)
 
 
-def mean_loss(error: Tensor, huber: float | Tensor | None) -> Tensor:
-    """Mean of error²; with ``huber`` = δ, of 2δ|error| - δ² beyond δ, which has the same value and slope at δ."""
-    if huber is None:
-        return error.square().mean()
-    size = error.abs()
-    return torch.where(size < huber, error.square(), 2 * huber * size - huber**2).mean()
+def mean_loss(error: Tensor, huber: float | Tensor | None, weight: Tensor | None = None) -> Tensor:
+    """Mean of error²; with ``huber`` = δ, of 2δ|error| - δ² beyond δ, which has the same value and slope at δ.
+
+    weight : factor of each row of ``error``
+    """
+    loss = error.square()
+    if huber is not None:
+        size = error.abs()
+        loss = torch.where(size < huber, loss, 2 * huber * size - huber**2)
+    if weight is not None:
+        loss = loss * weight.view(-1, *[1] * (loss.dim() - 1))
+    return loss.mean()
 
 
 @dataclass(frozen=True)
@@ -67,8 +73,10 @@ class Huber:
 
 def loss_parts(energy: Tensor, forces: Tensor, g: Tensor | None, batch: Batch, huber: Huber) -> tuple[Tensor, ...]:
     """Losses of force components, (eV/Å)², of energies per atom, eV², and with ``g`` of stresses, (eV/Å³)²."""
-    parts = [mean_loss(forces - batch.forces, huber.of_forces(batch.species)),
-             mean_loss((energy - batch.energy) / batch.atoms, huber.energy)]
+    of_force, of_energy = (None, None) if batch.weights is None else batch.weights.unbind(1)
+    parts = [mean_loss(forces - batch.forces, huber.of_forces(batch.species),
+                       None if of_force is None else of_force[batch.frame]),
+             mean_loss((energy - batch.energy) / batch.atoms, huber.energy, of_energy)]
     if g is not None:
         known = torch.isfinite(batch.stress).all(-1).all(-1)
         error = stress(g, batch)[known] - batch.stress[known]

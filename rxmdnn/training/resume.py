@@ -1,4 +1,4 @@
-"""A training that is continued: what its checkpoint must agree with."""
+"""Checkpoints of a training, and what one that is continued must agree with."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mpi4py import MPI
 
 from rxmdnn.deck.language import Deck
 from rxmdnn.errors import InputError
-from rxmdnn.files import sha256_of
+from rxmdnn.files import atomic, sha256_of
 from rxmdnn.parallel import on_root
-from rxmdnn.training.trainer import Trainer, load_checkpoint
+from rxmdnn.training.trainer import Trainer
 
 # Lines of the deck that may change when a training is resumed; data are compared by content. More epochs continue a
 # finished training.
-FREE = ("output", "model", "json", "data", "tensorboard", "keep", "epochs", "stop")
+FREE = ("output", "model", "json", "data", "tensorboard", "keep", "epochs", "stop", "stop_at_force")
 
 
 def origin_of(deck: Deck, comm: MPI.Intracomm) -> dict[str, Any]:
@@ -58,3 +58,22 @@ def _check_origin(checkpoint: Path, old: dict[str, Any], new: dict[str, Any]) ->
         faults.append(f"{checkpoint}: made from other data; restore the files or name another output")
     if faults:
         raise InputError(*faults)
+
+
+def save_checkpoint(path: Path, trainer: Trainer, origin: dict[str, Any]) -> None:
+    """Replace the checkpoint at once: the state of the trainer and its ``origin`` (deck, data, ...)."""
+    try:
+        with atomic(path) as new, new.open("wb") as out:
+            torch.save({"origin": origin, **trainer.state()}, out)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be written: {reason}; the previous checkpoint is kept") from None
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint; code in the file is never executed."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"{path}: not a checkpoint of rxmdnn train, or damaged: {str(error).splitlines()[0]}; "
+                         "remove it or name another output folder") from None

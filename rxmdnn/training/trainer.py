@@ -8,58 +8,24 @@ order of the batches depends on seed and epoch alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import numpy as np
 import torch
 from mpi4py import MPI
-from torch import Tensor
 
 from rxmdnn.deck.language import Deck
-from rxmdnn.errors import InputError
-from rxmdnn.files import atomic
 from rxmdnn.parallel import AgreedError
+from rxmdnn.training.average import Average
 from rxmdnn.training.dataset import Batch, Dataset, batches
+from rxmdnn.training.decorrelation import Decorrelation
+from rxmdnn.training.frame_weights import frame_weights
 from rxmdnn.training.metrics import Huber, Predicted, energy_forces, loss_parts, mean_loss, predict
+from rxmdnn.training.noise import DisplacedFrames
 from rxmdnn.training.optimizer import make_optimizer
 from rxmdnn.training.sam import Sam
-
-
-class Average:
-    """Exponential moving average of weights: a += (1 - d) (w - a), with d = min(decay, (1 + t)/(10 + t)) at update t.
-
-    The smaller d of early updates removes the random start from the average.
-    """
-
-    def __init__(self, weights: list[torch.nn.Parameter], decay: float) -> None:
-        self.weights, self.decay, self.updates = weights, decay, 0
-        self.values = [w.detach().clone() for w in weights]
-
-    @torch.no_grad()
-    def update(self) -> None:
-        self.updates += 1
-        d = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for a, w in zip(self.values, self.weights):
-            a.add_(w - a, alpha=1 - d)
-
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """A block in which the network has the average; the weights are restored exactly afterwards."""
-        kept = [w.detach().clone() for w in self.weights]
-        self.put(self.values)
-        try:
-            yield
-        finally:
-            self.put(kept)
-
-    @torch.no_grad()
-    def put(self, values: list[Tensor]) -> None:
-        """Copy these values into the network."""
-        for w, v in zip(self.weights, values):
-            w.copy_(v)
 
 
 class Plateau:
@@ -105,8 +71,11 @@ class Trainer:
         self.descend = descend or (plain_step if deck["sam"].rho is None else Sam(deck["sam"]))
         self.weights = [p for p in network.parameters() if p.requires_grad]
         self._copy_from_root()
-        self.optimizer = make_optimizer(deck, self.weights)
-        self.average = Average(self.weights, deck["ema"].decay)
+        self.optimizer = make_optimizer(deck, network)
+        self.average = Average(self.weights, deck["ema"].decay, deck["ema_horizon"].fraction)
+        self.source = self._source()
+        self.decorrelation = None if deck["decorrelation"].weight is None else Decorrelation(
+            network, deck["decorrelation"].weight, deck["decorrelation"].of == "correlation")
         self.plateau = Plateau(deck["plateau"].factor, deck["plateau"].patience)
         self.huber = make_huber(deck)
         if deck["loss"].stress and not any(np.isfinite(data.frames[k].stress).all() for k in train):
@@ -115,6 +84,17 @@ class Trainer:
         self.epoch, self.step, self.best, self.best_epoch = 0, 0, math.inf, 0
         self.best_values = [v.clone() for v in self.average.values]
         self.rows: list[dict[str, float]] = []
+
+    def _source(self) -> Dataset:
+        """The data as the steps take them: with the weights of frames and the noise of the deck."""
+        source, sigma = self.data, self.deck["noise"].sigma
+        if (weights := frame_weights(self.deck, source, self.train)) is not None:
+            source = copy(source)
+            source.weights = weights
+        if sigma is not None:
+            config: Any = self.network.config
+            source = DisplacedFrames(source, float(config.cutoff.max()), sigma, self.deck["seed"].seed)
+        return source
 
     def order(self, epoch: int) -> list[list[int]]:
         """The batches of an epoch."""
@@ -139,7 +119,10 @@ class Trainer:
         if batch is not None:
             energy, forces, g = energy_forces(self.network, batch, differentiable=True)
             parts = loss_parts(energy, forces, g if self.deck["loss"].stress else None, batch, self.huber)
-            self.total(*parts).backward()
+            loss = self.total(*parts)
+            if self.decorrelation is not None:
+                loss = loss + batch.shares[0] * self.decorrelation.loss()
+            loss.backward()
             losses = [float(part.detach()) for part in parts]
         if self.comm.size > 1 and together:
             losses = self._sum_over_ranks(losses)
@@ -177,13 +160,14 @@ class Trainer:
         ``on_batch`` is called after each batch with the number of batches done, and of all.
         """
         todo = self.order(self.epoch)
+        self.source.epoch = self.epoch
         total = self.deck["epochs"].epochs * len(todo)
         sums = np.zeros(3 if self.deck["loss"].stress else 2)
         for k, chosen in enumerate(todo):
             self.progress = (self.epoch + k / len(todo)) / self.deck["epochs"].epochs
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate(self.step, total)
-            parts = self.descend(self, self.data.part(chosen, self.comm.rank, self.comm.size))
+            parts = self.descend(self, self.source.part(chosen, self.comm.rank, self.comm.size))
             if not np.isfinite(parts).all():
                 raise AgreedError(self.deck["adam"].fault(f"the loss is not finite in epoch {self.epoch + 1}; lower "
                                                           "learning_rate, or give 'clip' or 'warm_up'"))
@@ -233,10 +217,11 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or the line 'stop' ends the training."""
-        patience = self.deck["stop"].patience
+        """Whether all epochs are done, or the line 'stop' or 'stop_at_force' ends the training."""
+        patience, mae = self.deck["stop"].patience, self.deck["stop_at_force"].mae
         return self.epoch >= self.deck["epochs"].epochs or (
-            patience is not None and self.epoch - self.best_epoch >= patience)
+            patience is not None and self.epoch - self.best_epoch >= patience) or (
+            mae is not None and bool(self.rows) and 1000 * self.rows[-1]["force_mae"] <= mae)
 
     def state(self) -> dict[str, Any]:
         """Everything a checkpoint needs: only tensors, numbers and text."""
@@ -275,22 +260,3 @@ def plain_step(trainer: Trainer, batch: Batch | None) -> tuple[float, ...]:
     trainer.clip()
     trainer.optimizer.step()
     return parts
-
-
-def save_checkpoint(path: Path, trainer: Trainer, origin: dict[str, Any]) -> None:
-    """Replace the checkpoint at once: the state of the trainer and its ``origin`` (deck, data, ...)."""
-    try:
-        with atomic(path) as new, new.open("wb") as out:
-            torch.save({"origin": origin, **trainer.state()}, out)
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: cannot be written: {reason}; the previous checkpoint is kept") from None
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint; code in the file is never executed."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(f"{path}: not a checkpoint of rxmdnn train, or damaged: {str(error).splitlines()[0]}; "
-                         "remove it or name another output folder") from None

@@ -29,8 +29,8 @@ from rxmdnn.training.doubts import doubts, in_time, untrained
 from rxmdnn.training.from_model import adapt
 from rxmdnn.training.labelled_frames import LabelledFrame, read
 from rxmdnn.training.model_output import deck_line, write_model
-from rxmdnn.training.resume import origin_of, resume
-from rxmdnn.training.trainer import Trainer, save_checkpoint
+from rxmdnn.training.resume import origin_of, resume, save_checkpoint
+from rxmdnn.training.trainer import Trainer
 
 Log = Callable[[str], None]
 

@@ -9,12 +9,17 @@ from mpi4py import MPI
 from rxmdnn.analysis import observe
 from rxmdnn.analysis import spectra as sp
 from rxmdnn.analysis.displacements import Displacements
+from rxmdnn.analysis.pump_probe import DelayAxis
+from rxmdnn.analysis.pump_probe_experiment import Experiment, Options
+from rxmdnn.analysis.pump_probe_frames import open_replicas
 from rxmdnn.analysis.structure_averages import StructureAverages
 from rxmdnn.commands import run as run_command
 from rxmdnn.commands.spectra import main as spectra
 from rxmdnn.errors import InputError
 from rxmdnn.io.series import open_series
 from tests.runs import killed_at, shared_folder
+from tests.systems import TRICLINIC, spread_atoms
+from tests.trajectories import write
 
 COMM = MPI.COMM_WORLD
 DECK = """time 2.0 {steps}
@@ -91,6 +96,24 @@ def test_results_do_not_depend_on_the_rank_count(folder):
     for x, y in zip(*both):
         assert np.allclose(x, y, rtol=1e-9, atol=1e-9 * np.abs(y).max())
     series.file.close()
+
+
+def test_delays_do_not_depend_on_the_rank_count(folder):
+    if COMM.rank == 0:
+        shifts = 0.1 * np.random.default_rng(1).normal(size=(5, 20, 3))
+        write(folder / "replica", ["Ar", "Ne"] * 10, np.array([39.95, 20.18] * 10),
+              spread_atoms(TRICLINIC, 20, 2.0) + shifts, v=1e-2 * shifts, cell=TRICLINIC)
+    COMM.Barrier()
+    options = Options(cells=(1, 1, 1), hkl=["100,210"], planes=[["000", "200", "020"]], q_max=3.0, r_max=5.0, slabs=2)
+    both = []
+    for comm in (COMM, MPI.COMM_SELF):
+        replicas = open_replicas([folder / "replica"] * 2)
+        found = Experiment.of(replicas, options, DelayAxis.of(replicas[0].series.time, 1.5))
+        found.measure(comm, replicas)
+        both.append([a for m in (found.peaks.measured, found.planes["000_200_020"].measured, found.powder,
+                                 found.displaced, found.temperatures) for a in m.arrays()])
+    for x, y in zip(*both, strict=True):
+        assert np.allclose(x, y, rtol=1e-12, atol=1e-12 * np.abs(y).max()) and np.abs(y).max() > 0
 
 
 def test_messages(folder):

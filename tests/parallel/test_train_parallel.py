@@ -49,7 +49,9 @@ def go(folder, name, comm, lines):
     return load_model(folder / f"{name}.safetensors").state_dict(), report
 
 
-@pytest.mark.parametrize("lines", ["", "sam 0.02\n", "sam 0.02 .true. 0.4 friendly\noptimizer adamw\n"])
+@pytest.mark.parametrize("lines", [
+    "", "sam 0.02\n", "sam 0.02 .true. 0.4 friendly\noptimizer adamw\n",
+    "noise 0.01\nweight_kinds a 3.0\nweight_energies 0.1\nweight_decay 0.1\nema_horizon 0.1\n"])
 def test_any_rank_count_gives_the_weights_of_one(folder, lines):
     many, report = go(folder, "many", COMM, lines)
     alone = COMM.bcast(go(folder, "one", MPI.COMM_SELF, lines) if COMM.rank == 0 else None)

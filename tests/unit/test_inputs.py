@@ -29,6 +29,7 @@ RUNS = sorted(f for f in INPUT.glob("**/*.in") if check.kind_of(str(f)) == "rxmd
 CLASSICAL = [f for f in RUNS if decks.read(f, RUN)["pimd"].beads is decks.read(f, RUN)["ensemble"].kind is None]
 TRAINING = sorted(INPUT.glob("**/train*.in"))
 SMALL = {"cuau": ("start.xyz", "1", "1", "1"), "methanol": ("start.xyz",)}  # smaller starts of the decks of a folder
+ELSEWHERE = {"psto": ("published/psto.pth", "pbtio3.xyz", "1", "1", "1")}  # models that are not shipped; small starts
 LABELS = sorted(INPUT.glob("*/labels.py"))
 STUDIES = sorted(f for f in INPUT.glob("**/*.in") if check.kind_of(str(f)) == "tfail.in")
 
@@ -40,8 +41,20 @@ def test_there_are_decks():
 def structure(deck, *default):
     """The arguments for a small start of a run deck."""
     system = deck.relative_to(INPUT).parts[0]
-    name, *cells = SMALL.get(system, default)
+    name, *cells = SMALL.get(system, ELSEWHERE[system][1:] if system in ELSEWHERE else default)
     return ["--structure", str(INPUT / system / name), *cells]
+
+
+def model(deck, tmp_path):
+    """The arguments for the model of a run deck, if it is not beside it; skips the test where it is absent."""
+    system = deck.relative_to(INPUT).parts[0]
+    if system not in ELSEWHERE:
+        return []
+    file = Path(os.environ.get("RXMDNN_TEST_DATA", ".")) / ELSEWHERE[system][0]
+    if not file.is_file():
+        pytest.skip(f"set RXMDNN_TEST_DATA to a folder with {ELSEWHERE[system][0]}")
+    (tmp_path / "rxmdnn.in").write_text((INPUT / system / "rxmdnn.in").read_text().replace(file.name, str(file)))
+    return ["--model", str(tmp_path / "rxmdnn.in")]
 
 
 @pytest.mark.parametrize("deck", STUDIES, ids=lambda f: str(f.relative_to(INPUT)))
@@ -70,14 +83,14 @@ def test_the_study_is_sound_and_runs(deck, tmp_path, capsys):
 @pytest.mark.parametrize("deck", RUNS + TRAINING, ids=lambda f: str(f.relative_to(INPUT)))
 def test_the_deck_is_sound(deck, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    check.main([str(deck)])
+    check.main([str(deck), *model(deck, tmp_path)])
     assert f"{deck}: {'rxmd.in' if deck in RUNS else 'train.in'}: valid" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("deck", sorted(set(RUNS) - set(CLASSICAL)), ids=lambda f: str(f.relative_to(INPUT)))
 def test_the_deck_runs_rings_or_baths_and_keeps_its_books(deck, tmp_path):
     run_command.main(["--rxmdin", str(deck), "--outDir", str(tmp_path), "--ntime_step", "8", "--pstep", "1",
-                      *structure(deck, "solid_I.cif", "1", "1", "1")], MPI.COMM_SELF)
+                      *structure(deck, "solid_I.cif", "1", "1", "1"), *model(deck, tmp_path)], MPI.COMM_SELF)
     e = read_energies(tmp_path)
     assert list(e["step"]) == list(range(9))
     assert np.ptp(e["conserved_eV"]) < 0.06 * np.ptp(e["etotal_eV"])
@@ -90,7 +103,8 @@ def test_the_deck_runs_and_conserves_energy(deck, tmp_path):
     for n in (6, 12):
         out = tmp_path / str(n)
         run_command.main(["--rxmdin", str(deck), "--outDir", str(out), "--ntime_step", str(n), "--dt", str(6 * dt / n),
-                          "--pstep", "1", *structure(deck, "solid_I.cif", "2", "2", "2")], MPI.COMM_SELF)
+                          "--pstep", "1", *structure(deck, "solid_I.cif", "2", "2", "2"), *model(deck, tmp_path)],
+                         MPI.COMM_SELF)
         e = read_energies(out)
         assert list(e["step"]) == list(range(n + 1))
         errors.append(abs(e["etotal_eV"] - e["etotal_eV"][0]).max())

@@ -104,6 +104,16 @@ class Ensemble:
             self.motion.forces.compute(atoms)
         return self.motion.forces.virial()
 
+    @property
+    def keeps_virial(self) -> bool:
+        """Whether the next step uses the virial of the last forces."""
+        return self.barostat is not None
+
+    def add_virial(self, by: np.ndarray) -> None:
+        """Change that virial, where ``keeps_virial``: the forces have changed at fixed positions. by : (3, 3) eV."""
+        if self.barostat is not None and self.barostat.virial is not None:
+            self.barostat.virial = self.barostat.virial + by
+
     def step(self, atoms: Atoms, targets: StepTargets) -> None:
         """Take one step. The rows of ``atoms`` may be in a new order afterwards."""
         dt = self.motion.dt

@@ -128,6 +128,13 @@ class MartynaTobiasKlein(NoseHoover):
         if self.fresh:
             self.w = self.virial(atoms)
 
+    @property
+    def keeps_virial(self) -> bool:
+        return True
+
+    def add_virial(self, by: np.ndarray) -> None:
+        self.w = self.w + by
+
     def _mass(self, targets: StepTargets) -> float:
         """M, eV fs^2."""
         return (self.chain.degrees_of_freedom + 3) * KB * targets.temperature * self.tau_p**2 / 3.0

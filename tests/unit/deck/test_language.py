@@ -154,7 +154,7 @@ def test_flags_of_rxmd(decks):
     (["--vprocs", "2", "1", "1"], "processors: 2 x 1 x 1 = 2 ranks, but 1 is running; start with mpirun -np 2"),
     (["--vprocs", "2", "0", "1"], "processors: all three must be above zero, or all three 0"),
     (["--model_weights", "1", "2"], "model_weights: 2 weights for the 1 models"),
-    (["--efield", "1", "0.1"], "efield: the atoms have no charges"),
+    (["--efield", "1", "0.1"], "efield: a field needs charges; write 'charges <element> <q>'"),
     (["--remove_atoms", "1"], "remove_atoms: not available"),
     (["-o", "NEW"], "nothing to start from: no 'NEW/checkpoint.h5', no 'NEW/rxff.bin'"),
     (["--start", "checkpoint"], "start: checkpoint: no file 'DAT/checkpoint.h5'"),

@@ -20,7 +20,8 @@ from rxmdnn.io.labelled_hdf5 import write_labelled_hdf5
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
 from rxmdnn.models.model_file import load_model, read_metadata
 from rxmdnn.training import dataset, labelled_frames, metrics, training
-from rxmdnn.training.trainer import Average, Plateau, Trainer
+from rxmdnn.training.average import Average
+from rxmdnn.training.trainer import Plateau, Trainer
 
 SMALL = {"n_scalar": 8, "n_tensor": 4, "embed_width": 8, "latent_width": 8, "readout_width": 8}
 DECK = """

@@ -1,0 +1,104 @@
+"""What light does to a run, as its deck says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rxmdnn.cell import Cell
+from rxmdnn.deck.language import Deck, Entry
+from rxmdnn.deck.light import pulses_of, read_pulse_table
+from rxmdnn.excitation.illumination import Beam, Pulse, weight_of_fluence
+from rxmdnn.excitation.pulses import FlatPulse, GaussianPulse, PulseShape, SechPulse, TablePulse
+from rxmdnn.excitation.regions import Region, Slab, Sphere
+from rxmdnn.excitation.weights import LEAST
+
+LATTICE, ELECTRONS = "lattice", "electrons"  # what the heat of a decay goes to
+RISE = 0.2  # of the width of a flat pulse
+
+
+@dataclass(frozen=True)
+class LightPlan:
+    """What light does to a run.
+
+    Attributes
+    ----------
+    by_place : weights are a function of the position, not bound to atoms
+    start : the weight before any light
+    regions : where the start and the light are; none: everywhere
+    pulses, beam : see illumination
+    lifetime : fs, of bound weights; None: no decay; heat_to : LATTICE or ELECTRONS
+    least : see weights.snapped
+    """
+
+    by_place: bool = False
+    start: float = 0.0
+    regions: Sequence[Region] = ()
+    pulses: Sequence[Pulse] = ()
+    beam: Beam = field(default_factory=Beam)
+    lifetime: float | None = None
+    heat_to: str = LATTICE
+    least: float = LEAST
+
+    @property
+    def last(self) -> float:
+        """fs: the end of the last pulse at the surface; minus infinity without pulses."""
+        return max((pulse.shape.end for pulse in self.pulses), default=-np.inf)
+
+
+def plan_of(deck: Deck) -> LightPlan:
+    """The plan of a deck that has a line excite. Raises InputError for a table that cannot be read."""
+    by_place, start, decay = deck["excite"].weights == "place", deck["excite_start"].weight, deck["excite_decay"]
+    if start is None:
+        start = 1.0 if by_place and not pulses_of(deck) else 0.0
+    return LightPlan(by_place, start, [region for region, _ in regions_of(deck)],
+                     [_pulse(deck, line) for line in pulses_of(deck)], _beam(deck), decay.tau, decay.to,
+                     LEAST if deck["excite_least"].weight is None else deck["excite_least"].weight)
+
+
+def regions_of(deck: Deck) -> list[tuple[Region, Entry]]:
+    """The regions, each with its line."""
+    slabs = [(Slab("abc".index(e.axis), e.center, 0.5 * e.thickness, e.rim), e) for e in deck["excite_slab"]]
+    spheres = [(Sphere((e.center_a, e.center_b, e.center_c), e.radius, e.rim), e) for e in deck["excite_sphere"]]
+    return [*slabs, *spheres]
+
+
+def region_faults(deck: Deck, cell: Cell) -> list[str]:
+    """Faults of regions that are larger than the cell."""
+    return [e.fault(f"half the thickness or the radius, and the rim, are {region.size + region.rim:g} Å together, more "
+                    f"than half the width of the cell, {region.room(cell):g} Å: it would meet its own image")
+            for region, e in regions_of(deck) if region.size + region.rim > region.room(cell)]
+
+
+def plan_notes(plan: LightPlan, deck: Deck, stop: float) -> list[str]:
+    """Notes for the user. stop : fs, the end of the run"""
+    return [line.fault(f"the run ends at {stop:g} fs, before this pulse does, at {pulse.shape.end:g} fs")
+            for line, pulse in zip(pulses_of(deck), plan.pulses, strict=True) if pulse.shape.end > stop]
+
+
+def _beam(deck: Deck) -> Beam:
+    line, absorption, spot = deck["pulse_direction"], deck["pulse_absorption"], deck["pulse_spot"]
+    if not line.given:
+        return Beam()
+    direction = np.array([line.nx, line.ny, line.nz])
+    return Beam(direction / np.linalg.norm(direction), line.index, absorption.depth, absorption.surface,
+                (spot.radius, (spot.center_a, spot.center_b, spot.center_c)) if spot.given else None)
+
+
+def _pulse(deck: Deck, line: Entry) -> Pulse:
+    """The pulse of a line pulse or pulse_table."""
+    amount, photon = line.amount, deck["pulse_photon"]
+    if line.of == "fluence":
+        amount = weight_of_fluence(amount, photon.reflectivity, deck["pulse_absorption"].depth, photon.energy,
+                                   deck["excite_density"].carriers)
+    return Pulse(_shape(line), amount, line.of == "rate")
+
+
+def _shape(line: Entry) -> PulseShape:
+    if "file" in line.values:
+        return TablePulse(*read_pulse_table(line.file))
+    if line.shape == "flat":
+        return FlatPulse(line.t0, line.fwhm, line.rise or RISE * line.fwhm)
+    return (GaussianPulse if line.shape == "gauss" else SechPulse)(line.t0, line.fwhm)
