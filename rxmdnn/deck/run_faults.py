@@ -57,6 +57,7 @@ def ring_faults(deck: Deck, n_models: int, n_ranks: int | None) -> list[str]:
     line, of_centroid, contraction, groups = (deck[k] for k in ("pimd", "ensemble", "pimd_contraction", "pimd_groups"))
     if line.beads is None:
         asked = {"pimd_integrator": deck["pimd_integrator"].name != "bcocb", "pimd_dump": bool(deck["pimd_dump"].nstep),
+                 "pimd_pairs": bool(deck["pimd_pairs"].nstep),
                  "pimd_contraction": bool(contraction.beads), "pimd_groups": groups.number > 1}
         return [deck[name].fault("needs a line 'pimd <beads> <method>'") for name, given in asked.items() if given]
     faults = []
@@ -75,6 +76,9 @@ def ring_faults(deck: Deck, n_models: int, n_ranks: int | None) -> list[str]:
                                         "'pimd <beads> pimd' for averages"))
     if line.method == "rpmd" and line.friction is not None:
         faults.append(line.fault("rpmd has no friction; omit it, or use trpmd"))
+    if deck["pimd_pairs"].nstep and line.method != "pimd":
+        faults.append(deck["pimd_pairs"].fault(f"needs the distribution of 'pimd {line.beads} pimd', not of "
+                                               f"{line.method}"))
     if line.method == "suzuki-chin":
         if line.beads % 2:
             faults.append(line.fault(f"suzuki-chin needs an even number of beads, not {line.beads}"))

@@ -40,6 +40,7 @@ from rxmdnn.parallel import on_root
 from rxmdnn.ring_polymer.ensemble import RingPolymer
 from rxmdnn.ring_polymer.output import BeadTrajectories, RingLog
 from rxmdnn.ring_polymer.setup import notes as ring_notes
+from rxmdnn.run.centroid_pairs import CentroidPairs
 from rxmdnn.run.continuation import Continuation
 from rxmdnn.run.ending import Ending, temperature_of
 from rxmdnn.run.performance import Performance, performance_line
@@ -89,6 +90,8 @@ class Outputs:
         self.ring = None if ring is None else RingLog(comm, folder, ring, run.elements, self.log.write, goes_on_from)
         self.beads = (BeadTrajectories(comm, folder, ring, goes_on_from)
                       if ring is not None and beads_every(deck) else None)
+        self.pairs = (CentroidPairs(comm, folder, simulation, self.frame, goes_on_from)
+                      if deck["pimd_pairs"].nstep else None)
         self.guard = None if monitor is None else self._make_guard(monitor, start.state.get("fidelity"), how.same_stage)
         self.performance = Performance(simulation, comm.size * deck["pimd_groups"].number)
         simulation.on_print, simulation.writers, simulation.guard = self.log.thermo, self._writers(), self.guard
@@ -131,6 +134,8 @@ class Outputs:
         if self.beads is not None:
             beads = self.beads
             out.append(only_every(beads_every(deck), lambda thermo: beads.write(self.frame(thermo))))
+        if self.pairs is not None:
+            out.append(only_every(deck["pimd_pairs"].nstep, self.pairs.write))
         if self.ring is not None:
             out.append((deck["io_step"].pstep, self.ring.write))
         out += [(deck["io_step"].fstep, lambda thermo: self._frames_due(thermo, kinds)),
@@ -148,6 +153,8 @@ class Outputs:
         self.log.rewind(step)
         self.trajectory.rewind(step, self.guard.healed if self.guard is not None else [])
         self.xyz.rewind(step)
+        if self.pairs is not None:
+            self.pairs.rewind(step)
         if self.profiles is not None:
             self.profiles.rewind(step)
         if self.observers is not None:
