@@ -21,14 +21,15 @@ from rxmdnn.io.frame import Frame
 from rxmdnn.io.xyz_trajectory import XYZTrajectory
 
 PAIRS = "centroid_pairs.xyz"
+ENGINE = "beads less centroid"  # in the header, by which training takes the frames as labelled
 MEAN = "mean_force"  # of the beads, eV/Å; a row of Atoms.extra
 
 
 class CentroidPairs:
     """Writes <folder>/centroid_pairs.xyz: centroids, and the difference of the two forces as ``model_forces``.
 
-    ``model_energy`` is the mean energy of the beads less that of the centroids, eV: for weights of zero, as it is no
-    potential of these forces.
+    A training deck names them: 'energy_key model_energy', 'forces_key model_forces'. ``model_energy`` is the mean energy
+    of the beads less that of the centroids, eV: for a weight of zero, as it is no potential of these forces.
 
     Parameters
     ----------
@@ -53,7 +54,8 @@ class CentroidPairs:
         found, energy = system.atoms.on(s.backend.to_host), system.forces.energy()
         m = found.n_owned
         found.f[:m] = found.extra.pop(MEAN)[:m] - found.f[:m]
-        self.file.write(replace(frame, atoms=found, potential=frame.potential - energy, virial=None))
+        self.file.write(replace(frame, atoms=found, potential=frame.potential - energy, virial=None,
+                                motion={**frame.motion, "engine": ENGINE}))
 
     def rewind(self, step: int) -> None:
         """Drop what was written after a step."""

@@ -11,6 +11,7 @@ from rxmdnn.backend import make
 from rxmdnn.commands.run import main as run
 from rxmdnn.deck.run import read_run
 from rxmdnn.errors import InputError
+from rxmdnn.io.labels import LabelKeys, labels_of
 from rxmdnn.io.series import open_series
 from rxmdnn.models.pair import LennardJones
 from tests.runs import write_start
@@ -61,6 +62,8 @@ def test_the_difference_is_that_of_beads_and_centroid(place):
     want = np.mean([f for f, _ in found], axis=0) - still
     assert np.abs(want).max() > 1e-3
     assert np.allclose(frames[-1].arrays["model_forces"], want, atol=2e-5)
+    labels, wrong = labels_of(frames[-1], LabelKeys("model_energy", "model_forces"))
+    assert not wrong and np.allclose(labels.forces, want, atol=2e-5)  # what training takes
     assert frames[-1].info["model_energy"] == pytest.approx(np.mean([e for _, e in found]) - at_centroid, abs=1e-5)
 
 
