@@ -2,8 +2,7 @@
 
 At a centroid, the mean force of the beads less the force of the model at the centroid itself. A network trained on
 these differences of a hot run, added to the model, gives quantum spectra by classical dynamics (temperature-elevated
-path-integral coarse graining, Te-PIGS: F. Musil, I. Zaporozhets, F. Noé, C. Clementi, V. Kapil, J. Chem. Phys. 157,
-181102 (2022)).
+path-integral coarse graining, Te-PIGS: J. Chem. Phys. 157, 181102 (2022)).
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ MEAN = "mean_force"  # of the beads, eV/Å; a row of Atoms.extra
 class CentroidPairs:
     """Writes <folder>/centroid_pairs.xyz: centroids, and the difference of the two forces as ``model_forces``.
 
-    A training deck names them: 'energy_key model_energy', 'forces_key model_forces'. ``model_energy`` is the mean energy
-    of the beads less that of the centroids, eV: for a weight of zero, as it is no potential of these forces.
+    A training deck names them: 'energy_key model_energy', 'forces_key model_forces'. ``model_energy`` is the mean
+    energy of the beads less that of the centroids, eV: for a weight of zero, as it is no potential of these forces.
 
     Parameters
     ----------
