@@ -158,6 +158,9 @@ RUN = (
     Keyword("pimd_dump", (Value("nstep", "int", None, "steps", not_negative, help="0: never"),),
             "interval of frames in <outDir>/bead_%d.h5md, one trajectory per bead (default: that of h5md)",
             group="path integrals"),
+    Keyword("pimd_pairs", (Value("nstep", "int", 0, "steps", not_negative, help="0: never"),),
+            "interval of frames in <outDir>/centroid_pairs.xyz: centroids, and the mean force of the beads less the "
+            "force at the centroid, to train a correction for classical dynamics", group="path integrals"),
     Keyword("pimd_contraction", (Value("beads", "int", (), check=positive),),
             "number of beads for each model of a mixture, odd or all: fewer for slowly varying models", rest=1,
             group="path integrals"),
@@ -429,6 +432,8 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
     faults += ensemble_faults(deck)
     faults += ring_faults(deck, len(models), n_ranks)
     faults += estimate_faults(deck, models[0].elements if models else None)
+    if deck["pimd_pairs"].nstep and is_driven(deck):
+        faults.append(deck["pimd_pairs"].fault("light, electrons and fields would enter the forces; omit their lines"))
     faults += fidelity_faults(deck)
     faults += device_faults(deck)
     faults += light_faults(deck, models, repulsion is not None)

@@ -58,7 +58,7 @@ def ring_faults(deck: Deck, n_models: int, n_ranks: int | None) -> list[str]:
     if line.beads is None:
         asked = {"pimd_integrator": deck["pimd_integrator"].name != "bcocb", "pimd_dump": bool(deck["pimd_dump"].nstep),
                  "pimd_contraction": bool(contraction.beads), "pimd_groups": groups.number > 1,
-                 "pimd_eco": deck["pimd_eco"].given}
+                 "pimd_eco": deck["pimd_eco"].given, "pimd_pairs": bool(deck["pimd_pairs"].nstep)}
         return [deck[name].fault("needs a line 'pimd <beads> <method>'") for name, given in asked.items() if given]
     faults = []
     if deck["mdmode"].mode != 1:
@@ -80,6 +80,9 @@ def ring_faults(deck: Deck, n_models: int, n_ranks: int | None) -> list[str]:
         faults.append(deck["pimd_eco"].fault(
             f"the frequencies of economised rings are fitted for averages, which {line.method} does not use; omit this "
             f"line, or write 'pimd {line.beads} eco' for averages and continue with {line.method} from its checkpoint"))
+    if deck["pimd_pairs"].nstep and line.method != "pimd":
+        faults.append(deck["pimd_pairs"].fault(f"needs the distribution of 'pimd {line.beads} pimd', not of "
+                                               f"{line.method}"))
     if line.method == "suzuki-chin":
         if line.beads % 2:
             faults.append(line.fault(f"suzuki-chin needs an even number of beads, not {line.beads}"))

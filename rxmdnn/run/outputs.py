@@ -41,6 +41,7 @@ from rxmdnn.ring_polymer.ensemble import RingPolymer
 from rxmdnn.ring_polymer.estimates import RingEstimates
 from rxmdnn.ring_polymer.output import BeadTrajectories, RingLog
 from rxmdnn.ring_polymer.setup import notes as ring_notes
+from rxmdnn.run.centroid_pairs import CentroidPairs
 from rxmdnn.run.continuation import Continuation
 from rxmdnn.run.ending import Ending, temperature_of
 from rxmdnn.run.performance import Performance, performance_line
@@ -92,6 +93,8 @@ class Outputs:
                                         goes_on_from) if ring is not None and deck["pimd_estimate"] else None)
         self.beads = (BeadTrajectories(comm, folder, ring, goes_on_from)
                       if ring is not None and beads_every(deck) else None)
+        self.pairs = (CentroidPairs(comm, folder, simulation, self.frame, goes_on_from)
+                      if deck["pimd_pairs"].nstep else None)
         self.guard = None if monitor is None else self._make_guard(monitor, start.state.get("fidelity"), how.same_stage)
         self.performance = Performance(simulation, comm.size * deck["pimd_groups"].number)
         simulation.on_print, simulation.writers, simulation.guard = self.log.thermo, self._writers(), self.guard
@@ -134,6 +137,8 @@ class Outputs:
         if self.beads is not None:
             beads = self.beads
             out.append(only_every(beads_every(deck), lambda thermo: beads.write(self.frame(thermo))))
+        if self.pairs is not None:
+            out.append(only_every(deck["pimd_pairs"].nstep, self.pairs.write))
         if self.ring is not None:
             out.append((deck["io_step"].pstep, self.ring.write))
         if self.estimates is not None:
@@ -153,6 +158,8 @@ class Outputs:
         self.log.rewind(step)
         self.trajectory.rewind(step, self.guard.healed if self.guard is not None else [])
         self.xyz.rewind(step)
+        if self.pairs is not None:
+            self.pairs.rewind(step)
         if self.profiles is not None:
             self.profiles.rewind(step)
         if self.observers is not None:
