@@ -34,8 +34,8 @@ ELECTRONS = (
     Keyword("electrons_conductivity", (Value("form", tuple(CONDUCTIVITIES), None, words=CONDUCTIVITIES),
                                        Value("value", "float", None, "W/(m K)", positive)),
             "heat conduction by electrons (default: none)", group=GROUP),
-    Keyword("electrons_exchange", (Value("kind", tuple(EXCHANGES), "langevin", words=EXCHANGES),),
-            "how the atoms of a grid cell get their energy", group=GROUP),
+    Keyword("electrons_exchange", (Value("kind", tuple(EXCHANGES), None, words=EXCHANGES),),
+            "how the atoms of a grid cell get their energy (default: langevin)", group=GROUP),
     Keyword("electrons_temperature", (Value("start", "float", None, "K", positive),),
             "T_e at the start (default: treq, or that of tramp)", group=GROUP),
 )
@@ -54,7 +54,12 @@ def has_electrons(deck: Deck) -> bool:
 
 def pushes_atoms(deck: Deck) -> bool:
     """Whether the deck has electrons that change the total momentum."""
-    return has_electrons(deck) and deck["electrons_exchange"].kind == "langevin"
+    return has_electrons(deck) and exchange(deck) == "langevin"
+
+
+def exchange(deck: Deck) -> str:
+    """How atoms and electrons exchange energy, a key of EXCHANGES."""
+    return deck["electrons_exchange"].kind or "langevin"
 
 
 def start_temperature(deck: Deck) -> float:

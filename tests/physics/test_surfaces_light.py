@@ -5,6 +5,7 @@ import pytest
 
 from rxmdnn.cell import Cell
 from rxmdnn.dynamics.drive import Drive
+from rxmdnn.dynamics.ensembles import Barostat, make
 from rxmdnn.excitation.illumination import Beam, Pulse
 from rxmdnn.excitation.lattice_heat import LatticeHeat
 from rxmdnn.excitation.light_plan import LightPlan
@@ -81,6 +82,19 @@ def test_energy_less_the_work_of_light_is_conserved(name):
     assert flat < 3 * frozen and (changes > 50 * flat or name in ("place", "start"))  # a decay only heats
     light = rows[-1].driven
     assert light["work_light_eV"] == pytest.approx(light["absorbed_light_eV"], abs=1e-12)  # nothing is owed
+
+
+def test_the_virial_that_a_barostat_keeps_changes_with_the_weights():
+    """As flat as before a jump of all weights, although the pressure jumps with them."""
+    jump = Pulse(TablePulse(np.array([200.0, 201.0]), np.ones(2)), 1.0)
+    s = lit(LightPlan(pulses=[jump]), stop=200)
+    s.schedule.ramp = (60.0, 60.0)
+    s.ensemble = make(s.motion(), "svr", 100.0, Barostat("scr", 200.0, "isotropic", 80.0))
+    rows = steps(s)
+    conserved, pressure = (np.array([getattr(row, what) for row in rows]) for what in ("conserved", "pressure"))
+    at = int(np.argmax(np.abs(np.diff(pressure))))
+    assert abs(pressure[at + 1] - pressure[at]) > 20 * np.abs(np.diff(pressure[:at])).max()
+    assert abs(conserved[at + 1] - conserved[at]) < 3 * np.abs(np.diff(conserved[:at])).max()
 
 
 def test_weights_are_those_of_the_rate_equation_and_travel_with_their_atoms():
