@@ -30,7 +30,7 @@ def draw(folder: Path, e: Experiment, results: PumpProbeTables) -> list[Path]:
         made.append(_debye_waller(folder / "delays_debye_waller.png", results))
         if "temperature" in results.tables:
             made.append(_regions(folder / "delays_temperature.png", results, "temperature", "T", "_K",
-                                 "temperature (K)", "inferno"))
+                                 "temperature (K)", "inferno", e.options.where))
         if "excitation" in results.tables:
             made.append(_regions(folder / "delays_excitation.png", results, "excitation", "w", "", "excitation",
                                  "viridis"))
@@ -81,16 +81,17 @@ def _peaks(path: Path, results: PumpProbeTables) -> Path:
     names = [k.removeprefix("I_") for k in t if k.startswith("I_") and not k.endswith("_error")]
     scale, unit = time_unit(t["delay_fs"])
     delay, q = t["delay_fs"] / scale, reflections["q_1_A"]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.1), layout="constrained", width_ratios=(3, 2))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.5), layout="constrained", width_ratios=(3, 2))
     chosen = _chosen(names, q, reflections["I0"])
     left.axhline(1.0, color=GRAY, lw=0.8, zorder=1)
     zero_line(left)
     for n, k in enumerate(chosen):
         shade = SHADES(0.9 * n / max(len(chosen) - 1, 1))
         name = names[k].replace("_", " ")
-        _curve(left, delay, t[f"I_{names[k]}"], t[f"I_{names[k]}_error"], shade, f"{name}  ({q[k]:.2f} Å$^{{-1}}$)")
+        _curve(left, delay, t[f"I_{names[k]}"], t[f"I_{names[k]}_error"], shade, f"{name}  ({q[k]:.2f})")
     left.set(xlabel=f"delay ({unit})", ylabel="I(hkl, t) / I(hkl, t < 0)", xlim=(delay[0], delay[-1]))
-    left.legend(title=PROBE[results.probe], fontsize=8.5, title_fontsize=8.5)
+    left.legend(title=f"hkl (Q, Å$^{{-1}}$); {PROBE[results.probe]}", fontsize=8.5, title_fontsize=8.5,
+                loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
     after = np.flatnonzero(t["delay_fs"] > 0)
     late = after[np.unique(np.linspace(0, len(after) - 1, 4).round().astype(int))] if len(after) else []
     for n, row in enumerate(late):
@@ -129,7 +130,8 @@ def _debye_waller(path: Path, results: PumpProbeTables) -> Path:
     return save_figure(figure, path)
 
 
-def _regions(path: Path, results: PumpProbeTables, name: str, symbol: str, unit: str, quantity: str, cmap: str) -> Path:
+def _regions(path: Path, results: PumpProbeTables, name: str, symbol: str, unit: str, quantity: str, cmap: str,
+             where: str = "") -> Path:
     """A quantity of all atoms, of each kind and of atoms that meet a condition; below it a map of the slabs."""
     t, slabs = results.tables[name], results.maps.get(f"{name}_slabs")
     scale, of_time = time_unit(t["delay_fs"])
@@ -139,7 +141,7 @@ def _regions(path: Path, results: PumpProbeTables, name: str, symbol: str, unit:
     axis = axes[0, 0]
     zero_line(axis)
     curves = [(k, color(k, n), k) for n, k in enumerate(results.kinds if len(results.kinds) > 1 else ())]
-    curves += [("where", ORANGE, "atoms of --where"), ("others", BLUE, "other atoms"), ("all", "k", "all atoms")]
+    curves += [("all", "k", "all atoms"), ("others", BLUE, "other atoms"), ("where", ORANGE, where)]
     for key, shade, text in curves:
         if f"{symbol}_{key}{unit}" in t:
             _curve(axis, delay, t[f"{symbol}_{key}{unit}"], t[f"{symbol}_{key}_error{unit}"], shade, text)
