@@ -8,6 +8,10 @@ from rxmdnn.deck.words import MINIMIZATION
 GROUP = "excitation"
 CAPACITIES = {"constant": "C_e = value, J/(m^3 K)", "linear": "C_e = value T_e, J/(m^3 K^2)"}
 CONDUCTIVITIES = {"constant": "kappa_e = value", "scaled": "kappa_e = value T_e/T_a, of metals near room temperature"}
+EXCHANGES = {
+    "langevin": "friction and noise at T_e; for grid cells with a heat capacity of electrons of at least 50 k_B",
+    "scaling": "velocities relative to the mean of their cell are multiplied; nothing is random, momentum is kept",
+}
 LARGEST_GRID = 10**6  # cells: every rank holds them all
 
 
@@ -30,6 +34,8 @@ ELECTRONS = (
     Keyword("electrons_conductivity", (Value("form", tuple(CONDUCTIVITIES), None, words=CONDUCTIVITIES),
                                        Value("value", "float", None, "W/(m K)", positive)),
             "heat conduction by electrons (default: none)", group=GROUP),
+    Keyword("electrons_exchange", (Value("kind", tuple(EXCHANGES), "langevin", words=EXCHANGES),),
+            "how the atoms of a grid cell get their energy", group=GROUP),
     Keyword("electrons_temperature", (Value("start", "float", None, "K", positive),),
             "T_e at the start (default: treq, or that of tramp)", group=GROUP),
 )
@@ -44,6 +50,11 @@ PROFILE = (
 def has_electrons(deck: Deck) -> bool:
     """Whether the deck has electrons."""
     return deck["electrons"].nx is not None
+
+
+def pushes_atoms(deck: Deck) -> bool:
+    """Whether the deck has electrons that change the total momentum."""
+    return has_electrons(deck) and deck["electrons_exchange"].kind == "langevin"
 
 
 def start_temperature(deck: Deck) -> float:

@@ -21,7 +21,7 @@ from rxmdnn.excitation.grid import metric
 
 SAFETY = 0.9  # of the largest stable step: κ and C_e may change within it
 SKEWED = 1.125  # mixed derivatives raise the largest eigenvalue by this factor at most
-MOST_STAGES = 12  # of one step; a longer time takes several: a step damps the shortest waves by a factor of 2 only
+MOST_STAGES = 20  # of one step; a longer time takes several: a step damps the shortest waves by a factor of 2 only
 MIXED = 1e-13  # of the diagonal of G: what is smaller is rounding
 
 
@@ -37,55 +37,61 @@ class Conduction:
     """
 
     def __init__(self, shape: tuple[int, int, int], pbc: np.ndarray, share: np.ndarray) -> None:
-        self.shape, self.share = shape, share
+        self.share = share
         self.axes = [k for k in range(3) if shape[k] > 1]
-        number = np.arange(share.size).reshape(shape)
-        self.after = {k: np.roll(number, -1, k).reshape(-1) for k in self.axes}  # the neighbor along axis k
-        self.before = {k: np.roll(number, 1, k).reshape(-1) for k in self.axes}
-        self.open: dict[int, np.ndarray] = {}  # the face to the neighbor after: the part of it that conducts
-        for k in self.axes:
-            self.open[k] = np.minimum(share, share[self.after[k]])
+        n, number = len(self.axes), np.arange(share.size).reshape(shape)
+        self.cells = np.array([float(shape[k]) for k in self.axes]).reshape(n, 1)
+        self.rows = np.arange(n)[:, None]
+        # (axes, n_cells) the neighbors after and before, and of the face to the one after the part that conducts
+        self.after = np.array([np.roll(number, -1, k).reshape(-1) for k in self.axes], int).reshape(n, share.size)
+        self.before = np.array([np.roll(number, 1, k).reshape(-1) for k in self.axes], int).reshape(n, share.size)
+        self.open = np.minimum(share, share[self.after])
+        for row, k in enumerate(self.axes):
             if not pbc[k]:
-                self.open[k][np.take(number, -1, axis=k).reshape(-1)] = 0.0
-        self.passes = {k: (face > 0).astype(float) for k, face in self.open.items()}
-        self.sides = {k: np.maximum(p + p[self.before[k]], 1.0) for k, p in self.passes.items()}
+                self.open[row, np.take(number, -1, axis=k).reshape(-1)] = 0.0
+        passes = (self.open > 0).astype(float)
+        self.sides = np.maximum(passes + passes[self.rows, self.before], 1.0)
+        self.scale = passes * self.cells
+        self._cell: Cell | None = None
 
     def flow(self, t: np.ndarray, kappa: np.ndarray, cell: Cell) -> np.ndarray:
         """(n_cells,) energy that each cell receives per time, eV/fs. t : K; kappa : eV/(fs Å K)."""
-        g = metric(cell)
-        slope = {k: (t[self.after[k]] - t) * (self.passes[k] * self.shape[k]) for k in self.axes}
-        inside: dict[int, np.ndarray] = {}
-        total = np.zeros_like(t)
-        for k in self.axes:
-            after, gradient = self.after[k], g[k, k] * slope[k]
-            for m in self.axes:
-                if m == k or not mixed(g, k, m):
-                    continue
-                if m not in inside:
-                    inside[m] = (slope[m] + slope[m][self.before[m]]) / self.sides[m]
-                gradient += 0.5 * g[k, m] * (inside[m] + inside[m][after])
-            through = (kappa + kappa[after]) * self.open[k] * gradient
-            total += (0.5 * self.shape[k]) * (through - through[self.before[k]])
-        return cell.volume / len(t) * total
+        self._know(cell)
+        slope = (t[self.after] - t) * self.scale
+        gradient = slope * self.diagonal
+        if self.tilted:
+            inside = (slope + slope[self.rows, self.before]) / self.sides
+            for k, after in enumerate(self.after):
+                along = self.mixed[k] @ inside
+                gradient[k] += along + along[after]
+        through = gradient * (kappa[self.after] + kappa) * self.face
+        return (through - through[self.rows, self.before]).sum(axis=0)
 
     def stable_step(self, capacity: np.ndarray, kappa: np.ndarray, cell: Cell) -> float:
         """The largest length of an explicit step, fs: C_e h²/(6 κ_e) for cubes with edges h, less a safety margin.
 
         capacity : eV/(Å^3 K); kappa : eV/(fs Å K). Infinite where nothing conducts.
         """
-        g, rate = metric(cell), np.zeros_like(kappa)
-        for k in self.axes:
-            face = (kappa + kappa[self.after[k]]) * self.open[k] * (0.5 * g[k, k] * self.shape[k] ** 2)
-            rate += face + face[self.before[k]]
+        self._know(cell)
+        face = 0.5 * (kappa[self.after] + kappa) * self.open * (self.diagonal * self.cells**2)
+        rate = (face + face[self.rows, self.before]).sum(axis=0)
         content = capacity * self.share
         highest = float(np.max(np.divide(rate, content, out=np.zeros_like(rate), where=rate > 0), initial=0.0))
-        skewed = any(mixed(g, k, m) for k in self.axes for m in self.axes if m > k)
-        return SAFETY / (highest * (SKEWED if skewed else 1.0)) if highest > 0 else np.inf
+        return SAFETY / (highest * (SKEWED if self.tilted else 1.0)) if highest > 0 else np.inf
+
+    def _know(self, cell: Cell) -> None:
+        """Keep what of a cell enters the flows: most steps have the cell of the step before."""
+        if cell is self._cell:
+            return
+        self._cell, g = cell, metric(cell)[np.ix_(self.axes, self.axes)]
+        self.diagonal, self.mixed, self.tilted = np.diag(g)[:, None], 0.5 * (g - np.diag(np.diag(g))), skewed(g)
+        self.face = (0.5 * cell.volume / self.share.size) * self.open * self.cells
 
 
-def mixed(g: np.ndarray, k: int, m: int) -> bool:
-    """Whether the axes k and m of a metric are not orthogonal."""
-    return bool(abs(g[k, m]) > MIXED * np.sqrt(g[k, k] * g[m, m]))
+def skewed(g: np.ndarray) -> bool:
+    """Whether some axes of a metric are not orthogonal."""
+    diagonal = np.sqrt(np.diag(g))
+    return bool((np.abs(g - np.diag(np.diag(g))) > MIXED * np.outer(diagonal, diagonal)).any())
 
 
 def super_step(time: float, longest: float) -> tuple[float, int]:

@@ -71,32 +71,34 @@ class ElectronGas:
 
     def temperature(self, cell: Cell) -> np.ndarray:
         """(n_cells,) T_e, K; 0 in cells without electrons. Raises FailedRunError where one is negative or NaN."""
-        t = self._temperature(self.energy, cell)
+        t = self._temperature(self.energy, self._measure(cell))
         if not (t >= 0).all():
             where = np.flatnonzero(~(t >= 0))
             raise FailedRunError(
                 f"electrons: T_e = {t[where[0]]:.4g} K in {len(where)} of {self.filled.sum()} grid cells: they lost "
                 "more energy to the atoms than they had; use fewer and larger grid cells, a smaller 'time' dt, a "
-                "larger heat capacity, or a smaller coupling")
+                "smaller coupling, or 'electrons_exchange scaling', which has no noise")
         return t
 
-    def _temperature(self, energy: np.ndarray, cell: Cell) -> np.ndarray:
-        """T_e of energies, unchecked."""
-        volume = self.volumes(cell)
-        density = np.divide(energy, volume, out=np.zeros_like(volume), where=self.filled)
-        return np.where(self.filled, self.model.capacity.temperature(density), 0.0)
+    def _measure(self, cell: Cell) -> np.ndarray:
+        """(n_cells,) volumes, and 1 for cells without electrons, whose energy is zero."""
+        return np.where(self.filled, self.volumes(cell), 1.0)
+
+    def _temperature(self, energy: np.ndarray, measure: np.ndarray) -> np.ndarray:
+        """T_e of energies, unchecked. measure : of ``_measure``."""
+        return self.model.capacity.temperature(energy / measure)
 
     def conduct(self, t_atoms: np.ndarray, cell: Cell, dt: float) -> None:
         """Let heat flow between the cells during ``dt`` fs, in as many explicit stages as their stability needs.
 
         t_atoms : (n_cells,) K, of the lattice
         """
-        model, self.stages, left = self.model, 0, dt
+        model, self.stages, left, measure = self.model, 0, dt, self._measure(cell)
         if model.conductivity == 0.0 or not self.conduction.axes:
             return
 
         def flow(energy: np.ndarray) -> np.ndarray:
-            t = np.maximum(self._temperature(energy, cell), 0.0)
+            t = np.maximum(self._temperature(energy, measure), 0.0)
             return self.conduction.flow(t, self.conductivity(t, t_atoms), cell)
 
         while left > 0:

@@ -2,10 +2,15 @@
 
     C_e ∂T_e/∂t = ∇·(κ_e ∇T_e) - g (T_e - T_a) + P_abs
 
-Duffy and Rutherford, J. Phys.: Condens. Matter 19, 016207 (2007), with g (T_e - T_a) not computed but measured: after
-each step atoms get the exact Ornstein-Uhlenbeck change of their velocities, v -> c v + sqrt((1 - c²) k_B T_e/m) z, with
-c of ``ElectronGas.exchanged`` and T_e of their cell, and what they gain their cell loses. So the energy of atoms and
-electrons together is kept to rounding. The friction acts on the whole velocity, that of a cell as a whole included.
+g (T_e - T_a) is not computed but measured: after each step velocities change, and what the atoms of a cell gain its
+electrons lose. So the energy of atoms and electrons together is kept to rounding. The change is one of two:
+
+LANGEVIN  v -> c v + sqrt((1 - c²) k_B T_e/m) z, the exact Ornstein-Uhlenbeck process with T_e of the cell and c of
+          ``ElectronGas.exchanged`` (Duffy and Rutherford, J. Phys.: Condens. Matter 19, 016207 (2007)). The friction
+          acts on the whole velocity, that of a cell as a whole included. A step also moves energy at random, with a
+          standard deviation of k_B sqrt(3 N (1 - c²) T_e T_a): the electrons of a small cold cell may have less.
+SCALING   velocities relative to the mean of their cell are multiplied, so that the cell gains its mean share and no
+          more (Ivanov and Zhigilei, Phys. Rev. B 68, 064114 (2003)). Nothing is random, momentum is kept.
 """
 
 from __future__ import annotations
@@ -29,6 +34,10 @@ if TYPE_CHECKING:
     from rxmdnn.dynamics.simulation import Simulation
 
 
+LANGEVIN, SCALING = "langevin", "scaling"
+FEW = 50.0  # k_B: with a smaller heat capacity of a cell the noise of LANGEVIN is a large part of its energy
+
+
 class Absorption(Protocol):
     """Light that electrons absorb."""
 
@@ -47,11 +56,15 @@ class Absorption(Protocol):
 
 @dataclass(frozen=True)
 class ElectronPlan:
-    """What a deck says of electrons. shape : cells of the grid; temperature : K, T_e at the start"""
+    """What a deck says of electrons.
+
+    shape : cells of the grid; temperature : K, T_e at the start; exchange : LANGEVIN or SCALING
+    """
 
     model: ElectronModel
     shape: tuple[int, int, int]
     temperature: float
+    exchange: str = LANGEVIN
 
 
 class Electrons(Drive):
@@ -76,7 +89,7 @@ class Electrons(Drive):
     # ------------------------------------------------------------------ beginning
     def begin(self, simulation: Simulation) -> None:
         """See Drive. Cells without atoms at the start hold no electrons in the whole run, and insulate."""
-        self.kinetics, self.domain = simulation.kinetics, simulation.domain
+        self.kinetics, self.domain, self.timers = simulation.kinetics, simulation.domain, simulation.forces.timers
         self.grid = Grid(simulation.comm, simulation.backend, self.plan.shape)
         atoms, cell = simulation.atoms, simulation.cell
         if self._saved:
@@ -96,15 +109,22 @@ class Electrons(Drive):
 
     # ------------------------------------------------------------------ a step
     def after(self, atoms: Atoms, now: StepTime) -> None:
-        cell = self.domain.cell
-        self._exchange(atoms, cell, now)
+        with self.timers("electrons"):
+            self._advance(atoms, self.domain.cell, now)
+
+    def _advance(self, atoms: Atoms, cell: Cell, now: StepTime) -> None:
+        """Exchange energy with the atoms, absorb light, conduct."""
+        given = (self._kick if self.plan.exchange == LANGEVIN else self._scale)(atoms, cell, now)
+        self.gas.energy = self.gas.energy - given
+        if self.grid.comm.rank == 0:
+            self.work += float(given.sum())
         if self.absorption is not None:
             x = cell.cartesian(self.grid.centers())
             self._gain(self.gas.volumes(cell) * self.absorption.absorbed(x, cell, now.time, now.time + now.dt))
         self.gas.conduct(self.lattice_temperature, cell, now.dt)
 
-    def _exchange(self, atoms: Atoms, cell: Cell, now: StepTime) -> None:
-        """Change the velocities, and take the energy that this needs from the electrons.
+    def _kick(self, atoms: Atoms, cell: Cell, now: StepTime) -> np.ndarray:
+        """LANGEVIN: change the velocities; (n_cells,) eV that the atoms of each cell gain.
 
         The number of atoms of a cell, which sets the friction, is that after the last step: so one sum over all ranks
         is enough.
@@ -121,9 +141,27 @@ class Electrons(Drive):
         atoms.v += z
         after = self._energy(atoms, mass)
         self.count, given, self.kinetic = grid.sums(index, after - before, after)
-        self.gas.energy = self.gas.energy - given
-        if grid.comm.rank == 0:
-            self.work += float(given.sum())
+        return given
+
+    def _scale(self, atoms: Atoms, cell: Cell, now: StepTime) -> np.ndarray:
+        """SCALING: as ``_kick``. N atoms have 3N - 3 degrees of freedom.
+
+        A single atom, and atoms at rest, gain nothing.
+        """
+        grid, v = self.grid, atoms.v
+        index, mass = grid.index(atoms, cell), self.kinetics.of_atoms(self.kinetics.mass, atoms)
+        self.count, kinetic, total, *p = grid.sums(index, self._energy(atoms, mass), mass, *(mass * v[:, a] for a in
+                                                                                             range(3)))
+        mean = np.stack(p, axis=1) / np.where(total > 0, total, 1.0)[:, None]
+        inner = kinetic - 0.5 * total * (mean**2).sum(axis=1) / ACCELERATION
+        moving = inner > 1e-12 * kinetic
+        t, free = self.gas.temperature(cell), np.maximum(self.count - 1, 0)
+        part = self.gas.exchanged(t, free, cell, now.dt)
+        given = np.where(moving, part * (1.5 * KB * free * t - inner), 0.0)
+        change = np.sqrt(1.0 + given / np.where(moving, inner, 1.0)) - 1.0
+        atoms.v += grid.of_atoms(change, index)[:, None] * (v - grid.of_atoms(mean, index))
+        self.kinetic = kinetic + given
+        return given
 
     def deposit(self, atoms: Atoms, energy: Array) -> None:
         """Give energy to the electrons at atoms; where there are no electrons, to all in proportion to their volume.
@@ -180,14 +218,21 @@ class Electrons(Drive):
         share, energy, self.count, self.kinetic = (np.array(state[k]) for k in ("share", "energy", "count", "kinetic"))
         self.gas = ElectronGas(self.plan.model, self.plan.shape, self.domain.cell.pbc, share, energy)
         self.absorbed = state["absorbed"]
-        if self.absorption is not None:
+        if self.absorption is not None and state["absorption"]:
             self.absorption.resume(state["absorption"])
 
 
-def stages_note(plan: ElectronPlan, cell: Cell, dt: float) -> list[str]:
-    """A note on the stages of conduction in a step of dt fs, at the start; empty where nothing conducts."""
+def notes_of(plan: ElectronPlan, cell: Cell, dt: float) -> list[str]:
+    """Notes on the stages of conduction in a step of dt fs at the start, and on cells too small for LANGEVIN."""
     share = np.ones(int(np.prod(plan.shape)))
     gas = ElectronGas.at(plan.temperature, plan.model, plan.shape, cell, share)
     gas.conduct(np.full(len(share), plan.temperature), cell, dt)
-    return [f"electrons: conduction takes {gas.stages} stages per step at {plan.temperature:g} K"] if gas.stages else []
+    notes = []
+    if gas.stages:
+        notes.append(f"electrons: conduction takes {gas.stages} stages per step at {plan.temperature:g} K")
+    heat = float(plan.model.capacity.capacity(np.array([plan.temperature]))[0]) * cell.volume / len(share) / KB
+    if heat < FEW and plan.exchange == LANGEVIN and plan.model.coupling > 0:
+        notes.append(f"electrons: the heat capacity of a grid cell is {heat:.3g} k_B at {plan.temperature:g} K, little "
+                     f"beside the noise of the exchange; use larger grid cells, or 'electrons_exchange {SCALING}'")
+    return notes
 

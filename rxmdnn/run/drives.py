@@ -10,7 +10,7 @@ from rxmdnn.dynamics.drive import Drive
 from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.errors import InputError
 from rxmdnn.excitation.electron_plan import electron_plan
-from rxmdnn.excitation.electrons import Electrons, stages_note
+from rxmdnn.excitation.electrons import Electrons, notes_of
 from rxmdnn.excitation.light import Light
 from rxmdnn.excitation.light_plan import absorption_of, plan_notes, plan_of, region_faults
 from rxmdnn.io.start import Start
@@ -42,9 +42,12 @@ def make_light(run: RunDeck, simulation: Simulation, start: Start) -> Light:
 
 
 def make_electrons(run: RunDeck, simulation: Simulation, start: Start) -> Electrons:
-    """The electrons of the deck, and the light that they absorb. Raises AgreedError for a table that cannot be read."""
+    """The electrons of the deck, with the light that they absorb.
+
+    Raises AgreedError for a table that cannot be read.
+    """
     with together(simulation.comm):
         plan = electron_plan(run.deck)
-        light = absorption_of(run.deck, simulation.comm, simulation.backend)
-    start.notes += stages_note(plan, simulation.cell, simulation.schedule.dt)
-    return Electrons(plan, light)
+        absorption = absorption_of(run.deck, simulation.comm, simulation.backend)
+    start.notes += notes_of(plan, simulation.cell, simulation.schedule.dt)
+    return Electrons(plan, absorption)

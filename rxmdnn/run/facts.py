@@ -131,7 +131,8 @@ def electrons_of(run: RunDeck) -> list[Any]:
         capacity = [form, value] if form else ["sha256", sha256_of(deck["electrons_table"].file)[:16]]
     except OSError as error:
         raise InputError(deck["electrons_table"].fault(f"cannot be read: {error.strerror or error}")) from None
-    return [*deck["electrons"], *capacity, deck["electrons_coupling"].g, *deck["electrons_conductivity"]]
+    return [*deck["electrons"], *capacity, deck["electrons_coupling"].g, *deck["electrons_conductivity"],
+            deck["electrons_exchange"].kind]
 
 
 def pimd_of(run: RunDeck) -> list[Any]:

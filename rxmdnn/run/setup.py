@@ -14,7 +14,7 @@ from mpi4py import MPI
 from rxmdnn import backend as backends
 from rxmdnn import threads
 from rxmdnn.backend import Backend
-from rxmdnn.deck.electrons import has_electrons
+from rxmdnn.deck.electrons import pushes_atoms
 from rxmdnn.deck.language import Deck
 from rxmdnn.deck.light import has_light
 from rxmdnn.deck.models import ModelLine
@@ -216,7 +216,7 @@ def make_simulation(comm: MPI.Comm, run: RunDeck, backend: Backend, potential: P
     simulation = Simulation(comm, backend, system.domain, system.forces, atoms, mass, schedule, system.n_global,
                             step=start.step, time_0=start.time - start.step * dt,
                             forces_known=how.forces_known)
-    if has_electrons(deck):
+    if pushes_atoms(deck):
         simulation.kinetics.pushed = True
         simulation.kinetics.count_degrees_of_freedom()
     choose_ensemble(deck, simulation, start, how.resumes)

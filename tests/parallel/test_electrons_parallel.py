@@ -28,7 +28,7 @@ electrons_temperature 3000
 LINES = {
     "nve": "electrons_conductivity scaled 0.5",
     "npt": "ensemble langevin 0.5\nbarostat scr 0.1 0.5 full 1.0\nelectrons_conductivity constant 20",
-    "strain": "strain_ramp 0.04 0 0.03\nshear_ramp 0 3 -2",
+    "strain": "strain_ramp 0.04 0 0.03\nshear_ramp 0 3 -2\nelectrons_exchange scaling",
 }
 COLUMNS = ("etotal_eV", "conserved_eV", "work_electrons_eV", "electron_energy_eV", "Te_K", "Te_min_K", "Te_max_K",
            "Ta_K")

@@ -66,13 +66,13 @@ def test_a_fourier_mode_decays_as_in_theory(cell, q):
 def test_a_flat_grid_takes_many_stages_and_is_exact_to_its_error():
     error, g = decay_error(ORTHOGONAL, (1, 1, 96), np.array([0, 0, 1.0]), 0.1)
     single = 0.9 * C * (12.0 / 96) ** 2 / (2 * 1e-4)  # one axis: 2 and not 6
-    assert error < 2e-3 and g.stages < 0.35 * 0.1 / single
+    assert error < 5e-3 and g.stages < 0.25 * 0.1 / single
 
 
 def test_stages_cover_the_time():
     for time in (0.1, 1.0, 1.01, 7.0, 263.0, 264.0, 5000.0):
         step, s = super_step(time, 1.0)
-        assert step <= (s * s + s - 2) / 4 and (time / step) == pytest.approx(round(time / step)) and 2 <= s <= 12
+        assert step <= (s * s + s - 2) / 4 and (time / step) == pytest.approx(round(time / step)) and 2 <= s <= 20
 
 
 @pytest.mark.parametrize("stages", [2, 3, 8])

@@ -11,7 +11,7 @@ from rxmdnn.dynamics.drive import StepTime
 from rxmdnn.dynamics.simulation import Schedule, Simulation
 from rxmdnn.engine.system import System
 from rxmdnn.excitation.electron_gas import ElectronModel
-from rxmdnn.excitation.electrons import ElectronPlan, Electrons, stages_note
+from rxmdnn.excitation.electrons import SCALING, ElectronPlan, Electrons, notes_of
 from rxmdnn.excitation.heat_capacity import ConstantCapacity, LinearCapacity
 from rxmdnn.models.pair import Null
 from rxmdnn.parallel import AgreedError
@@ -37,8 +37,11 @@ def simulation(drive, n=40, cell=TRICLINIC, potential=None, dt=2.0, stop=100, ba
     return s
 
 
-def plan(shape=(2, 1, 3), t=2000.0, g=1e-9, kappa=0.0, capacity=None, **more):
-    return ElectronPlan(ElectronModel(capacity or ConstantCapacity(4e-6), g, kappa, **more), shape, t)
+def plan(shape=(2, 1, 3), t=2000.0, g=1e-9, kappa=0.0, capacity=None, exchange="langevin", **more):
+    return ElectronPlan(ElectronModel(capacity or ConstantCapacity(4e-6), g, kappa, **more), shape, t, exchange)
+
+
+EXCHANGE = pytest.mark.parametrize("exchange", ["langevin", "scaling"])
 
 
 def run(s, restarted=False):
@@ -49,8 +52,9 @@ def run(s, restarted=False):
     return rows
 
 
-def test_atoms_and_electrons_keep_their_energy_to_rounding():
-    drive = Electrons(plan(kappa=1e-7, scaled=True, capacity=LinearCapacity(4e-9)))
+@EXCHANGE
+def test_atoms_and_electrons_keep_their_energy_to_rounding(exchange):
+    drive = Electrons(plan(kappa=1e-7, scaled=True, capacity=LinearCapacity(4e-9), exchange=exchange))
     s = simulation(drive, dt=1.0)
     s.forces.compute(s.atoms)
     drive.begin(s)
@@ -62,8 +66,9 @@ def test_atoms_and_electrons_keep_their_energy_to_rounding():
         assert after == pytest.approx(before, rel=1e-12) and drive.work != work
 
 
-def test_the_conserved_quantity_is_as_flat_as_without_electrons():
-    drive = Electrons(plan())
+@EXCHANGE
+def test_the_conserved_quantity_is_as_flat_as_without_electrons(exchange):
+    drive = Electrons(plan(exchange=exchange))
     rows = run(simulation(drive, stop=300))
     conserved = np.array([r.conserved for r in rows])
     given = np.array([r.driven["work_electrons_eV"] for r in rows])
@@ -87,6 +92,37 @@ def test_an_ideal_gas_follows_the_closed_solution():
         assert t_a == pytest.approx(end - gap * c_e / (c_e + c_a), abs=0.01 * end)  # 6 standard deviations
         assert drive.temperature()[0] == pytest.approx(end + gap * c_a / (c_e + c_a), abs=0.02 * end)
     assert gap < 0.35 * 2700.0
+
+
+def test_scaling_follows_the_closed_solution_exactly_and_keeps_momentum():
+    drive = Electrons(plan((1, 1, 1), 3000.0, 3e-8, capacity=ConstantCapacity(1e-5), exchange=SCALING))
+    s = simulation(drive, potential=Null(("Ar",), cutoff=1.0))
+    drive.begin(s)
+    s.atoms.v += np.array([1e-3, 0.0, 2e-3])
+    p, c_a = s.atoms.v.mean(axis=0), 1.5 * 39 * KB / TRICLINIC.volume
+    t_0 = inner_temperature(s)
+    for step in range(20):
+        drive.after(s.atoms, StepTime(step, 0.0, 5.0))
+        end, rate = (1e-5 * 3000.0 + c_a * t_0) / (1e-5 + c_a), 3e-8 * (1 / c_a + 1e5)
+        gap = (3000.0 - t_0) * np.exp(-rate * 5.0 * (step + 1))
+        assert inner_temperature(s) == pytest.approx(end - gap * 1e-5 / (1e-5 + c_a), rel=1e-10)
+        assert drive.temperature()[0] == pytest.approx(end + gap * c_a / (1e-5 + c_a), rel=1e-10)
+    np.testing.assert_allclose(s.atoms.v.mean(axis=0), p, atol=1e-15)
+
+
+def inner_temperature(s):
+    """K, without the motion of the center of mass."""
+    v = s.atoms.v - s.atoms.v.mean(axis=0)
+    return MASS[0] * (v**2).sum() / ACCELERATION / (3 * (len(v) - 1) * KB)
+
+
+def test_scaling_leaves_atoms_at_rest_and_single_atoms_alone():
+    drive = Electrons(plan((2, 2, 2), exchange=SCALING))
+    s = simulation(drive)
+    drive.begin(s)
+    s.atoms.v[:] = 0.0
+    drive.after(s.atoms, StepTime(0, 0.0, 1.0))
+    assert (s.atoms.v == 0).all() and drive.work == 0
 
 
 def test_lattice_and_electrons_come_to_one_temperature():
@@ -205,14 +241,17 @@ def test_another_grid_than_that_of_the_checkpoint_is_refused():
 
 
 def test_the_log_tells_of_stages():
-    note = stages_note(plan((1, 1, 60), kappa=1e-4), TRICLINIC, 1.0)
+    bath = ConstantCapacity(1e-3)
+    note = notes_of(plan((1, 1, 60), kappa=1e-2, capacity=bath), TRICLINIC, 1.0)
     assert len(note) == 1 and "stages per step at 2000 K" in note[0]
-    assert stages_note(plan((1, 1, 60)), TRICLINIC, 1.0) == []
+    assert notes_of(plan((1, 1, 60), capacity=bath), TRICLINIC, 1.0) == []
+    assert "a grid cell is 1.69 k_B at 2000 K" in notes_of(plan((1, 1, 60)), TRICLINIC, 1.0)[0]
 
 
+@EXCHANGE
 @device.DEVICES
-def test_a_device_gives_the_run_of_the_host(name):
-    rows = [run(simulation(Electrons(plan((2, 2, 2), kappa=1e-6)), stop=20, backend=b))
+def test_a_device_gives_the_run_of_the_host(name, exchange):
+    rows = [run(simulation(Electrons(plan((2, 2, 2), kappa=1e-6, exchange=exchange)), stop=20, backend=b))
             for b in (backends.make("cpu"), device.find(name))]
     for host, there in zip(*rows, strict=True):
         assert there.conserved == pytest.approx(host.conserved, abs=1e-9)
