@@ -132,7 +132,7 @@ def electrons_of(run: RunDeck) -> list[Any]:
     except OSError as error:
         raise InputError(deck["electrons_table"].fault(f"cannot be read: {error.strerror or error}")) from None
     return [*deck["electrons"], *capacity, deck["electrons_coupling"].g, *deck["electrons_conductivity"],
-            deck["electrons_exchange"].kind]
+            deck["electrons_exchange"].kind or "langevin"]
 
 
 def pimd_of(run: RunDeck) -> list[Any]:
