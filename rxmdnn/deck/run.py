@@ -174,7 +174,7 @@ RUN = (
                                     help="isotope: mass, amu; momentum: largest distance, Å"),
                               Value("atoms", "int", 1, check=positive, optional=True,
                                     help="number of atoms of the element per sample, in turn; each costs an evaluation "
-                                         "of all beads (isotope), or 16 (momentum)")),
+                                         "of all beads (isotope), or 20 (momentum)")),
             "further averages of pimd and eco every nstep steps, in <outDir>/ring_<quantity>.csv and in the log",
             repeats=True, group="path integrals"),
     *LIGHT,

@@ -29,7 +29,7 @@ from rxmdnn.ring_polymer.quantities import OneAtom, line_of
 from rxmdnn.ring_polymer.virtual import VirtualRings
 from rxmdnn.units import ACCELERATION, HBAR, KB
 
-POINTS = 16  # distances up to r_max
+POINTS = 10  # distances up to r_max
 RMAX = 0.8  # Å
 DECAYED = 0.02  # of ñ at r_max, above which the transform leans on its Gaussian tail
 
@@ -47,7 +47,10 @@ def opening(modes: Modes) -> np.ndarray:
 
 
 class Momentum(OneAtom):
-    """ñ(r) along random directions, at POINTS distances up to ``r_max`` Å."""
+    """ñ(r) along random directions, at POINTS distances up to ``r_max`` Å.
+
+    Each is the mean over r and -r, which removes the noise of first order in r.
+    """
 
     def __init__(self, ring: RingPolymer, virtual: VirtualRings, kind: int, per_sample: int, every: int,
                  element: str, r_max: float) -> None:
@@ -64,10 +67,13 @@ class Momentum(OneAtom):
         before = self.virtual.evaluate(u).potential
         for gid in chosen:
             path = self._path(gid, step)
-            change = [self.virtual.evaluate(u + r * path).potential - before for r in self.r]
-            samples.append(np.exp(-self.beta * np.array(change)))
+            samples += [[self._weight(u + way * r * path, before) for r in self.r] for way in (1.0, -1.0)]
         free = 0.5 * self.mass / (ACCELERATION * self.beta * HBAR**2) * self.r**2
         return [float(x) for x in np.exp(-free) * np.mean(samples, axis=0)]
+
+    def _weight(self, u: Array, before: float) -> float:
+        """exp(-β times the change of the potential)."""
+        return float(np.exp(-self.beta * (self.virtual.evaluate(u).potential - before)))
 
     def _path(self, gid: int, step: int) -> Array:
         """(n_owned, P - 1, 3) displacement per Å of the atom's internal modes, along a random direction."""
