@@ -109,8 +109,7 @@ def figure(curves: dict, path: Path) -> None:
 
     fig, ax = plt.subplots(figsize=(6, 4.2), dpi=130)
     for (name, (along, values)), color in zip(curves.items(), ("tab:blue", "tab:red")):
-        for branch in values.T:
-            ax.plot(along, branch, color=color, lw=1.3, label=name if branch is values.T[0] else None)
+        ax.plot(along, values, color=color, lw=1.3, label=[name, *"_____"])
     for name, thz in MEASURED.items():
         where = {"X": 1.0, "Γ": 0.0, "L": -np.sqrt(0.75)}[name[-2]]
         ax.plot(where, thz, "ks", ms=4, label="measured, 300 K" if name == "TA(X)" else None)

@@ -40,7 +40,7 @@ ELECTRONS = (
             "T_e at the start (default: treq, or that of tramp)", group=GROUP),
 )
 PROFILE = (
-    Keyword("profile", (Value("nstep", "int", 0, "steps", not_negative, help="0: never"),
+    Keyword("profile", (Value("nstep", "int", None, "steps", not_negative, help="0: never"),
                         *(Value(n, "int", None, check=positive, optional=True) for n in ("nx", "ny", "nz"))),
             "interval of temperatures by species on a grid of nx x ny x nz cells (default: that of the line electrons, "
             "whose T_e is written too), in <outDir>/profile.h5", group="output"),

@@ -30,6 +30,9 @@ CLASSICAL = [f for f in RUNS if decks.read(f, RUN)["pimd"].beads is decks.read(f
 TRAINING = sorted(INPUT.glob("**/train*.in"))
 SMALL = {"cuau": ("start.xyz", "1", "1", "1"), "methanol": ("start.xyz",)}  # smaller starts of the decks of a folder
 ELSEWHERE = {"psto": ("published/psto.pth", "pbtio3.xyz", "1", "1", "1")}  # models that are not shipped; small starts
+STARTS = SMALL | {"silicon": ("film.xyz", "2", "1", "1")} | {k: v[1:] for k, v in ELSEWHERE.items()}
+MODELS = {**{name: (name, "frames.xyz") for name in SMALL},
+          **{f"silicon_{t}": ("silicon", f"labels_{t}.xyz") for t in ("300K", "20000K")}}  # folder and frames
 LABELS = sorted(INPUT.glob("*/labels.py"))
 STUDIES = sorted(f for f in INPUT.glob("**/*.in") if check.kind_of(str(f)) == "tfail.in")
 
@@ -41,7 +44,7 @@ def test_there_are_decks():
 def structure(deck, *default):
     """The arguments for a small start of a run deck."""
     system = deck.relative_to(INPUT).parts[0]
-    name, *cells = SMALL.get(system, ELSEWHERE[system][1:] if system in ELSEWHERE else default)
+    name, *cells = STARTS.get(system, default)
     return ["--structure", str(INPUT / system / name), *cells]
 
 
@@ -152,11 +155,12 @@ def test_the_frames_are_those_of_the_script(script):
         np.testing.assert_allclose(again.get_forces(), labelled.get_forces(), atol=tolerance)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", MODELS)
 def test_the_model_has_the_errors_that_the_page_states(name):
     """Held-out errors, from frames and model."""
-    found = evaluate(INPUT / name / f"{name}.safetensors", [INPUT / name / "frames.xyz"], "test", "float32")
-    stated = json.loads((INPUT / name / f"{name}_errors.json").read_text())["test"]["all"]
+    folder, frames = INPUT / MODELS[name][0], MODELS[name][1]
+    found = evaluate(folder / f"{name}.safetensors", [folder / frames], "test", "float32")
+    stated = json.loads((folder / f"{name}_errors.json").read_text())["test"]["all"]
     for error in ("force_mae", "energy_mae"):
         assert found.report["errors"]["all"][error] == pytest.approx(stated[error], rel=0.01)
 
