@@ -165,7 +165,7 @@ def _columns(kinds: Sequence[_Kind], n: int, grid: np.ndarray, instrument: Spect
                 shares[name] += weight * part
         angles |= {f"q_{angle:.4g}deg": np.sqrt(q_sq), f"all_{angle:.4g}deg": instrument.broadened(grid, seen)}
     shares = {name: instrument.broadened(grid, s) for name, s in shares.items()}
-    columns = {"energy_meV": grid, "wavenumber_cm": grid / MEV_PER_CM, **shares,
+    columns = {"energy_meV": grid, **shares, "wavenumber_cm": grid / MEV_PER_CM,
                "fwhm_meV": 2.354820045 * instrument.sigma(grid), **angles}
     kept = (grid >= instrument.low) & (grid <= top * (1 + 1e-9))
     return {name: column[kept] for name, column in columns.items()}
