@@ -134,3 +134,20 @@ def test_a_minimization_has_a_change_of_energy_and_no_drift(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "potential_change_eV: -4" in said and "pressure_at_end_GPa: 0.5" in said
     assert "drift" not in said and "fluctuation" not in said and "e+2" not in said
+
+
+def test_profiles_average_over_the_other_axes_and_leave_vacuum_empty(tmp_path):
+    """Two elements on 1 x 2 x 3 cells; the last third is vacuum."""
+    from rxmdnn.analysis.driven_figures import draw_electrons, draw_profile
+
+    count = np.ones((4, 1, 2, 3, 2), int)
+    count[..., 2, :] = 0
+    t = np.where(count > 0, 300.0, np.nan)
+    p = {"step": np.arange(4), "time": np.arange(4) * 10.0, "cell": np.tile(np.diag([8.0, 8.0, 30.0]), (4, 1, 1)),
+         "count": count, "T": t, "T_e": np.full((4, 1, 1, 1), 2000.0), "elements": np.array(["Cu", "Au"])}
+    assert draw_profile(p, tmp_path / "profile.png").stat().st_size > 5000
+    one = {name: value[:1] if name != "elements" else value for name, value in p.items()}
+    assert draw_profile(one, tmp_path / "one.png").stat().st_size > 5000
+    e = {name: np.linspace(1.0, 2.0, 4) for name in ("time_fs", "Te_K", "Te_min_K", "Te_max_K", "Ta_K",
+                                                       "work_electrons_eV", "absorbed_electrons_eV")}
+    assert draw_electrons(e, tmp_path / "electrons.png").stat().st_size > 5000
