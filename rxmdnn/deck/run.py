@@ -158,7 +158,7 @@ RUN = (
     Keyword("pimd_dump", (Value("nstep", "int", None, "steps", not_negative, help="0: never"),),
             "interval of frames in <outDir>/bead_%d.h5md, one trajectory per bead (default: that of h5md)",
             group="path integrals"),
-    Keyword("pimd_pairs", (Value("nstep", "int", 0, "steps", not_negative, help="0: never"),),
+    Keyword("pimd_pairs", (Value("nstep", "int", None, "steps", not_negative, help="0: never"),),
             "interval of frames in <outDir>/centroid_pairs.xyz: centroids, and the mean force of the beads less the "
             "force at the centroid, to train a correction for classical dynamics", group="path integrals"),
     Keyword("pimd_contraction", (Value("beads", "int", (), check=positive),),

@@ -79,13 +79,14 @@ class Outputs:
         goes_on_from = start.step - again if start.continued else None
         self.aside = on_root(comm, lambda: self._set_aside(start))
         self.log = Log(comm, folder, deck["units"].energy, goes_on_from, AboveBar() if sys.stderr.isatty() else None,
-                       has_extended_energy(deck), simulation.driven_columns)
+                       has_extended_energy(deck), simulation.driven_columns, simulation.shown_columns)
         self.motion = motion_of(deck)
         self.trajectory = H5MD(comm, folder / TRAJECTORY, goes_on_from)
         self.xyz = XYZTrajectory(comm, folder / XYZ_TRAJECTORY, goes_on_from)
         shape = profile_shape(deck)
         self.profile = Profile(simulation, shape) if shape is not None else None
-        self.profiles = ProfileSeries(comm, folder, run.elements, goes_on_from) if shape is not None else None
+        self.profiles = (ProfileSeries(comm, folder, run.elements, goes_on_from, self.log.write)
+                         if shape is not None else None)
         self.observers = self._make_observers(start.step if start.continued else None)
         ring = simulation.ensemble if isinstance(simulation.ensemble, RingPolymer) else None
         self.ring = None if ring is None else RingLog(comm, folder, ring, run.elements, self.log.write, goes_on_from)

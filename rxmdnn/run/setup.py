@@ -250,6 +250,11 @@ def choose_drives(simulation: Simulation, drives: list[Drive], start: Start, how
     for drive in drives:
         if drive.name in saved:
             drive.continue_from(saved[drive.name], simulation.comm, how.same_stage)
+    if saved and not how.same_stage:
+        start.notes.append("the conserved quantity and the works of light, electrons and fields begin anew here")
+    if drives and start.continued and start.source.endswith("rxff.bin"):
+        start.notes.append(f"{start.source} holds positions and velocities only: weights of excited atoms, "
+                           "temperatures of electrons, polarization and works begin anew")
     simulation.drives, simulation.forces.added = drives, list(drives)
     if not isinstance(simulation.forces, MixedForces):
         simulation.atoms.extra.pop(EXCITATION, None)  # of an earlier run
