@@ -263,7 +263,9 @@ def run_deck(deck: str | Path = "rxmd.in", *, out: str | Path | None = None, com
 def _refuse_files(deck: decks.Deck) -> None:
     """Raises InputError for lines whose effect is in files, where nothing is written."""
     asked = {"fidelity": deck["fidelity"].action != "off", "observe": bool(deck["observe"]),
-             "json": deck["json"].file is not None, "pimd_dump": bool(deck["pimd_dump"].nstep)}
+             "json": deck["json"].file is not None, "pimd_dump": bool(deck["pimd_dump"].nstep),
+             "pimd_estimate": bool(deck["pimd_estimate"]),
+             "pimd_pairs": bool(deck["pimd_pairs"].nstep)}
     faults = [f"simulate: {name}: needs out, the folder for its files" for name, given in asked.items() if given]
     if faults:
         raise AgreedError(*faults)

@@ -18,6 +18,7 @@ RING_VELOCITIES = 8  # thermal velocities of the internal modes
 RING_BEFORE = 9  # noise of the internal modes before the forces of a step
 RING_AFTER = 10  # ... and after them
 CENTROIDS = 11  # noise of the second half of OBABO for centroids
+MOMENTUM = 14  # ring_polymer.momentum: directions of open paths; the id is the gid
 
 # Of replicas (survival.replicas): the id holds the key of the replica and the atom's number in it.
 REPLICA_VELOCITIES = 40

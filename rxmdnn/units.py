@@ -10,3 +10,4 @@ HBAR = 0.6582119569  # eV fs
 EV_PER_KCAL_MOL = 0.0433641043
 GPA_PER_EV_A3 = 160.2176634  # eV/Å³ in GPa
 RXMD_TIME = 48.88780  # fs: the unit of time of RXMD, Å sqrt(amu/(kcal/mol))
+PER_CM = 1.0 / (2.0 * 3.141592653589793 * 2.99792458e-5)  # wave number, 1/cm, of one radian per fs

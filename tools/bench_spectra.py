@@ -56,7 +56,7 @@ def trajectory(path: Path, frames: int, atoms: int) -> None:
             item.resize(frames, axis=0)
         everything = file["particles/all"]
         everything["position/step"][:], everything["position/time"][:] = np.arange(frames), DT * np.arange(frames)
-        everything["box/edges/value"][:] = np.eye(3) * 30
+        everything["box/edges/value"][:] = everything["box/run_edges"][:] = np.eye(3) * 30
         for a in range(0, frames, 1000):
             t = DT * np.arange(a, min(a + 1000, frames))
             everything["velocity/value"][a : a + 1000] = np.cos(swing * t[:, None] + phase)[..., None] * way * 1e-3
@@ -68,12 +68,15 @@ def main() -> None:
     p.add_argument("--frames", type=int, default=100_000)
     p.add_argument("--atoms", type=int, default=1000)
     p.add_argument("--ranks", type=int, default=1)
+    p.add_argument("--instrument", help="also the spectrum of this spectrometer, with directions of displacements")
     a = p.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         trajectory(folder / "trajectory.h5md", a.frames, a.atoms)
         command = [sys.executable, "-c", MEASURED, "spectra", str(folder / "trajectory.h5md"), "-o",
                    str(folder / "out")]
+        if a.instrument:
+            command += ["--instrument", a.instrument, "--temperature", "20"]
         if a.ranks > 1:
             command = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-np", str(a.ranks), *command]
         begin = perf_counter()
@@ -92,6 +95,8 @@ def main() -> None:
            "line_per_cm": LINE, "found_per_cm": f"{found:.2f}", "machine": platform.machine(),
            "commit": subprocess.run(git, capture_output=True, text=True, cwd=HERE).stdout.strip()}
     print("  ".join(f"{k} {v}" for k, v in row.items()))
+    if a.instrument:  # the table is of spectra alone
+        return
     results = HERE / "results/bench_spectra.csv"
     new = not results.exists()
     with results.open("a", newline="") as out:

@@ -5,7 +5,8 @@ failure on the ladder of robust.in, measure the sharpness. One process; the most
 them in turn, so that what is done at any moment compares arms fairly. A killed study goes on when it is run again;
 FOLDER/ledger.jsonl says what was done, with CPU seconds. ``--report`` only makes tables and figure of what is there.
 
-One unit of compute is the base training: 16 epochs of Adam. A step with SAM costs two gradients.
+One unit of compute is the base training: 16 epochs of Adam, 45 CPU seconds. A step with SAM costs two gradients. All
+arms with 6 seeds take about 10 CPU-hours.
 """
 
 import argparse
@@ -25,9 +26,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import LogLocator, NullLocator
 
+from rxmdnn.errors import InputError
 from rxmdnn.survival import results, statistics
-from rxmdnn.survival.report import model_rows
-from rxmdnn.survival.statistics import FailureTimes, ReferencePoint
+from rxmdnn.survival.ratios import CommonShape, common_shape, log_times, ratio
+from rxmdnn.survival.statistics import FailureTimes
 
 RXMDNN = [sys.executable, "-m", "rxmdnn"]
 AMMONIA = Path(__file__).resolve().parent.parent / "input/ammonia"
@@ -48,7 +50,8 @@ class Arm(NamedTuple):
 
 ARMS = {
     BASE: Arm(1, 1), "adam_x2": Arm(2, 1), "adam_x4": Arm(4, 1), "adam_x8": Arm(8, 1),
-    **{f"sam{rho}_x{n}": Arm(n / 2, 2, f"--sam {rho}") for rho in (0.002, 0.005, 0.01, 0.02) for n in (2, 4, 8)},
+    **{f"sam{rho}_x{n}": Arm(n / 2, 2, f"--sam {rho}") for rho in (0.002, 0.005, 0.01, 0.02) for n in (2, 4)},
+    "sam0.005_x8": Arm(4, 2, "--sam 0.005"),
     "sam0.005_equal": Arm(3, 2, "--sam 0.005 --stop_at_force {goal}"),  # to the validation error of adam_x2
     "late_x2": Arm(27 / 16, 1.2, "--sam 0.01 .false. 0.8"),
     "ema_x2": Arm(2, 1, "--ema_horizon 0.1"),
@@ -65,7 +68,7 @@ PHASES = (  # the most informative first
     ("adam_x4", "sam0.005_equal", "sam0.005_x4"),
     ("gfn1_x2", "zbl_x2", "decay_x2", "frames_x2", "energies_x2", "decorrelation_x2", "noise0.02_x2", "sam0.02_x2"),
     ("adam_x8", "sam0.005_x8", "sam0.002_x2", "sam0.01_x2"),
-    ("sam0.002_x4", "sam0.01_x4", "sam0.02_x4", "sam0.002_x8", "sam0.01_x8", "sam0.02_x8"),
+    ("sam0.002_x4", "sam0.01_x4", "sam0.02_x4"),
 )
 
 
@@ -176,50 +179,56 @@ def run_table(study: Study, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
              **{k: r[k] for k in ("n_atoms", "temperature_K", "replica", "time_fs", "failed")}} for r in rows]
 
 
-def ratio(times: FailureTimes, arm: str, base: str, reference: ReferencePoint) -> dict[str, float]:
-    """Time to failure of an arm over that of another, b of the arm, with 95 % intervals from their common seeds."""
-    seeds = set(times.seed[times.arm == arm]) & set(times.seed[times.arm == base])
-    of = times[np.isin(times.arm, [arm, base]) & np.isin(times.seed, list(seeds))]
-    out: dict[str, float] = {"seeds": len(seeds)}
+def against(times: FailureTimes, arm: str, base: str, name: str, shape: CommonShape) -> dict[str, float]:
+    """Time to failure of an arm over that of another, as columns of ``name``; none where it cannot be had."""
     try:
-        found, _, _ = statistics.intervals(of, reference, 200)
-    except (statistics.InputError, ValueError):  # too few failures, or no seed in common
-        return out
-    for key, (value, low, high) in ((f"ratio_to_{base}", np.exp(found[f"{arm} against {base}"]["ln_life"])),
-                                    ("b", found[arm]["b"])):
-        out |= {key: value, f"{key}_low": low, f"{key}_high": high}
-    return out
+        found = ratio(times, arm, base, shape)
+    except InputError:
+        return {}
+    return {f"ratio_to_{name}": found.value, f"ratio_to_{name}_low": found.low, f"ratio_to_{name}_high": found.high,
+            f"seeds_{name}": found.seeds}
+
+
+def exponent(times: FailureTimes, shape: CommonShape) -> dict[str, float]:
+    """The exponent b of one arm, and its standard error by the curvature of the likelihood."""
+    try:
+        fit = statistics.fit_arm(times, shape.reference)
+    except InputError:
+        return {}
+    return {"b": fit.values["b"], "b_sigma": fit.errors["b"]}
 
 
 def arm_table(study: Study, times: FailureTimes) -> list[dict[str, Any]]:
-    """A row per arm: means over its seeds, counts, ratios to the base and to Adam of about the same compute."""
-    reference, out = ReferencePoint.of(times), []
-    lives = {r["model"]: r["ln_life"] for r in model_rows(times, reference, {}, [])}
-    known = {m: study.properties(*_names(m)) for m in np.unique(times.model).tolist()}
+    """A row per arm: means over its seeds, counts, ratios to the base and to Adam of about the same compute.
+
+    ratio_at_equal_error is over the line of Adam's models, ln(time to failure) against ln(force MAE).
+    """
+    shape, out = common_shape(times), []
+    lives = log_times(times, shape)
+    known = {m: study.properties(*_names(m)) for m in lives}
     x, y = ([of(m) for m in lives if m.startswith("adam")] for of in (
         lambda m: np.log(known[m]["force_mae_meV_per_A"]), lambda m: lives[m]))
     line = np.polyfit(x, y, 1) if len(x) > 3 else None
     for arm in [a for a in ARMS if a in times.arm]:
-        models = np.unique(times.model[times.arm == arm]).tolist()
-        row: dict[str, Any] = {"arm": arm, "models": len(models), "runs": int((times.arm == arm).sum()),
-                               "failures": int(times.failed[times.arm == arm].sum())}
+        of = times[times.arm == arm]
+        models = np.unique(of.model).tolist()
+        row: dict[str, Any] = {"arm": arm, "models": len(models), "runs": len(of), "failures": int(of.failed.sum())}
         for key in ("compute", "force_mae_meV_per_A", "force_rmse_meV_per_A", "lambda_max"):
             values = [known[m][key] for m in models if key in known[m]]
             if values:
                 row[key] = float(np.mean(values))
+        row["ln_time_fs"] = float(np.mean([lives[m] for m in models]))
+        row |= exponent(of, shape)
         equal = min(("adam_x1", "adam_x2", "adam_x4", "adam_x8"), key=lambda a: abs(
             np.log(ARMS[a].epochs / row["compute"])))
-        for base in dict.fromkeys([BASE, equal] if equal in times.arm else [BASE]):
-            if arm != base and base in times.arm:
-                of = ratio(times, arm, base, reference)
-                row |= of if base == BASE else {
-                    "equal_compute": base, **{k.replace(base, "equal_compute"): v for k, v in of.items() if base in k}}
-        rest = [lives[m] - np.polyval(line, np.log(known[m]["force_mae_meV_per_A"])) for m in models if m in lives] \
-            if line is not None else []
-        if rest:
+        for base, name in ((BASE, BASE), (equal, "adam_of_equal_compute")):
+            if arm not in ("adam_x1", base) and base in times.arm:
+                row |= against(times, arm, base, name, shape)
+        if line is not None:
+            rest = [lives[m] - np.polyval(line, np.log(known[m]["force_mae_meV_per_A"])) for m in models]
             row["ratio_at_equal_error"] = float(np.exp(np.mean(rest)))
-            if len(rest) > 1:
-                row["ratio_at_equal_error_sigma"] = float(np.std(rest, ddof=1) / len(rest) ** 0.5)  # of its logarithm
+            if len(rest) > 1:  # of its logarithm
+                row["ratio_at_equal_error_sigma"] = float(np.std(rest, ddof=1) / len(rest) ** 0.5)
         out.append(row)
     return out
 
@@ -248,7 +257,11 @@ def draw(path: Path, rows: list[dict[str, Any]]) -> None:
                 continue
             color = {"adam": "#2166ac", "sam0": "#d6604d", "late": "#d6604d"}.get(row["arm"][:4], "#1b7837")
             value, low, high = (row.get(key + end, 1.0) for end in ("", "_low", "_high"))
-            axis.errorbar(row[x], value, [[value - low], [high - value]], fmt="o", ms=4, lw=0.9, color=color)
+            if np.isinf(value):  # no failure: a lower bound
+                axis.plot(row[x], value := low, "^", ms=5, color=color)
+            else:
+                axis.errorbar(row[x], value, np.nan_to_num([[value - low], [high - value]]), fmt="o", ms=4, lw=0.9,
+                              color=color)
             axis.annotate(row["arm"], (row[x], value), xytext=(4, 3), textcoords="offset points", fontsize=6.5)
         axis.axhline(1.0, color="0.6", lw=0.7)
         axis.set(xscale="log", yscale="log", xlabel=label)

@@ -59,8 +59,8 @@ class Comparison:
     def write(self, folder: Path) -> Path:
         """Write compare.csv; its path."""
         return write_csv(folder / "compare.csv", {
-            "energy_meV": self.energy, "wavenumber_cm": self.energy / MEV_PER_CM, "measured": self.measured,
-            "computed": self.computed})
+            "energy_meV": self.energy, "measured": self.measured, "computed": self.computed,
+            "wavenumber_cm": self.energy / MEV_PER_CM})
 
 
 def read_measured(comm: MPI.Comm, path: Path, unit: str | None) -> Measured:
@@ -101,8 +101,12 @@ def read_measured(comm: MPI.Comm, path: Path, unit: str | None) -> Measured:
 
 
 def stated_unit(path: Path, head: Sequence[str]) -> str:
-    """The unit of energy, a key of UNITS, that the lines down to the first numbers name. Raises InputError."""
-    found = [unit for unit, pattern in SPELLINGS.items() if re.search(pattern, "\n".join(head), re.IGNORECASE)]
+    """The unit of energy, a key of UNITS, that the lines down to the first numbers name, in the title of the first
+    column or elsewhere. Raises InputError."""
+    for text in ("\n".join(re.split(r"[,;\t]", line)[0] for line in head), "\n".join(head)):
+        found = [unit for unit, pattern in SPELLINGS.items() if re.search(pattern, text, re.IGNORECASE)]
+        if found:
+            break
     if len(found) != 1:
         what = "names two units" if found else "does not name the unit"
         raise InputError(f"{path}: its header {what} of the energies; write a first line such as '# energy (meV), "

@@ -45,21 +45,23 @@ def draw_profile(p: Mapping[str, np.ndarray], path: Path) -> Path:
     """
     axis = int(np.argmax(p["T"].shape[1:4]))
     across = tuple(k for k in (1, 2, 3) if k != axis + 1)
-    maps: list[tuple[str, np.ndarray]] = []
+    maps: list[tuple[str, int, np.ndarray]] = []
     if "T_e" in p:
         own = int(np.argmax(p["T_e"].shape[1:4]))
-        maps.append(("$T_e$", _mean(p["T_e"], tuple(k for k in (1, 2, 3) if k != own + 1))))
-        axis = axis if max(p["T"].shape[1:4]) > 1 else own
+        maps.append(("$T_e$", own, _mean(p["T_e"], tuple(k for k in (1, 2, 3) if k != own + 1))))
     weight = p["count"].sum(axis=across)
     energy = np.nansum(p["T"] * p["count"], axis=across)
     with np.errstate(invalid="ignore", divide="ignore"):
         atoms = np.where(weight > 0, energy / weight, np.nan)
-    maps += [(f"$T$ of {name}", atoms[..., k]) for k, name in enumerate(p["elements"]) if weight[..., k].any()]
+    maps += [(f"$T$ of {name}", axis, atoms[..., k]) for k, name in enumerate(p["elements"]) if weight[..., k].any()]
     figure, axes = plt.subplots(len(maps), 1, figsize=(7, 0.8 + 2.1 * len(maps)), sharex=True, squeeze=False,
                                 layout="constrained")
-    for ax, (name, values) in zip(axes[:, 0], maps):
-        _draw_map(figure, ax, p["time"] / 1000, _height(p, axis), values, name)
-        ax.set_ylabel(f"position along {AXES[axis]} (Å)")
+    known = [values for name, _, values in maps if name != "$T_e$"]
+    ends = (min(map(np.nanmin, known)), max(map(np.nanmax, known))) if known else (None, None)
+    for ax, (name, along, values) in zip(axes[:, 0], maps):
+        scale = (None, None) if name == "$T_e$" else ends  # one scale for all elements
+        _draw_map(figure, ax, p["time"] / 1000, _height(p, along), values, name, scale)
+        ax.set_ylabel(f"position along {AXES[along]} (Å)")
     axes[-1, 0].set_xlabel("time (ps)")
     return save_figure(figure, path)
 
@@ -76,13 +78,15 @@ def _height(p: Mapping[str, np.ndarray], axis: int) -> float:
     return float(np.mean(1.0 / np.linalg.norm(np.linalg.inv(p["cell"]), axis=1)[:, axis]))
 
 
-def _draw_map(figure: Any, ax: Any, time: np.ndarray, height: float, values: np.ndarray, name: str) -> None:
-    """One map. values : (frames, cells), K"""
+def _draw_map(figure: Any, ax: Any, time: np.ndarray, height: float, values: np.ndarray, name: str,
+              scale: tuple[float | None, float | None]) -> None:
+    """One map. values : (frames, cells), K; scale : its ends, K"""
     half = np.diff(time) / 2 if len(time) > 1 else np.array([0.5])
     edges = np.concatenate([[time[0] - half[0]], time[:-1] + half[: len(time) - 1], [time[-1] + half[-1]]])
     ax.set_facecolor("#f0f0f0")
     faces = np.linspace(0.0, height, values.shape[1] + 1)
-    image = ax.pcolormesh(edges, faces, values.T, cmap="inferno", rasterized=True)
+    image = ax.pcolormesh(edges, faces, values.T, cmap="inferno", rasterized=True, vmin=scale[0],
+                          vmax=scale[1])
     ax.grid(visible=False)
     ax.spines[["left", "bottom"]].set_color(GRAY)
     figure.colorbar(image, ax=ax, label=f"{name} (K)")

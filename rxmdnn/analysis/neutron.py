@@ -54,7 +54,7 @@ class NeutronSpectrum:
     columns : {name: (energies,)}: energy_meV, wavenumber_cm; all, one_phonon, two_phonons: means over the angles;
         incoherent, coherent: shares of ``all``; one_phonon_coherent: that of one phonon; all_<kind>; fwhm_meV; and of
         each angle q_<angle>deg, all_<angle>deg
-    q (m,) 1/Å; energy (k,) meV; s (m, k): all orders on a grid of Q and E, at the resolution of the grid
+    q (m,) 1/Å; energy (k,) meV; s (m, k): all orders on a grid of Q and E
     u_squared, tensors : {kind: <u_x²>, Å²}, {kind: (atoms, 6) displacement tensors} where directions are known
     orders : largest number of phonons; low : meV, below which densities are those of Debye
     below : {kind: share of its modes there}
@@ -124,8 +124,9 @@ def neutron_spectrum(kinds: Sequence[Vibrations], temperature: float, instrument
     columns = _columns(expanded, n, grid, instrument, top)
     q = np.linspace(0.1, 1.05 * np.sqrt(q_most), ROWS)
     here = np.flatnonzero((grid >= instrument.low) & (grid <= top))[:: max(1, int(top / step) // COLUMNS)]
-    surface = np.array([sum(k.v.count / n * (k.incoherent + k.coherent) * k.scattering(grid, np.full_like(grid, x * x))
-                            [0][here] for k in expanded) for x in q])
+    surface = np.array([np.sum([k.v.count / n * (k.incoherent + k.coherent) * k.scattering(grid, np.full_like(
+        grid, x * x))[0] for k in expanded], axis=0) for x in q])
+    surface = instrument.broadened(grid, surface)[:, here]
     return NeutronSpectrum(
         instrument, columns, q, grid[here], surface, {k.v.name: k.phonons.u_squared for k in expanded},
         {k.v.name: k.aniso.tensors for k in expanded if k.aniso is not None},
@@ -137,10 +138,10 @@ def _check(instrument: Spectrometer, top: float, low: float, seen: float) -> Non
     span = (f"{instrument.name} measures {instrument.low:.4g} to {instrument.high:.4g} meV "
             f"({instrument.low / MEV_PER_CM:.0f} to {instrument.high / MEV_PER_CM:.0f} 1/cm)")
     if top > instrument.high * (1 + 1e-6) or top <= instrument.low:
-        raise InputError(f"spectra: --max {top / MEV_PER_CM:.6g} 1/cm: {span}; choose a value in this range"
+        raise InputError(f"--max {top / MEV_PER_CM:.6g} 1/cm: {span}; choose a value in this range"
                          + (", or a larger --incident" if instrument.direct else ""))
     if low >= min(top, seen):
-        raise InputError(f"spectra: --low {low:g} meV leaves nothing of a spectrum up to {min(top, seen):g} meV")
+        raise InputError(f"--low {low:g} meV leaves nothing of a spectrum up to {min(top, seen):g} meV")
 
 
 def _columns(kinds: Sequence[_Kind], n: int, grid: np.ndarray, instrument: Spectrometer, top: float
@@ -164,7 +165,7 @@ def _columns(kinds: Sequence[_Kind], n: int, grid: np.ndarray, instrument: Spect
                 shares[name] += weight * part
         angles |= {f"q_{angle:.4g}deg": np.sqrt(q_sq), f"all_{angle:.4g}deg": instrument.broadened(grid, seen)}
     shares = {name: instrument.broadened(grid, s) for name, s in shares.items()}
-    columns = {"energy_meV": grid, "wavenumber_cm": grid / MEV_PER_CM, **shares,
+    columns = {"energy_meV": grid, **shares, "wavenumber_cm": grid / MEV_PER_CM,
                "fwhm_meV": 2.354820045 * instrument.sigma(grid), **angles}
     kept = (grid >= instrument.low) & (grid <= top * (1 + 1e-9))
     return {name: column[kept] for name, column in columns.items()}

@@ -47,7 +47,7 @@ def neutron(folder: Path, spectrum: NeutronSpectrum, bands: Mapping[str, Any], t
             lower.plot(x, c[key], color=shade, lw=0.9, label=key[4:])
         lower.plot(x, c["coherent"], color="k", ls="--", lw=0.9, label="coherent share")
         if "coherent_one_phonon" in c:
-            lower.plot(x, c["coherent_one_phonon"], color=ORANGE, lw=0.9,
+            lower.plot(x, c["coherent_one_phonon"], color="#762a83", lw=0.9,
                        label="coherent, one phonon, with interference")
         for axis in (middle, lower):
             _shade(axis, bands, measured_bands, axis is middle)

@@ -71,7 +71,7 @@ class Anisotropy:
         all_modes = self.up + self.down
         all_modes[0] += self.still
         self.u_squared = float(all_modes.sum())
-        self.tensors = np.einsum("abp,b->ap", self.shape, all_modes)
+        self.tensors = self._tensors(all_modes)
         trace = self.shape[..., :3].sum(axis=-1)
         double = np.einsum("abp,ap,p->ab", self.shape, self.tensors, [w for _, _, w in PARTS])
         self.trace = self.tensors[:, :3].sum(axis=1)
@@ -79,6 +79,18 @@ class Anisotropy:
         safe = np.where(trace > 0, trace, 1.0)
         self.exponent = (self.trace[:, None] + 2 * double / safe) / 5
         self.energy_2, self.pairs = self._pairs()
+
+    def _tensors(self, all_modes: np.ndarray) -> np.ndarray:
+        """(atoms, 6) A, Å², with the share of its deviation from the isotropic mean that both halves of the data show.
+
+        all_modes : (bins,) mean square displacement along one direction, Å²
+        """
+        mean = self.u_squared * np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+        apart = np.einsum("habp,b->hap", self.halves, all_modes) - mean
+        weights = [w for _, _, w in PARTS]
+        common, whole = apart.mean(axis=0), float((apart.mean(axis=0) ** 2 @ weights).sum())
+        shared = float((apart[0] * apart[-1] @ weights).sum())
+        return mean + common * (min(max(shared / whole, 0.0), 1.0) if whole > 0 else 1.0)
 
     def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """Energies of two phonons (m,), meV, and (atoms, m) [tr B tr B' + 2 B:B']/15 over its isotropic form, 1/9."""

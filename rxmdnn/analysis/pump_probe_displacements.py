@@ -74,12 +74,27 @@ def sites(s: np.ndarray, index: np.ndarray, crystal: Crystal) -> tuple[np.ndarra
     return site, True
 
 
+def on_lattice(s: np.ndarray, site: np.ndarray, crystal: Crystal) -> np.ndarray:
+    """(n, 3) fractional positions with all atoms of a site at its mean, but for vectors of the unit cell.
+
+    The mean position of an atom over few frames follows its own vibration, that of a site over all cells does not.
+
+    s : (n, 3) fractional mean positions; site : (n,), of ``sites``
+    """
+    reduced = s * crystal.cells
+    _, first = np.unique(site, return_index=True)
+    away = nearest(reduced - reduced[first][site], crystal.cell.pbc)
+    mean = np.stack([np.bincount(site, away[:, a]) for a in range(3)], axis=1) / np.bincount(site)[:, None]
+    return (reduced - away + mean[site]) / crystal.cells
+
+
 class Displaced(Measurement):
     """Tensors <u u> of each kind, Å², about two references; the drift of the center of mass is taken off.
 
     Attributes
     ----------
-    start (replicas, frames, kinds, 3, 3) : about the mean positions before time zero
+    start (replicas, frames, kinds, 3, 3) : about the mean lattice before time zero; about the mean position of each
+        atom where the atoms are on no lattice
     lattice (replicas, frames, kinds, 3, 3) : about the mean of each site over cells and replicas at the same delay,
         times n / (n - 1) for what the mean takes away; NaN for one replica without unit cells
     """

@@ -10,11 +10,11 @@ from mpi4py import MPI
 
 from rxmdnn.analysis import diffraction
 from rxmdnn.analysis.pump_probe import DelayAxis
-from rxmdnn.analysis.pump_probe_displacements import Displaced, MeanPositions, sites
+from rxmdnn.analysis.pump_probe_displacements import Displaced, MeanPositions, on_lattice, sites
 from rxmdnn.analysis.pump_probe_frames import Amplitudes, Map, Measurement, Replica, measure
 from rxmdnn.analysis.pump_probe_points import Crystal, label, read_hkl
 from rxmdnn.analysis.pump_probe_powder import Debye, Shells, grid, weighted
-from rxmdnn.analysis.pump_probe_temperature import Temperatures
+from rxmdnn.analysis.pump_probe_temperature import EXCITATION, Excitations, Slabs, Temperatures, Where
 from rxmdnn.analysis.scatterers import replaced
 from rxmdnn.analysis.spectra import kinds_of
 from rxmdnn.analysis.structure import half_width
@@ -34,6 +34,7 @@ class Options:
     cells : unit cells along a, b, c, or None; hkl, line, plane : words of reflections; family : average equivalents
     powder : "debye", "direct" or "none"; q_min, q_max : 1/Å; r_max : Å; damping : Å², or None for Lorch's window
     slabs : their number, and the axis they are along, of "a", "b", "c"
+    where : a condition on atoms, as "excitation > 0.5", whose temperature is measured too; "" for none
     """
 
     probe: str = "electron"
@@ -51,6 +52,7 @@ class Options:
     damping: float | None = None
     slabs: int = 0
     axis: str = "c"
+    where: str = ""
 
 
 @dataclass
@@ -88,8 +90,8 @@ class Experiment:
 
     Attributes
     ----------
-    kinds : names; count (kinds,) atoms; f_sq : Σ N f² at q, a function of q
-    peaks, lines, planes, powder, displaced, temperatures : measurements, None or empty where not asked or not possible
+    kinds : names; index (n,) kind and mass (n,) of each atom, amu; isotopes, selected (kinds,) : what scatters
+    peaks, lines, planes, powder, displaced, temperatures, excitations : None or empty where not asked or not possible
     known_sites : whether the atoms were assigned to sites of a unit cell
     """
 
@@ -108,6 +110,7 @@ class Experiment:
     powder: Debye | Shells | None = None
     displaced: Displaced | None = None
     temperatures: Temperatures | None = None
+    excitations: Excitations | None = None
     known_sites: bool = False
     notes: list[str] = field(default_factory=list)
 
@@ -135,6 +138,11 @@ class Experiment:
         out = cls(kinds, index, first.mass, options, isotopes, selected, crystal, axis, len(replicas))
         out._points((len(replicas), len(axis.delay)))
         out._powder((len(replicas), len(axis.delay)))
+        if options.where:
+            Where.read(options.where)
+            lacking = [str(r.series.path) for r in replicas if EXCITATION not in r.series.has]
+            if lacking:
+                raise InputError(*(f"{path}: --where: its frames have no column {EXCITATION}" for path in lacking))
         if len(replicas) == 1:
             out.notes.append("one replica: no errors and no diffuse part; give several runs of the same deck with "
                              "other seeds")
@@ -212,22 +220,32 @@ class Experiment:
             first = next(iter(replicas[0].moments(0))).s
         mean = MeanPositions(first, cell.pbc)
         measure(comm, replicas, np.flatnonzero(self.axis.before), [mean], quiet, "before time zero")
-        site, self.known_sites = sites(mean.s, self.index, self.crystal)
+        reference = mean.s
+        site, self.known_sites = sites(reference, self.index, self.crystal)
+        if self.known_sites:
+            reference = on_lattice(reference, site, self.crystal)
         if self.options.cells and not self.known_sites:
             self.notes.append("the atoms are not on the sites of a unit cell: displacements about the mean lattice are "
                               "about the mean position of each atom over the replicas")
-        self.displaced = Displaced(shape, self.index, len(self.kinds), self.mass, mean.s, site)
-        axis = "abc".index(self.options.axis)
-        if all("v" in r.series.has for r in replicas):
-            self.temperatures = Temperatures(shape, self.index, len(self.kinds), self.mass, self.options.slabs, axis,
-                                             first, bool(cell.pbc[axis]))
-        else:
-            self.notes.append("no temperatures: the frames have no velocities")
+        self.displaced = Displaced(shape, self.index, len(self.kinds), self.mass, reference, site)
+        self._regions(replicas, shape, first)
         everything: list[Measurement | None] = [
             self.peaks.measured if self.peaks else None, *(p.measured for p in self.lines.values()),
-            *(p.measured for p in self.planes.values()), self.powder, self.displaced, self.temperatures]
+            *(p.measured for p in self.planes.values()), self.powder, self.displaced, self.temperatures,
+            self.excitations]
         measure(comm, replicas, np.arange(shape[1]), [m for m in everything if m is not None], quiet)
         self._say_weak()
+
+    def _regions(self, replicas: Sequence[Replica], shape: tuple[int, int], first: np.ndarray) -> None:
+        """Temperatures and excitations, where the frames have velocities and weights. first : (n, 3) fractional"""
+        slabs = Slabs.of(self.options.slabs, "abc".index(self.options.axis), self.crystal.cell, first)
+        where = Where.read(self.options.where) if self.options.where else None
+        if all("v" in r.series.has for r in replicas):
+            self.temperatures = Temperatures(shape, self.index, len(self.kinds), self.mass, slabs, where)
+        else:
+            self.notes.append("no temperatures: the frames have no velocities")
+        if all(EXCITATION in r.series.has for r in replicas):
+            self.excitations = Excitations(shape, self.index, len(self.kinds), slabs)
 
     def _say_weak(self) -> None:
         """Drop extinct reflections that nobody named, and say which of the named ones are extinct."""

@@ -14,7 +14,7 @@ from rxmdnn.analysis import pump_probe_maps as maps
 from rxmdnn.analysis.figures import color
 from rxmdnn.analysis.pump_probe_experiment import Experiment
 from rxmdnn.analysis.pump_probe_tables import PumpProbeTables
-from rxmdnn.analysis.style import GRAY, STYLE, save_figure
+from rxmdnn.analysis.style import BLUE, GRAY, ORANGE, STYLE, save_figure
 
 MOST_CURVES = 7  # reflections in one panel
 SHADES = plt.get_cmap("viridis")
@@ -29,7 +29,11 @@ def draw(folder: Path, e: Experiment, results: PumpProbeTables) -> list[Path]:
             made.append(_peaks(folder / "delays_peaks.png", results))
         made.append(_debye_waller(folder / "delays_debye_waller.png", results))
         if "temperature" in results.tables:
-            made.append(_temperature(folder / "delays_temperature.png", results))
+            made.append(_regions(folder / "delays_temperature.png", results, "temperature", "T", "_K",
+                                 "temperature (K)", "inferno", e.options.where))
+        if "excitation" in results.tables:
+            made.append(_regions(folder / "delays_excitation.png", results, "excitation", "w", "", "excitation",
+                                 "viridis"))
         if "powder" in results.maps:
             powder = results.maps["powder"]
             made += [maps.powder(folder / "delays_powder.png", powder, PROBE[results.probe]),
@@ -77,16 +81,17 @@ def _peaks(path: Path, results: PumpProbeTables) -> Path:
     names = [k.removeprefix("I_") for k in t if k.startswith("I_") and not k.endswith("_error")]
     scale, unit = time_unit(t["delay_fs"])
     delay, q = t["delay_fs"] / scale, reflections["q_1_A"]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.1), layout="constrained", width_ratios=(3, 2))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.5), layout="constrained", width_ratios=(3, 2))
     chosen = _chosen(names, q, reflections["I0"])
     left.axhline(1.0, color=GRAY, lw=0.8, zorder=1)
     zero_line(left)
     for n, k in enumerate(chosen):
         shade = SHADES(0.9 * n / max(len(chosen) - 1, 1))
         name = names[k].replace("_", " ")
-        _curve(left, delay, t[f"I_{names[k]}"], t[f"I_{names[k]}_error"], shade, f"{name}  ({q[k]:.2f} Å$^{{-1}}$)")
+        _curve(left, delay, t[f"I_{names[k]}"], t[f"I_{names[k]}_error"], shade, f"{name}  ({q[k]:.2f})")
     left.set(xlabel=f"delay ({unit})", ylabel="I(hkl, t) / I(hkl, t < 0)", xlim=(delay[0], delay[-1]))
-    left.legend(title=PROBE[results.probe], fontsize=8.5, title_fontsize=8.5)
+    left.legend(title=f"hkl (Q, Å$^{{-1}}$); {PROBE[results.probe]}", fontsize=8.5, title_fontsize=8.5,
+                loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
     after = np.flatnonzero(t["delay_fs"] > 0)
     late = after[np.unique(np.linspace(0, len(after) - 1, 4).round().astype(int))] if len(after) else []
     for n, row in enumerate(late):
@@ -125,28 +130,30 @@ def _debye_waller(path: Path, results: PumpProbeTables) -> Path:
     return save_figure(figure, path)
 
 
-def _temperature(path: Path, results: PumpProbeTables) -> Path:
-    """Temperature of all atoms and of each kind; below it a map of the slabs."""
-    t, slabs = results.tables["temperature"], results.maps.get("temperature_slabs")
-    scale, unit = time_unit(t["delay_fs"])
+def _regions(path: Path, results: PumpProbeTables, name: str, symbol: str, unit: str, quantity: str, cmap: str,
+             where: str = "") -> Path:
+    """A quantity of all atoms, of each kind and of atoms that meet a condition; below it a map of the slabs."""
+    t, slabs = results.tables[name], results.maps.get(f"{name}_slabs")
+    scale, of_time = time_unit(t["delay_fs"])
     delay = t["delay_fs"] / scale
     figure, axes = plt.subplots(2 if slabs else 1, 1, figsize=(6.8, 6.4 if slabs else 3.9), sharex=True,
                                 layout="constrained", squeeze=False)
     axis = axes[0, 0]
     zero_line(axis)
-    for k, kind in enumerate(results.kinds if len(results.kinds) > 1 else ()):
-        _curve(axis, delay, t[f"T_{kind}_K"], t[f"T_{kind}_error_K"], color(kind, k), kind)
-    _curve(axis, delay, t["T_all_K"], t["T_all_error_K"], "k", "all atoms")
-    axis.set(ylabel="temperature (K)", ylim=(0, None), xlim=(delay[0], delay[-1]))
+    curves = [(k, color(k, n), k) for n, k in enumerate(results.kinds if len(results.kinds) > 1 else ())]
+    curves += [("all", "k", "all atoms"), ("others", BLUE, "other atoms"), ("where", ORANGE, where)]
+    for key, shade, text in curves:
+        if f"{symbol}_{key}{unit}" in t:
+            _curve(axis, delay, t[f"{symbol}_{key}{unit}"], t[f"{symbol}_{key}_error{unit}"], shade, text)
+    axis.set(ylabel=quantity, ylim=(0, None), xlim=(delay[0], delay[-1]))
     axis.legend()
     if slabs:
         below = axes[1, 0]
-        mesh = below.pcolormesh(delay, slabs["z"], slabs["T"].T, cmap="inferno", rasterized=True, shading="nearest")
+        mesh = below.pcolormesh(delay, slabs["z"], slabs[f"{symbol}_all"].T, cmap=cmap, rasterized=True,
+                                shading="nearest")
         zero_line(below)
         below.grid(False)
         below.set(ylabel="position (Å)")
-        figure.colorbar(mesh, ax=below, label="temperature (K)")
-    axes[-1, 0].set_xlabel(f"delay ({unit})")
+        figure.colorbar(mesh, ax=below, label=quantity)
+    axes[-1, 0].set_xlabel(f"delay ({of_time})")
     return save_figure(figure, path)
-
-

@@ -55,7 +55,7 @@ def _under_curve(path: Path, x: np.ndarray, curve: np.ndarray, delay: np.ndarray
 def powder(path: Path, d: Map, probe: str) -> Path:
     """S(Q) before time zero above the map of ΔI/I0; gray where next to nothing scatters before."""
     labels = {"curve": f"S(Q, t < 0), {probe}", "x": "Q (Å$^{-1}$)", "map": "ΔI / I$_0$"}
-    return _under_curve(path, d["q"], d["S_before"], d["delay"], d["relative"], labels, _limit(d["relative"]))
+    return _under_curve(path, d["q"], d["S_before"], d["delay"], d["relative"], labels, _limit(d["relative"], 0.98))
 
 
 def pair(path: Path, d: Map) -> Path:

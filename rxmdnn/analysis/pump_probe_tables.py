@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,14 @@ from rxmdnn.analysis.pump_probe_displacements import (
 )
 from rxmdnn.analysis.pump_probe_experiment import Experiment, Points
 from rxmdnn.analysis.pump_probe_powder import delta_g
-from rxmdnn.analysis.pump_probe_temperature import temperature
+from rxmdnn.analysis.pump_probe_temperature import ratio, temperature
 from rxmdnn.analysis.tables import write_csv, write_h5
 
 DR = 0.02  # Å, between the distances of ΔG(r)
 NOTHING = 0.04  # of the largest S(Q): where less scatters before time zero, ΔI/I0 says nothing
 
 Table = dict[str, np.ndarray]
-UNITS = {"delay": "fs", "q": "Å-1", "r": "Å", "delta_G": "Å-2", "z": "Å", "T": "K", "T_error": "K"}
+UNITS = {"delay": "fs", "q": "Å-1", "r": "Å", "delta_G": "Å-2", "z": "Å"}
 
 
 @dataclass
@@ -77,6 +78,8 @@ def conclude(e: Experiment) -> PumpProbeTables:
         out.maps["powder"] = powder(e)
     if e.temperatures is not None:
         temperatures(e, out)
+    if e.excitations is not None:
+        excitations(e, out)
     return out
 
 
@@ -96,15 +99,15 @@ def intensities(e: Experiment, peaks: Points) -> dict[str, Table]:
     norm = e.count @ e.amplitudes(peaks.q) ** 2
     tables: dict[str, Table] = {name: {"delay_fs": axis.shown} for name in ("intensity", "bragg", "diffuse")}
 
-    def ratio(y: np.ndarray) -> np.ndarray:
+    def relative(y: np.ndarray) -> np.ndarray:
         return axis.show(y) / axis.reference(y)
 
     for name, rows in peaks.groups.items():
-        value, error = with_errors(lambda i: ratio(i.mean(axis=-1)), total[..., rows])
+        value, error = with_errors(lambda i: relative(i.mean(axis=-1)), total[..., rows])
         tables["intensity"] |= {f"I_{name}": value, f"I_{name}_error": error}
-        _, error = with_errors(lambda f: ratio((np.abs(f) ** 2).mean(axis=-1)), amplitude[..., rows])
+        _, error = with_errors(lambda f: relative((np.abs(f) ** 2).mean(axis=-1)), amplitude[..., rows])
         bragg, diffuse = bragg_and_diffuse(amplitude[..., rows], total[..., rows])
-        tables["bragg"] |= {f"I_{name}": ratio(bragg.mean(axis=-1)), f"I_{name}_error": error}
+        tables["bragg"] |= {f"I_{name}": relative(bragg.mean(axis=-1)), f"I_{name}_error": error}
         tables["diffuse"][f"S_{name}"] = axis.show((diffuse / norm[rows]).mean(axis=-1))
     return tables
 
@@ -144,16 +147,16 @@ def _fits(e: Experiment, k: int, kind: str, direct: np.ndarray, table: Table, te
         return
     q = e.peaks.q[use]
 
-    def ratio(f: np.ndarray) -> np.ndarray:
+    def relative(f: np.ndarray) -> np.ndarray:
         i = np.abs(f) ** 2
         return axis.show(i) / axis.reference(i)
 
-    value, error = with_errors(lambda f: B_PER_U * fit_isotropic(q, ratio(f)), rho[..., use])
+    value, error = with_errors(lambda f: B_PER_U * fit_isotropic(q, relative(f)), rho[..., use])
     table |= {f"dB_fit_{kind}_A2": value, f"dB_fit_{kind}_error_A2": error}
     late = axis.shown > 0
     if late.any() and np.isfinite(direct[late]).all() and direct[late].any():
         out.numbers[f"fitted_to_direct_dB_{kind}"] = float(value[late] @ direct[late] / (direct[late] @ direct[late]))
-    tensor = fit_tensor(q, ratio(rho.mean(axis=0)[:, use]))
+    tensor = fit_tensor(q, relative(rho.mean(axis=0)[:, use]))
     if tensor is not None:
         tensors |= {f"dU{name}_fit_{kind}_A2": tensor[:, i, j] for name, (i, j) in zip(PART_NAMES, PARTS)}
 
@@ -209,31 +212,54 @@ def powder(e: Experiment) -> Table:
 
 
 def temperatures(e: Experiment, out: PumpProbeTables) -> None:
-    """Add the temperature of all atoms, of each kind, and of slabs, with errors."""
-    axis, t = e.axis, e.temperatures
+    """Add the temperature of all atoms, of each kind, of slabs, and of atoms that meet a condition, with errors."""
+    t = e.temperatures
     assert t is not None
 
     def of(energy: np.ndarray, freedom: np.ndarray) -> np.ndarray:
-        return temperature(axis.show(energy), axis.show(freedom))
+        return temperature(e.axis.show(energy), e.axis.show(freedom))
 
-    table: Table = {"delay_fs": axis.shown}
+    regions(e, out, "temperature", "T", "_K", of, (t.energy, t.freedom))
+    table = out.tables["temperature"]
+    if t.where is not None:
+        last = 1 + len(t.slabs)
+        for name, region in (("others", last), ("where", last + 1)):
+            value, error = with_errors(of, t.energy[:, :, region].sum(axis=-1), t.freedom[:, :, region].sum(axis=-1))
+            table |= {f"T_{name}_K": value, f"T_{name}_error_K": error}
+    whole = [e.axis.reference(y[:, :, 0].sum(axis=-1).mean(axis=0)) for y in (t.energy, t.freedom)]
+    out.numbers |= {"T_before_K": float(temperature(*whole)), "T_last_K": float(table["T_all_K"][-1])}
+
+
+def excitations(e: Experiment, out: PumpProbeTables) -> None:
+    """Add the mean excitation of all atoms, of each kind and of slabs, with errors."""
+    w = e.excitations
+    assert w is not None
+    regions(e, out, "excitation", "w", "", lambda a, b: ratio(e.axis.show(a), e.axis.show(b)), (w.weight, w.number))
+    out.numbers["excitation_largest"] = float(np.nanmax(out.tables["excitation"]["w_all"]))
+
+
+def regions(e: Experiment, out: PumpProbeTables, name: str, symbol: str, unit: str, of: Callable[..., np.ndarray],
+            samples: tuple[np.ndarray, np.ndarray]) -> None:
+    """Add a table of something by kind and, where there are slabs, one and a map of the slabs.
+
+    of : of two samples summed over kinds, (replicas, frames, regions, kinds) each
+    """
+    table: Table = {"delay_fs": e.axis.shown}
     kinds = [("all", slice(None)), *((k, slice(i, i + 1)) for i, k in enumerate(e.kinds))]
-    for name, own in kinds if len(e.kinds) > 1 else kinds[:1]:
-        value, error = with_errors(of, t.energy[:, :, 0, own].sum(axis=-1), t.freedom[:, :, 0, own].sum(axis=-1))
-        table |= {f"T_{name}_K": value, f"T_{name}_error_K": error}
-    out.tables["temperature"] = table
-    out.numbers |= {"T_before_K": float(temperature(axis.reference(t.energy[:, :, 0].sum(axis=-1).mean(axis=0)),
-                                                    axis.reference(t.freedom[:, :, 0].sum(axis=-1).mean(axis=0)))),
-                    "T_last_K": float(table["T_all_K"][-1])}
-    if not len(t.edges):
-        return
-    columns: Table = {"delay_fs": axis.shown}
-    middle = 0.5 * (t.edges[1:] + t.edges[:-1]) * e.crystal.cell.widths[t.axis]
-    maps: Table = {"delay": axis.shown, "z": middle}
-    for name, own in kinds if len(e.kinds) > 1 else kinds[:1]:
-        value, error = with_errors(of, t.energy[:, :, 1:, own].sum(axis=-1), t.freedom[:, :, 1:, own].sum(axis=-1))
-        suffix = "" if name == "all" else f"_{name}"
-        maps |= {f"T{suffix}": value, f"T{suffix}_error": error}
-        for k, z in enumerate(middle):
-            columns |= {f"T_{name}_{z:.1f}A_K": value[:, k], f"T_{name}_{z:.1f}A_error_K": error[:, k]}
-    out.tables["temperature_slabs"], out.maps["temperature_slabs"] = columns, maps
+    slabs = e.temperatures.slabs if e.temperatures else e.excitations.slabs if e.excitations else None
+    assert slabs is not None
+    middle = slabs.middle(e.crystal.cell)
+    columns, maps = dict(table), {"delay": e.axis.shown, "z": middle}
+    for kind, own in kinds if len(e.kinds) > 1 else kinds[:1]:
+        a, b = (s[..., own].sum(axis=-1) for s in samples)
+        value, error = with_errors(of, a[:, :, 0], b[:, :, 0])
+        table |= {f"{symbol}_{kind}{unit}": value, f"{symbol}_{kind}_error{unit}": error}
+        if len(slabs):
+            value, error = with_errors(of, a[:, :, 1 : 1 + len(slabs)], b[:, :, 1 : 1 + len(slabs)])
+            maps |= {f"{symbol}_{kind}": value, f"{symbol}_{kind}_error": error}
+            for k, z in enumerate(middle):
+                columns |= {f"{symbol}_{kind}_{z:.1f}A{unit}": value[:, k],
+                            f"{symbol}_{kind}_{z:.1f}A_error{unit}": error[:, k]}
+    out.tables[name] = table
+    if len(slabs):
+        out.tables[f"{name}_slabs"], out.maps[f"{name}_slabs"] = columns, maps

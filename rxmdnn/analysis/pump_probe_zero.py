@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rxmdnn.analysis.pump_probe_frames import Replica
+from rxmdnn.deck.words import FIRST_PULSE
 from rxmdnn.errors import InputError
-from rxmdnn.io.motion import PULSE
 
 
 def time_zero(replicas: Sequence[Replica], given: float | None) -> tuple[float, str]:
@@ -19,7 +19,7 @@ def time_zero(replicas: Sequence[Replica], given: float | None) -> tuple[float, 
     found = {}
     for replica in replicas:
         s = replica.series
-        words = [m[PULSE] for _, m in s.stages if PULSE in m]
+        words = [m[FIRST_PULSE] for _, m in s.stages if FIRST_PULSE in m]
         if not words:
             begins = [step for step, _ in s.stages[1:]]
             hint = ""

@@ -20,6 +20,7 @@ from rxmdnn.errors import InputError
 from rxmdnn.fidelity.setup import make_monitor
 from rxmdnn.io.start import Start
 from rxmdnn.models.interface import Potential
+from rxmdnn.ring_polymer.economised import refusal
 from rxmdnn.ring_polymer.setup import notes as ring_notes
 from rxmdnn.run.continuation import compared
 from rxmdnn.run.setup import make_potential, make_simulation
@@ -65,6 +66,7 @@ def check_run(path: str, rest: list[str]) -> None:
         if fault := barostat_fault(run.deck, start.cell.pbc):
             faults.append(fault)
         how = compared(MPI.COMM_SELF, run, start)
+        faults += [fault for fault in [refusal(run.deck)] if fault]
     except InputError as error:
         faults += error.faults
     if faults:

@@ -14,6 +14,7 @@ import numpy as np
 
 from rxmdnn.analysis.driven_figures import draw_electrons, draw_profile
 from rxmdnn.analysis.figures import draw_radial
+from rxmdnn.analysis.momentum import momentum_figures
 from rxmdnn.analysis.structure import radial
 from rxmdnn.analysis.style import BLUE, GRAY, GREEN, ORANGE, STYLE, save_figure
 from rxmdnn.deck.words import MINIMIZATION
@@ -31,7 +32,8 @@ Table = dict[str, np.ndarray]  # columns of energies.csv
 def main(argv: Sequence[str]) -> None:
     """Make energies.png, temperature.png and gr.png in a run's folder; print numbers and file names.
 
-    Of a run with electrons also electrons.png, and profile.png where the run wrote profiles.
+    Of a run with electrons also electrons.png, profile.png where the run wrote profiles, and momentum_X.png of open
+    paths.
     """
     p = argparse.ArgumentParser("rxmdnn plot", description="Figures of a run: energies, temperature, g(r).")
     p.add_argument("folder", help="the outDir of a run")
@@ -73,6 +75,7 @@ def main(argv: Sequence[str]) -> None:
                 of = "run" if len(ours) == len(frames) else "last stage"
                 averaged = f"{len(late)} frame{'s' if len(late) != 1 else ''}, the later half of the {of}"
                 made.append(draw_radial(r, g, averaged, folder / "gr.png"))
+            made += momentum_figures(folder)
         if a.json:
             made.append(write_json(a.json, numbers))
     _print(numbers)

@@ -23,13 +23,16 @@ from rxmdnn.io.motion import analyzed, described
 from rxmdnn.io.series import Series, open_all, with_beads
 from rxmdnn.parallel import AgreedError, on_root, together
 
+FRAMES = 200
+
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser("rxmdnn structure", description="g(r) and coordination, structure factors and Bragg "
                                 "peaks for neutrons, x-rays and electrons, bonds, angles, hydrogen bonds, mean-square "
                                 "displacements and diffusion; with --delays, the replicas of a pumped experiment.")
     run_arguments(p)
-    p.add_argument("--frames", type=int, default=200, help="largest number of frames for g(r), bonds and diffraction")
+    p.add_argument("--frames", type=int, help="largest number of frames for g(r), bonds and diffraction (default: "
+                   f"{FRAMES})")
     p.add_argument("--rmax", type=float, default=10.0, metavar="A",
                    help="largest distance of g(r), at most half the cell")
     p.add_argument("--qmax", type=float, default=10.0, metavar="1/A",
@@ -83,7 +86,7 @@ def main(argv: Sequence[str], comm: MPI.Comm = MPI.COMM_SELF) -> None:
              for s, dt in zip(series, intervals if centroids is series else [None] * len(series))]
     moved_in_time = moved if centroids is series else [
         Displacements(comm, s, index, len(kinds), dt) for s, dt in zip(centroids, intervals)]
-    averages.accumulate(comm, series, a.frames, comm.rank > 0 or not sys.stderr.isatty())
+    averages.accumulate(comm, series, a.frames or FRAMES, comm.rank > 0 or not sys.stderr.isatty())
     dynamic = dynamics(comm, centroids[0], kinds, index, float(intervals[0] or 1.0), a) if a.dynamic else None
     frames = sum(len(s.time) for s in series)
 

@@ -19,7 +19,8 @@ from rxmdnn.parallel import AgreedError, on_root, together
 
 ONLY_HERE: dict[str, Any] = {  # options, and their defaults
     "t0": None, "response": 0.0, "bin": 0.0, "before": 0.0, "families": False, "line": [], "plane": [],
-    "powder": "debye", "qmin": 0.5, "damping": None, "slabs": None, "species": []}
+    "powder": "debye", "qmin": 0.5, "damping": None, "slabs": None, "species": [],
+    "where": ""}
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
@@ -47,6 +48,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     g.add_argument("--damping", type=float, metavar="A2", help="exp(-DAMPING Q²) as the window of the transform "
                    "(default: that of Lorch)")
     g.add_argument("--slabs", nargs=2, metavar=("N", "AXIS"), help="temperature of N slabs along a, b or c")
+    g.add_argument("--where", default="", metavar="CONDITION", help="also the temperature of the atoms that meet it, "
+                   "as 'excitation > 0.5'")
     g.add_argument("--species", nargs="+", default=[], metavar="EL", help="let only these kinds of atoms scatter")
 
 
@@ -85,6 +88,9 @@ def check(a: argparse.Namespace) -> Options:
         faults.append("structure: --qmin: must be below --qmax")
     if a.dynamic:
         faults.append("structure: --dynamic: not with --delays; S(q, ω) needs a system that does not change")
+    if a.frames is not None:
+        faults.append("structure: --frames: not with --delays, which reads all frames; choose them by --start and "
+                      "--stop, and average them by --bin")
     slabs, axis = 0, "c"
     if a.slabs:
         axis = a.slabs[1]
@@ -98,7 +104,7 @@ def check(a: argparse.Namespace) -> Options:
     if faults:
         raise AgreedError(*faults)
     return Options(a.probe, a.isotope, a.species, a.cells, a.hkl, a.line, a.plane, a.families, a.powder, a.qmin, a.qmax,
-                   a.rmax, a.damping, slabs, axis)
+                   a.rmax, a.damping, slabs, axis, a.where)
 
 
 def report(experiment: Experiment, results: PumpProbeTables, a: argparse.Namespace) -> None:

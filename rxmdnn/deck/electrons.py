@@ -34,13 +34,13 @@ ELECTRONS = (
     Keyword("electrons_conductivity", (Value("form", tuple(CONDUCTIVITIES), None, words=CONDUCTIVITIES),
                                        Value("value", "float", None, "W/(m K)", positive)),
             "heat conduction by electrons (default: none)", group=GROUP),
-    Keyword("electrons_exchange", (Value("kind", tuple(EXCHANGES), "langevin", words=EXCHANGES),),
-            "how the atoms of a grid cell get their energy", group=GROUP),
+    Keyword("electrons_exchange", (Value("kind", tuple(EXCHANGES), None, words=EXCHANGES),),
+            "how the atoms of a grid cell get their energy (default: langevin)", group=GROUP),
     Keyword("electrons_temperature", (Value("start", "float", None, "K", positive),),
             "T_e at the start (default: treq, or that of tramp)", group=GROUP),
 )
 PROFILE = (
-    Keyword("profile", (Value("nstep", "int", 0, "steps", not_negative, help="0: never"),
+    Keyword("profile", (Value("nstep", "int", None, "steps", not_negative, help="0: never"),
                         *(Value(n, "int", None, check=positive, optional=True) for n in ("nx", "ny", "nz"))),
             "interval of temperatures by species on a grid of nx x ny x nz cells (default: that of the line electrons, "
             "whose T_e is written too), in <outDir>/profile.h5", group="output"),
@@ -54,7 +54,12 @@ def has_electrons(deck: Deck) -> bool:
 
 def pushes_atoms(deck: Deck) -> bool:
     """Whether the deck has electrons that change the total momentum."""
-    return has_electrons(deck) and deck["electrons_exchange"].kind == "langevin"
+    return has_electrons(deck) and exchange(deck) == "langevin"
+
+
+def exchange(deck: Deck) -> str:
+    """How atoms and electrons exchange energy, a key of EXCHANGES."""
+    return deck["electrons_exchange"].kind or "langevin"
 
 
 def start_temperature(deck: Deck) -> float:

@@ -13,7 +13,7 @@ from rxmdnn.deck.words import MINIMIZATION
 from rxmdnn.errors import InputError
 
 SHAPES_OF_FIELDS = {  # shape: (names of its parameters after the strength, number of them that may be left out, text)
-    "constant": ((), 0, "constant"),
+    "constant": ((), 0, "the same at all times"),
     "ramp": (("t0", "t1"), 0, "zero until t0 (fs), then linear in time up to the strength at t1 (fs), then constant"),
     "sine": (("frequency", "phase"), 1, "strength sin(2 pi frequency t + phase), in THz and degrees (0)"),
     "pulse": (("t0", "FWHM", "frequency", "phase"), 2,

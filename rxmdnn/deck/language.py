@@ -63,6 +63,7 @@ class Value:
         May be omitted at the end of a line.
     help : str
     words : {allowed value: description}, for the help page
+    misplaced : {token that is not one of its values: what is wrong}, where a label would otherwise be assumed
     """
 
     name: str
@@ -73,6 +74,7 @@ class Value:
     optional: bool = False
     help: str = ""
     words: Mapping[Any, str] = field(default_factory=dict)
+    misplaced: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def expects(self) -> str:
@@ -81,6 +83,8 @@ class Value:
     def parse(self, token: str, folder: Path) -> Any:
         """The value of a token. Raises ValueError with what is wrong with it."""
         value: Any = token
+        if token in self.misplaced:
+            raise ValueError(self.misplaced[token])
         if self.kind in ("int", "float"):
             if not NUMBER.match(token):
                 raise ValueError(f"{self.name} must be {self.expects}, not '{token}'")
@@ -343,7 +347,7 @@ def _values(keyword: Keyword, tokens: list[str], folder: Path) -> tuple[dict[str
             return value.parse(tokens[position], folder)
         except ValueError as error:
             numeric = value.kind in ("int", "float", "bool") and tokens[position][0].isalpha()
-            if value.optional and numeric:
+            if value.optional and numeric and tokens[position] not in value.misplaced:
                 return value.default  # text of a label
             wrong.append(str(error))
             return FAULTY

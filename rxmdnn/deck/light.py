@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rxmdnn.deck.electrons import has_electrons
 from rxmdnn.deck.language import Deck, Entry, Keyword, Value, near, not_negative, positive
 from rxmdnn.deck.models import ModelLine
 from rxmdnn.deck.words import MINIMIZATION
@@ -15,6 +16,7 @@ from rxmdnn.errors import InputError
 GROUP = "excitation"
 KINDS = {
     "bound": "of each atom: set by light as it passes, travels with the atom, adds no force",
+    "electrons": "of T_e at each atom, by the line excite_electrons; adds no force",
     "place": "of each position, inside the lines excite_slab and excite_sphere; adds the force of its gradient",
 }
 PULSES = {
@@ -55,6 +57,10 @@ def _amount(entry: Entry) -> str | None:
     return f"a weight of {entry.amount:g}: must be from 0 to 1" if entry.of == "weight" and entry.amount > 1 else None
 
 
+def _rising(entry: Entry) -> str | None:
+    return None if entry.t1 > entry.t0 else f"t1 = {entry.t1:g} must be above t0 = {entry.t0:g}"
+
+
 def _direction(entry: Entry) -> str | None:
     return None if any((entry.nx, entry.ny, entry.nz)) else "the direction has no length"
 
@@ -69,6 +75,10 @@ LIGHT = (
                        Value("weights", "str", "bound", check=_kind, optional=True, words=KINDS)),
             "two models of a material, its ground and an excited state, with a weight w per atom: E = sum of "
             "(1 - w) e_ground + w e_excited; or a large and a small model of two regions", group=GROUP),
+    Keyword("excite_electrons", (Value("t0", "float", None, "K", not_negative),
+                                 Value("t1", "float", None, "K", positive)),
+            "weights of 'excite ... electrons': 0 for T_e below t0, 1 above t1, x^2 (3 - 2x) between; what this "
+            "changes of the potential energy the electrons give", check=_rising, group=GROUP),
     Keyword("excite_start", (Value("weight", "float", None, check=_weight),),
             "weight before any light, inside the lines excite_slab and excite_sphere where there are some (default: 0; "
             "place without a pulse: 1)", group=GROUP),
@@ -123,9 +133,9 @@ def has_light(deck: Deck) -> bool:
     return deck["excite"].given
 
 
-def _has_electrons(deck: Deck) -> bool:
-    """Whether the deck has a line electrons."""
-    return "electrons" in deck and bool(deck["electrons"].given)
+def follows_electrons(deck: Deck) -> bool:
+    """Whether the weights follow the temperature of the electrons."""
+    return has_light(deck) and deck["excite"].weights == "electrons"
 
 
 def pulses_of(deck: Deck) -> list[Entry]:
@@ -133,13 +143,26 @@ def pulses_of(deck: Deck) -> list[Entry]:
     return [*deck["pulse"], *deck["pulse_table"]]
 
 
+def first_pulse(deck: Deck) -> float:
+    """Time of the middle of the first pulse at the surface, fs; of a table that of its highest row."""
+    middles = [pulse.t0 for pulse in deck["pulse"]]
+    for line in deck["pulse_table"]:
+        t, f = read_pulse_table(line.file)
+        middles.append(float(t[np.argmax(f)]))
+    return min(middles)
+
+
 def light_faults(deck: Deck, models: Sequence[ModelLine], repulsion: bool) -> list[str]:
     """Faults of the lines of LIGHT. repulsion : whether a line zbl is among the models' lines"""
     line = deck["excite"]
     if not line.given:
-        return _faults_of_electrons(deck) if _has_electrons(deck) else [
+        return _faults_of_electrons(deck) if has_electrons(deck) else [
             e.fault("without effect; also write 'excite <ground> <excited>'") for e in _given(deck, NAMES)]
-    faults = _faults_with_others(deck) + _faults_of_place(deck) + _faults_of_pulses(deck)
+    faults = _faults_with_others(deck)
+    faults += (_faults_of_following(deck) if follows_electrons(deck) else
+               [*_faults_of_place(deck), *_faults_of_pulses(deck),
+                *(e.fault("is for weights of the line 'excite ... electrons'") for e in
+                  _given(deck, ("excite_electrons",)))])
     if models and models[0].is_whole:
         faults.append(line.fault(f"the model of {models[0].where} sees all atoms at once; energies of atoms are mixed, "
                                  "which needs models whose atoms depend on their own neighbors alone"))
@@ -175,7 +198,7 @@ def _faults_with_others(deck: Deck) -> list[str]:
         faults += [e.fault("a minimization has no time, in which weights change; omit this line") for e in
                    _given(deck, ("pulse", "pulse_table", "excite_decay"))]
     decay = deck["excite_decay"]
-    if decay.given and decay.to == "electrons" and not _has_electrons(deck):
+    if decay.given and decay.to == "electrons" and not has_electrons(deck):
         faults.append(decay.fault("there are no electrons that take the energy; write 'lattice', or a line electrons"))
     return faults
 
@@ -184,7 +207,24 @@ def _faults_of_electrons(deck: Deck) -> list[str]:
     """Faults of light that electrons absorb, without an excited model."""
     faults = [e.fault("without effect; also write 'excite <ground> <excited>'") for e in
               _given(deck, [name for name in NAMES if not name.startswith("pulse")])]
-    faults += [e.fault(f"'{e.of}' is of an excited model; electrons absorb energy: write a 'fluence', or a line excite")
+    return faults + _faults_of_absorbed(deck)
+
+
+def _faults_of_following(deck: Deck) -> list[str]:
+    """Faults of weights that follow the electrons, whose pulses the electrons absorb."""
+    line = deck["excite"]
+    faults = [e.fault("the weights follow T_e; omit this line, or write 'excite ... bound'") for e in
+              _given(deck, ("excite_start", "excite_slab", "excite_sphere", "excite_decay", "excite_density"))]
+    if not has_electrons(deck):
+        faults.append(line.fault("the weights follow electrons, but there is no line electrons"))
+    if not deck["excite_electrons"].given:
+        faults.append(line.fault("needs a line 'excite_electrons <t0> <t1>', the temperatures where w rises"))
+    return faults + _faults_of_absorbed(deck)
+
+
+def _faults_of_absorbed(deck: Deck) -> list[str]:
+    """Faults of pulses that electrons absorb."""
+    faults = [e.fault(f"'{e.of}' is of an excited model; electrons absorb energy: write a 'fluence', or a line excite")
                for e in pulses_of(deck) if e.of != "fluence"]
     if pulses_of(deck) and not deck["pulse_absorption"].given:
         faults.append(pulses_of(deck)[0].fault("electrons absorb light in depth: write a line pulse_absorption"))

@@ -14,13 +14,14 @@ from rxmdnn.deck import language as decks
 from rxmdnn.deck.electrons import ELECTRONS, PROFILE, electron_faults, electron_notes, profile_faults
 from rxmdnn.deck.fields import SHAPES_OF_FIELDS, field_faults, has_field
 from rxmdnn.deck.language import Deck, Entry, Keyword, Value, near, not_negative, positive
-from rxmdnn.deck.light import LIGHT, light_faults
+from rxmdnn.deck.light import LIGHT, first_pulse, light_faults, pulses_of
 from rxmdnn.deck.models import ModelLine, read_models
 from rxmdnn.deck.pair_terms import PAIR_TERMS, PairTable, read_pair_table
 from rxmdnn.deck.run_faults import (
     cell_is_driven,
     device_faults,
     ensemble_faults,
+    estimate_faults,
     fidelity_faults,
     model_faults,
     ring_faults,
@@ -34,11 +35,13 @@ from rxmdnn.deck.words import (
     DRIVING,
     ENSEMBLES,
     EXCITATION,
+    FIRST_PULSE,
     LIMITS,
     MDMODES,
     MINIMIZATION,
     MINIMIZED,
     PRECISIONS,
+    RING_ESTIMATES,
     RING_INTEGRATORS,
     RING_METHODS,
     SHAPES,
@@ -103,6 +106,10 @@ def _logicals(*names: str) -> dict[str, tuple[str, ...]]:
 
 CHARGES = "neural-network runs have no ReaxFF charges"
 
+_METHOD_TWICE = dict.fromkeys(
+    RING_METHODS, "one method per run; economised rings (eco) are for averages alone: write 'pimd <beads> eco "
+                  "<omega_max>', then continue with another method from its checkpoint")
+
 RUN = (
     Keyword("mdmode", (Value("mode", "int", 1, check=_mdmode, words=MDMODES),),
             "control of velocities every sstep steps, or a minimization", group="dynamics"),
@@ -136,21 +143,40 @@ RUN = (
             "the pressure of the barostat changes from p0 to p1, linearly over the run", group="ensembles"),
     Keyword("pimd", (Value("beads", "int", None, check=_beads),
                      Value("method", tuple(RING_METHODS), "pimd", optional=True, words=RING_METHODS),
-                     Value("friction", "float", None, check=positive, optional=True,
-                           help="lambda of the internal modes, friction 2 lambda omega_k; by default 1 for pimd and "
-                                "pacmd, 0.5 for trpmd")),
+                     Value("number", "float", None, check=positive, optional=True, misplaced=_METHOD_TWICE,
+                           help="eco: omega_max, 1/cm (default: that of the stiffest mode of the model at the start); "
+                                "else lambda of the internal modes, friction 2 lambda omega_k; by default 1 for pimd "
+                                "and pacmd, 0.5 for trpmd")),
             "path integrals: every atom is a ring polymer of so many beads at treq", group="path integrals"),
+    Keyword("pimd_eco", (Value("rms", "float", None, check=positive,
+                               help="largest rms error of the fit that is accepted (0.02)"),
+                         Value("friction", "float", None, check=positive, optional=True,
+                               help="lambda of the internal modes (1)")),
+            "of 'pimd <beads> eco': accepts too few beads, and sets the friction", group="path integrals"),
     Keyword("pimd_integrator", (Value("name", tuple(RING_INTEGRATORS), "bcocb", words=RING_INTEGRATORS),),
             "ring-polymer integrator", group="path integrals"),
     Keyword("pimd_dump", (Value("nstep", "int", None, "steps", not_negative, help="0: never"),),
             "interval of frames in <outDir>/bead_%d.h5md, one trajectory per bead (default: that of h5md)",
             group="path integrals"),
+    Keyword("pimd_pairs", (Value("nstep", "int", 0, "steps", not_negative, help="0: never"),),
+            "interval of frames in <outDir>/centroid_pairs.xyz: centroids, and the mean force of the beads less the "
+            "force at the centroid, to train a correction for classical dynamics", group="path integrals"),
     Keyword("pimd_contraction", (Value("beads", "int", (), check=positive),),
             "number of beads for each model of a mixture, odd or all: fewer for slowly varying models", rest=1,
             group="path integrals"),
     Keyword("pimd_groups", (Value("number", "int", 1, check=positive),),
             "number of groups of ranks among which the beads are distributed; each group holds all atoms, on a grid of "
             "its own ranks", group="path integrals"),
+    Keyword("pimd_estimate", (Value("quantity", tuple(RING_ESTIMATES), None, words=RING_ESTIMATES),
+                              Value("nstep", "int", None, "steps", positive),
+                              Value("element", "str", None, optional=True, help="of isotope and momentum"),
+                              Value("value", "float", None, check=positive, optional=True,
+                                    help="isotope: mass, amu; momentum: largest distance, Å"),
+                              Value("atoms", "int", 1, check=positive, optional=True,
+                                    help="number of atoms of the element per sample, in turn; each costs an evaluation "
+                                         "of all beads (isotope), or 20 (momentum)")),
+            "further averages of pimd and eco every nstep steps, in <outDir>/ring_<quantity>.csv and in the log",
+            repeats=True, group="path integrals"),
     *LIGHT,
     *ELECTRONS,
     Keyword("field", (Value("shape", tuple(SHAPES_OF_FIELDS), None,
@@ -405,6 +431,9 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
     faults += model_faults(deck, models, n_ranks, repulsion is not None)
     faults += ensemble_faults(deck)
     faults += ring_faults(deck, len(models), n_ranks)
+    faults += estimate_faults(deck, models[0].elements if models else None)
+    if deck["pimd_pairs"].nstep and is_driven(deck):
+        faults.append(deck["pimd_pairs"].fault("light, electrons and fields would enter the forces; omit their lines"))
     faults += fidelity_faults(deck)
     faults += device_faults(deck)
     faults += light_faults(deck, models, repulsion is not None)
@@ -496,6 +525,8 @@ def motion_of(deck: Deck) -> dict[str, str]:
         out = {"motion": deck["pimd"].method, "beads": str(deck["pimd"].beads), "positions": "centroids"}
     else:
         out = {"motion": line.kind or ("nve" if mode == 1 else f"mdmode {mode}")}
+    if pulses_of(deck):
+        out[FIRST_PULSE] = f"{first_pulse(deck):g}"
     if out["motion"] in ("nve", "mdmode 4"):
         return out
     if line.tau is not None:

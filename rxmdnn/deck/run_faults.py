@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rxmdnn.deck.language import Deck
@@ -57,7 +57,8 @@ def ring_faults(deck: Deck, n_models: int, n_ranks: int | None) -> list[str]:
     line, of_centroid, contraction, groups = (deck[k] for k in ("pimd", "ensemble", "pimd_contraction", "pimd_groups"))
     if line.beads is None:
         asked = {"pimd_integrator": deck["pimd_integrator"].name != "bcocb", "pimd_dump": bool(deck["pimd_dump"].nstep),
-                 "pimd_contraction": bool(contraction.beads), "pimd_groups": groups.number > 1}
+                 "pimd_contraction": bool(contraction.beads), "pimd_groups": groups.number > 1,
+                 "pimd_eco": deck["pimd_eco"].given, "pimd_pairs": bool(deck["pimd_pairs"].nstep)}
         return [deck[name].fault("needs a line 'pimd <beads> <method>'") for name, given in asked.items() if given]
     faults = []
     if deck["mdmode"].mode != 1:
@@ -73,8 +74,15 @@ def ring_faults(deck: Deck, n_models: int, n_ranks: int | None) -> list[str]:
     if line.method not in SAMPLING and of_centroid.kind not in (None, "nve"):
         faults.append(of_centroid.fault(f"{line.method} has no thermostat of the centroids; omit this line, or use "
                                         "'pimd <beads> pimd' for averages"))
-    if line.method == "rpmd" and line.friction is not None:
+    if line.method == "rpmd" and line.number is not None:
         faults.append(line.fault("rpmd has no friction; omit it, or use trpmd"))
+    if deck["pimd_eco"].given and line.method != "eco":
+        faults.append(deck["pimd_eco"].fault(
+            f"the frequencies of economised rings are fitted for averages, which {line.method} does not use; omit this "
+            f"line, or write 'pimd {line.beads} eco' for averages and continue with {line.method} from its checkpoint"))
+    if deck["pimd_pairs"].nstep and line.method != "pimd":
+        faults.append(deck["pimd_pairs"].fault(f"needs the distribution of 'pimd {line.beads} pimd', not of "
+                                               f"{line.method}"))
     if line.method == "suzuki-chin":
         if line.beads % 2:
             faults.append(line.fault(f"suzuki-chin needs an even number of beads, not {line.beads}"))
@@ -91,6 +99,24 @@ def ring_faults(deck: Deck, n_models: int, n_ranks: int | None) -> list[str]:
                                             "needs a mixture of at least two models, and one number per model"))
         faults += [contraction.fault(f"{p} beads: must be odd, or all {line.beads}") for p in contraction.beads
                    if p > line.beads or (p % 2 == 0 and p != line.beads)]
+    return faults
+
+
+def estimate_faults(deck: Deck, elements: Sequence[str] | None) -> list[str]:
+    """Faults of the pimd_estimate lines. elements : of the models, None where they are not known."""
+    faults, seen = [], set()
+    for line in deck["pimd_estimate"]:
+        of_element = line.quantity in ("isotope", "momentum")
+        if deck["pimd"].beads is None or deck["pimd"].method not in ("pimd", "eco"):
+            faults.append(line.fault("needs a line 'pimd <beads> pimd' or 'pimd <beads> eco'"))
+        if of_element and (line.element is None or (line.quantity == "isotope" and line.value is None)):
+            value = "<mass of the other isotope, amu>" if line.quantity == "isotope" else "<r_max, Å>"
+            faults.append(line.fault(f"write 'pimd_estimate {line.quantity} <nstep> <element> {value}'"))
+        elif of_element and elements is not None and line.element not in elements:
+            faults.append(line.fault(f"{line.element} is not an element of the models: {', '.join(elements)}"))
+        if (line.quantity, line.element if of_element else None) in seen:
+            faults.append(line.fault("given before; keep one"))
+        seen.add((line.quantity, line.element if of_element else None))
     return faults
 
 

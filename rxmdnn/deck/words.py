@@ -35,6 +35,7 @@ MDMODES = {
     10: "minimization, by conjugate gradients to CG_tol or as the line 'minimizer' says",
 }
 MINIMIZATION = 10  # the mdmode
+FIRST_PULSE = "pulse_fs"  # what frames call the time of the first pulse of light
 MINIMIZED = "minimization"  # in the words of rxmdnn.io.motion
 ENSEMBLES = {
     "nve": "constant energy, as mdmode 1",
@@ -54,6 +55,8 @@ SHAPES = {
 }
 RING_METHODS = {
     "pimd": "quantum averages; the ensemble line acts on the centroids (langevin: PILE-L, svr: PILE-G)",
+    "eco": "as pimd, with economised rings: frequencies of the modes are fitted to quantum harmonic oscillators up to "
+           "omega_max; converged with a quarter of the beads, at the same cost per step",
     "suzuki-chin": "as pimd, of fourth order in 1/beads: a third to a quarter of the beads at low temperature, at "
                    "twice the cost per step; an even number of beads",
     "rpmd": "ring-polymer molecular dynamics, without thermostats",
@@ -69,7 +72,15 @@ STARTS = {
     "rxff": "<outDir>/rxff.bin: positions, velocities and step; clock and output of the folder go on",
     "structure": "the line run_from_xyz or structure",
 }
-SAMPLING = ("pimd", "suzuki-chin")  # methods for averages, with thermostatted centroids; the others are for dynamics
+SAMPLING = ("pimd", "eco", "suzuki-chin")  # for averages, with thermostatted centroids; the others are for dynamics
+RING_ESTIMATES = {
+    "isotope": "ratio of reduced partition functions of an atom of <element> with the mass <value> (amu) and with its "
+               "own: isotope fractionation",
+    "momentum": "momentum distribution of <element> by displaced paths up to <value> (0.8 Å), for deep inelastic "
+                "scattering",
+    "heat_capacity": "by coordinates scaled about the centroids; less noise than the average of ring_polymer.csv",
+    "kinetic_tensor": "tensor of the quantum kinetic energy of each element",
+}
 RING_INTEGRATORS = {
     "bcocb": "Cayley map: no resonances, exact averages over positions in a harmonic well",
     "baoab": "exact free ring polymer, noise in the middle of the step",

@@ -19,7 +19,7 @@ from rxmdnn.deck.words import MINIMIZATION
 from rxmdnn.dynamics.drive import Drive, StepTime
 from rxmdnn.dynamics.ensembles import Ensemble, Motion, StepTargets
 from rxmdnn.dynamics.kinetics import Kinetics
-from rxmdnn.dynamics.minimize import ConjugateGradient, Fire
+from rxmdnn.dynamics.minimize import LEFT_BY_MINIMIZERS, ConjugateGradient, Fire
 from rxmdnn.dynamics.thermostat import MDMODE_FUNCTIONS, VelocityControl
 from rxmdnn.engine.domain import Domain
 from rxmdnn.engine.forces import Forces
@@ -273,7 +273,8 @@ class Simulation:
             self._due(first=True)
             yield self.step
             taken += 1
-        self.atoms.extra.clear()
+        for name in LEFT_BY_MINIMIZERS:
+            self.atoms.extra.pop(name, None)
 
     def _due(self, first: bool = False) -> None:
         """Print and write what this step owes; at the last step everything."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rxmdnn.arrays import Array, namespace
 from rxmdnn.cell import Cell
 from rxmdnn.excitation.conduction import Conduction, advanced, super_step
 from rxmdnn.excitation.heat_capacity import HeatCapacity
@@ -148,10 +149,10 @@ def matter_share(count: np.ndarray) -> np.ndarray:
     return np.minimum(1.0, 2.0 * count / np.median(filled))
 
 
-def surface_weight(t: np.ndarray, first: float, last: float) -> np.ndarray:
+def surface_weight(t: Array, first: float, last: float) -> Array:
     """Weight of a surface that follows T_e: 0 below ``first`` K, 1 above ``last`` K, and x² (3 - 2x) between them.
 
     It and its slope are continuous. t : K, of any shape
     """
-    x = np.clip((t - first) / (last - first), 0.0, 1.0)
+    x = namespace(t).clip((t - first) / (last - first), 0.0, 1.0)
     return x * x * (3.0 - 2.0 * x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rxmdnn.deck.electrons import start_temperature
+from rxmdnn.deck.electrons import exchange, start_temperature
 from rxmdnn.deck.language import Deck
 from rxmdnn.errors import InputError
 from rxmdnn.excitation.electron_gas import ElectronModel
@@ -21,7 +21,7 @@ def electron_plan(deck: Deck) -> ElectronPlan:
     conductivity = (value or 0.0) * PER_J_M3 / FS_PER_S / M_PER_A**2
     model = ElectronModel(_capacity(deck), coupling, conductivity, form == "scaled")
     nx, ny, nz = deck["electrons"]
-    return ElectronPlan(model, (nx, ny, nz), start_temperature(deck), deck["electrons_exchange"].kind)
+    return ElectronPlan(model, (nx, ny, nz), start_temperature(deck), exchange(deck))
 
 
 def _capacity(deck: Deck) -> HeatCapacity:

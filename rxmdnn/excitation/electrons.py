@@ -89,7 +89,7 @@ class Electrons(Drive):
     # ------------------------------------------------------------------ beginning
     def begin(self, simulation: Simulation) -> None:
         """See Drive. Cells without atoms at the start hold no electrons in the whole run, and insulate."""
-        self.kinetics, self.domain = simulation.kinetics, simulation.domain
+        self.kinetics, self.domain, self.timers = simulation.kinetics, simulation.domain, simulation.forces.timers
         self.grid = Grid(simulation.comm, simulation.backend, self.plan.shape)
         atoms, cell = simulation.atoms, simulation.cell
         if self._saved:
@@ -109,7 +109,11 @@ class Electrons(Drive):
 
     # ------------------------------------------------------------------ a step
     def after(self, atoms: Atoms, now: StepTime) -> None:
-        cell = self.domain.cell
+        with self.timers("electrons"):
+            self._advance(atoms, self.domain.cell, now)
+
+    def _advance(self, atoms: Atoms, cell: Cell, now: StepTime) -> None:
+        """Exchange energy with the atoms, absorb light, conduct."""
         given = (self._kick if self.plan.exchange == LANGEVIN else self._scale)(atoms, cell, now)
         self.gas.energy = self.gas.energy - given
         if self.grid.comm.rank == 0:

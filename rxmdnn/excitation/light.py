@@ -53,7 +53,7 @@ class Light(Drive):
     def begin(self, simulation: Simulation) -> None:
         assert isinstance(simulation.forces, MixedForces)
         self.comm, self.backend, self.domain = simulation.comm, simulation.backend, simulation.domain
-        self.forces, self.kinetics = simulation.forces, simulation.kinetics
+        self.forces, self.kinetics, self.ensemble = simulation.forces, simulation.kinetics, simulation.ensemble
         atoms, plan, first = simulation.atoms, self.plan, StepTime(0, simulation.time, simulation.schedule.dt)
         self.atoms = atoms
         if plan.by_place:
@@ -104,7 +104,7 @@ class Light(Drive):
             if not self.forces.cover(place.at(new)):
                 self.forces.compute(atoms)
             place.amplitude = new
-            gained = self.forces.reweigh(atoms, place.at(new))
+            gained = self._reweigh(atoms, place.at(new))
             atoms.extra[EXCITATION] = place.at(new)
             self.work += gained
             self.totals[0] += gained
@@ -120,7 +120,7 @@ class Light(Drive):
             if not self.forces.cover(new):
                 self.forces.compute(atoms)  # nothing has moved: the rows keep their order
             excited = self.forces.weights > 0
-            gained = self.forces.reweigh(atoms, new)
+            gained = self._reweigh(atoms, new)
             atoms.extra[EXCITATION] = self.backend.from_host(host)
             self.work += gained
             self.totals[0] += gained
@@ -128,6 +128,14 @@ class Light(Drive):
                 self._decay(atoms, self.backend.xp.where(
                     excited, self.backend.from_host(decayed) * self.forces.answers.gap(), 0.0))
         bound.next = StepTime(now.step + 1, now.time + now.dt, now.dt)
+
+    def _reweigh(self, atoms: Atoms, weights: Array) -> float:
+        """As of MixedForces; the virial that a barostat has kept for its next step changes too."""
+        before = self.forces.virial() if self.ensemble.keeps_virial else None
+        gained = self.forces.reweigh(atoms, weights)
+        if before is not None:
+            self.ensemble.add_virial(self.forces.virial() - before)
+        return gained
 
     def _decay(self, atoms: Atoms, heat: Array) -> None:
         """Give the energy, eV, (n_owned,), that decays have set free, to the lattice or to the electrons."""

@@ -11,7 +11,7 @@ from mpi4py import MPI
 from rxmdnn.backend import Backend
 from rxmdnn.cell import Cell
 from rxmdnn.deck.language import Deck, Entry
-from rxmdnn.deck.light import pulses_of, read_pulse_table
+from rxmdnn.deck.light import follows_electrons, has_light, pulses_of, read_pulse_table
 from rxmdnn.excitation.absorption import AbsorbedLight, Flash
 from rxmdnn.excitation.illumination import Beam, Pulse, weight_of_fluence
 from rxmdnn.excitation.pulses import FlatPulse, GaussianPulse, PulseShape, SechPulse, TablePulse
@@ -62,8 +62,8 @@ def plan_of(deck: Deck) -> LightPlan:
 
 
 def absorption_of(deck: Deck, comm: MPI.Comm, backend: Backend) -> AbsorbedLight | None:
-    """The light that electrons absorb: the pulses of a deck without a line excite; None without pulses."""
-    if deck["excite"].given or not pulses_of(deck):
+    """The light that electrons absorb: the pulses of a deck where they excite no atoms; None without pulses."""
+    if (has_light(deck) and not follows_electrons(deck)) or not pulses_of(deck):
         return None
     entering = 1.0 - deck["pulse_photon"].reflectivity
     return AbsorbedLight([Flash(_shape(line), entering * line.amount) for line in pulses_of(deck)], _beam(deck), comm,

@@ -19,7 +19,9 @@ LOCK = ".rxmdnn.lock"
 OURS = re.compile(  # files of a run and of its analysis; all other files belong to the user
     r"run\.log|energies\.(csv|png)|temperature\.png|trajectory\.(h5md|h5|xyz)|(checkpoint|observe)(\.prev)?\.h5"
     r"|rxff\.bin(\.json)?|stages\.jsonl|\d{9}\.(xyz|pdb|bin)"
-    r"|ring_polymer\.csv|profile\.(h5|png)|electrons\.png|bead_\d+\.h5(md)?|incidents\.(jsonl|xyz)|gr_observed\.csv|(spectra|structure)\.h5|gr\.(csv|png)"
+    r"|ring_(polymer|kinetic_tensor|heat_capacity|(isotope|momentum)_[A-Z][a-z]?)\.csv"
+    r"|(end_to_end|momentum)_[A-Z][a-z]?\.(csv|png)"
+    r"|profile\.(h5|png)|electrons\.png|bead_\d+\.h5(md)?|incidents\.(jsonl|xyz)|gr_observed\.csv|(spectra|structure)\.h5|gr\.(csv|png)"
     r"|(bands|vdos|vacf|neutron|static|bragg|bragg_time|bond_length|bond_angle|hydrogen_bonds|msd|displacements|compare)\.(csv|png)"
     r"|(radial|bonds|dynamic)\.png")
 FRAME = re.compile(r"\d{9}\.(xyz|pdb|bin)")

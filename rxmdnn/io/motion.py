@@ -14,10 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from rxmdnn.deck.words import MINIMIZED, RING_METHODS, SAMPLING
+from rxmdnn.deck.words import FIRST_PULSE, MINIMIZED, RING_METHODS, SAMPLING
 
-PULSE = "pulse_fs"
-WORDS = ("motion", "target_K", "ramp_K", "tau_ps", PULSE, "beads", "positions")
+WORDS = ("motion", "target_K", "ramp_K", "tau_ps", FIRST_PULSE, "beads", "positions")
 Motion = dict[str, str]
 REDRAWN = ("mdmode 0", "mdmode 6")
 SAME = 0.2  # fraction by which the temperatures of like runs may differ

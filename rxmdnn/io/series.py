@@ -30,7 +30,7 @@ class Series(ABC):
     names : (n,) of str, elements, and D or T by mass; mass : (n,) float64, amu
     step  : (frames,) int64
     time  : (frames,) float64, fs
-    has   : set of the fields of every frame: "x", "v", "image"
+    has   : set of the fields of every frame: "x", "v", "image", "excitation"
     stages : [(step, words of rxmdnn.io.motion)]: what moves the atoms from this step on; empty where nothing says so
     """
 
@@ -60,7 +60,8 @@ class Series(ABC):
 
     @abstractmethod
     def read(self, field: str, frames: Sequence[int] | np.ndarray, atoms: slice = EVERY) -> np.ndarray:
-        """(frames, atoms, 3) values of a field: "x" in Å, "v" in Å/fs, "image" in periods."""
+        """(frames, atoms, 3) values of a field: "x" in Å, "v" in Å/fs, "image" in periods; or (frames, atoms):
+        "excitation", from 0 to 1."""
 
     @abstractmethod
     def cell(self, frame: int) -> Cell:
@@ -131,7 +132,7 @@ class H5Series(Series):
             self.stages = read_motions(self.file)
         except (OSError, KeyError, ValueError, IndexError) as error:
             raise InputError(f"{path}: not a valid H5MD trajectory of rxmdnn: {error}") from None
-        names = {"x": "position", "v": "velocity", "image": "image"}
+        names = {"x": "position", "v": "velocity", "image": "image", "excitation": "excitation"}
         self.data = {k: group[name]["value"] for k, name in names.items() if name in group}
         self.has = set(self.data)
         self.factor = dict.fromkeys(self.data, 1.0)
@@ -148,7 +149,7 @@ class H5Series(Series):
             values = data[int(rows[0]):int(rows[-1]) + 1, atoms]
         else:
             values = np.array([data[int(k), atoms] for k in rows])
-        if self.turned:
+        if self.turned and values.ndim == 3:
             for value, row in zip(values, rows):
                 value[:] = self._as_in_the_run(field, value, int(row))
         return values if self.factor[field] == 1.0 else values * self.factor[field]

@@ -130,7 +130,7 @@ class XYZSeries(Series):
             raise InputError(f"{self._name(0)} is truncated or not valid extended XYZ: {error}") from None
         self.position = self._column(first, POSITIONS, 0)
         self.velocity = first.first((*VELOCITY_COLUMNS, "momenta"))
-        self.has = {"x"} | ({"v"} if self.velocity else set()) | ({"image"} if "image" in first.columns else set())
+        self.has = {"x"} | ({"v"} if self.velocity else set()) | ({"image", "excitation"} & set(first.columns))
 
     def _column(self, table: Table, names: Sequence[str], row: int) -> str:
         name = table.first(names)
@@ -188,13 +188,15 @@ class XYZSeries(Series):
         return order
 
     def read(self, field: str, frames: Sequence[int] | np.ndarray, atoms: slice = EVERY) -> np.ndarray:
-        column = str({"x": self.position, "v": self.velocity, "image": "image"}[field])
+        column = str({"x": self.position, "v": self.velocity}.get(field, field))
+        width = 1 if field == "excitation" else 3
         out = []
         for k in np.asarray(frames):
             row = int(self.rows[k])
             table, order = self._frame(row)
-            if column not in table.columns or table.columns[column].width != 3:
-                raise InputError(f"{self._name(row)} has no '{column}' of three numbers, unlike the first frame")
+            if column not in table.columns or table.columns[column].width != width:
+                numbers = "three numbers" if width == 3 else "one number"
+                raise InputError(f"{self._name(row)} has no '{column}' of {numbers}, unlike the first frame")
             try:
                 values = table.numbers(column)
             except ValueError as error:
@@ -203,7 +205,7 @@ class XYZSeries(Series):
             if field == "v":
                 values = values * (ase.units.fs / self.mass[atoms, None] if column == "momenta" else
                                    velocity_unit(table.head, self._name(row)))
-            out.append(values)
+            out.append(values[:, 0] if width == 1 else values)
         return np.array(out)
 
     def cell(self, frame: int) -> Cell:

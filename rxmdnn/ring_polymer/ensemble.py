@@ -38,6 +38,7 @@ class Method:
 
 METHOD_SETTINGS = {
     "pimd": Method(1.0),
+    "eco": Method(1.0),
     "suzuki-chin": Method(1.0),
     "rpmd": Method(0.0),
     "trpmd": Method(0.5),
@@ -77,6 +78,7 @@ class RingPolymer(Ensemble):
     method : key of METHOD_SETTINGS
     friction : float, optional: λ
     integrator : key of OPERATOR_SEQUENCES
+    economy : how the frequencies of ``modes`` were fitted, for checkpoints; None for springs between neighbors
 
     Attributes
     ----------
@@ -84,7 +86,8 @@ class RingPolymer(Ensemble):
     """
 
     def __init__(self, centroid: Ensemble, modes: Modes, temperature: float, method: str,
-                 friction: float | None = None, integrator: str = "bcocb") -> None:
+                 friction: float | None = None, integrator: str = "bcocb",
+                 economy: dict[str, Any] | None = None) -> None:
         if integrator == "obabo" and isinstance(centroid, Langevin):
             centroid = OutsideLangevin(centroid.motion, centroid.tau, centroid.barostat)
         self.keeps_momentum, self.thermostatted = centroid.keeps_momentum, centroid.thermostatted
@@ -94,6 +97,7 @@ class RingPolymer(Ensemble):
         self.splitting = split(modes, temperature, self.motion.dt, method, friction, integrator, self.backend.table)
         self.spring = modes.frequencies(temperature)[1:] ** 2
         self.atoms: Atoms | None = None
+        self.economy = economy
 
     def begin(self, atoms: Atoms) -> None:
         """Prepare for the first step; rings that are new, or of other beads, get forces and thermal velocities."""
@@ -164,7 +168,8 @@ class RingPolymer(Ensemble):
 
     # ------------------------------------------------------------------ restart
     def state(self) -> dict[str, Any]:
-        return {"heat": self.heat, "centroid": self.centroid.state()}
+        economy = {} if self.economy is None else {"economy": self.economy}
+        return {"heat": self.heat, "centroid": self.centroid.state()} | economy
 
     def resume(self, state: dict[str, Any]) -> None:
         self.heat, self.fresh = state["heat"], False

@@ -1,4 +1,12 @@
-"""Quantum averages of ring polymers: estimators at one step, and means and errors of their time series."""
+"""Quantum averages of ring polymers: estimators at one step, and means and errors of their time series.
+
+Economised rings have the same estimators. Their distribution differs in the values of ω_k alone, and each estimator
+needs no more than these: the potential is diagonal; the primitive kinetic energy is m/β times the derivative of ln Z
+with respect to m, and by integration by parts (the virial theorem of each mode) its mean is that of the centroid-virial
+one; so is the pressure of a strain of all coordinates that of a strain of the centroids. -d ln ρ/dβ, which the heat
+capacity needs, is taken at fixed β ħ ω_k: it is the derivative of the energy of the same fit, whose relative error is
+larger than that of the energy itself at β ħ ω near that of ω_max.
+"""
 
 from __future__ import annotations
 

@@ -70,8 +70,8 @@ class RingForces(Forces):
                  widest: float, contraction: Sequence[int] = (), fourth: SuzukiChin | None = None,
                  groups: Groups | None = None) -> None:
         super().__init__(domain, neighbors, potential, timers)
-        self.beads, self.widest, self._skin, self.xp = beads, widest, neighbors.skin, domain.backend.xp
-        self.fourth, self.groups = fourth, groups or Groups(domain.comm)
+        self.beads, self.widest, self.least_skin, self.xp = beads, widest, neighbors.skin, domain.backend.xp
+        self.fourth, self.groups, self.contraction = fourth, groups or Groups(domain.comm), tuple(contraction)
         rings = [(potential.compute, 1.0, beads)]
         if contraction:
             assert isinstance(potential, Mixture)
@@ -149,7 +149,7 @@ class RingForces(Forces):
             raise AgreedError(f"pimd: a bead is {widest:.1f} Å from its centroid; beads of free particles stay within "
                               f"{self.widest:.1f} Å at this temperature. The simulation has become unstable; restart "
                               "from the last checkpoint with a smaller 'time' dt")
-        self.neighbors.set_skin(self._skin + STEP * np.ceil(2.0 * ROOM * widest / STEP))
+        self.neighbors.set_skin(self.least_skin + STEP * np.ceil(2.0 * ROOM * widest / STEP))
         if self.neighbors.reach != self.domain.reach:
             self.domain.set_reach(self.neighbors.reach)
         self.groups.unite(atoms, self.domain)

@@ -24,6 +24,8 @@ from rxmdnn.units import HBAR, KB
 class Modes:
     """Transforms between the modes and the beads of a ring of ``beads`` beads.
 
+    reduced : (P // 2,) float64, β ħ ω_k of the modes of 1, 2, ... periods; None: of springs between neighbors
+
     Attributes
     ----------
     turns    (P,)   int64    number of periods of each mode around the ring
@@ -32,6 +34,7 @@ class Modes:
     """
 
     beads: int
+    reduced: np.ndarray | None = None
     turns: np.ndarray = field(init=False)
     to_beads: np.ndarray = field(init=False)
     to_modes: np.ndarray = field(init=False)
@@ -50,7 +53,9 @@ class Modes:
         object.__setattr__(self, "to_modes", c / p)
 
     def frequencies(self, temperature: float) -> np.ndarray:
-        """(P,) ω_k = 2 ω_P sin(π turns/P), 1/fs, with ω_P = P k_B T/ħ."""
+        """(P,) ω_k = 2 ω_P sin(π turns/P), 1/fs, with ω_P = P k_B T/ħ; or those given as ``reduced``."""
+        if self.reduced is not None:
+            return KB * temperature / HBAR * np.concatenate([[0.0], self.reduced])[self.turns]
         return 2.0 * self.beads * KB * temperature / HBAR * np.sin(np.pi * self.turns / self.beads)
 
 

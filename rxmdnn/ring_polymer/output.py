@@ -13,14 +13,13 @@ from mpi4py import MPI
 from rxmdnn.atoms import Atoms
 from rxmdnn.io.frame import Frame
 from rxmdnn.io.h5md import H5MD
-from rxmdnn.io.ordered import writable
 from rxmdnn.ring_polymer.ensemble import RingPolymer
 from rxmdnn.ring_polymer.estimators import estimate, heat_capacity, jackknife, mean_and_error
 from rxmdnn.ring_polymer.forces import F, U, V
+from rxmdnn.ring_polymer.series import SETTLING, RingSeries
 from rxmdnn.units import KB
 
 NAME = "ring_polymer.csv"
-SETTLING = 0.2  # fraction of the rows, at the beginning, left out of the averages
 CONJUGATE = "potential_thermodynamic_eV"  # of Suzuki-Chin rings
 UNITS = {"kinetic_virial_eV": "eV", "kinetic_primitive_eV": "eV", "potential_eV": "eV", "pressure_GPa": "GPa",
          "ring_temperature_K": "K"}
@@ -40,62 +39,34 @@ class RingLog:
 
     def __init__(self, comm: MPI.Comm, folder: Path, ring: RingPolymer, elements: tuple[str, ...],
                  write: Callable[..., None], restart: int | None) -> None:
-        self.comm, self.path, self.ring, self.elements, self.tell = comm, folder / NAME, ring, elements, write
+        self.ring, self.elements, self.tell = ring, elements, write
         self.more = (CONJUGATE,) if getattr(ring.motion.forces, "fourth", None) is not None else ()
         of_each = (("kinetic_virial", "eV_per_atom"), ("kinetic_primitive", "eV_per_atom"), ("gyration", "A"))
-        self.columns = ("step", "time_fs", *UNITS, *self.more,
-                        *(f"{name}_{e}_{unit}" for e in elements for name, unit in of_each))
-
-        def begin() -> None:
-            kept = []
-            if restart is not None and self.path.exists():
-                head, *lines = self.path.read_text(encoding="utf-8").splitlines() or [""]
-                if head == ",".join(self.columns):
-                    kept = [line for line in lines if line.count(",") == head.count(",")
-                            and int(line.split(",")[0]) <= restart]
-            self.path.write_text("\n".join([",".join(self.columns), *kept]) + "\n", encoding="utf-8")
-
-        self._on_root(begin)
-
-    def _on_root(self, act: Callable[[], Any]) -> None:
-        with writable(self.comm, self.path):
-            if self.comm.rank == 0:
-                act()
+        self.series = RingSeries(comm, folder / NAME, (*UNITS, *self.more, *(
+            f"{name}_{e}_{unit}" for e in elements for name, unit in of_each)), restart)
 
     def write(self, thermo: Any) -> None:
         """Write a row and a line of the log. thermo : has step and time (fs)."""
         e = estimate(self.ring)
         count = np.maximum(e.count, 1)
-        row = [thermo.time, float(e.virial.sum()), float(e.primitive.sum()), e.potential, e.pressure, e.temperature,
+        row = [float(e.virial.sum()), float(e.primitive.sum()), e.potential, e.pressure, e.temperature,
                *([e.conjugate] if self.more else [])]
         for k in range(len(self.elements)):
             row += [e.virial[k] / count[k], e.primitive[k] / count[k], e.gyration[k]]
-
-        def add() -> None:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(",".join([str(thermo.step), *(f"{x:.17g}" for x in row)]) + "\n")
-
-        self._on_root(add)
+        self.series.add(thermo.step, thermo.time, row)
         sizes = " ".join(f"{x:.4f} {name}" for name, x in zip(self.elements, e.gyration, strict=True))
-        self.tell(f"ring polymer: kinetic(eV): {row[1]:16.6f} virial {row[2]:16.6f} primitive  potential(eV): "
+        self.tell(f"ring polymer: kinetic(eV): {row[0]:16.6f} virial {row[1]:16.6f} primitive  potential(eV): "
                   f"{e.potential:18.6f}  gyration(A): {sizes}")
 
     def averages(self, first: int) -> None:
         """Write to the log the means, with errors, over the rows from step ``first`` on, without the first SETTLING."""
-        lines: list[str] = []
-        self._on_root(lambda: lines.extend(self._averages(first)))
-        self.tell(*(self.comm.bcast(lines)), "ring polymer: skin of the last neighbor list, widened for the beads: "
-                  f"{self.ring.motion.forces.neighbors.skin:.2f} A")
+        self.tell(*self.series.summarized(first, self._averages), "ring polymer: skin of the last neighbor list, "
+                  f"widened for the beads: {self.ring.motion.forces.neighbors.skin:.2f} A")
 
-    def _averages(self, first: int) -> list[str]:
-        table = np.loadtxt(self.path, delimiter=",", skiprows=1, ndmin=2)
-        table = table[table[:, 0] >= first]
-        table = table[int(SETTLING * len(table)) :]
-        if not len(table):
-            return []
-        series = dict(zip(self.columns, table.T))
+    def _averages(self, series: dict[str, np.ndarray]) -> list[str]:
+        step = series["step"]
         series["energy_eV"] = series["kinetic_virial_eV"] + series["potential_eV"]
-        lines = [f"ring polymer: averages of {len(table)} rows, steps {table[0, 0]:.0f} to {table[-1, 0]:.0f} "
+        lines = [f"ring polymer: averages of {len(step)} rows, steps {step[0]:.0f} to {step[-1]:.0f} "
                  f"(the first {100 * SETTLING:.0f} % left out), errors by blocking:"]
         for name, x in series.items():
             if name not in ("step", "time_fs") and np.isfinite(x).all():

@@ -15,16 +15,16 @@ from rxmdnn.engine.forces import Forces
 from rxmdnn.engine.neighbors import NeighborList
 from rxmdnn.engine.whole_forces import forces_of
 from rxmdnn.models.interface import Potential
+from rxmdnn.ring_polymer.economised import Economy
 from rxmdnn.ring_polymer.ensemble import RingPolymer
 from rxmdnn.ring_polymer.forces import F, RingForces, U, V
 from rxmdnn.ring_polymer.groups import Groups
 from rxmdnn.ring_polymer.modes import Modes
 from rxmdnn.ring_polymer.suzuki_chin import stiffening, suzuki_chin
 from rxmdnn.timers import Timers
-from rxmdnn.units import ACCELERATION, HBAR, KB
+from rxmdnn.units import ACCELERATION, HBAR, KB, PER_CM
 
 BOND = 50.0  # eV/Å^2: typical stiffness of a bond of hydrogen
-PER_CM = 1.0 / (2.0 * np.pi * 2.99792458e-5)  # cm^-1 of one radian per fs
 DYNAMICS = ("rpmd", "trpmd", "pacmd")
 FAR = 8.0  # largest distance of a bead, in standard deviations of the beads of a free particle
 
@@ -42,15 +42,17 @@ def make_forces(deck: Deck, masses: Sequence[float], domain: Domain, neighbors: 
                       deck["pimd_contraction"].beads, fourth, groups)
 
 
-def choose_ring(deck: Deck, centroid: Ensemble, atoms: Atoms) -> Ensemble:
+def choose_ring(deck: Deck, centroid: Ensemble, atoms: Atoms, economy: Economy | None = None) -> Ensemble:
     """The ensemble of a run: ``centroid`` itself, or a RingPolymer around it where the deck has a pimd line."""
     line = deck["pimd"]
     if line.beads is None:
         for name in (U, V, F):
             atoms.extra.pop(name, None)
         return centroid
-    return RingPolymer(centroid, Modes(line.beads), deck["temperature"].treq, line.method, line.friction,
-                       deck["pimd_integrator"].name)
+    modes = Modes(line.beads, None if economy is None else economy.fit.x)
+    friction = deck["pimd_eco"].friction if line.method == "eco" else line.number
+    return RingPolymer(centroid, modes, deck["temperature"].treq, line.method, friction, deck["pimd_integrator"].name,
+                       None if economy is None else economy.state())
 
 
 def notes(deck: Deck, elements: Sequence[str], masses: Sequence[float], start: Mapping[str, np.ndarray],
@@ -83,6 +85,8 @@ def notes(deck: Deck, elements: Sequence[str], masses: Sequence[float], start: M
         found.append(line.fault(f"the start has no rings of {line.beads} beads: missing beads begin at their centroids"
                                 f", far from equilibrium for {line.method}; sample with 'pimd {line.beads} pimd', then "
                                 "continue from its checkpoint"))
+    if line.method == "eco":
+        return found
     fastest = float(Modes(line.beads).frequencies(t).max())
     if deck["pimd_integrator"].name != "bcocb" and fastest * dt > 0.9 * np.pi:
         found.append(deck["pimd_integrator"].fault(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from rxmdnn.deck.electrons import has_electrons
 from rxmdnn.deck.fields import has_field
-from rxmdnn.deck.light import has_light
+from rxmdnn.deck.light import follows_electrons, has_light
 from rxmdnn.deck.run import RunDeck
 from rxmdnn.dynamics.drive import Drive
 from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.errors import InputError
 from rxmdnn.excitation.electron_plan import electron_plan
+from rxmdnn.excitation.electron_surface import ElectronSurface
 from rxmdnn.excitation.electrons import Electrons, notes_of
 from rxmdnn.excitation.light import Light
 from rxmdnn.excitation.light_plan import absorption_of, plan_notes, plan_of, region_faults
+from rxmdnn.excitation.weights import LEAST
 from rxmdnn.io.start import Start
 from rxmdnn.parallel import together
 from rxmdnn.run.field import make_field
@@ -21,10 +23,13 @@ from rxmdnn.run.field import make_field
 def make_drives(run: RunDeck, simulation: Simulation, start: Start) -> list[Drive]:
     """The drives of the deck, in the order in which they act. All ranks call it; notes go to ``start.notes``."""
     drives: list[Drive] = []
-    if has_light(run.deck):
+    if has_light(run.deck) and not follows_electrons(run.deck):
         drives.append(make_light(run, simulation, start))
     if has_electrons(run.deck):
-        drives.append(make_electrons(run, simulation, start))
+        drives.append(electrons := make_electrons(run, simulation, start))
+        if follows_electrons(run.deck):
+            line, least = run.deck["excite_electrons"], run.deck["excite_least"].weight
+            drives.append(ElectronSurface(line.t0, line.t1, LEAST if least is None else least, electrons))
     if has_field(run.deck):
         drives.append(make_field(run, simulation, start))
     return drives

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rxmdnn.deck.electrons import has_electrons
+from rxmdnn.deck.electrons import exchange, has_electrons
 from rxmdnn.deck.fields import charge_lines, field_lines
 from rxmdnn.deck.light import NAMES as LIGHT_NAMES
 from rxmdnn.deck.light import has_light
@@ -132,12 +132,15 @@ def electrons_of(run: RunDeck) -> list[Any]:
     except OSError as error:
         raise InputError(deck["electrons_table"].fault(f"cannot be read: {error.strerror or error}")) from None
     return [*deck["electrons"], *capacity, deck["electrons_coupling"].g, *deck["electrons_conductivity"],
-            deck["electrons_exchange"].kind]
+            exchange(run.deck)]
 
 
 def pimd_of(run: RunDeck) -> list[Any]:
     """The line of ring polymers, with their integrator; empty for atoms."""
-    return [*run.deck["pimd"], run.deck["pimd_integrator"].name] if has_ring(run.deck) else []
+    if not has_ring(run.deck):
+        return []
+    friction = [run.deck["pimd_eco"].friction] if run.deck["pimd"].method == "eco" else []
+    return [*run.deck["pimd"], run.deck["pimd_integrator"].name, *friction]
 
 
 def rings_of(run: RunDeck) -> list[Any]:

@@ -38,8 +38,10 @@ from rxmdnn.io.start import Start
 from rxmdnn.io.xyz_trajectory import XYZ_TRAJECTORY, XYZTrajectory
 from rxmdnn.parallel import on_root
 from rxmdnn.ring_polymer.ensemble import RingPolymer
+from rxmdnn.ring_polymer.estimates import RingEstimates
 from rxmdnn.ring_polymer.output import BeadTrajectories, RingLog
 from rxmdnn.ring_polymer.setup import notes as ring_notes
+from rxmdnn.run.centroid_pairs import CentroidPairs
 from rxmdnn.run.continuation import Continuation
 from rxmdnn.run.ending import Ending, temperature_of
 from rxmdnn.run.performance import Performance, performance_line
@@ -87,8 +89,12 @@ class Outputs:
         self.observers = self._make_observers(start.step if start.continued else None)
         ring = simulation.ensemble if isinstance(simulation.ensemble, RingPolymer) else None
         self.ring = None if ring is None else RingLog(comm, folder, ring, run.elements, self.log.write, goes_on_from)
+        self.estimates = (RingEstimates(comm, folder, ring, deck["pimd_estimate"], run.elements, self.log.write,
+                                        goes_on_from) if ring is not None and deck["pimd_estimate"] else None)
         self.beads = (BeadTrajectories(comm, folder, ring, goes_on_from)
                       if ring is not None and beads_every(deck) else None)
+        self.pairs = (CentroidPairs(comm, folder, simulation, self.frame, goes_on_from)
+                      if deck["pimd_pairs"].nstep else None)
         self.guard = None if monitor is None else self._make_guard(monitor, start.state.get("fidelity"), how.same_stage)
         self.performance = Performance(simulation, comm.size * deck["pimd_groups"].number)
         simulation.on_print, simulation.writers, simulation.guard = self.log.thermo, self._writers(), self.guard
@@ -131,8 +137,12 @@ class Outputs:
         if self.beads is not None:
             beads = self.beads
             out.append(only_every(beads_every(deck), lambda thermo: beads.write(self.frame(thermo))))
+        if self.pairs is not None:
+            out.append(only_every(deck["pimd_pairs"].nstep, self.pairs.write))
         if self.ring is not None:
             out.append((deck["io_step"].pstep, self.ring.write))
+        if self.estimates is not None:
+            out += self.estimates.writers
         out += [(deck["io_step"].fstep, lambda thermo: self._frames_due(thermo, kinds)),
                 only_every(deck["h5md"].nstep, lambda thermo: self.trajectory.write(self.frame(thermo))),
                 only_every(deck["xyz"].nstep, lambda thermo: self.xyz.write(self.frame(thermo)))]
@@ -148,6 +158,8 @@ class Outputs:
         self.log.rewind(step)
         self.trajectory.rewind(step, self.guard.healed if self.guard is not None else [])
         self.xyz.rewind(step)
+        if self.pairs is not None:
+            self.pairs.rewind(step)
         if self.profiles is not None:
             self.profiles.rewind(step)
         if self.observers is not None:
@@ -253,6 +265,8 @@ class Outputs:
         s, path = self.simulation, self.run.deck["json"].file
         if self.ring is not None:
             self.ring.averages(s.schedule.start)
+        if self.estimates is not None:
+            self.estimates.averages(s.schedule.start)
         figures = self.performance.figures()
         if self.guard is not None:
             self.log.write(self.guard.summary())

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rxmdnn.dynamics.simulation import Simulation
+from rxmdnn.excitation.electrons import Electrons
 from rxmdnn.ring_polymer.ensemble import RingPolymer
 
 PARTS = ("network", "neighbors", "halo", "assembly", "integrate", "output")
@@ -25,7 +26,8 @@ class Performance:
     def __init__(self, simulation: Simulation, n_ranks: int) -> None:
         self.simulation, self.n_ranks = simulation, n_ranks
         ring = ("ring",) if isinstance(simulation.ensemble, RingPolymer) else ()
-        self.parts = (*PARTS[:-1], *ring, PARTS[-1])
+        electrons = ("electrons",) if any(isinstance(drive, Electrons) for drive in simulation.drives) else ()
+        self.parts = (*PARTS[:-1], *ring, *electrons, PARTS[-1])
         self.start()
 
     def start(self) -> None:

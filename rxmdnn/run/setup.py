@@ -13,6 +13,7 @@ from mpi4py import MPI
 
 from rxmdnn import backend as backends
 from rxmdnn import threads
+from rxmdnn.atoms import Atoms
 from rxmdnn.backend import Backend
 from rxmdnn.deck.electrons import pushes_atoms
 from rxmdnn.deck.language import Deck
@@ -41,6 +42,7 @@ from rxmdnn.models.pair import LennardJones, Null
 from rxmdnn.models.pair_terms import PAIR_TERM_KINDS, PairTerm
 from rxmdnn.models.repulsion import Repulsion
 from rxmdnn.parallel import AgreedError, on_root, together
+from rxmdnn.ring_polymer.economised import Economy, economy_notes, find_economy
 from rxmdnn.ring_polymer.forces import V
 from rxmdnn.ring_polymer.groups import Groups
 from rxmdnn.ring_polymer.setup import choose_ring, make_forces
@@ -197,6 +199,11 @@ def make_simulation(comm: MPI.Comm, run: RunDeck, backend: Backend, potential: P
             raise InputError(fault)
     counts = comm.allreduce(np.bincount(start.species, minlength=len(run.elements)))
     start.notes += [note for note in on_root(comm, lambda: untrained_notes(run, counts)) if note not in start.notes]
+    economy = find_economy(deck, start, run.masses, groups or Groups(comm), how.same_stage, lambda: System(
+        potential, start.cell, Atoms.of(start.gid, start.species, start.x), comm=comm, backend=backend,
+        grid=tuple(deck["processors"])))
+    if economy is not None:
+        start.notes += economy_notes(deck, economy)
     system = System(
         potential, start.cell, start.atoms(), comm=comm, backend=backend, skin=deck["skin"].skin,
         grid=tuple(deck["processors"]), timers=Timers(backend.synchronize) if deck["verbose"].on else Timers(),
@@ -219,7 +226,7 @@ def make_simulation(comm: MPI.Comm, run: RunDeck, backend: Backend, potential: P
     if pushes_atoms(deck):
         simulation.kinetics.pushed = True
         simulation.kinetics.count_degrees_of_freedom()
-    choose_ensemble(deck, simulation, start, how.resumes)
+    choose_ensemble(deck, simulation, start, how.resumes, economy)
     choose_drives(simulation, make_drives(run, simulation, start), start, how)
     if schedule.mdmode != MINIMIZATION:
         for name in LEFT_BY_MINIMIZERS:
@@ -288,7 +295,8 @@ def target_pressures(deck: Deck) -> tuple[float, float]:
     return ends[0] / GPA_PER_EV_A3, ends[1] / GPA_PER_EV_A3
 
 
-def choose_ensemble(deck: Deck, simulation: Simulation, start: Start, resumes: bool) -> None:
+def choose_ensemble(deck: Deck, simulation: Simulation, start: Start, resumes: bool,
+                    economy: Economy | None = None) -> None:
     """Give the simulation the ensemble of the deck; with ``resumes`` it continues from its state in the checkpoint.
 
     Raises AgreedError where that state is damaged or of another version.
@@ -305,7 +313,7 @@ def choose_ensemble(deck: Deck, simulation: Simulation, start: Start, resumes: b
                             cell_line.compressibility * GPA_PER_EV_A3)
     if line.kind is not None:
         simulation.ensemble = make_ensemble(simulation.motion(), line.kind, (line.tau or 0.0) * FS_PER_PS, barostat)
-    simulation.ensemble = choose_ring(deck, simulation.ensemble, simulation.atoms)
+    simulation.ensemble = choose_ring(deck, simulation.ensemble, simulation.atoms, economy)
     saved = start.state.get("ensemble")
     if saved and resumes:
         try:

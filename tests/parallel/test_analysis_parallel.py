@@ -127,3 +127,11 @@ def test_messages(folder):
     if COMM.rank == 0:
         with pytest.raises(InputError, match="analyze it alone, without --start"):
             spectra([str(folder / "whole/observe.h5"), "--resolution", "3"])
+
+
+def test_directions_of_vibrations_do_not_depend_on_the_rank_count(folder):
+    series = open_series(folder / "whole")
+    seen = [sp.measure(comm, [series], 40, series.interval(), True, True).sites for comm in (COMM, MPI.COMM_SELF)]
+    assert seen[0].keys() == seen[1].keys() and seen[0]
+    for k, sites in seen[0].items():
+        assert np.allclose(sites.shape, seen[1][k].shape, rtol=1e-6, atol=1e-9)

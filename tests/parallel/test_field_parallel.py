@@ -138,6 +138,23 @@ def test_other_charges_on_a_restart_begin_a_new_stage(folder):
     np.testing.assert_allclose(work, rows["work_field_eV"], atol=1e-12)
 
 
+def test_a_field_that_is_switched_off_on_a_restart(folder):
+    """The work so far is kept, and the forces are those without the field."""
+    go(folder, "out", "--until", "20")
+    write(folder / "rxmd.in", DECK.split("field")[0] + BY_ELEMENT)
+    code, out = go(folder, "out", "--until", "40")
+    rows = rows_of(out)
+    assert code == FINISHED and "field: now none, before pulse" in (out / "run.log").read_text()
+    work, after = rows["work_field_eV"], rows["step"] > 20
+    assert work[~after][-1] != 0.0 and (work[after] == work[~after][-1]).all()
+    assert not rows["field_z_V_A"][after].any() and rows["field_z_V_A"][~after][-1] != 0.0
+    assert np.ptp(rows["conserved_eV"][rows["step"] >= 5]) < 2e-3 < np.ptp(rows["potential_eV"])
+    write(folder / "rxmd.in", DECK.split("field")[0])
+    code, out = go(folder, "out", "--until", "60")
+    rows = rows_of(out)
+    assert code == FINISHED and np.ptp(rows["etotal_eV"][rows["step"] >= 20]) < 2e-3
+
+
 def test_a_minimization_in_a_constant_field(folder):
     write(folder / "rxmd.in", DECK.split("field")[0].replace("mdmode 1", "mdmode 10") + BY_ELEMENT
           + "field constant z 0.02\nminimizer fire 1e-2\n")

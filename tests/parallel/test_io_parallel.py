@@ -284,7 +284,7 @@ def test_an_unfinished_h5md_frame_is_dropped(folder):
 def thermo(step, total=-1.0):
     return SimpleNamespace(step=step, time=0.5 * step, total=total, kinetic=1.0, potential=total - 1.0,
                            temperature=300.0, pressure=0.1, stress=np.eye(3), spread=None, seconds=0.25,
-                           volume=512.0, conserved=total)
+                           volume=512.0, conserved=total, driven={})
 
 
 def test_log_lines_and_restart(folder, capsys):

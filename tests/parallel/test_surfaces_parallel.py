@@ -18,7 +18,7 @@ from rxmdnn.io.log import read_energies
 from rxmdnn.io.own_formats import H5Frames
 from tests.excited import lit, steps
 from tests.runs import killed_at, shared_folder
-from tests.systems import collect
+from tests.systems import TRICLINIC, collect
 
 COMM = MPI.COMM_WORLD
 MODELS = "lj 0.0104 3.0 6.0 2 Ar 39.95 Ne 20.18\nlj 0.02 2.8 5.0 2 Ar 39.95 Ne 20.18\n"
@@ -46,12 +46,26 @@ pulse flat 100 60 0.8 weight 20
 """
 
 
+ELECTRONS = """electrons 1 1 4
+electrons_capacity linear 100
+electrons_coupling 1e16
+electrons_conductivity constant 10
+"""
+FILM = """pulse gauss 40 30 0.05 fluence
+pulse_direction 0 0 1
+pulse_absorption 20 0
+pulse_photon 1.55 0.25
+"""
+
+
 @pytest.fixture
 def folder(tmp_path_factory):
     """One folder for all ranks, with a start, two models and decks of both kinds of weights."""
     with shared_folder(COMM, tmp_path_factory, MODELS) as place:
         if COMM.rank == 0:
-            for name, lines in (("bound", BOUND), ("place", PLACE), ("dark", "")):
+            upwards = BOUND.replace("excite 1 2", "excite 2 1").replace("decay 100", "decay 100 electrons")
+            for name, lines in (("bound", BOUND), ("place", PLACE), ("dark", ""), ("electrons", upwards + ELECTRONS),
+                                ("film", ELECTRONS + FILM)):
                 (place / f"{name}.in").write_text(DECK + lines)
         COMM.Barrier()
         yield place
@@ -82,7 +96,7 @@ def test_weights_and_energies_are_those_of_one_rank():
         assert a.driven == pytest.approx(b.driven, abs=1e-9)
 
 
-@pytest.mark.parametrize("deck", ["bound", "place"])
+@pytest.mark.parametrize("deck", ["bound", "place", "electrons", "film"])
 def test_a_run_killed_in_the_pulse_goes_on_with_the_same_bits(folder, deck, monkeypatch):
     whole = go(folder, deck, "whole")
     with killed_at(monkeypatch, 33):
@@ -91,14 +105,28 @@ def test_a_run_killed_in_the_pulse_goes_on_with_the_same_bits(folder, deck, monk
     a, b = (read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5") for out in (whole, killed))
     for name in ("x", "v", "f", "gid"):
         assert getattr(a, name).tobytes() == getattr(b, name).tobytes(), name
-    assert a.extra[EXCITATION].tobytes() == b.extra[EXCITATION].tobytes() and a.extra[EXCITATION].any()
-    for name, value in a.state["drives"]["light"].items():
-        np.testing.assert_array_equal(value, b.state["drives"]["light"][name], name)
+    for drive, state in a.state["drives"].items():
+        for name, value in state.items():
+            np.testing.assert_array_equal(value, b.state["drives"][drive][name], name)
+    if deck != "film":
+        assert a.extra[EXCITATION].tobytes() == b.extra[EXCITATION].tobytes() and a.extra[EXCITATION].any()
     one, two = read_energies(whole), read_energies(killed)
     for column in one.keys() - {"seconds"}:
         assert one[column].tobytes() == two[column].tobytes(), column
-    assert abs(one["work_light_eV"][-1]) > 1e-3
-    assert np.ptp(one["conserved_eV"]) < 0.02 * np.ptp(one["etotal_eV"]) or deck == "place"
+    work = sum(one[column] for column in one if column.startswith("work_"))
+    assert np.ptp(work) > 1e-3 and np.ptp(one["conserved_eV"]) < 0.02 * np.ptp(work)
+
+
+def test_energy_of_light_atoms_and_electrons(folder):
+    """All that light gives is in the atoms or in the electrons; all light that falls on a film is absorbed in it."""
+    table = read_energies(go(folder, "electrons", "out"))
+    inside = table["etotal_eV"] + table["electron_energy_eV"] - table["absorbed_light_eV"]
+    assert np.ptp(inside) < 0.02 * np.ptp(table["absorbed_light_eV"]) and np.ptp(table["absorbed_light_eV"]) > 0.01
+    np.testing.assert_allclose(table["absorbed_electrons_eV"], table["decayed_light_eV"], atol=1e-10)
+    table = read_energies(go(folder, "film", "film"))
+    depth, area = 12.0, TRICLINIC.volume / TRICLINIC.widths[2]  # of the cell, along z
+    falls = 0.75 * 0.05 * 0.6241509074 * area * (1 - np.exp(-depth / 20.0))
+    assert table["absorbed_electrons_eV"][-1] == pytest.approx(falls, rel=0.02)
 
 
 def test_files_show_the_weights(folder):

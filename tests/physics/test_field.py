@@ -17,6 +17,7 @@ from rxmdnn.errors import InputError
 from rxmdnn.excitation.charges import Charges
 from rxmdnn.excitation.field import ElectricField
 from rxmdnn.excitation.field_shapes import total
+from rxmdnn.fidelity.guard import SavedState
 from rxmdnn.models.pair import Null
 from rxmdnn.ring_polymer.ensemble import RingPolymer
 from rxmdnn.ring_polymer.forces import RingForces, U
@@ -242,3 +243,31 @@ def test_fields_from_a_python_program():
     with pytest.raises(InputError, match="no charges: neither a column born_charges, initial_charges, charges"):
         rxmdnn.simulate(ase.Atoms("Ne2", x[:2], cell=TRICLINIC.h, pbc=True), argon(elements=ELEMENTS), 2, comm=SELF,
                         charges="structure")
+
+
+def test_a_minimization_keeps_the_charges_of_atoms():
+    x = spread_atoms(TRICLINIC, 40, 2.9)
+    atoms = ase.Atoms([ELEMENTS[k % 2] for k in range(40)], x, cell=TRICLINIC.h, pbc=True)
+    atoms.set_initial_charges([0.5 if k % 2 else -0.5 for k in range(40)])
+    _, table = rxmdnn.simulate(atoms, argon(elements=ELEMENTS), 300, every=10, comm=SELF, mdmode=10,
+                               minimizer=("fire", 0.01), field=("constant", "y", 0.02), charges="structure")
+    assert table["polarization_y_eA"][-1] > 0.0
+
+
+def test_a_run_that_is_set_back_repeats_itself():
+    """As fidelity heal does it."""
+    s = simulation([PULSE], stop=100)
+    rows = []
+    s.on_print = rows.append
+    steps = iter(s.steps(False))
+    for _ in range(30):
+        next(steps)
+    saved = SavedState.of(s)
+    for _ in range(20):
+        next(steps)
+    first = [(r.step, r.conserved, r.driven) for r in rows if r.step > 30]
+    rows.clear()
+    saved.restore(s)
+    for _ in range(20):
+        next(steps)
+    assert [(r.step, r.conserved, r.driven) for r in rows] == first

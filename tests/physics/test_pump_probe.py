@@ -12,6 +12,7 @@ from rxmdnn.cell import Cell
 from rxmdnn.commands.structure import main
 from rxmdnn.errors import InputError
 from rxmdnn.units import ACCELERATION, KB
+from tests.systems import TRICLINIC, spread_atoms
 from tests.trajectories import write
 
 A = 4.0  # Å, of the simple cubic crystal
@@ -100,9 +101,10 @@ def test_normal_displacements_have_debye_waller_factors_by_all_ways(tmp_path):
 def test_random_displacements_agree_within_their_errors(tmp_path):
     """What the peaks lose is in the diffuse part, 1 - exp(-Q²U) per atom; fitted and direct U agree."""
     _, x, cell = lattice(5, 5, 5)
-    rng, runs, u = np.random.default_rng(4), [], 0.15
+    rng, runs, u, cold = np.random.default_rng(4), [], 0.15, 0.05
     for r in range(5):
-        frames = np.array([x] * 2 + [x + u * rng.normal(size=x.shape) for _ in range(6)])
+        before = x + cold * rng.normal(size=x.shape)  # twice the same: the mean of each atom is where it is
+        frames = np.array([before] * 2 + [x + u * rng.normal(size=x.shape) for _ in range(6)])
         runs.append(str(argon(tmp_path / f"r{r}", frames, cell)))
     main([*runs, "--delays", "--t0", "2", "--cells", "5", "5", "5", "--hkl", "200,220,111", "--families", "--plane",
           "000", "200", "020", "--line", "000", "020", "--bin", "1", "--qmax", "6", "--rmax", "8", "--probe", "xray",
@@ -112,11 +114,12 @@ def test_random_displacements_agree_within_their_errors(tmp_path):
     b = table(tmp_path / "out/delays_debye_waller.csv")
     late = b["delay_fs"] >= 0
     # of the motion about the center of mass; the error bars are honest
-    want = 8 * np.pi**2 * u**2 * (1 - 1 / 125)
-    assert (np.abs(b["B_Ar_A2"] - want)[late] < 4.5 * b["B_Ar_error_A2"][late]).all()
+    want = 8 * np.pi**2 * np.where(late, u, cold) ** 2 * (1 - 1 / 125)
+    assert (np.abs(b["B_Ar_A2"] - want) < 4.5 * b["B_Ar_error_A2"]).all()
+    assert np.allclose(b["B_start_Ar_A2"], want, rtol=0.12)
     i, d = table(tmp_path / "out/delays_bragg.csv"), table(tmp_path / "out/delays_diffuse.csv")
     for name, q_sq in (("200", 4), ("220", 8), ("111", 3)):
-        loss = np.exp(-q_sq * (2 * np.pi / A * u) ** 2)
+        loss = np.exp(-q_sq * (2 * np.pi / A) ** 2 * (u**2 - cold**2))
         assert i[f"I_{name}"][late].mean() == pytest.approx(loss, rel=0.03)
         assert (np.abs(i[f"I_{name}"] - loss)[late] < 5 * i[f"I_{name}_error"][late]).mean() > 0.8
     with h5py.File(tmp_path / "out/delays.h5") as file:
@@ -125,7 +128,7 @@ def test_random_displacements_agree_within_their_errors(tmp_path):
         q_sq = (plane["hkl"][:] ** 2).sum(axis=-1) * (2 * np.pi / A) ** 2
         off = (np.abs(plane["hkl"][:] % 1) > 1e-6).any(axis=-1)
         assert (s[off] / (1 - np.exp(-q_sq[off] * u**2))).mean() == pytest.approx(1.0, abs=0.05)
-        assert np.nanmax(plane["S_before"][:][off]) < 1e-9 and s[10, 0] > 50
+        assert np.nanmax(plane["S_before"][:][off]) < 0.1 and s[10, 0] > 50
         diffuse = file["line_000_020/diffuse"][3:].mean(axis=0)
         assert np.allclose(diffuse[4:9], 1 - np.exp(-(file["line_000_020/q"][4:9] ** 2) * u**2), rtol=0.35)
         assert file["powder/relative"].shape == (8, len(file["powder/q"]))
@@ -174,6 +177,21 @@ def test_stretched_molecules_move_a_peak_of_the_pair_distribution(tmp_path):
         assert (r * g)[own].sum() * 0.02 == pytest.approx(area, abs=0.06)
 
 
+def test_both_ways_to_a_powder_agree(tmp_path):
+    """A gas of hard spheres, then of larger ones, in a triclinic cell: Debye's equation and direct sums."""
+    cell = Cell(2 * TRICLINIC.h)
+    frames = np.array([spread_atoms(cell, 300, d, seed=k) for k, d in enumerate((2.0, 3.0, 3.0))])
+    run = argon(tmp_path / "run", frames, cell, dt=10.0)
+    found = []
+    for way in ("debye", "direct"):
+        main([str(run), "--delays", "--t0", "10", "--bin", "20", "--powder", way, "--qmax", "6", "--rmax", "12", "-o",
+              str(tmp_path / way)])
+        with h5py.File(tmp_path / way / "delays.h5") as file:
+            q, s = file["powder/q"][:], file["powder/S"][1]
+        found.append([s[(q > low) & (q < low + 0.6)].mean() for low in np.arange(1.2, 5.4, 0.6)])
+    assert np.ptp(found[1]) > 0.3 and np.allclose(*found, atol=0.14)  # noise of 40 vectors per shell
+
+
 def test_temperatures_of_kinds_and_slabs(tmp_path):
     """Hot light atoms and cold heavy ones; a hot slab; a slab that flows as a whole is not hot."""
     n, x, cell = lattice(8, 8, 8)
@@ -198,6 +216,31 @@ def test_temperatures_of_kinds_and_slabs(tmp_path):
     assert slabs["T_all_8.0A_K"][2] == pytest.approx(400, rel=0.05)
     assert slabs["T_all_24.0A_K"][2] == pytest.approx(50, rel=0.05)
     assert slabs["T_Ne_8.0A_K"][2] == pytest.approx(400, rel=0.08)
+
+
+def test_excited_atoms_are_counted_and_have_their_temperature(tmp_path):
+    n, x, cell = lattice(6, 6, 6)
+    rng = np.random.default_rng(0)
+    w = np.array([0 * x[:, 0], np.where(n[:, 2] < 3, 0.8, 0.0), np.where(n[:, 2] < 3, 0.4, 0.1)])
+    scale = np.sqrt(KB * ACCELERATION / 39.948)
+    v = rng.normal(size=(3, *x.shape)) * scale * np.sqrt(np.where(w > 0.5, 500.0, 100.0))[..., None]
+    run = argon(tmp_path / "xyz", np.repeat(x[None] + 1.0, 3, axis=0), cell, v=v, xyz=True)
+    for k, file in enumerate(sorted(run.glob("*.xyz"))):  # as the run writes it: a column of numbers
+        head, *rows = file.read_text().splitlines()[1:]
+        rows = [f"{row} {a:.6f}" for row, a in zip(rows, w[k])]
+        file.write_text("\n".join([str(len(x)), head.replace(":id:I:1", ":id:I:1:excitation:R:1"), *rows]) + "\n")
+    h5 = argon(tmp_path / "h5", np.repeat(x[None] + 1.0, 3, axis=0), cell, v=v)
+    with h5py.File(h5 / "trajectory.h5md", "r+") as file:
+        file["particles/all/excitation/value"] = w.astype("<f4")
+    for folder in (run, h5):
+        main([str(folder), "--delays", "--t0", "1", "--where", "excitation > 0.5", "--slabs", "2", "c", "--powder",
+              "none"])
+        e, t = table(folder / "delays_excitation.csv"), table(folder / "delays_temperature.csv")
+        slabs = table(folder / "delays_excitation_slabs.csv")
+        assert np.allclose(e["w_all"], [0, 0.4, 0.25], atol=1e-6)
+        assert np.allclose(slabs["w_all_6.0A"], [0, 0.8, 0.4], atol=1e-6)
+        assert t["T_where_K"][1] == pytest.approx(500, rel=0.12) and t["T_others_K"][1] == pytest.approx(100, rel=0.12)
+        assert np.isnan(t["T_where_K"][[0, 2]]).all() and (folder / "delays_excitation.png").is_file()
 
 
 def test_beads_are_averaged_within_a_replica(tmp_path):
@@ -282,7 +325,10 @@ def test_messages(tmp_path):
             ("--slabs: expected a number above zero and a, b or c, found '0 c'", [*ok, "--slabs", "0", "c"]),
             ("--slabs: expected", [*ok, "--slabs", "3", "z"]),
             ("--qmin: must be below --qmax", [*ok, "--qmin", "11"]),
+            ("--frames: not with --delays, which reads all", [*ok, "--frames", "5"]),
             ("--response: must not be negative", [*ok, "--response", "-1"]),
+            ("--where: 'excitation = 1' is not a condition", [*ok, "--where", "excitation = 1"]),
+            ("--where: its frames have no column excitation", [*ok, "--where", "excitation >= 0.5"]),
             ("--response: needs --delays", [first, "--response", "5"]),
             ("must be whole numbers; others need --delays", [first, *cells, "--hkl", "0.5", "0", "0"])):
         with pytest.raises(InputError, match=words):

@@ -67,10 +67,10 @@ def test_a_smooth_ring_keeps_its_shape_with_more_beads():
     np.testing.assert_allclose(resized(resized(u, 16), 9), u)
 
 
-def fixed_point(name, p, omega, temperature, dt):
+def fixed_point(name, p, omega, temperature, dt, reduced=None):
     """(P, 2, 2) covariance of (u, v) of each mode in the well a = -ω² u, m = 1, k_B T = 1, by the step's linear map
-    measured on unit vectors, no sampling."""
-    frequency = Modes(p).frequencies(temperature)
+    measured on unit vectors, no sampling. reduced : of Modes"""
+    frequency = Modes(p, reduced).frequencies(temperature)
     s = Splitting(name, frequency, np.where(frequency > 0, 2 * frequency, 0.01), dt)
 
     def step(u, v, z):

@@ -5,6 +5,7 @@ import pytest
 
 from rxmdnn.cell import Cell
 from rxmdnn.dynamics.drive import Drive
+from rxmdnn.dynamics.ensembles import Barostat, make
 from rxmdnn.excitation.illumination import Beam, Pulse
 from rxmdnn.excitation.lattice_heat import LatticeHeat
 from rxmdnn.excitation.light_plan import LightPlan
@@ -12,6 +13,7 @@ from rxmdnn.excitation.pulses import FlatPulse, GaussianPulse, TablePulse
 from rxmdnn.excitation.regions import Slab, Sphere
 from rxmdnn.excitation.surfaces import MixedSurface
 from rxmdnn.excitation.weights import EXCITATION
+from rxmdnn.fidelity.guard import SavedState
 from rxmdnn.units import ACCELERATION
 from tests.device import DEVICES, find
 from tests.excited import CALM, MASS, lit, steps
@@ -82,6 +84,19 @@ def test_energy_less_the_work_of_light_is_conserved(name):
     assert light["work_light_eV"] == pytest.approx(light["absorbed_light_eV"], abs=1e-12)  # nothing is owed
 
 
+def test_the_virial_that_a_barostat_keeps_changes_with_the_weights():
+    """As flat as before a jump of all weights, although the pressure jumps with them."""
+    jump = Pulse(TablePulse(np.array([200.0, 201.0]), np.ones(2)), 1.0)
+    s = lit(LightPlan(pulses=[jump]), stop=200)
+    s.schedule.ramp = (60.0, 60.0)
+    s.ensemble = make(s.motion(), "svr", 100.0, Barostat("scr", 200.0, "isotropic", 80.0))
+    rows = steps(s)
+    conserved, pressure = (np.array([getattr(row, what) for row in rows]) for what in ("conserved", "pressure"))
+    at = int(np.argmax(np.abs(np.diff(pressure))))
+    assert abs(pressure[at + 1] - pressure[at]) > 20 * np.abs(np.diff(pressure[:at])).max()
+    assert abs(conserved[at + 1] - conserved[at]) < 3 * np.abs(np.diff(conserved[:at])).max()
+
+
 def test_weights_are_those_of_the_rate_equation_and_travel_with_their_atoms():
     s = lit(PLANS["pulse"], stop=250, every=250)
     rows = steps(s)
@@ -114,6 +129,23 @@ def test_only_the_answers_of_excited_atoms_are_asked_for_and_once_per_step():
     assert asked.count((3.3, 40)) == 21 and len([n for r, n in asked if r == 3.3]) == 21
     excited = [n for r, n in asked if r == 3.2]
     assert set(excited) == {inside} and 12 <= len(excited) <= 14  # from the start of the pulse at 15 fs
+
+
+@pytest.mark.parametrize("name", ["decay", "place and pulse"])
+def test_a_run_that_goes_back_repeats_its_bits(name):
+    """As after a failure that is healed."""
+    s, found = lit(PLANS[name], stop=80, every=80), []
+    taken = s.steps(restarted=False)
+    for _ in range(60):
+        next(taken)
+    saved = SavedState.of(s)
+    for _ in range(2):
+        for _ in range(20):
+            s.advance()
+        found.append((s.atoms.x.tobytes(), s.atoms.extra[EXCITATION].tobytes(), s.drives[0].total_work(s.comm),
+                      s.drives[0].columns()))
+        saved.restore(s)
+    assert found[0] == found[1]
 
 
 # ---------------------------------------------------------------------- decay

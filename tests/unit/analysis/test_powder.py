@@ -7,7 +7,7 @@ from rxmdnn.analysis import spectra as sp
 from rxmdnn.analysis.inelastic import Phonons
 from rxmdnn.analysis.instruments import TOSCA
 from rxmdnn.analysis.neutron import Vibrations, neutron_spectrum
-from rxmdnn.analysis.powder import Anisotropy, Sites
+from rxmdnn.analysis.powder import PARTS, Anisotropy, Sites
 from rxmdnn.analysis.site_sums import SiteSums
 
 STEP = 0.25
@@ -69,6 +69,19 @@ def test_sites_turned_against_each_other_scatter_alike():
     e, q = energy, np.full_like(energy, 30.0)
     a, b = (Anisotropy(s, energy, g, 4.0, 20.0, 0.0) for s in (one, three))
     assert a.first(e, q) == pytest.approx(b.first(e, q)) and a.second(e, q) == pytest.approx(b.second(e, q))
+
+
+def test_noise_is_not_taken_for_anisotropy():
+    """Isotropic motion, seen with little data: two halves whose deviations have nothing in common."""
+    rng, energy = np.random.default_rng(0), np.arange(0, 100, 2.0)
+    v = rng.normal(size=(2, 300, len(energy), 4, 3))
+    sums = np.stack([(v[..., i] * v[..., j]).sum(axis=-1) for i, j, _ in PARTS], axis=-1)
+    g = np.where(energy > 0, 1.0, 0.0)
+    g /= g.sum() * 2.0
+    both = Anisotropy(Sites.of(2.0, sums), energy, g, 4.0, 100.0, 0.0)
+    pooled = Anisotropy(Sites.of(2.0, sums.mean(axis=0, keepdims=True)), energy, g, 4.0, 100.0, 0.0)
+    spread, believed = (np.linalg.norm(a.tensors - a.tensors.mean(axis=0)) for a in (both, pooled))
+    assert spread < 0.4 * believed
 
 
 def test_isotropic_sites_change_nothing():

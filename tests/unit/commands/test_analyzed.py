@@ -109,6 +109,13 @@ def test_the_header_of_a_measured_spectrum_names_its_unit(vibrating, tmp_path, h
     assert np.allclose(table["wavenumber_cm"], table["energy_meV"] * 8.065544)
 
 
+def test_a_spectrum_of_another_run_can_be_compared(vibrating, tmp_path):
+    spectra([str(vibrating), "-o", str(tmp_path / "a"), "--instrument", "tosca"])
+    found = numbers(spectra, vibrating, "-o", tmp_path / "b", "--instrument", "tosca", "--compare",
+                    tmp_path / "a/neutron.csv", "--json", tmp_path / "n.json")
+    assert found["compare_scale"] == pytest.approx(1.0, rel=1e-6) and found["compare_residual"] < 1e-6
+
+
 @pytest.mark.parametrize("head", ["", "# energy, counts\n", "meV or 1/cm\n"])
 def test_a_measured_spectrum_without_a_unit_is_refused(vibrating, tmp_path, head):
     (tmp_path / "seen.csv").write_text(head + "5, 1\n6, 2\n")

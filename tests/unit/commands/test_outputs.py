@@ -11,6 +11,7 @@ from rxmdnn.commands import (
     geninit,
     import_model,
     label,
+    phonons,
     plot,
     run,
     sharpness,
@@ -23,6 +24,7 @@ from rxmdnn.errors import InputError
 JSON = {  # command: arguments before --json
     "evaluate": (evaluate.main, ["m.safetensors", "d.xyz"]), "plot": (plot.main, ["DAT"]),
     "spectra": (spectra.main, ["DAT"]), "structure": (structure.main, ["DAT"]),
+    "phonons": (phonons.main, ["m.safetensors", "a.cif"]),
     "sharpness": (sharpness.main, ["m.safetensors", "d.xyz"]), "import-model": (import_model.main, ["in.pth", "out"]),
     "export-model": (export_model.main, ["m.safetensors", "out.ckpt"])}
 FILES = {
@@ -34,6 +36,7 @@ FOLDERS = {
     "evaluate": (evaluate.main, ["m.safetensors", "d.xyz", "--out", "file/x"]),
     "spectra": (spectra.main, ["DAT", "--out", "file/x"]), "structure": (structure.main, ["DAT", "--out", "file/x"]),
     "sharpness": (sharpness.main, ["m.safetensors", "d.xyz", "--out", "file"]),
+    "phonons": (phonons.main, ["m.safetensors", "a.cif", "--out", "file/x"]),
     "geninit": (geninit.main, ["-i", "a.xyz", "-o", "file/x"]), "convert": (convert.main, ["a.xyz", "file/x/b.xyz"])}
 
 

@@ -49,15 +49,25 @@ def test_pictures_and_figures(tmp_path):
         total = -40.0 + 4e-3 * step * 0.5e-3  # 1e-4 eV/atom/ps
         log.thermo(SimpleNamespace(step=step, time=0.5 * step, total=total, kinetic=1.0, potential=total - 1.0,
                                    temperature=100.0 + step, pressure=0.5, stress=np.eye(3), spread=None, seconds=0.0,
-                                   volume=512.0, conserved=total))
+                                   volume=512.0, conserved=total, driven={}))
         trajectory.write(frame(x, cell, step))
         write_xyz(frame(x, cell, step), tmp_path)
     log.close()
+    r = 0.05 * np.arange(1, 17)
+    ends = np.exp(-10.0 * r**2) * (1.0 + 0.01 * np.random.default_rng(2).normal(size=(40, 1)))
+    lines = [",".join(["step", "time_fs", *(f"r_{x:.6g}_A" for x in r)]),
+             *(",".join(map(str, [10 * k, 5.0 * k, *row])) for k, row in enumerate(ends))]
+    (tmp_path / "ring_momentum_H.csv").write_text("\n".join(lines) + "\n")
     main([str(tmp_path), "--json", str(tmp_path / "plot.json")])
+    momenta = np.genfromtxt(tmp_path / "momentum_H.csv", delimiter=",", names=True)
+    exact = np.exp(-0.5 * momenta["p_per_A"] ** 2 / 20.0) / np.sqrt(2 * np.pi * 20.0)
+    np.testing.assert_allclose(momenta["compton_profile_A"], exact, atol=0.02 * exact[0])
+    assert (momenta["compton_profile_error_A"] < 0.02 * exact[0]).all()
+    assert np.genfromtxt(tmp_path / "end_to_end_H.csv", delimiter=",", names=True)["end_to_end"].shape == (16,)
     figures = json.loads((tmp_path / "plot.json").read_text())
     assert figures["drift_eV/atom/ps"] == pytest.approx(1e-4, rel=1e-6) and figures["atoms"] == 40
     assert figures["temperature_mean_K"] == pytest.approx(130.0) and figures["pressure_mean_GPa"] == pytest.approx(0.5)
-    for name in ("energies.png", "temperature.png", "gr.png"):
+    for name in ("energies.png", "temperature.png", "gr.png", "momentum_H.png"):
         assert (tmp_path / name).read_bytes()[:4] == b"\x89PNG"
     from_h5 = list(read_frames(tmp_path, 3))
     (tmp_path / "trajectory.h5md").unlink()
@@ -118,9 +128,26 @@ def test_a_minimization_has_a_change_of_energy_and_no_drift(tmp_path, capsys):
     for step in range(5):
         log.thermo(SimpleNamespace(step=step, time=float(step), total=-10.0 - step, kinetic=0.0, potential=-10.0 - step,
                                    temperature=0.0, pressure=0.5, stress=np.eye(3), spread=None, seconds=0.0,
-                                   volume=8.0, conserved=-10.0 - step))
+                                   volume=8.0, conserved=-10.0 - step, driven={}))
     log.close()
     main([str(tmp_path)])
     said = capsys.readouterr().out
     assert "potential_change_eV: -4" in said and "pressure_at_end_GPa: 0.5" in said
     assert "drift" not in said and "fluctuation" not in said and "e+2" not in said
+
+
+def test_profiles_average_over_the_other_axes_and_leave_vacuum_empty(tmp_path):
+    """Two elements on 1 x 2 x 3 cells; the last third is vacuum."""
+    from rxmdnn.analysis.driven_figures import draw_electrons, draw_profile
+
+    count = np.ones((4, 1, 2, 3, 2), int)
+    count[..., 2, :] = 0
+    t = np.where(count > 0, 300.0, np.nan)
+    p = {"step": np.arange(4), "time": np.arange(4) * 10.0, "cell": np.tile(np.diag([8.0, 8.0, 30.0]), (4, 1, 1)),
+         "count": count, "T": t, "T_e": np.full((4, 1, 1, 1), 2000.0), "elements": np.array(["Cu", "Au"])}
+    assert draw_profile(p, tmp_path / "profile.png").stat().st_size > 5000
+    one = {name: value[:1] if name != "elements" else value for name, value in p.items()}
+    assert draw_profile(one, tmp_path / "one.png").stat().st_size > 5000
+    e = {name: np.linspace(1.0, 2.0, 4) for name in ("time_fs", "Te_K", "Te_min_K", "Te_max_K", "Ta_K",
+                                                       "work_electrons_eV", "absorbed_electrons_eV")}
+    assert draw_electrons(e, tmp_path / "electrons.png").stat().st_size > 5000

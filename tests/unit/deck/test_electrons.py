@@ -56,3 +56,17 @@ def test_units(tmp_path):
     assert plan.model.coupling == pytest.approx(2.5e16 * 6.241509e-27, rel=1e-6)
     assert plan.model.conductivity == pytest.approx(318 * 6.241509e-7, rel=1e-6) and plan.model.scaled
     assert plan.temperature == 250 and plan.shape == (1, 1, 8)
+
+
+@pytest.mark.parametrize(("lines", "message"), [
+    ("excite 1 2 electrons\n", "excite: the weights follow electrons, but there is no line electrons"),
+    (LINES + "excite 1 2 electrons\n", "excite: needs a line 'excite_electrons <t0> <t1>'"),
+    (LINES + "excite 1 2 electrons\nexcite_electrons 900 300\n", "t1 = 300 must be above t0 = 900"),
+    (LINES + "excite 1 2 electrons\nexcite_electrons 300 900\nexcite_decay 100\n", "excite_decay: the weights follow"),
+    (LINES + "excite 1 2 bound\nexcite_electrons 300 900\n", "excite_electrons: is for weights of the line"),
+    (LINES + "excite 1 2 electrons\nexcite_electrons 300 900\npulse gauss 9 9 0.5\n", "electrons absorb energy"),
+])
+def test_faults_of_weights_that_follow_electrons(tmp_path, lines, message):
+    with pytest.raises(InputError) as error:
+        read(tmp_path, lines)
+    assert message in str(error.value)

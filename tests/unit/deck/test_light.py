@@ -82,7 +82,7 @@ def test_a_place_without_pulse_is_excited(tmp_path):
 
 @pytest.mark.parametrize(("lines", "message"), [
     ("excite 1 2 forces", "forces are not mixed atom by atom: .* sum would not be zero"),
-    ("excite 1 2 plac", "must be one of bound, place; did you mean 'place'"),
+    ("excite 1 2 plac", "must be one of bound, electrons, place; did you mean 'place'"),
     ("excite 1 3", "models 1 and 3: the two models of the model deck are 1 and 2"),
     ("excite 1 1", "models 1 and 1: the two models"),
     ("excite 1 2\nexcite_start -0.1", "excite_start: weight = -0.1: a weight must be from 0"),
