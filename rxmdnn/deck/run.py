@@ -87,6 +87,10 @@ def _strain(x: float) -> str | None:
     return None if x > -1 else "must be above -1"
 
 
+def _level(x: float) -> str | None:
+    return None if 0 < x <= 0.5 else "must be above 0 and at most 0.5"
+
+
 def _refused(text: str) -> Callable[[Entry], str]:
     return lambda entry: text
 
@@ -293,6 +297,11 @@ RUN = (
     Keyword("fidelity_calibration", (Value("file", "file", None),),
             "limits with a fixed rate of false alarms, from 'rxmdnn fidelity calibrate' on a clean run",
             group="fidelity"),
+    Keyword("fidelity_martingale",
+            (Value("alpha", "float", None, check=_level, help="probability of a false alarm in a run of any length"),
+             Value("block", "float", 100.0, "fs", positive, optional=True,
+                   help="of checks that make one bet; longer than the memory of forces and distances")),
+            "alarm by a test martingale of the scores of fidelity_calibration", group="fidelity"),
     Keyword("fidelity_heal", (Value("keep", "int", 4, check=positive, help="number of saved states, in memory"),
                               Value("interval", "int", 100, "steps", positive, help="between saved states"),
                               Value("retries", "int", 4, check=positive,

@@ -129,11 +129,17 @@ def fidelity_faults(deck: Deck) -> list[str]:
     """Faults of the fidelity lines."""
     line, heal, faults = deck["fidelity"], deck["fidelity_heal"], []
     if line.action == "off":
-        more = [e for name in ("fidelity_watch", "fidelity_calibration") if (e := deck[name]).given]
+        more = [e for name in ("fidelity_watch", "fidelity_calibration", "fidelity_martingale")
+                if (e := deck[name]).given]
         return [e.fault("without effect; also write 'fidelity flag', stop or heal") for e in
                 (*more, *deck["fidelity_limit"])]
     if deck["mdmode"].mode == MINIMIZATION:
         faults.append(line.fault("a minimization has no time steps to monitor; omit this line"))
+    if (bets := deck["fidelity_martingale"]).given and not deck["fidelity_calibration"].given:
+        faults.append(bets.fault("its scores need calibrated tails; also write 'fidelity_calibration <file>', from "
+                                 "'rxmdnn fidelity calibrate' on a clean run"))
+    if bets.given and deck["pimd"].beads is not None:
+        faults.append(bets.fault("not available for a ring polymer; omit this line"))
     if line.action == "heal" and deck["pimd"].beads is not None:
         faults.append(line.fault("a ring polymer can be monitored, but not healed: the splitting of its modes is made "
                                  "for whole steps; use fidelity stop or flag"))

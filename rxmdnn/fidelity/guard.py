@@ -265,14 +265,19 @@ class Guard:
         """Last line of the log; the run may have ended while healing."""
         self.healed = [[a, min(b, self.simulation.step)] for a, b in self.healed]
         parts = f"; steps in parts from {', '.join(f'{a} to {b}' for a, b in self.healed)}" if self.healed else ""
+        bets = self.monitor.martingale
+        if bets is not None:
+            parts += f"; martingale {bets.wealth:.3g} after {bets.blocks} blocks, alarm at {1 / bets.alpha:g}"
         return f"fidelity: {self.incidents} incident(s), {self.rollbacks} rollback(s){parts}"
 
     # ------------------------------------------------------------------ restart
     def state(self) -> dict[str, Any]:
         """State for a checkpoint, without saved states: after a restart the first one is the start."""
+        bets = self.monitor.martingale
         return {"attempts": self.attempts, "rollbacks": self.rollbacks, "incidents": self.incidents,
                 "until": self.until, "healed": self.healed, "parts": self.simulation.parts,
-                "energy_0": self.monitor.energy_0, "active": [list(a) for a in sorted(self.active)]}
+                "energy_0": self.monitor.energy_0, "active": [list(a) for a in sorted(self.active)],
+                **({} if bets is None else {"martingale": bets.state()})}
 
     def resume(self, state: dict[str, Any]) -> None:
         for name in ("attempts", "rollbacks", "incidents", "until", "healed"):
@@ -280,3 +285,5 @@ class Guard:
         self.active = {(kind, gid) for kind, gid in state["active"]}
         self._set_steps(state["parts"])
         self.monitor.energy_0 = None if state["energy_0"] is None else tuple(state["energy_0"])
+        if self.monitor.martingale is not None and "martingale" in state:
+            self.monitor.martingale.resume(state["martingale"])

@@ -18,6 +18,7 @@ from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.engine.forces import Forces
 from rxmdnn.fidelity import criteria
 from rxmdnn.fidelity.criteria import FLOOR, WHOLE, Band, Event, Limits
+from rxmdnn.fidelity.martingale import Martingale
 from rxmdnn.fidelity.reference import Reference
 from rxmdnn.models.mixture import Mixture
 
@@ -81,6 +82,7 @@ class Monitor:
     every : steps between checks, for the window of running means
     watch : Watch
     floors : {"temperature", "energy": K}: smallest deviation that is a failure
+    martingale : Martingale of the scores, or None
 
     Attributes
     ----------
@@ -89,8 +91,8 @@ class Monitor:
     """
 
     def __init__(self, simulation: Simulation, kinds: frozenset[str], limits: Limits, every: int, watch: Watch,
-                 floors: dict[str, float] | None = None) -> None:
-        self.simulation, self.kinds, self.watch = simulation, kinds, watch
+                 floors: dict[str, float] | None = None, martingale: Martingale | None = None) -> None:
+        self.simulation, self.kinds, self.watch, self.martingale = simulation, kinds, watch, martingale
         self.limits = limits.only(kinds)
         self.floors = {"temperature": FLOOR, "energy": FLOOR} | (floors or {})
         self.every = every
@@ -112,12 +114,15 @@ class Monitor:
             for kind, table in (("closest", self.limits.closest), ("longest bond", self.limits.longest))}
         rows |= {kind: [f"{e[a]} {x:.3f}" for a, x in enumerate(getattr(self.limits, kind)) if x < np.inf]
                  for kind in ("force", "latent", "spread")}
+        lines += [self.martingale.describe()] if self.martingale is not None else []
         return lines + ["    limits of " + kind + ": " + ", ".join(row) for kind, row in rows.items() if row]
 
     def restart(self) -> None:
-        """Clear the running means."""
+        """Clear the running means, after a rollback too."""
         interval = self.every * self.simulation.schedule.dt
         self.temperature, self.energy = Band(interval), Band(interval)
+        if self.martingale is not None:
+            self.martingale.restart()
 
     def begin(self) -> None:
         """Take the present energy and bonds as the reference, unless a checkpoint gave one."""
@@ -153,7 +158,20 @@ class Monitor:
         alive, some = s.comm.allreduce(np.array([n, len(mine)]))
         events = [event for rank in s.comm.allgather(mine) for event in rank] if some else []
         events += self._whole(step, time, int(alive))
-        return sorted((e for e in events if e.kind in self.kinds), key=lambda e: (e.gid, e.kind))
+        events = [e for e in events if e.kind in self.kinds]
+        if self.martingale is not None:
+            events += self._bet(self.martingale, step, time, atoms, latent, spread)
+        return sorted(events, key=lambda e: (e.gid, e.kind))
+
+    def _bet(self, martingale: Martingale, step: int, time: float, atoms: Atoms, latent: np.ndarray | None,
+             spread: np.ndarray | None) -> list[Event]:
+        """Add the scores of a regular check to the martingale; its alarm. atoms : on the host"""
+        scores, n = martingale.scores, atoms.n_owned
+        if step % self.every == 0:  # not a further check before output
+            close = criteria.close_edges(*self._last_edges(), scores.reach)
+            least = scores.least(close, atoms.species, atoms.f[:n], latent, spread)
+            martingale.look(float(self.simulation.comm.allreduce(least, MPI.MIN)))
+        return [Event("martingale", step, time, WHOLE, martingale.wealth, 1 / martingale.alpha)] * martingale.alarmed
 
     def topology_edges(self, atoms: Atoms) -> EdgeArrays:
         """The pairs from which the reference topology is made."""
@@ -164,12 +182,13 @@ class Monitor:
         return self.near(self.simulation.forces.last[0])
 
     def near(self, edges: Edges) -> EdgeArrays:
-        """Edges on the host; from a device only those within the reach of the criteria."""
+        """Edges on the host; from a device only those within the reach of the criteria and scores."""
         backend = self.simulation.backend
         arrays = edges.center, edges.neighbor, edges.r_ij
         if not backend.on_device:
             return arrays
-        near = backend.xp.flatnonzero((edges.r_ij**2).sum(axis=1) < self.limits.reach**2)
+        reach = max(self.limits.reach, self.martingale.scores.reach if self.martingale is not None else 0.0)
+        near = backend.xp.flatnonzero((edges.r_ij**2).sum(axis=1) < reach**2)
         center, neighbor, r_ij = (backend.to_host(a[near]) for a in arrays)
         return center, neighbor, r_ij
 

@@ -15,6 +15,7 @@ from rxmdnn.fidelity import calibration
 from rxmdnn.fidelity.bonds import BONDED, covalent_sums
 from rxmdnn.fidelity.criteria import Limits
 from rxmdnn.fidelity.guard import GuardSettings
+from rxmdnn.fidelity.martingale import Martingale, Scores
 from rxmdnn.fidelity.monitor import Monitor, Watch, default_kinds, whole_kinds
 from rxmdnn.fidelity.reference import Reference, read
 from rxmdnn.fidelity.rings import UNWATCHED, RingMonitor
@@ -63,10 +64,26 @@ def make_monitor(comm: MPI.Comm, run: RunDeck, simulation: Simulation) -> Monito
             repulsion = Repulsion(run.elements)
             if (repulsion.cutoff > simulation.forces.potential.cutoff).any():
                 faults.append(heal.fault("the repulsion would extend beyond the cutoff of the model"))
+        martingale = make_martingale(run, simulation, limits, kinds, counts)
+        if martingale is not None and not martingale.scores.tests:
+            faults.append(deck["fidelity_martingale"].fault(
+                f"{line.file} has no tails of the elements and criteria of this run; calibrate a run of this system"))
         if faults:
             raise InputError(*faults)
     make = RingMonitor if ring else Monitor
-    return make(simulation, kinds | {"finite"}, limits, deck["fidelity"].every, watch, floors)
+    return make(simulation, kinds | {"finite"}, limits, deck["fidelity"].every, watch, floors, martingale)
+
+
+def make_martingale(run: RunDeck, simulation: Simulation, limits: Limits, kinds: frozenset[str],
+                    counts: np.ndarray) -> Martingale | None:
+    """The martingale of a run, where the deck asks for one. counts : (T,) atoms of each element"""
+    deck = run.deck
+    line, every = deck["fidelity_martingale"], deck["fidelity"].every
+    if line.alpha is None:
+        return None
+    tails = calibration.read(deck["fidelity_calibration"].file)
+    checks = max(1, round(line.block / (every * simulation.schedule.dt)))
+    return Martingale(line.alpha, checks, Scores(tuple(run.elements), tails, limits.bonded, kinds, counts))
 
 
 def given(deck: Deck, limits: Limits) -> tuple[Limits, dict[str, float]]:
