@@ -14,9 +14,11 @@ from rxmdnn.errors import InputError
 from rxmdnn.fidelity.criteria import Close, Limits, close_edges
 from rxmdnn.fidelity.monitor import Watch
 from rxmdnn.fidelity.observed import observed
+from rxmdnn.fidelity.observer_models import ObserverModels
 from rxmdnn.fidelity.reference import Reference
 from rxmdnn.fidelity.tail import Tail
 from rxmdnn.files import write_json, writing
+from rxmdnn.models.interface import Potential
 
 OF_PAIRS, OF_ATOMS = ("pair", "bond"), ("force", "latent", "spread")
 
@@ -55,9 +57,11 @@ class Samples:
         return out
 
 
-def sample(system: System, known: Sequence[Reference | None], limits: Limits, samples: Samples) -> None:
+def sample(system: System, known: Sequence[Reference | None], limits: Limits, samples: Samples,
+           observers: Sequence[Potential] = ()) -> None:
     """Add the atoms of a system, all of them on this rank, to the samples. known : as of Watch"""
-    atoms, watch, n = system.atoms, Watch(system.forces, known), system.n_global
+    seen_by = ObserverModels(system.forces, observers, 1) if observers else None
+    atoms, watch, n = system.atoms, Watch(system.forces, known, seen_by), system.n_global
     with watch.open():
         system.forces.compute(atoms)
     edges = system.forces.last[0]

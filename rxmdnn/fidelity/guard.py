@@ -160,7 +160,7 @@ class Guard:
         if events:
             return self._act(events)
         if watch:
-            self.active.clear()
+            self.active = self._unchecked(step)
             if settings.action == "heal" and step % settings.interval == 0:
                 self.saved.append(SavedState.of(s))
             if self.healing and step >= self.until:
@@ -181,7 +181,7 @@ class Guard:
         settings = self.settings
         if settings.action == "flag":
             new = [e for e in events if (e.kind, e.gid) not in self.active]
-            self.active = {(e.kind, e.gid) for e in events}
+            self.active = {(e.kind, e.gid) for e in events} | self._unchecked(events[0].step)
             if new:
                 self._record(new, "flagged", {})
             return True
@@ -192,6 +192,11 @@ class Guard:
         self._record(events, what, {"attempt": self.attempts})
         self.failed = self.simulation.stopping = True
         return False
+
+    def _unchecked(self, step: int) -> set[tuple[str, int]]:
+        """Recorded events of criteria that are not checked at this step, as those of observers."""
+        observers = self.monitor.watch.observers
+        return set() if observers is None or observers.due(step) else {a for a in self.active if a[0] == "spread"}
 
     def _heal(self, events: list[Event]) -> None:
         """Restore a verified state (an older one at each retry), and continue with shorter steps and other noise."""

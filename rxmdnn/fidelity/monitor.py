@@ -19,6 +19,7 @@ from rxmdnn.engine.forces import Forces
 from rxmdnn.fidelity import criteria
 from rxmdnn.fidelity.criteria import FLOOR, WHOLE, Band, Event, Limits
 from rxmdnn.fidelity.martingale import Martingale
+from rxmdnn.fidelity.observer_models import ObserverModels
 from rxmdnn.fidelity.reference import Reference
 from rxmdnn.models.mixture import Mixture
 
@@ -41,10 +42,12 @@ class Watch:
     ----------
     forces : Forces
     references : one per network, in the order of ``networks_of``; None where the model file has none
+    observers : ObserverModels, or None: the committee is the models of the forces
     """
 
-    def __init__(self, forces: Forces, references: Sequence[Reference | None]) -> None:
-        self.forces = forces
+    def __init__(self, forces: Forces, references: Sequence[Reference | None],
+                 observers: ObserverModels | None = None) -> None:
+        self.forces, self.observers = forces, observers
         self.pairs = [(net, r) for net, r in zip(networks_of(forces.potential), references) if r is not None]
 
     @contextmanager
@@ -63,12 +66,28 @@ class Watch:
         found = [reference.distance(net.features(), species) for net, reference in self.pairs]
         return np.max(found, axis=0) if found else None
 
-    def spread(self, atoms: Atoms) -> np.ndarray | None:
-        """(n_owned,) √(Σ_c var f_c) over the members of a committee, eV/Å; None for one model. All ranks call it."""
+    def spread(self, atoms: Atoms, step: int = 0) -> np.ndarray | None:
+        """(n_owned,) √(Σ_c var f_c) over the members of a committee, eV/Å. All ranks call it.
+
+        None for one model, or at a step at which observers are not evaluated.
+        """
         potential = self.forces.potential
+        if self.observers is not None:
+            return _spread(self.observers.model_forces(atoms)) if self.observers.due(step) else None
         if not isinstance(potential, Mixture) or len(potential.members) < 2:
             return None
-        return np.sqrt(np.var(self.forces.member_forces(atoms), axis=0).sum(axis=1))
+        return _spread(self.forces.member_forces(atoms))
+
+    @property
+    def has_committee(self) -> bool:
+        """Whether there are several models."""
+        potential = self.forces.potential
+        return self.observers is not None or (isinstance(potential, Mixture) and len(potential.members) > 1)
+
+
+def _spread(forces: np.ndarray) -> np.ndarray:
+    """(n,) √(Σ_c var f_c). forces : (models, n, 3)"""
+    return np.sqrt(np.var(forces, axis=0).sum(axis=1))
 
 
 class Monitor:
@@ -114,6 +133,8 @@ class Monitor:
             for kind, table in (("closest", self.limits.closest), ("longest bond", self.limits.longest))}
         rows |= {kind: [f"{e[a]} {x:.3f}" for a, x in enumerate(getattr(self.limits, kind)) if x < np.inf]
                  for kind in ("force", "latent", "spread")}
+        if (observers := self.watch.observers) is not None:
+            lines.append(f"    spread: {len(observers.members)} observers, every {observers.every} steps")
         lines += [self.martingale.describe()] if self.martingale is not None else []
         return lines + ["    limits of " + kind + ": " + ", ".join(row) for kind, row in rows.items() if row]
 
@@ -151,7 +172,7 @@ class Monitor:
         s, atoms = self.simulation, self.simulation.atoms.on(self.simulation.backend.to_host)
         n, step, time = atoms.n_owned, s.step, s.time_0 + s.step * s.schedule.dt
         latent = self.watch.latent(atoms.species[:n]) if "latent" in self.kinds else None
-        spread = self.watch.spread(atoms) if "spread" in self.kinds else None
+        spread = self.watch.spread(atoms, step) if "spread" in self.kinds else None
         found = self.examine(atoms, latent, spread)
         self._score(found, atoms, latent, spread)
         mine = [event for a in found for event in a.events(step, time, atoms.gid)]
