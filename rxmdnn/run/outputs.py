@@ -250,16 +250,19 @@ class Outputs:
         )
 
     def forecast(self) -> list[str]:
-        """The probability of completing, where a single model carries a fit of its times to failure."""
+        """The probability of completing, where a single model carries a fit of times to failure or a certificate."""
         files = [m.parameters["file"] for m in self.run.models if "file" in m.parameters]
-        ends = self.simulation.step >= self.simulation.schedule.stop
-        if len(files) != 1 or len(self.run.models) != 1 or self.comm.rank or ends:
-            return []
-        from rxmdnn.survival.forecast import lines
-
         s = self.simulation
+        if len(files) != 1 or len(self.run.models) != 1 or self.comm.rank or s.step >= s.schedule.stop:
+            return []
+        from rxmdnn.survival import certificate, forecast
+
+        ramp = s.schedule.ramp or (0.0, 0.0)
         time = (s.schedule.stop - s.step) * s.schedule.dt
-        return lines(files[0], s.n_global, time, max(s.schedule.ramp) if s.schedule.ramp else 0.0)
+        changed = "the study has classical runs" if isinstance(s.ensemble, RingPolymer) else \
+            "the study has runs on which nothing acts from outside" if s.drives else ""
+        return [*forecast.lines(files[0], s.n_global, time, max(ramp)),
+                *certificate.lines(files[0], s.n_global, time, (min(ramp), max(ramp)), s.schedule.dt, changed)]
 
     def end(self, ending: Ending) -> None:
         """Averages, the PERFORMANCE line and how the run ended; closes the log."""

@@ -155,6 +155,22 @@ def make_potential(run: RunDeck, backend: Backend) -> Potential:
     return members[0] if alone else Mixture(members, run.weights, added)
 
 
+def make_observers(run: RunDeck, backend: Backend, first: Potential) -> list[Potential]:
+    """The models that observe the run. first : the potential of the run. Raises InputError with all faults."""
+    out, faults = [], []
+    for line in run.observers:
+        try:
+            out.append(_member(line, run, backend))
+            if (out[-1].cutoff > first.cutoff).any():
+                faults.append(line.fault(f"an observer whose cutoff, {out[-1].cutoff.max():g} Å, exceeds that of the "
+                                         f"first model, {first.cutoff.max():g} Å; omit it"))
+        except InputError as error:
+            faults += [line.fault(text) for text in error.faults]
+    if faults:
+        raise InputError(*faults)
+    return out
+
+
 def _pair_terms(run: RunDeck, backend: Backend) -> list[PairTerm]:
     """The potentials of the lines shparams and spparams."""
     if run.pair_terms and backend.on_device:
