@@ -24,6 +24,7 @@ COMMANDS = {  # name: (whether it runs on several ranks, help); its module is co
     "tfail": (True, "times to failure of models: rxmdnn tfail tfail.in"),
     "tfail report": (False, "tables and figures of a study of times to failure"),
     "tfail forecast": (False, "probability that a planned run completes"),
+    "tfail certify": (False, "lower bound of that probability, also without failures"),
     "tfail relabel": (False, "true force errors on frames before failures"),
     "import-model": (False, "a native model from a nequip-allegro one"),
     "export-model": (False, "a native model as a file for nequip, and so for LAMMPS and ASE"),

@@ -265,7 +265,7 @@ def _refuse_files(deck: decks.Deck) -> None:
     asked = {"fidelity": deck["fidelity"].action != "off", "observe": bool(deck["observe"]),
              "json": deck["json"].file is not None, "pimd_dump": bool(deck["pimd_dump"].nstep),
              "pimd_estimate": bool(deck["pimd_estimate"]),
-             "pimd_pairs": bool(deck["pimd_pairs"].nstep)}
+             "pimd_pairs": bool(deck["pimd_pairs"].nstep), "profile": bool(deck["profile"].nstep)}
     faults = [f"simulate: {name}: needs out, the folder for its files" for name, given in asked.items() if given]
     if faults:
         raise AgreedError(*faults)

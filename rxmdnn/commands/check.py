@@ -23,7 +23,7 @@ from rxmdnn.models.interface import Potential
 from rxmdnn.ring_polymer.economised import refusal
 from rxmdnn.ring_polymer.setup import notes as ring_notes
 from rxmdnn.run.continuation import compared
-from rxmdnn.run.setup import make_potential, make_simulation
+from rxmdnn.run.setup import make_observers, make_potential, make_simulation
 from rxmdnn.run.start import read_start
 from rxmdnn.run.untrained import untrained_notes
 
@@ -59,6 +59,7 @@ def check_run(path: str, rest: list[str]) -> None:
     try:
         backend = backends.make(run.deck["backend"].name)
         potential = make_potential(run, backend)
+        observers = make_observers(run, backend, potential)
     except InputError as error:
         faults += error.faults
     try:
@@ -76,7 +77,7 @@ def check_run(path: str, rest: list[str]) -> None:
     if monitored or has_field(run.deck):
         alone = read_run(["--rxmdin", path, *rest, "--processors", "1", "1", "1"])
         simulation = make_simulation(MPI.COMM_SELF, alone, backend, potential, start, how=how)
-        watched = make_monitor(MPI.COMM_SELF, alone, simulation).describe() if monitored else []
+        watched = make_monitor(MPI.COMM_SELF, alone, simulation, observers).describe() if monitored else []
     print(run.deck.echo(), end="")
     counts = np.bincount(start.species, minlength=len(run.elements))
     notes = (*run.notes, *start.notes, *how.notes, *untrained_notes(run, counts),

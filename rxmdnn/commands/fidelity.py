@@ -22,7 +22,7 @@ from rxmdnn.fidelity.setup import references
 from rxmdnn.files import check_outputs, sha256_of
 from rxmdnn.io.structure import species_of
 from rxmdnn.io.trajectory import read_frames
-from rxmdnn.run.setup import make_potential
+from rxmdnn.run.setup import make_observers, make_potential
 
 
 def main(argv: Sequence[str]) -> None:
@@ -91,6 +91,7 @@ def calibrate(a: argparse.Namespace) -> None:
     check_outputs(folders=[out.parent])
     backend = backends.make("cpu")
     potential, known = make_potential(run, backend), references(run)
+    observers = make_observers(run, backend, potential)
     limits = Limits.of(run.elements)
     for one in known:
         limits = limits if one is None else one.tighten(limits)
@@ -100,7 +101,7 @@ def calibrate(a: argparse.Namespace) -> None:
         n = len(frame.x)
         species = species_of(frame.names, run.elements, run.folder, run.masses)
         calibration.sample(System.of(potential, frame.cell, species, frame.x, backend=backend, skin=0.0), known,
-                           limits, samples)
+                           limits, samples, observers)
         steps.append(frame.step)
     if not steps:
         raise InputError(f"{run.folder}: no frames of a run (trajectory.h5md, trajectory.xyz or numbered .xyz files)")

@@ -14,7 +14,8 @@ from rxmdnn.run.setup import keeping_threads
 from rxmdnn.survival.study import Study
 
 USAGE = ("usage: [mpirun -np N] rxmdnn tfail DECK [--keyword values ...]\n"
-         "       rxmdnn tfail report RESULTS | forecast FIT | relabel FRAMES   (see --help of each)\n\n")
+         "       rxmdnn tfail report RESULTS | forecast FIT | certify DIR | relabel FRAMES\n"
+         "       (see --help of each)\n\n")
 
 
 def main(argv: Sequence[str], comm: MPI.Intracomm = MPI.COMM_SELF) -> int:

@@ -24,6 +24,7 @@ from rxmdnn.deck.run_faults import (
     estimate_faults,
     fidelity_faults,
     model_faults,
+    observer_faults,
     ring_faults,
     start_faults,
 )
@@ -85,6 +86,10 @@ def _mdmode(x: int) -> str | None:
 
 def _strain(x: float) -> str | None:
     return None if x > -1 else "must be above -1"
+
+
+def _level(x: float) -> str | None:
+    return None if 0 < x <= 0.5 else "must be above 0 and at most 0.5"
 
 
 def _refused(text: str) -> Callable[[Entry], str]:
@@ -158,7 +163,7 @@ RUN = (
     Keyword("pimd_dump", (Value("nstep", "int", None, "steps", not_negative, help="0: never"),),
             "interval of frames in <outDir>/bead_%d.h5md, one trajectory per bead (default: that of h5md)",
             group="path integrals"),
-    Keyword("pimd_pairs", (Value("nstep", "int", 0, "steps", not_negative, help="0: never"),),
+    Keyword("pimd_pairs", (Value("nstep", "int", None, "steps", not_negative, help="0: never"),),
             "interval of frames in <outDir>/centroid_pairs.xyz: centroids, and the mean force of the beads less the "
             "force at the centroid, to train a correction for classical dynamics", group="path integrals"),
     Keyword("pimd_contraction", (Value("beads", "int", (), check=positive),),
@@ -293,6 +298,14 @@ RUN = (
     Keyword("fidelity_calibration", (Value("file", "file", None),),
             "limits with a fixed rate of false alarms, from 'rxmdnn fidelity calibrate' on a clean run",
             group="fidelity"),
+    Keyword("fidelity_martingale",
+            (Value("alpha", "float", None, check=_level, help="probability of a false alarm in a run of any length"),
+             Value("block", "float", 100.0, "fs", positive, optional=True,
+                   help="of checks that make one bet; longer than the memory of forces and distances")),
+            "alarm by a test martingale of the scores of fidelity_calibration", group="fidelity"),
+    Keyword("fidelity_observers", (Value("nstep", "int", None, "steps", positive, help="between their evaluations"),),
+            "the first model alone moves the atoms; the others are evaluated now and then, for the criterion spread",
+            group="fidelity"),
     Keyword("fidelity_heal", (Value("keep", "int", 4, check=positive, help="number of saved states, in memory"),
                               Value("interval", "int", 100, "steps", positive, help="between saved states"),
                               Value("retries", "int", 4, check=positive,
@@ -346,6 +359,7 @@ class RunDeck:
     notes : list of str, for the user
     repulsion : ModelLine, optional: the zbl line, whose repulsion is added to the models
     pair_terms : tuple of PairTable: the lines shparams and spparams, whose terms are added to the models
+    observers : ModelLines: models that are evaluated by the monitor only (fidelity_observers)
     """
 
     deck: Deck
@@ -354,6 +368,7 @@ class RunDeck:
     notes: list[str]
     repulsion: ModelLine | None = None
     pair_terms: tuple[PairTable, ...] = ()
+    observers: Sequence[ModelLine] = ()
 
     @property
     def may_bond(self) -> bool:
@@ -418,6 +433,8 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
     """
     faults = list(faults)
     models, repulsion = _apart(models, faults)
+    faults += observer_faults(deck, models)
+    models, observers = (models[:1], models[1:]) if deck["fidelity_observers"].nstep else (models, [])
     weights = deck["model_weights"].weight
     if models and weights and len(weights) != len(models):
         faults.append(deck["model_weights"].fault(f"{len(weights)} weights for the {len(models)} models of {file}"))
@@ -459,7 +476,7 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
     notes += electron_notes(deck)
     notes += [note for table in pair_terms for note in table.jumps(models[0].elements)]
     return RunDeck(deck, models, weights or (1.0 / len(models),) * len(models), notes, repulsion,
-                   pair_terms)
+                   pair_terms, observers)
 
 
 def _pair_terms(deck: Deck, n_types: int, faults: list[str]) -> tuple[PairTable, ...]:

@@ -129,11 +129,17 @@ def fidelity_faults(deck: Deck) -> list[str]:
     """Faults of the fidelity lines."""
     line, heal, faults = deck["fidelity"], deck["fidelity_heal"], []
     if line.action == "off":
-        more = [e for name in ("fidelity_watch", "fidelity_calibration") if (e := deck[name]).given]
+        more = [e for name in ("fidelity_watch", "fidelity_calibration", "fidelity_martingale",
+                                    "fidelity_observers") if (e := deck[name]).given]
         return [e.fault("without effect; also write 'fidelity flag', stop or heal") for e in
                 (*more, *deck["fidelity_limit"])]
     if deck["mdmode"].mode == MINIMIZATION:
         faults.append(line.fault("a minimization has no time steps to monitor; omit this line"))
+    if (bets := deck["fidelity_martingale"]).given and not deck["fidelity_calibration"].given:
+        faults.append(bets.fault("its scores need calibrated tails; also write 'fidelity_calibration <file>', from "
+                                 "'rxmdnn fidelity calibrate' on a clean run"))
+    if bets.given and deck["pimd"].beads is not None:
+        faults.append(bets.fault("not available for a ring polymer; omit this line"))
     if line.action == "heal" and deck["pimd"].beads is not None:
         faults.append(line.fault("a ring polymer can be monitored, but not healed: the splitting of its modes is made "
                                  "for whole steps; use fidelity stop or flag"))
@@ -145,6 +151,26 @@ def fidelity_faults(deck: Deck) -> list[str]:
             f"states are saved every {heal.interval} steps and checks are made every {line.every}: the first must be a "
             "multiple of the second, so that only valid states are saved"))
     return faults
+
+
+def observer_faults(deck: Deck, models: Sequence[ModelLine]) -> list[str]:
+    """Faults of the line fidelity_observers. models : all of them"""
+    line, every = deck["fidelity_observers"], deck["fidelity"].every
+    if not line.nstep:
+        return []
+    faults = [line.fault(text) for text, given in (
+        ("the line excite needs all models in each step; omit one", deck["excite"].given),
+        ("the spread of a committee is not available for a ring polymer; omit this line",
+         deck["pimd"].beads is not None),
+        (f"the models are evaluated every {line.nstep} steps, but the checks are made every {every}: the first must be "
+         "a multiple of the second", line.nstep % every),
+        ("there is one model, so none observes; add models to the model deck, or omit this line", len(models) < 2))
+              if given]
+    if deck["model_weights"].weight:
+        faults.append(deck["model_weights"].fault("the first model alone moves the atoms with fidelity_observers; omit "
+                                                  "this line"))
+    return faults + [model.fault("sees all atoms at once; it cannot be observed, nor observe") for model in models
+                     if model.is_whole and len(models) > 1]
 
 
 def device_faults(deck: Deck) -> list[str]:

@@ -40,12 +40,14 @@ class Drive:
     ----------
     name : key in checkpoints, and of the column work_<name>_eV
     column_names : of the further columns, each with its unit
+    shown : those of them that the log shows too
     work : float, eV
         Energy that it has given to the atoms so far: the share of this rank.
     """
 
     name = "none"
     column_names: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.work = 0.0

@@ -173,6 +173,12 @@ class Simulation:
         return [name for drive in self.drives for name in (f"work_{drive.name}_eV", *drive.column_names)] + (
             [WORK_OF_ENSEMBLE] if self.drives else [])
 
+    @property
+    def shown_columns(self) -> list[str]:
+        """Those of the driven columns that the log shows."""
+        works = [name for name in self.driven_columns if name.startswith("work_")]
+        return works + [name for drive in self.drives for name in drive.shown]
+
     def _driven(self, total: float) -> dict[str, float]:
         """Their values. total : potential plus kinetic energy, eV"""
         columns: dict[str, float] = {}

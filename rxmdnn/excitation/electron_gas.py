@@ -77,8 +77,10 @@ class ElectronGas:
             where = np.flatnonzero(~(t >= 0))
             raise FailedRunError(
                 f"electrons: T_e = {t[where[0]]:.4g} K in {len(where)} of {self.filled.sum()} grid cells: they lost "
-                "more energy to the atoms than they had; use fewer and larger grid cells, a smaller 'time' dt, a "
-                "smaller coupling, or 'electrons_exchange scaling', which has no noise")
+                "more energy to the atoms than they had; use fewer and larger grid cells, a smaller 'time' dt, or a "
+                "smaller coupling; instead of langevin, 'electrons_exchange scaling', which has no noise; with "
+                "'excite ... electrons', temperatures of excite_electrons at which they have the energy of the excited "
+                "model")
         return t
 
     def _measure(self, cell: Cell) -> np.ndarray:

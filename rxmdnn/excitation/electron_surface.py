@@ -34,6 +34,7 @@ class ElectronSurface(Drive):
     """
 
     name, column_names = "surface", ("excited_atoms",)
+    shown = column_names
 
     def __init__(self, first: float, last: float, least: float, electrons: Electrons) -> None:
         super().__init__()

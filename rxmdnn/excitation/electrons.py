@@ -79,6 +79,7 @@ class Electrons(Drive):
 
     name = "electrons"
     column_names = ("electron_energy_eV", "absorbed_electrons_eV", "Te_K", "Te_min_K", "Te_max_K", "Ta_K")
+    shown = ("Te_K", "Ta_K")
     gas: ElectronGas
 
     def __init__(self, plan: ElectronPlan, absorption: Absorption | None = None) -> None:

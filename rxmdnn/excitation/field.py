@@ -45,6 +45,7 @@ class ElectricField(Drive):
     name = "field"
     column_names = (*(f"field_{a}_V_A" for a in "xyz"), *(f"polarization_{a}_eA" for a in "xyz"),
                     *(f"polarization_{a}_C_m2" for a in "xyz"), *(f"current_{a}_eA_fs" for a in "xyz"))
+    shown = column_names[6:9]
 
     def __init__(self, charges: Charges, lines: Sequence[FieldLine]) -> None:
         super().__init__()

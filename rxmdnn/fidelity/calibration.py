@@ -13,9 +13,12 @@ from rxmdnn.engine.system import System
 from rxmdnn.errors import InputError
 from rxmdnn.fidelity.criteria import Close, Limits, close_edges
 from rxmdnn.fidelity.monitor import Watch
+from rxmdnn.fidelity.observed import observed
+from rxmdnn.fidelity.observer_models import ObserverModels
 from rxmdnn.fidelity.reference import Reference
 from rxmdnn.fidelity.tail import Tail
 from rxmdnn.files import write_json, writing
+from rxmdnn.models.interface import Potential
 
 OF_PAIRS, OF_ATOMS = ("pair", "bond"), ("force", "latent", "spread")
 
@@ -33,27 +36,9 @@ class Samples:
 
     def add(self, close: Close, species: np.ndarray, bonded: np.ndarray, f: np.ndarray,
             latent: np.ndarray | None, spread: np.ndarray | None) -> None:
-        """Add one frame. close : edges; species (n_all,); f (n, 3) eV/Å; latent, spread (n,) or None"""
-        n, t = len(f), len(self.elements)
-        own = species[:n]
-        slot = close.center.astype(np.int64) * t + species[close.neighbor]
-        nearest, longest = np.full(n * t, np.inf), np.zeros(n * t)
-        np.minimum.at(nearest, slot, close.r)
-        bonds = close.r < bonded[species[close.center], species[close.neighbor]]
-        np.maximum.at(longest, slot[bonds], close.r[bonds])
-        for a in range(t):
-            for b in range(t):
-                name = f"{self.elements[a]}-{self.elements[b]}"
-                near = nearest.reshape(n, t)[own == a, b]
-                self._put("pair", name, -np.log(near[np.isfinite(near)]))
-                far = longest.reshape(n, t)[own == a, b]
-                self._put("bond", name, far[far > 0])
-            for kind, value in (("force", np.sqrt((f**2).sum(axis=1))), ("latent", latent), ("spread", spread)):
-                if value is not None:
-                    self._put(kind, self.elements[a], value[own == a])
-
-    def _put(self, kind: str, name: str, values: np.ndarray) -> None:
-        self.values.setdefault((kind, name), []).append(values)
+        """Add one frame. As for ``observed``."""
+        for kind, name, values in observed(self.elements, close, species, bonded, f, latent, spread):
+            self.values.setdefault((kind, name), []).append(values)
 
     def tails(self) -> dict[str, dict[str, Tail]]:
         """{kind: {species: Tail}}; bonds and pairs with too few samples are left out. Raises InputError for atoms."""
@@ -72,9 +57,11 @@ class Samples:
         return out
 
 
-def sample(system: System, known: Sequence[Reference | None], limits: Limits, samples: Samples) -> None:
+def sample(system: System, known: Sequence[Reference | None], limits: Limits, samples: Samples,
+           observers: Sequence[Potential] = ()) -> None:
     """Add the atoms of a system, all of them on this rank, to the samples. known : as of Watch"""
-    atoms, watch, n = system.atoms, Watch(system.forces, known), system.n_global
+    seen_by = ObserverModels(system.forces, observers, 1) if observers else None
+    atoms, watch, n = system.atoms, Watch(system.forces, known, seen_by), system.n_global
     with watch.open():
         system.forces.compute(atoms)
     edges = system.forces.last[0]

@@ -160,7 +160,7 @@ class Guard:
         if events:
             return self._act(events)
         if watch:
-            self.active.clear()
+            self.active = self._unchecked(step)
             if settings.action == "heal" and step % settings.interval == 0:
                 self.saved.append(SavedState.of(s))
             if self.healing and step >= self.until:
@@ -181,7 +181,7 @@ class Guard:
         settings = self.settings
         if settings.action == "flag":
             new = [e for e in events if (e.kind, e.gid) not in self.active]
-            self.active = {(e.kind, e.gid) for e in events}
+            self.active = {(e.kind, e.gid) for e in events} | self._unchecked(events[0].step)
             if new:
                 self._record(new, "flagged", {})
             return True
@@ -192,6 +192,11 @@ class Guard:
         self._record(events, what, {"attempt": self.attempts})
         self.failed = self.simulation.stopping = True
         return False
+
+    def _unchecked(self, step: int) -> set[tuple[str, int]]:
+        """Recorded events of criteria that are not checked at this step, as those of observers."""
+        observers = self.monitor.watch.observers
+        return set() if observers is None or observers.due(step) else {a for a in self.active if a[0] == "spread"}
 
     def _heal(self, events: list[Event]) -> None:
         """Restore a verified state (an older one at each retry), and continue with shorter steps and other noise."""
@@ -265,14 +270,19 @@ class Guard:
         """Last line of the log; the run may have ended while healing."""
         self.healed = [[a, min(b, self.simulation.step)] for a, b in self.healed]
         parts = f"; steps in parts from {', '.join(f'{a} to {b}' for a, b in self.healed)}" if self.healed else ""
+        bets = self.monitor.martingale
+        if bets is not None:
+            parts += f"; martingale {bets.wealth:.3g} after {bets.blocks} blocks, alarm at {1 / bets.alpha:g}"
         return f"fidelity: {self.incidents} incident(s), {self.rollbacks} rollback(s){parts}"
 
     # ------------------------------------------------------------------ restart
     def state(self) -> dict[str, Any]:
         """State for a checkpoint, without saved states: after a restart the first one is the start."""
+        bets = self.monitor.martingale
         return {"attempts": self.attempts, "rollbacks": self.rollbacks, "incidents": self.incidents,
                 "until": self.until, "healed": self.healed, "parts": self.simulation.parts,
-                "energy_0": self.monitor.energy_0, "active": [list(a) for a in sorted(self.active)]}
+                "energy_0": self.monitor.energy_0, "active": [list(a) for a in sorted(self.active)],
+                **({} if bets is None else {"martingale": bets.state()})}
 
     def resume(self, state: dict[str, Any]) -> None:
         for name in ("attempts", "rollbacks", "incidents", "until", "healed"):
@@ -280,3 +290,5 @@ class Guard:
         self.active = {(kind, gid) for kind, gid in state["active"]}
         self._set_steps(state["parts"])
         self.monitor.energy_0 = None if state["energy_0"] is None else tuple(state["energy_0"])
+        if self.monitor.martingale is not None and "martingale" in state:
+            self.monitor.martingale.resume(state["martingale"])

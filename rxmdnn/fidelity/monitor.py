@@ -18,6 +18,8 @@ from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.engine.forces import Forces
 from rxmdnn.fidelity import criteria
 from rxmdnn.fidelity.criteria import FLOOR, WHOLE, Band, Event, Limits
+from rxmdnn.fidelity.martingale import Martingale
+from rxmdnn.fidelity.observer_models import ObserverModels
 from rxmdnn.fidelity.reference import Reference
 from rxmdnn.models.mixture import Mixture
 
@@ -40,10 +42,12 @@ class Watch:
     ----------
     forces : Forces
     references : one per network, in the order of ``networks_of``; None where the model file has none
+    observers : ObserverModels, or None: the committee is the models of the forces
     """
 
-    def __init__(self, forces: Forces, references: Sequence[Reference | None]) -> None:
-        self.forces = forces
+    def __init__(self, forces: Forces, references: Sequence[Reference | None],
+                 observers: ObserverModels | None = None) -> None:
+        self.forces, self.observers = forces, observers
         self.pairs = [(net, r) for net, r in zip(networks_of(forces.potential), references) if r is not None]
 
     @contextmanager
@@ -62,12 +66,28 @@ class Watch:
         found = [reference.distance(net.features(), species) for net, reference in self.pairs]
         return np.max(found, axis=0) if found else None
 
-    def spread(self, atoms: Atoms) -> np.ndarray | None:
-        """(n_owned,) √(Σ_c var f_c) over the members of a committee, eV/Å; None for one model. All ranks call it."""
+    def spread(self, atoms: Atoms, step: int = 0) -> np.ndarray | None:
+        """(n_owned,) √(Σ_c var f_c) over the members of a committee, eV/Å. All ranks call it.
+
+        None for one model, or at a step at which observers are not evaluated.
+        """
         potential = self.forces.potential
+        if self.observers is not None:
+            return _spread(self.observers.model_forces(atoms)) if self.observers.due(step) else None
         if not isinstance(potential, Mixture) or len(potential.members) < 2:
             return None
-        return np.sqrt(np.var(self.forces.member_forces(atoms), axis=0).sum(axis=1))
+        return _spread(self.forces.member_forces(atoms))
+
+    @property
+    def has_committee(self) -> bool:
+        """Whether there are several models."""
+        potential = self.forces.potential
+        return self.observers is not None or (isinstance(potential, Mixture) and len(potential.members) > 1)
+
+
+def _spread(forces: np.ndarray) -> np.ndarray:
+    """(n,) √(Σ_c var f_c). forces : (models, n, 3)"""
+    return np.sqrt(np.var(forces, axis=0).sum(axis=1))
 
 
 class Monitor:
@@ -81,6 +101,7 @@ class Monitor:
     every : steps between checks, for the window of running means
     watch : Watch
     floors : {"temperature", "energy": K}: smallest deviation that is a failure
+    martingale : Martingale of the scores, or None
 
     Attributes
     ----------
@@ -89,8 +110,8 @@ class Monitor:
     """
 
     def __init__(self, simulation: Simulation, kinds: frozenset[str], limits: Limits, every: int, watch: Watch,
-                 floors: dict[str, float] | None = None) -> None:
-        self.simulation, self.kinds, self.watch = simulation, kinds, watch
+                 floors: dict[str, float] | None = None, martingale: Martingale | None = None) -> None:
+        self.simulation, self.kinds, self.watch, self.martingale = simulation, kinds, watch, martingale
         self.limits = limits.only(kinds)
         self.floors = {"temperature": FLOOR, "energy": FLOOR} | (floors or {})
         self.every = every
@@ -112,12 +133,17 @@ class Monitor:
             for kind, table in (("closest", self.limits.closest), ("longest bond", self.limits.longest))}
         rows |= {kind: [f"{e[a]} {x:.3f}" for a, x in enumerate(getattr(self.limits, kind)) if x < np.inf]
                  for kind in ("force", "latent", "spread")}
+        if (observers := self.watch.observers) is not None:
+            lines.append(f"    spread: {len(observers.members)} observers, every {observers.every} steps")
+        lines += [self.martingale.describe()] if self.martingale is not None else []
         return lines + ["    limits of " + kind + ": " + ", ".join(row) for kind, row in rows.items() if row]
 
     def restart(self) -> None:
-        """Clear the running means."""
+        """Clear the running means, after a rollback too."""
         interval = self.every * self.simulation.schedule.dt
         self.temperature, self.energy = Band(interval), Band(interval)
+        if self.martingale is not None:
+            self.martingale.restart()
 
     def begin(self) -> None:
         """Take the present energy and bonds as the reference, unless a checkpoint gave one."""
@@ -146,14 +172,27 @@ class Monitor:
         s, atoms = self.simulation, self.simulation.atoms.on(self.simulation.backend.to_host)
         n, step, time = atoms.n_owned, s.step, s.time_0 + s.step * s.schedule.dt
         latent = self.watch.latent(atoms.species[:n]) if "latent" in self.kinds else None
-        spread = self.watch.spread(atoms) if "spread" in self.kinds else None
+        spread = self.watch.spread(atoms, step) if "spread" in self.kinds else None
         found = self.examine(atoms, latent, spread)
         self._score(found, atoms, latent, spread)
         mine = [event for a in found for event in a.events(step, time, atoms.gid)]
         alive, some = s.comm.allreduce(np.array([n, len(mine)]))
         events = [event for rank in s.comm.allgather(mine) for event in rank] if some else []
         events += self._whole(step, time, int(alive))
-        return sorted((e for e in events if e.kind in self.kinds), key=lambda e: (e.gid, e.kind))
+        events = [e for e in events if e.kind in self.kinds]
+        if self.martingale is not None:
+            events += self._bet(self.martingale, step, time, atoms, latent, spread)
+        return sorted(events, key=lambda e: (e.gid, e.kind))
+
+    def _bet(self, martingale: Martingale, step: int, time: float, atoms: Atoms, latent: np.ndarray | None,
+             spread: np.ndarray | None) -> list[Event]:
+        """Add the scores of a regular check to the martingale; its alarm. atoms : on the host"""
+        scores, n = martingale.scores, atoms.n_owned
+        if step % self.every == 0:  # not a further check before output
+            close = criteria.close_edges(*self._last_edges(), scores.reach)
+            least = scores.least(close, atoms.species, atoms.f[:n], latent, spread)
+            martingale.look(float(self.simulation.comm.allreduce(least, MPI.MIN)))
+        return [Event("martingale", step, time, WHOLE, martingale.wealth, 1 / martingale.alpha)] * martingale.alarmed
 
     def topology_edges(self, atoms: Atoms) -> EdgeArrays:
         """The pairs from which the reference topology is made."""
@@ -164,12 +203,13 @@ class Monitor:
         return self.near(self.simulation.forces.last[0])
 
     def near(self, edges: Edges) -> EdgeArrays:
-        """Edges on the host; from a device only those within the reach of the criteria."""
+        """Edges on the host; from a device only those within the reach of the criteria and scores."""
         backend = self.simulation.backend
         arrays = edges.center, edges.neighbor, edges.r_ij
         if not backend.on_device:
             return arrays
-        near = backend.xp.flatnonzero((edges.r_ij**2).sum(axis=1) < self.limits.reach**2)
+        reach = max(self.limits.reach, self.martingale.scores.reach if self.martingale is not None else 0.0)
+        near = backend.xp.flatnonzero((edges.r_ij**2).sum(axis=1) < reach**2)
         center, neighbor, r_ij = (backend.to_host(a[near]) for a in arrays)
         return center, neighbor, r_ij
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,9 @@ from rxmdnn.fidelity import calibration
 from rxmdnn.fidelity.bonds import BONDED, covalent_sums
 from rxmdnn.fidelity.criteria import Limits
 from rxmdnn.fidelity.guard import GuardSettings
+from rxmdnn.fidelity.martingale import Martingale, Scores
 from rxmdnn.fidelity.monitor import Monitor, Watch, default_kinds, whole_kinds
+from rxmdnn.fidelity.observer_models import ObserverModels
 from rxmdnn.fidelity.reference import Reference, read
 from rxmdnn.fidelity.rings import UNWATCHED, RingMonitor
 from rxmdnn.models.interface import Potential
@@ -36,8 +39,12 @@ def references(run: RunDeck) -> list[Reference | None]:
     return [None if r is None else r.of(run.elements) for r in found]
 
 
-def make_monitor(comm: MPI.Comm, run: RunDeck, simulation: Simulation) -> Monitor:
-    """The monitor of a run. All ranks call it. Raises AgreedError if a requested criterion has no limits."""
+def make_monitor(comm: MPI.Comm, run: RunDeck, simulation: Simulation,
+                 observers: Sequence[Potential] = ()) -> Monitor:
+    """The monitor of a run. All ranks call it. Raises AgreedError if a requested criterion has no limits.
+
+    observers : the potentials of ``run.observers``
+    """
     deck, plan = run.deck, simulation.schedule
     species = simulation.backend.to_host(simulation.atoms.species[: simulation.atoms.n_owned])
     counts = comm.allreduce(np.bincount(species, minlength=len(run.elements)))
@@ -53,20 +60,41 @@ def make_monitor(comm: MPI.Comm, run: RunDeck, simulation: Simulation) -> Monito
                                             deck["fidelity"].alarms)
         limits, floors = given(deck, limits)
         ring = deck["pimd"].beads is not None
-        watch = Watch(simulation.forces, [] if ring else known)
+        seen_by = ObserverModels(simulation.forces, observers, deck["fidelity_observers"].nstep) if observers else None
+        watch = Watch(simulation.forces, [] if ring else known, seen_by)
         asked = frozenset(deck["fidelity_watch"].kind)
         kinds = asked or default_kinds(simulation, limits, watch) - (UNWATCHED.keys() if ring else set())
         faults = [deck["fidelity_watch"].fault(f"{kind}: {text}") for kind in sorted(asked)
                   if (text := _missing(kind, run, simulation, limits, watch))]
+        if seen_by is not None and "spread" not in kinds:
+            faults.append(deck["fidelity_observers"].fault(
+                "the criterion spread is not monitored, so nothing is observed; write 'fidelity_limit spread <eV/Å>' "
+                "or give a calibration, and add spread to fidelity_watch if there is such a line"))
         heal = deck["fidelity_heal"]
         if deck["fidelity"].action == "heal" and heal.repulsion:
             repulsion = Repulsion(run.elements)
             if (repulsion.cutoff > simulation.forces.potential.cutoff).any():
                 faults.append(heal.fault("the repulsion would extend beyond the cutoff of the model"))
+        martingale = make_martingale(run, simulation, limits, kinds, counts)
+        if martingale is not None and not martingale.scores.tests:
+            faults.append(deck["fidelity_martingale"].fault(
+                f"{line.file} has no tails of the elements and criteria of this run; calibrate a run of this system"))
         if faults:
             raise InputError(*faults)
     make = RingMonitor if ring else Monitor
-    return make(simulation, kinds | {"finite"}, limits, deck["fidelity"].every, watch, floors)
+    return make(simulation, kinds | {"finite"}, limits, deck["fidelity"].every, watch, floors, martingale)
+
+
+def make_martingale(run: RunDeck, simulation: Simulation, limits: Limits, kinds: frozenset[str],
+                    counts: np.ndarray) -> Martingale | None:
+    """The martingale of a run, where the deck asks for one. counts : (T,) atoms of each element"""
+    deck = run.deck
+    line, every = deck["fidelity_martingale"], deck["fidelity"].every
+    if line.alpha is None:
+        return None
+    tails = calibration.read(deck["fidelity_calibration"].file)
+    checks = max(1, round(line.block / (every * simulation.schedule.dt)))
+    return Martingale(line.alpha, checks, Scores(tuple(run.elements), tails, limits.bonded, kinds, counts))
 
 
 def given(deck: Deck, limits: Limits) -> tuple[Limits, dict[str, float]]:
@@ -105,8 +133,7 @@ def _missing(kind: str, run: RunDeck, simulation: Simulation, limits: Limits, wa
     if kind == "coordination" and not np.isfinite(limits.most).any():
         return f"no model file has training statistics; {fit}" if files else \
             "no model of rxmdnn.in has training statistics; omit it"
-    if kind == "spread" and not (isinstance(simulation.forces.potential, Mixture)
-                                 and len(simulation.forces.potential.members) > 1):
+    if kind == "spread" and not watch.has_committee:
         return "a single model has no spread; name several in rxmdnn.in, or omit it"
     if kind in ("force", "spread", "latent") and not np.isfinite(getattr(limits, kind)).any():
         unit = "number" if kind == "latent" else "eV/Å"

@@ -66,11 +66,23 @@ class Tail:
         """
         if probability >= self.rate:
             return self.start
+        shape = self._upper_shape(errors)
+        return float(self.start + self.scale * np.expm1(shape * np.log(self.rate / probability)) / shape)
+
+    def exceedance(self, value: float, errors: float = ONE_SIDED) -> float:
+        """The probability that a sample exceeds a value, the inverse of ``level``; 1 up to the start, 0 of NaN."""
+        if value <= self.start:
+            return 1.0
+        if not np.isfinite(value):
+            return 0.0
+        shape = self._upper_shape(errors)
+        return float(self.rate * np.exp(-np.log1p(shape * (value - self.start) / self.scale) / shape))
+
+    def _upper_shape(self, errors: float) -> float:
         shape = self.shape + errors * max(1.0 + self.shape, 0.0) / np.sqrt(self.exceedances)
         if errors:
             shape += min(max(self.shape, 0.0), LATE)
-        shape = max(shape, EXPONENTIAL)
-        return float(self.start + self.scale * np.expm1(shape * np.log(self.rate / probability)) / shape)
+        return max(shape, EXPONENTIAL)
 
     def to_dict(self) -> dict[str, float]:
         return {"start": self.start, "scale": self.scale, "shape": self.shape, "rate": self.rate,

@@ -80,7 +80,7 @@ def set_aside(folder: Path, source: str) -> str:
                          "another folder, or use another outDir")
     stay = (start, start.with_name(start.name + ".json"))  # an rxff.bin has a side file
     left = [f for f in folder.glob("*") if OURS.fullmatch(f.name) and f.resolve() not in stay]
-    return f"{len(left)} file(s) of an earlier run were moved to {_move_away(folder, left)}" if left else ""
+    return f"{len(left)} file(s) of an earlier run were moved to {move_away(folder, left)}" if left else ""
 
 
 def set_aside_after(folder: Path, step: int, rewritten: Callable[[int, str], bool]) -> str:
@@ -92,10 +92,10 @@ def set_aside_after(folder: Path, step: int, rewritten: Callable[[int, str], boo
     left = [f for f in frames if not rewritten(int(f.stem), f.suffix[1:])]
     if not left:
         return ""
-    return f"{len(left)} frame(s) after step {step}, of another attempt, were moved to {_move_away(folder, left)}"
+    return f"{len(left)} frame(s) after step {step}, of another attempt, were moved to {move_away(folder, left)}"
 
 
-def _move_away(folder: Path, left: list[Path]) -> Path:
+def move_away(folder: Path, left: list[Path]) -> Path:
     """Move files to the next <folder>/old.N, which is returned."""
     number = 1 + max((int(f.suffix[1:]) for f in folder.glob("old.*") if f.suffix[1:].isdigit()), default=0)
     (folder / f"old.{number}").mkdir()

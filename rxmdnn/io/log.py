@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -18,6 +18,7 @@ COLUMNS = ("step", "time_fs", "etotal_eV", "kinetic_eV", "potential_eV", "temper
            *(f"stress_{c}_GPa" for c in ("xx", "yy", "zz", "yz", "zx", "xy")), "spread_energy_eV", "spread_force_eV_A",
            "seconds")
 ENSEMBLE_COLUMNS = ("volume_A3", "conserved_eV")  # of a run with an ensemble line
+WORK, EV = "work_", "_eV"  # beginning and end of the names of columns of works
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (2, 0), (0, 1))
 ENERGY = {"ev": ("eV", 1.0), "kcal": ("kcal/mol", 1.0 / EV_PER_KCAL_MOL)}
 
@@ -52,16 +53,17 @@ class Log:
     echo : a second stream for the lines (default: standard output)
     ensemble : also write volume and conserved quantity
     driven : names of the columns of what acts from outside (rxmdnn.dynamics.drive)
+    shown : those of them that the log shows: works, "work_<name>_eV", and others
     """
 
     def __init__(self, comm: MPI.Comm, folder: str | Path, units: str = "ev", restart: int | None = None,
                  echo: SupportsWrite | None = None, ensemble: bool = False,
-                 driven: Sequence[str] = ()) -> None:
+                 driven: Sequence[str] = (), shown: Sequence[str] = ()) -> None:
         self.comm, self.folder = comm, Path(folder)
         self.unit, self.factor = ENERGY[units]
         self.echo: SupportsWrite = sys.stdout if echo is None else echo
         self.told = COLUMNS + (ENSEMBLE_COLUMNS if ensemble else ()) + tuple(driven)
-        self.columns = self.told
+        self.columns, self.shown = self.told, tuple(shown)
         self.ensemble = ensemble
         self.text: TextIO | None = None
         self.rows: TextIO | None = None
@@ -120,12 +122,19 @@ class Log:
         if self.ensemble:
             lines.append(f"conserved({u}): {t.conserved * self.factor:18.6f}  pressure(GPa): {t.pressure:12.5f}  "
                          f"volume(A^3): {t.volume:16.5f}")
-        if t.driven:
-            lines.append("driven: " + "  ".join(f"{name} {value:.6g}" for name, value in t.driven.items()))
+        if self.shown:
+            lines.append(self._driven(t.driven))
         known = row_of(t)
         values = [known[name] if name in self.told else float("nan") for name in self.columns]
 
         self._on_root(lambda: self._put(lines, ",".join(str(x) if isinstance(x, int) else f"{x:.17g}" for x in values)))
+
+    def _driven(self, values: Mapping[str, float]) -> str:
+        """One line: works in the unit of the log, and the other columns that it shows by their names."""
+        works = [f"{name[len(WORK):-len(EV)]} {values[name] * self.factor:.6f}"
+                 for name in self.shown if name.startswith(WORK)]
+        return "  ".join([f"work({self.unit}):", *works,
+                          *(f"{name} {values[name]:.6g}" for name in self.shown if not name.startswith(WORK))])
 
     def _put(self, lines: Sequence[str], row: str = "") -> None:
         assert self.text and self.rows

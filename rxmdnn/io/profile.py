@@ -6,7 +6,7 @@ attribute elements names the last axis of those by element.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import h5py
@@ -14,6 +14,7 @@ import numpy as np
 from mpi4py import MPI
 
 from rxmdnn.errors import InputError
+from rxmdnn.io.folder import move_away
 from rxmdnn.io.ordered import writable
 
 NAME = "profile.h5"
@@ -27,10 +28,12 @@ class ProfileSeries:
     comm, folder
     elements : names of the elements
     restart : step from which a run continues: later frames are dropped; None: a new file
+    tell : takes a line for the log; all ranks call it
     """
 
-    def __init__(self, comm: MPI.Comm, folder: Path, elements: Sequence[str], restart: int | None) -> None:
-        self.comm, self.path, self.elements = comm, folder / NAME, list(elements)
+    def __init__(self, comm: MPI.Comm, folder: Path, elements: Sequence[str], restart: int | None,
+                 tell: Callable[[str], None]) -> None:
+        self.comm, self.path, self.elements, self.tell = comm, folder / NAME, list(elements), tell
         if restart is None:
             with writable(comm, self.path):
                 if comm.rank == 0:
@@ -39,17 +42,28 @@ class ProfileSeries:
             self.rewind(restart)
 
     def write(self, step: int, time: float, cell: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
-        """Append a frame. A quantity of another shape than before, of another grid, begins the file anew."""
-        frame = {"step": np.int64(step), "time": np.float64(time), "cell": cell, **values}
+        """Append a frame. One of other quantities or of another grid begins a new file; the old one is moved away."""
+        frame = {name: np.asarray(value) for name, value in
+                 {"step": np.int64(step), "time": np.float64(time), "cell": cell, **values}.items()}
+        kept = ""
         with writable(self.comm, self.path):
             if self.comm.rank == 0:
-                self._append({name: np.asarray(value) for name, value in frame.items()})
+                kept = self._move_unlike(frame)
+                self._append(frame)
+        if kept := self.comm.bcast(kept):
+            self.tell(f"profile: another grid, or other quantities, than before: the earlier frames are in {kept}")
+
+    def _move_unlike(self, frame: dict[str, np.ndarray]) -> str:
+        """Move a file of other frames away; returns where it is then, or an empty string."""
+        if not self.path.exists():
+            return ""
+        with h5py.File(self.path, "r", locking=False) as file:
+            same = set(file) == set(frame) and all(file[name].shape[1:] == value.shape for name, value in frame.items())
+        return "" if same else str(move_away(self.path.parent, [self.path]) / NAME)
 
     def _append(self, frame: dict[str, np.ndarray]) -> None:
         with h5py.File(self.path, "a") as file:
-            if set(file) != set(frame) or any(file[name].shape[1:] != value.shape for name, value in frame.items()):
-                for name in list(file):
-                    del file[name]
+            if not len(file):
                 for name, value in frame.items():
                     file.create_dataset(name, (0, *value.shape), value.dtype, maxshape=(None, *value.shape),
                                         chunks=(max(1, 65536 // max(value.nbytes, 1)), *value.shape))

@@ -25,6 +25,7 @@ from rxmdnn.run.setup import (
     fewer_threads,
     fits_on_device,
     make_backend,
+    make_observers,
     make_potential,
     make_simulation,
     on_each,
@@ -67,7 +68,8 @@ def run_job(comm: MPI.Comm, run: RunDeck, *, start: Callable[[MPI.Comm], Start] 
         simulation = make_simulation(groups.inside, run, backend, potential, begun, groups, how)
     if not backend.on_device and (note := fewer_threads(groups.inside, run.deck["threads"].n, simulation.n_global)):
         begun.notes.append(note)
-    monitor = make_monitor(comm, run, simulation) if run.deck["fidelity"].action != "off" else None
+    observers = on_each(comm, lambda: make_observers(run, backend, potential)) if run.observers else []
+    monitor = make_monitor(comm, run, simulation, observers) if run.deck["fidelity"].action != "off" else None
     with locked(groups.everyone, run.folder) if write else nullcontext():
         outputs = groups.first(lambda: Outputs(groups.inside, run, begun, how, simulation, monitor)) if write else None
         if not write:  # the bits of a run with checkpoints, each of which has the next list rebuilt

@@ -39,7 +39,7 @@ def with_native_copies(comm: MPI.Comm, run: RunDeck) -> RunDeck:
     """
     def convert() -> list[tuple[ModelLine, str]]:
         lines, faults = [], []
-        for line in run.models:
+        for line in (*run.models, *run.observers):
             try:
                 lines.append(_with_native_copy(line, run.folder))
             except InputError as error:
@@ -49,7 +49,8 @@ def with_native_copies(comm: MPI.Comm, run: RunDeck) -> RunDeck:
         return lines
 
     lines = on_root(comm, convert)
-    return replace(run, models=[line for line, _ in lines], notes=[*run.notes, *(note for _, note in lines if note)])
+    found, n = [line for line, _ in lines], len(run.models)
+    return replace(run, models=found[:n], observers=found[n:], notes=[*run.notes, *(note for _, note in lines if note)])
 
 
 def _with_native_copy(line: ModelLine, folder: Path) -> tuple[ModelLine, str]:

@@ -79,13 +79,14 @@ class Outputs:
         goes_on_from = start.step - again if start.continued else None
         self.aside = on_root(comm, lambda: self._set_aside(start))
         self.log = Log(comm, folder, deck["units"].energy, goes_on_from, AboveBar() if sys.stderr.isatty() else None,
-                       has_extended_energy(deck), simulation.driven_columns)
+                       has_extended_energy(deck), simulation.driven_columns, simulation.shown_columns)
         self.motion = motion_of(deck)
         self.trajectory = H5MD(comm, folder / TRAJECTORY, goes_on_from)
         self.xyz = XYZTrajectory(comm, folder / XYZ_TRAJECTORY, goes_on_from)
         shape = profile_shape(deck)
         self.profile = Profile(simulation, shape) if shape is not None else None
-        self.profiles = ProfileSeries(comm, folder, run.elements, goes_on_from) if shape is not None else None
+        self.profiles = (ProfileSeries(comm, folder, run.elements, goes_on_from, self.log.write)
+                         if shape is not None else None)
         self.observers = self._make_observers(start.step if start.continued else None)
         ring = simulation.ensemble if isinstance(simulation.ensemble, RingPolymer) else None
         self.ring = None if ring is None else RingLog(comm, folder, ring, run.elements, self.log.write, goes_on_from)
@@ -249,16 +250,19 @@ class Outputs:
         )
 
     def forecast(self) -> list[str]:
-        """The probability of completing, where a single model carries a fit of its times to failure."""
+        """The probability of completing, where a single model carries a fit of times to failure or a certificate."""
         files = [m.parameters["file"] for m in self.run.models if "file" in m.parameters]
-        ends = self.simulation.step >= self.simulation.schedule.stop
-        if len(files) != 1 or len(self.run.models) != 1 or self.comm.rank or ends:
-            return []
-        from rxmdnn.survival.forecast import lines
-
         s = self.simulation
+        if len(files) != 1 or len(self.run.models) != 1 or self.comm.rank or s.step >= s.schedule.stop:
+            return []
+        from rxmdnn.survival import certificate, forecast
+
+        ramp = s.schedule.ramp or (0.0, 0.0)
         time = (s.schedule.stop - s.step) * s.schedule.dt
-        return lines(files[0], s.n_global, time, max(s.schedule.ramp) if s.schedule.ramp else 0.0)
+        changed = "the study has classical runs" if isinstance(s.ensemble, RingPolymer) else \
+            "the study has runs on which nothing acts from outside" if s.drives else ""
+        return [*forecast.lines(files[0], s.n_global, time, max(ramp)),
+                *certificate.lines(files[0], s.n_global, time, (min(ramp), max(ramp)), s.schedule.dt, changed)]
 
     def end(self, ending: Ending) -> None:
         """Averages, the PERFORMANCE line and how the run ended; closes the log."""

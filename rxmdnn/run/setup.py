@@ -155,6 +155,22 @@ def make_potential(run: RunDeck, backend: Backend) -> Potential:
     return members[0] if alone else Mixture(members, run.weights, added)
 
 
+def make_observers(run: RunDeck, backend: Backend, first: Potential) -> list[Potential]:
+    """The models that observe the run. first : the potential of the run. Raises InputError with all faults."""
+    out, faults = [], []
+    for line in run.observers:
+        try:
+            out.append(_member(line, run, backend))
+            if (out[-1].cutoff > first.cutoff).any():
+                faults.append(line.fault(f"an observer whose cutoff, {out[-1].cutoff.max():g} Å, exceeds that of the "
+                                         f"first model, {first.cutoff.max():g} Å; omit it"))
+        except InputError as error:
+            faults += [line.fault(text) for text in error.faults]
+    if faults:
+        raise InputError(*faults)
+    return out
+
+
 def _pair_terms(run: RunDeck, backend: Backend) -> list[PairTerm]:
     """The potentials of the lines shparams and spparams."""
     if run.pair_terms and backend.on_device:
@@ -250,6 +266,11 @@ def choose_drives(simulation: Simulation, drives: list[Drive], start: Start, how
     for drive in drives:
         if drive.name in saved:
             drive.continue_from(saved[drive.name], simulation.comm, how.same_stage)
+    if saved and not how.same_stage:
+        start.notes.append("the conserved quantity and the works of light, electrons and fields begin anew here")
+    if drives and start.continued and start.source.endswith("rxff.bin"):
+        start.notes.append(f"{start.source} holds positions and velocities only: weights of excited atoms, "
+                           "temperatures of electrons, polarization and works begin anew")
     simulation.drives, simulation.forces.added = drives, list(drives)
     if not isinstance(simulation.forces, MixedForces):
         simulation.atoms.extra.pop(EXCITATION, None)  # of an earlier run

@@ -7,17 +7,17 @@ ln k) with the covariance of the fit, which includes the differences between mod
 from __future__ import annotations
 
 import json
-import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rxmdnn.errors import InputError
-from rxmdnn.models.model_file import native_metadata, read_metadata, write_bytes
+from rxmdnn.models.model_file import read_metadata
+from rxmdnn.survival.stored import LIFETIME as KEY
+from rxmdnn.survival.stored import put
 from rxmdnn.units import FS_PER_PS
 
-KEY = "lifetime"  # in the metadata of a model file
 DRAWS = 4000
 NEEDED = ("ln_life", "b", "c", "k", "covariance", "reference", "range")
 
@@ -88,14 +88,7 @@ def read_fit(path: Path, arm: str | None) -> dict[str, Any]:
 
 def store(model: Path, fit: dict[str, Any]) -> None:
     """Put a fit into the metadata of a model file; the bytes of its arrays do not change."""
-    native_metadata(model)
-    data = model.read_bytes()
-    length = struct.unpack("<Q", data[:8])[0]
-    head = json.loads(data[8 : 8 + length])
-    head["__metadata__"][KEY] = json.dumps(fit)
-    header = json.dumps(head, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
-    write_bytes(model, struct.pack("<Q", len(header)) + header + data[8 + length :])
+    put(model, KEY, json.dumps(fit))
 
 
 def lines(path: Path, n: int, time: float, temperature: float) -> list[str]:

@@ -13,13 +13,13 @@ from mpi4py import MPI
 from tqdm import tqdm
 
 from rxmdnn.deck.language import Deck
-from rxmdnn.files import sha256_of
 from rxmdnn.models.interface import Potential
 from rxmdnn.parallel import on_root
 from rxmdnn.survival import results
 from rxmdnn.survival.batch import ReplicaBatch
 from rxmdnn.survival.dispatcher import Dispatcher
 from rxmdnn.survival.plan import StudyPlan
+from rxmdnn.survival.stored import digest
 from rxmdnn.survival.thermalize import StartPositions
 
 FREE = ("model", "sizes", "temperatures", "replicas", "batch", "output", "cap", "start")  # may differ when resumed
@@ -59,7 +59,7 @@ class Study:
     def _identity(self) -> dict[str, dict[str, str]]:
         """What must be equal when a study is resumed: the lines of its deck, the digests of its models."""
         lines = {row.split()[0]: " ".join(row.split("<")[0].split()) for row in self.plan.deck.echo().splitlines()}
-        digests = {m.name: sha256_of(m.file) for m in self.plan.models}
+        digests = {m.name: digest(m.file) for m in self.plan.models}
         return {"deck": lines, "models": digests}
 
     def _finish(self) -> None:

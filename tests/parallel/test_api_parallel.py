@@ -196,6 +196,8 @@ def test_a_run_that_monitoring_stops_is_told(folder):
     assert table["step"][-1] < 400
     with pytest.raises(InputError, match="simulate: fidelity: needs out, the folder for its files"):
         rxmdnn.simulate(atoms, argon(), 400, dt=1.0, **settings)
+    with pytest.raises(InputError, match="simulate: profile: needs out"):
+        rxmdnn.simulate(atoms, argon(), 4, dt=1.0, profile=(2, 1, 1, 4), comm=COMM)
 
 
 def test_a_run_that_fails_is_told(folder):

@@ -22,6 +22,7 @@ from rxmdnn.fidelity.guard import SavedState
 from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
 from rxmdnn.io.series import open_series
+from rxmdnn.parallel import AgreedError
 from rxmdnn.ring_polymer.forces import V
 from rxmdnn.ring_polymer.modes import Modes
 from rxmdnn.run import setup as runs
@@ -246,6 +247,38 @@ def test_the_spread_of_a_committee_is_per_atom(folder):
     np.testing.assert_allclose([e["value"] for e in row["events"]], force / 3.0, rtol=1e-4, atol=1e-7)
 
 
+def test_observers_change_no_bit_and_are_evaluated_every_n_steps(folder):
+    """A second model of two forces f observes: the spread is 0.5 f, f being the force that moves the atoms."""
+    lj, lines = "lj {} 3.4 {} 2 Ar 39.95 Ne 20.18\n", "fidelity flag 5\nfidelity_watch pair{}\n{}"
+    models = {"alone": lj.format(0.0104, 6.0), "observed": lj.format(0.0104, 6.0) + lj.format(0.0208, 6.0)}
+    more = {"alone": ("", ""), "observed": (" spread", "fidelity_limit spread 1e-9\nfidelity_observers 10")}
+    states = []
+    for name, text in models.items():
+        if COMM.rank == 0:
+            (folder / "rxmdnn.in").write_text(text)
+        COMM.Barrier()
+        code, out = go(folder, name, lines.format(*more[name]), 25)
+        states.append(read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5"))
+        assert code == 0 and "spread of models" not in (out / "run.log").read_text()
+    for key in ("gid", "x", "v", "f"):
+        assert getattr(states[0], key).tobytes() == getattr(states[1], key).tobytes(), key
+    assert "spread: 1 observers, every 10 steps" in (out / "run.log").read_text()
+    (row,) = incidents(out)  # what persists at step 20 is recorded once
+    assert row["step"] == 10 and row["kinds"] == {"spread": 40}
+    frame = ase.io.read(out / "incidents.xyz", parallel=False)
+    force = np.linalg.norm(frame.arrays["model_forces"], axis=1)
+    np.testing.assert_allclose([e["value"] for e in row["events"]], force / 2.0, rtol=1e-4, atol=1e-7)
+
+
+def test_an_observer_of_a_longer_cutoff_is_refused(folder):
+    lj = "lj 0.01 3.4 {} 2 Ar 39.95 Ne 20.18\n"
+    if COMM.rank == 0:
+        (folder / "rxmdnn.in").write_text(lj.format(6.0) + lj.format(7.0))
+    COMM.Barrier()
+    with pytest.raises((InputError, AgreedError), match="an observer whose cutoff, 7 Å, exceeds that of the first"):
+        go(folder, "out", "fidelity flag 5\nfidelity_limit spread 1\nfidelity_observers 10", 5)
+
+
 def test_healing_may_add_a_repulsion_for_its_time(folder, monkeypatch):
     seen = set()
     strike(monkeypatch, {13}, speed=500.0)
@@ -296,6 +329,44 @@ def test_a_run_killed_while_it_heals_continues_to_the_same_bits(folder, monkeypa
         assert getattr(a, name).tobytes() == getattr(b, name).tobytes(), name
 
 
+TAIL = {"start": 0.0, "scale": 0.01, "shape": 0.0, "rate": 1.0, "exceedances": 5000}  # forces are larger: all is odd
+
+
+def calibrate(folder, scale):
+    """A calibration by hand, of forces on argon and neon."""
+    if COMM.rank == 0:
+        tails = {"force": {e: TAIL | {"scale": scale} for e in ("Ar", "Ne")}}
+        (folder / "tails.json").write_text(json.dumps({"format": "rxmdnn-calibration", "version": 1, "tails": tails}))
+    COMM.Barrier()
+    return f"fidelity_limit force 100\nfidelity_calibration {folder / 'tails.json'}\nfidelity_martingale 0.05 30"
+
+
+def test_the_martingale_of_a_run_is_the_same_on_any_rank_count_and_after_a_restart(folder, monkeypatch):
+    lines = "fidelity flag 5\n" + calibrate(folder, 0.02)
+    saved, file = {}, "checkpoint.h5"
+    for name, comm in together_and_alone():
+        code, out = go(folder, name, lines, 60, comm)
+        assert code == 0
+        saved[name] = read_checkpoint(MPI.COMM_SELF, out / file).state["fidelity"]["martingale"]
+        assert "martingale: alarm at 20, false in at most 5 % of runs; 40 scores per check, 3 checks" in (
+            out / "run.log").read_text()
+    with killed_at(monkeypatch, 45):
+        go(folder, "killed", lines, 60)
+    assert go(folder, "killed", lines, 60)[0] == 0
+    saved["killed"] = read_checkpoint(MPI.COMM_SELF, folder / "killed" / file).state["fidelity"]["martingale"]
+    assert saved["all"]["blocks"] == 4 and saved["all"]["seen"] == 0 and saved["killed"] == saved["all"]
+    if COMM.rank == 0:
+        assert saved["one"]["log_bets"] == pytest.approx(saved["all"]["log_bets"], rel=1e-6)
+
+
+def test_the_martingale_stops_a_run_whose_scores_have_shifted(folder):
+    code, out = go(folder, "shifted", "fidelity stop 5\n" + calibrate(folder, 1e-5), 60)
+    assert code == BY_MONITORING
+    (row,) = incidents(out)
+    assert row["kinds"] == {"martingale": 1} and row["events"][0]["gid"] == -1 and row["events"][0]["threshold"] == 20
+    assert row["step"] == 15  # the end of the first block
+
+
 @pytest.mark.parametrize(("lines", "said"), [
     ("fidelity flag\nfidelity_watch latent", "fidelity_watch: latent: no model of rxmdnn.in is a network"),
     ("fidelity flag\nfidelity_watch spread", "spread: a single model has no spread; name several"),
@@ -307,6 +378,12 @@ def test_a_run_killed_while_it_heals_continues_to_the_same_bits(folder, monkeypa
     ("pimd 4 rpmd\nfidelity flag\nfidelity_watch energy", "energy: not available for a ring polymer: the springs"),
     ("fidelity heal 30", "states are saved every 100 steps and checks are made every 30"),
     ("fidelity flag\nfidelity_calibration start.xyz", "not a calibration file of 'rxmdnn fidelity calibrate'"),
+    ("fidelity flag\nfidelity_martingale 0.05", "also write 'fidelity_calibration <file>'"),
+    ("fidelity flag\nfidelity_martingale 2", "alpha = 2: must be above 0 and at most 0.5"),
+    ("fidelity_martingale 0.05", "fidelity_martingale: without effect; also write 'fidelity flag'"),
+    ("fidelity flag\nfidelity_observers 20", "there is one model, so none observes"),
+    ("fidelity flag 10\nfidelity_observers 15", "evaluated every 15 steps, but the checks are made every 10"),
+    ("fidelity_observers 15", "fidelity_observers: without effect; also write 'fidelity flag'"),
     ("fidelity hael", "action must be one of off, flag, stop, heal, not 'hael'; did you mean 'heal'"),
 ])
 def test_faults_are_one_message_and_nothing_is_written(folder, lines, said):

@@ -308,6 +308,16 @@ def test_log_lines_and_restart(folder, capsys):
         assert out == ""
 
 
+def test_the_log_shows_works_and_few_columns_of_a_driven_run(folder):
+    driven = {"work_light_eV": 0.0433641043, "excited_atoms": 3.25, "Te_min_K": 77.0}
+    log = Log(COMM, folder, "kcal", driven=list(driven), shown=["work_light_eV", "excited_atoms"])
+    log.thermo(SimpleNamespace(**{**vars(thermo(0)), "driven": driven}))
+    log.close()
+    COMM.Barrier()
+    assert (folder / "run.log").read_text().splitlines()[-1] == "work(kcal/mol):  light 1.000000  excited_atoms 3.25"
+    assert read_energies(folder)["Te_min_K"].tolist() == [77.0]
+
+
 def test_an_unwritable_folder_is_one_message(folder):
     if COMM.rank == 0:
         (folder / "file").write_text("in the way")

@@ -171,6 +171,17 @@ def test_a_run_that_ends_before_its_pulse_says_so(folder):
     assert re.search(r"pulse: the run ends at 10 fs, before this pulse does, at 190 fs", log)
 
 
+def test_what_begins_anew_after_a_change_is_said(folder):
+    anew = "the conserved quantity and the works of light, electrons and fields begin anew"
+    out = go(folder, "bound", "out")
+    go(folder, "bound", "out", "--ntime_step", "20")
+    assert anew not in (out / "run.log").read_text()
+    go(folder, "bound", "out", "--ntime_step", "20", "--ensemble", "svr", "0.1")
+    assert (out / "run.log").read_text().count(anew) == 1
+    go(folder, "bound", "out", "--ntime_step", "20", "--start", "rxff")
+    assert "rxff.bin holds positions and velocities only: weights of excited atoms" in (out / "run.log").read_text()
+
+
 @pytest.mark.parametrize(("lines", "message"), [
     ("excite 1 2 place\nexcite_slab c 0.5 10 3", r"excite_slab: half the thickness or the radius, and the rim, are 8 Å "
      r"together, more than half the width of the cell, 6 Å"),

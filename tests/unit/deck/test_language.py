@@ -8,7 +8,7 @@ from rxmdnn.commands.run import main as run_main
 from rxmdnn.deck.language import WIDTH, Keyword, Value, help_page, not_negative, parse, positive
 from rxmdnn.deck.models import MODEL_KINDS, read_models
 from rxmdnn.deck.run import RUN, read_run
-from rxmdnn.deck.words import BAROSTATS, GROUPS, SHAPES
+from rxmdnn.deck.words import BAROSTATS, EXCITATION, GROUPS, SHAPES
 from rxmdnn.errors import InputError
 
 TABLE = (
@@ -135,6 +135,8 @@ def test_a_deck_of_rxmd_runs_unchanged(decks):
     assert (deck["mdmode"].mode, deck["time"].dt, deck["temperature"].sstep, deck["io_type"].isXYZ) == (7, 0.2, 4, True)
     assert run.elements == ("H", "N") and run.masses == (1.0, 14.0) and run.weights == (1.0,)
     assert len(run.notes) == 3 and "vmag" in run.notes[2]
+    rare = {k.name for k in RUN if k.group == EXCITATION} | {"pimd_pairs", "pimd_eco", "pimd_estimate", "profile"}
+    assert not rare & {line.split()[0] for line in deck.echo().splitlines()}
     (decks / "again.in").write_text(deck.echo())
     assert read_run(["-in", "again.in"], 1).deck.echo() == deck.echo()
 

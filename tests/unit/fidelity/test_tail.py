@@ -45,6 +45,15 @@ def test_the_formula_at_its_limits():
     assert Tail.from_dict(tail.to_dict()) == tail
 
 
+@pytest.mark.parametrize("shape", [-0.3, 0.0, 0.2])
+def test_the_probability_of_a_value_is_the_inverse_of_the_level(shape):
+    tail = Tail(1.0, 2.0, shape, 0.1, 1000)
+    for p in (0.09, 1e-3, 1e-9):
+        assert tail.exceedance(tail.level(p)) == pytest.approx(p, rel=1e-9)
+        assert tail.exceedance(tail.level(p, 0.0), 0.0) == pytest.approx(p, rel=1e-9)
+    assert tail.exceedance(1.0) == 1.0 and tail.exceedance(np.nan) == 0.0
+
+
 def test_too_few_samples_and_no_tail():
     with pytest.raises(InputError, match="force H: 100 samples; a tail needs 200"):
         Tail.fit(np.zeros(100), "force H")

@@ -14,8 +14,8 @@ def frame(k, shape=(1, 1, 3)):
     return {"T": np.full((*shape, 2), float(k)), "count": np.full((*shape, 2), k)}
 
 
-def written(folder, steps, restart=None, shape=(1, 1, 3)):
-    series = ProfileSeries(SELF, folder, ["Ar", "Ne"], restart)
+def written(folder, steps, restart=None, shape=(1, 1, 3), tell=print):
+    series = ProfileSeries(SELF, folder, ["Ar", "Ne"], restart, tell)
     for k in steps:
         series.write(k, 2.0 * k, np.eye(3) * (10 + k), frame(k, shape))
     return read_profile(folder)
@@ -34,15 +34,18 @@ def test_a_run_that_goes_on_drops_later_frames(tmp_path):
     assert written(tmp_path, [5])["step"].tolist() == [5]
 
 
-def test_another_grid_begins_anew(tmp_path):
+def test_another_grid_begins_a_new_file_and_keeps_the_old_one(tmp_path):
     written(tmp_path, [0, 10])
-    p = written(tmp_path, [20], restart=10, shape=(2, 1, 3))
-    assert p["step"].tolist() == [20] and p["T"].shape == (1, 2, 1, 3, 2)
+    told = []
+    p = written(tmp_path, [20, 30], restart=10, shape=(2, 1, 3), tell=told.append)
+    assert p["step"].tolist() == [20, 30] and p["T"].shape == (2, 2, 1, 3, 2)
+    assert read_profile(tmp_path / "old.1")["step"].tolist() == [0, 10]
+    assert len(told) == 1 and str(tmp_path / "old.1" / NAME) in told[0]
 
 
 def test_no_file_and_no_frames_are_nothing(tmp_path):
     assert read_profile(tmp_path) == {}
-    ProfileSeries(SELF, tmp_path, ["Ar"], 100)
+    ProfileSeries(SELF, tmp_path, ["Ar"], 100, print)
     assert read_profile(tmp_path) == {}
 
 

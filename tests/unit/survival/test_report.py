@@ -156,7 +156,7 @@ def test_a_model_file_carries_the_fit(reported, tmp_path, capsys):
     a_run = SimpleNamespace(
         run=SimpleNamespace(models=[SimpleNamespace(parameters={"file": model})]), comm=MPI.COMM_SELF,
         simulation=SimpleNamespace(schedule=Schedule(1.0, 6000, 1, (500.0, 550.0), 1.0, 0, 0, 1), step=1000,
-                                   n_global=128))
+                                   n_global=128, ensemble=None, drives=[]))
     assert Outputs.forecast(a_run) == shown  # the forecast in the log of a run
     old, new = network.state_dict(), load_model(model).state_dict()
     assert all((old[k] == new[k]).all() for k in old)

@@ -226,6 +226,19 @@ def test_pre_training_by_two_decks_of_one_shape(tmp_path):
     assert float(network.shift[0] - cheap.shift[0]) == pytest.approx(-70.0, abs=3.0)
 
 
+def test_energies_without_weight_leave_no_trace(tmp_path):
+    """Differences of forces have no energies: with those of atoms given, other numbers give the same bits."""
+    text = DECK + "zbl .false.\nenergies N 0 H 0\nloss 1.0 0.0\nepochs 2\n"
+    for k, name in enumerate(("one", "other")):
+        frames = structures()
+        for atoms in frames:
+            atoms.calc.results["energy"] *= 1.0 - 3.0 * k
+        training.train(decks.read(workplace(tmp_path / name, text, frames), TABLE))
+    one, other = (load_model(tmp_path / name / "model.safetensors") for name in ("one", "other"))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(one.buffers(), other.buffers()))
+
+
 @pytest.mark.parametrize("text, message", [
     ("weight_kinds c 2.0\n", "weight_kinds: c: not a kind of the data, which are a, b"),
     ("weight_kinds a 0.0 b 0.0\n", "weight_kinds: the factors leave no training frame"),
