@@ -1,6 +1,6 @@
 """Diamond by both models: lattice constant, bulk modulus, phonons. ``python properties.py`` (README.md).
 
-Writes properties.json and phonons.png; reference.json holds what GPAW itself gives (reference.py).
+Writes properties.json and docs/silicon_phonons.png; reference.json holds what GPAW itself gives (reference.py).
 """
 
 import json
@@ -99,9 +99,10 @@ def of_reference(entry: dict) -> dict:
     volumes = entry["volumes"]
     low, high = sorted(v["curvature"] for v in entry["X"].values())
     thz = [float(np.sign(c) * np.sqrt(abs(c) / MASS) * TO_THZ) for c in (low, high)]
-    nearest = int(np.argmin(abs(np.array(volumes["a"]) - 5.40)))
+    internal = float(np.interp(5.40, volumes["a"], volumes["internal"]))
     return lattice(volumes["free"], np.array(volumes["a"])) | {
-        "TA(X), TO(X)": [round(f, 3) for f in thz], "internal_at_5.40": volumes["internal"][nearest]}
+        "TA(X), TO(X)": [round(f, 3) for f in thz], "internal_at_5.40": internal}
+
 
 
 def figure(curves: dict, path: Path) -> None:
@@ -130,4 +131,4 @@ if __name__ == "__main__":
         found[temperature] = {"model": mine, "GPAW": of_reference(reference[temperature])}
         print(temperature, json.dumps(found[temperature], indent=1))
     (HERE / "properties.json").write_text(json.dumps(found, indent=1) + "\n")
-    figure(curves, HERE / "phonons.png")
+    figure(curves, HERE.parents[1] / "docs/silicon_phonons.png")

@@ -30,7 +30,7 @@ CLASSICAL = [f for f in RUNS if decks.read(f, RUN)["pimd"].beads is decks.read(f
 TRAINING = sorted(INPUT.glob("**/train*.in"))
 SMALL = {"cuau": ("start.xyz", "1", "1", "1"), "methanol": ("start.xyz",)}  # smaller starts of the decks of a folder
 ELSEWHERE = {"psto": ("published/psto.pth", "pbtio3.xyz", "1", "1", "1")}  # models that are not shipped; small starts
-STARTS = SMALL | {"silicon": ("film.xyz", "2", "1", "1")} | {k: v[1:] for k, v in ELSEWHERE.items()}
+STARTS = SMALL | {"silicon": ("bulk.xyz", "2", "2", "2")} | {k: v[1:] for k, v in ELSEWHERE.items()}
 MODELS = {**{name: (name, "frames.xyz") for name in SMALL},
           **{f"silicon_{t}": ("silicon", f"labels_{t}.xyz") for t in ("300K", "20000K")}}  # folder and frames
 LABELS = sorted(INPUT.glob("*/labels.py"))

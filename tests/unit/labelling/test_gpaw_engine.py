@@ -1,5 +1,6 @@
 """The pipe to GPAW, with a harmonic substitute for GPAW."""
 
+import csv
 import os
 import sys
 
@@ -82,6 +83,19 @@ def test_settings_reach_the_engine_and_its_frames(gpaw, tmp_path):
     assert (info["engine"], info["version"], info["bands"]) == ("LDA", "stand-in 1", 7)
     assert info["kpoints"].tolist() == [2, 2, 2]
     assert "Fermi-Dirac 20000 K" in info["settings"] and "no dispersion" in info["settings"]
+
+
+def test_convergence_of_settings_and_of_the_engine_of_ammonia(gpaw, tmp_path):
+    """Five rows, the second of which has the settings that are asked for."""
+    path = tmp_path / "set.xyz"
+    write(path, bulk("Si", "diamond", 5.43, cubic=True))
+    name = "gpaw:functional=LDA,cutoff=210,reach=10"
+    for engine, cutoffs in ((name, [180, 210, 210, 210, 270]), ("gpaw-revpbe-d3bj", [600, 700, 700, 700, 900])):
+        assert label_main([str(path), "--converge", "0", "--engine", engine]) == 0
+        with (tmp_path / "set_convergence.csv").open() as table:
+            rows = list(csv.DictReader(table))
+        assert [float(row["cutoff_eV"]) for row in rows] == pytest.approx(cutoffs)
+        assert [row["kpoints"] for row in rows] == ["2 2 2", "2 2 2", "1 1 1", "3 3 3", "2 2 2"]
 
 
 @pytest.mark.skipif(gpaw_engine.PYTHON not in os.environ, reason="GPAW is not installed")
