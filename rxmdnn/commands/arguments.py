@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -76,3 +76,12 @@ def properties_text(properties: Mapping[str, Any]) -> str:
     """A table of the properties of a model, one a line, by name."""
     return "\n".join(f"{name:<18s} {' '.join(map(str, value)) if isinstance(value, list) else value}"
                      for name, value in properties.items())
+
+
+def tell(numbers: Mapping[str, Any], notes: Iterable[str], made: Iterable[str | Path]) -> None:
+    """Print the numbers of an analysis, its notes, and the files that it has made."""
+    for key, value in numbers.items():
+        print(f"{key}: {value:.6g}" if isinstance(value, float) else f"{key}: {value}")
+    for note in notes:
+        print(f"note: {note}")
+    print("wrote " + " ".join(map(str, made)))

@@ -16,7 +16,7 @@ from rxmdnn.analysis.spectra import kinds_of
 from rxmdnn.analysis.structure_averages import StructureAverages
 from rxmdnn.analysis.structure_tables import StructureTables, conclude
 from rxmdnn.commands import structure_delays
-from rxmdnn.commands.arguments import out_folder, parse, positive, run_arguments
+from rxmdnn.commands.arguments import out_folder, parse, positive, run_arguments, tell
 from rxmdnn.errors import InputError
 from rxmdnn.files import check_outputs, write_json, writing
 from rxmdnn.io.motion import analyzed, described
@@ -152,8 +152,4 @@ def report(averages: StructureAverages, results: StructureTables, a: argparse.Na
         made = [*results.write(folder), *figures.structure(folder, averages, results, a.probe)]
         if a.json:
             made.append(write_json(a.json, results.numbers | {"notes": results.notes}))
-    for key, value in results.numbers.items():
-        print(f"{key}: {value:.6g}" if isinstance(value, float) else f"{key}: {value}")
-    for note in results.notes:
-        print(f"note: {note}")
-    print("wrote " + " ".join(map(str, made)))
+    tell(results.numbers, results.notes, made)

@@ -13,7 +13,7 @@ from rxmdnn.analysis.pump_probe_experiment import Experiment, Options
 from rxmdnn.analysis.pump_probe_frames import open_replicas
 from rxmdnn.analysis.pump_probe_tables import PumpProbeTables, conclude
 from rxmdnn.analysis.pump_probe_zero import time_zero
-from rxmdnn.commands.arguments import out_folder, positive
+from rxmdnn.commands.arguments import out_folder, positive, tell
 from rxmdnn.files import check_outputs, write_json, writing
 from rxmdnn.parallel import AgreedError, on_root, together
 
@@ -117,8 +117,4 @@ def report(experiment: Experiment, results: PumpProbeTables, a: argparse.Namespa
         made = [*results.write(folder), *figures.draw(folder, experiment, results)]
         if a.json:
             made.append(write_json(a.json, results.numbers | {"notes": results.notes}))
-    for key, value in results.numbers.items():
-        print(f"{key}: {value:.6g}" if isinstance(value, float) else f"{key}: {value}")
-    for note in results.notes:
-        print(f"note: {note}")
-    print("wrote " + " ".join(map(str, made)))
+    tell(results.numbers, results.notes, made)

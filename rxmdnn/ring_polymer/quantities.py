@@ -6,6 +6,7 @@ neighbors: they follow from the distribution exp(-β [Σ_k m ω_k^2 u_k^2/2 + V]
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,7 +23,7 @@ AXES = ("xx", "yy", "zz", "yz", "xz", "xy")
 PAIRS = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
 
-class Quantity:
+class Quantity(ABC):
     """One average of a run. name : of its file ring_<name>.csv; columns : with units."""
 
     name = ""
@@ -32,9 +33,9 @@ class Quantity:
         self.ring = ring
         self.beta = 1.0 / (KB * ring.temperature)
 
+    @abstractmethod
     def row(self, step: int) -> Sequence[float]:
         """Estimators at the last forces of the run, in the order of ``columns``. All ranks call it."""
-        raise NotImplementedError
 
     def summary(self, series: dict[str, np.ndarray]) -> list[str]:
         """Lines of the log on the averages of the columns."""
