@@ -6,7 +6,7 @@ import pytest
 from rxmdnn.deck.light import NAMES, has_light, read_pulse_table
 from rxmdnn.deck.run import read_run
 from rxmdnn.errors import InputError
-from rxmdnn.excitation.light_plan import plan_of
+from rxmdnn.excitation.light_plan import plan_of, pulse_notes
 
 
 def test_a_table_is_read(tmp_path):
@@ -62,9 +62,13 @@ pulse_photon 1.55 0.3"""
     plan = plan_of(run.deck)
     assert (plan.by_place, plan.start, plan.lifetime, plan.heat_to, plan.least) == (False, 0.1, 300.0, "lattice", 0.01)
     assert len(plan.regions) == 1 and [p.is_rate for p in plan.pulses] == [False, False, True]
-    assert plan.pulses[1].amount == min(1.0, 0.7 * 2.5 * 0.6241509074 / (100 * 1.55) / 0.001)
+    carriers = 0.7 * 2.5 * 0.6241509074 / (100 * 1.55) / 0.001
+    assert plan.pulses[1].amount == pytest.approx(carriers, rel=1e-12) and carriers > 7
+    notes = "\n".join(pulse_notes(run.deck, 40.0, 60.0))
+    assert f"makes {carriers:.3g} times the carriers" in notes and f"down to {100 * np.log(carriers):.3g} Å" in notes
+    assert "pulse: the run begins at 40 fs, within this pulse, which begins at 37.5 fs" in notes
+    assert "pulse: the run ends at 60 fs, before this pulse does, at 62.5 fs" in notes
     assert plan.beam.direction.tolist() == [0, 0, -1] and plan.beam.index == 3.7 and plan.beam.spot[0] == 500
-    assert plan.last == 62.5
     again = read(tmp_path, "\n".join(line for line in run.deck.echo().splitlines()
                                      if line.split()[0] in ("excite", *NAMES)))
     for name in NAMES:
