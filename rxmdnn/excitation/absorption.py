@@ -16,6 +16,8 @@ from rxmdnn.excitation.grid import Grid
 from rxmdnn.excitation.illumination import EV_A2_PER_MJ_CM2, Beam, with_surface
 from rxmdnn.excitation.pulses import PulseShape
 
+HALF_LAYER = 1.5  # Å: the surface is at the first atoms, whose layer begins about this far above them
+
 
 @dataclass(frozen=True)
 class Flash:
@@ -63,9 +65,10 @@ class AbsorbedLight:
         return total * density * np.minimum(share, below) * grid.volume(cell)
 
     def _in_depth(self, grid: Grid, cell: Cell, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(n_cells,) part of each cell below the surface, and the mean of exp(-d/δ)/δ over it, 1/Å.
+        """(n_cells,) part of each cell that light reaches, and the mean of exp(-d/δ)/δ below the surface, 1/Å.
 
-        A cell is cut by the surface across its longest side along the light. x : (n_cells, 3) Å, centers
+        A cell is cut by the surface, less HALF_LAYER, across its longest side along the light. x : (n_cells, 3) Å,
+        centers
         """
         beam = self.beam
         assert beam.depth is not None and beam.direction is not None and beam.surface is not None
@@ -73,11 +76,11 @@ class AbsorbedLight:
         longest = sides.max()
         d = beam.along(x) - beam.surface
         first, last = np.maximum(d - 0.5 * longest, 0.0), np.maximum(d + 0.5 * longest, 0.0)
-        thick = np.where(last > first, last - first, 1.0)
+        thick = np.maximum(last - first, 1e-9)  # above the surface: 1/δ
         density = np.exp(-first / beam.depth) * -np.expm1(-thick / beam.depth) / thick
         for q in np.delete(sides, sides.argmax()) / (2.0 * beam.depth):  # the mean of an exponential over a side
             density *= np.sinh(q) / q if q > 0 else 1.0
-        return (last - first) / longest, density
+        return np.clip((d + 0.5 * longest + HALF_LAYER) / longest, 0.0, 1.0), density
 
     def state(self) -> dict[str, Any]:
         """What a restart needs: where the surface was."""

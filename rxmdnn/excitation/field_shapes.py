@@ -8,9 +8,9 @@ from itertools import pairwise
 import numpy as np
 
 from rxmdnn.deck.fields import FieldLine
-from rxmdnn.excitation.pulses import TAIL
 
 PER_THZ = 2e-3 * np.pi  # radians per fs of 1 THz
+WIDTHS = 1.5  # FWHM from the middle of a pulse, where 2e-3 of its envelope is left
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(12)
 
 
@@ -98,6 +98,6 @@ MEANS: dict[str, Callable[[FieldLine, float, float], float]] = {
     "table": _piecewise(_table, _knots_of_table)}
 EXTENTS: dict[str, Callable[[FieldLine], tuple[float, float]]] = {  # fs: between them the field changes
     "ramp": lambda line: (line.parameters["t0"], line.parameters["t1"]),
-    "pulse": lambda line: (line.parameters["t0"] - TAIL * line.parameters["FWHM"],
-                           line.parameters["t0"] + TAIL * line.parameters["FWHM"]),
+    "pulse": lambda line: (line.parameters["t0"] - WIDTHS * line.parameters["FWHM"],
+                           line.parameters["t0"] + WIDTHS * line.parameters["FWHM"]),
     "table": lambda line: (float(_knots_of_table(line)[0]), float(_knots_of_table(line)[-1]))}

@@ -20,6 +20,7 @@ from rxmdnn.excitation.weights import LEAST
 
 LATTICE, ELECTRONS = "lattice", "electrons"  # what the heat of a decay goes to
 RISE = 0.2  # of the width of a flat pulse
+LOST = 1e-3  # of a pulse, before the run begins: more is told
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,9 @@ def pulse_notes(deck: Deck, first: float, stop: float) -> list[str]:
     notes = []
     for line in pulses_of(deck):
         shape = _shape(line)
-        notes += [line.fault(text) for text in cut_by_run("pulse", shape.begin, shape.end, first, stop)]
+        lost = shape.passed(first) > LOST  # its tail may be
+        notes += [line.fault(text) for text in cut_by_run("pulse", shape.begin, shape.end, first if lost else -np.inf,
+                                                          stop)]
         if has_light(deck) and line.of == "fluence" and (most := _pulse(deck, line).amount) > 1:
             depth = deck["pulse_absorption"].depth * np.log(most)
             notes.append(line.fault(f"at the surface the fluence makes {most:.3g} times the carriers of the excited "

@@ -156,8 +156,8 @@ def test_fields_that_reach_beyond_the_run_are_told(folder):
     write(COMM, folder / "rxmd.in", DECK + BY_ELEMENT + "field ramp x 0.01 -10 500\n")
     _, out = go(folder, "out", "--until", "10")
     log = (out / "run.log").read_text()
-    assert "rxmd.in:8: field: the run begins at 0 fs, within this pulse, which begins at -90 fs: that part is left" in log
-    assert "rxmd.in:8: field: the run ends at 20 fs, before this pulse does, at 210 fs" in log
+    assert "rxmd.in:8: field: the run begins at 0 fs, within this pulse, which begins at -15 fs" in log
+    assert "rxmd.in:8: field: the run ends at 20 fs, before this pulse does, at 135 fs" in log
     assert "rxmd.in:12: field: the run ends at 20 fs, before this ramp does, at 500 fs" in log
     go(folder, "out", "--until", "20")
     assert (out / "run.log").read_text().count("the run begins at 0 fs, within this pulse") == 1
