@@ -184,7 +184,7 @@ def read_instrument(path: Path) -> Spectrometer:
     if bool(rows) == bool(curve):
         faults.append(f"{path}: give its widths by 'sigma' or by at least two lines 'fwhm', not both")
     if len(rows) == 1:
-        faults.append(rows[0].fault("one row is no table; give two or more"))
+        faults.append(rows[0].fault("a table needs two rows or more"))
     if curve and limits.high is None:
         faults.append(f"{path}: range: missing; the line sigma needs the energies that it is valid for")
     if limits.high is not None and not limits.low < limits.high:

@@ -19,7 +19,7 @@ from rxmdnn.excitation.regions import Region, nearest, union
 
 LIGHT = 2997.92458  # speed of light, Å/fs
 EV_A2_PER_MJ_CM2 = 0.6241509074  # eV/Å^2 in 1 mJ/cm^2
-LARGEST_DOSE = 50.0  # exp(-50) of the ground state is left: as good as nothing
+LARGEST_DOSE = 50.0  # exp(-50) of the ground state is left, below rounding
 
 
 @dataclass(frozen=True)
