@@ -95,3 +95,11 @@ def killed_at(monkeypatch, step):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Simulation, "_due", die)
         yield patch
+
+
+def whole_and_killed(monkeypatch, go, step=47):
+    """The folders of a run, and of one that dies after ``step`` and is then continued. go : takes a name, runs there"""
+    whole = go("whole")
+    with killed_at(monkeypatch, step):
+        go("killed")
+    return whole, go("killed")

@@ -9,7 +9,7 @@ from rxmdnn.errors import BAD_INPUT, FAILED, InputError
 from rxmdnn.io.log import read_energies
 from rxmdnn.io.profile import read_profile
 from rxmdnn.parallel import run_to_exit_code
-from tests.runs import MODELS, killed_at, run_text, same_atoms, write
+from tests.runs import MODELS, killed_at, run_text, same_atoms, whole_and_killed, write
 
 COMM = MPI.COMM_WORLD
 DECK = """time 2.0 {steps}
@@ -42,10 +42,7 @@ def go(folder, out, lines="", steps=60, comm=COMM, *flags, deck=DECK):
 
 @pytest.mark.parametrize("name", LINES)
 def test_a_killed_run_continues_to_the_same_bits(folder, name, monkeypatch):
-    whole = go(folder, "whole", LINES[name])
-    with killed_at(monkeypatch, 47):
-        go(folder, "killed", LINES[name])
-    killed = go(folder, "killed", LINES[name])
+    whole, killed = whole_and_killed(monkeypatch, lambda out: go(folder, out, LINES[name]))
     a, b = same_atoms(whole, killed)
     assert repr(a.state) == repr(b.state) and "electrons" in a.state["drives"]
     e, f = read_energies(whole), read_energies(killed)

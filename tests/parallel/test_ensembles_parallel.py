@@ -10,7 +10,7 @@ from rxmdnn.errors import InputError
 from rxmdnn.io.log import COLUMNS, read_energies
 from rxmdnn.io.trajectory import read_frames
 from rxmdnn.parallel import AgreedError
-from tests.runs import killed_at, run_text, same_atoms, state, write_start
+from tests.runs import run_text, same_atoms, state, whole_and_killed, write_start
 from tests.systems import TRICLINIC, argon, collect, engine, share, spread_atoms
 
 COMM = MPI.COMM_WORLD
@@ -41,10 +41,7 @@ def go(folder, out, lines, steps=60, comm=COMM, *flags):
 
 @pytest.mark.parametrize("name", LINES)
 def test_a_killed_run_continues_to_the_same_bits(folder, name, monkeypatch):
-    whole = go(folder, "whole", LINES[name])
-    with killed_at(monkeypatch, 47):
-        go(folder, "killed", LINES[name])
-    killed = go(folder, "killed", LINES[name])
+    whole, killed = whole_and_killed(monkeypatch, lambda out: go(folder, out, LINES[name]))
     a, b = same_atoms(whole, killed)
     assert a.step == 60
     assert repr(a.state) == repr(b.state)

@@ -12,7 +12,7 @@ from rxmdnn.ring_polymer import economised
 from rxmdnn.ring_polymer.forces import F, U, V
 from rxmdnn.ring_polymer.modes import Modes
 from tests.parallel.test_ensembles_parallel import go
-from tests.runs import killed_at, same_atoms, state
+from tests.runs import killed_at, same_atoms, state, whole_and_killed
 
 COMM = MPI.COMM_WORLD
 LINES = {
@@ -36,10 +36,7 @@ def table(out):
 
 @pytest.mark.parametrize("name", LINES)
 def test_a_killed_run_continues_to_the_same_bits(folder, name, monkeypatch):
-    whole = go(folder, "whole", LINES[name])
-    with killed_at(monkeypatch, 47):
-        go(folder, "killed", LINES[name])
-    killed = go(folder, "killed", LINES[name])
+    whole, killed = whole_and_killed(monkeypatch, lambda out: go(folder, out, LINES[name]))
     a, b = same_atoms(whole, killed, extra=(U, V, F))
     assert a.step == 60
     assert repr(a.state) == repr(b.state)

@@ -16,7 +16,7 @@ from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.errors import InputError
 from rxmdnn.io.folder import locked
 from rxmdnn.io.log import read_energies
-from tests.runs import MODELS, killed_at, run_deck, same_atoms, state, write
+from tests.runs import MODELS, run_deck, same_atoms, state, whole_and_killed, write
 
 COMM = MPI.COMM_WORLD
 DECK = """mdmode {mdmode}  # as asked
@@ -37,10 +37,7 @@ def go(folder: Path, out: str, mdmode: int = 1, steps: int = 60, *flags: str) ->
 
 @pytest.mark.parametrize("mdmode", [1, 0, 7])
 def test_a_killed_run_goes_on_to_the_same_bits(folder, mdmode, monkeypatch):
-    whole = go(folder, "whole", mdmode)
-    with killed_at(monkeypatch, 47):
-        go(folder, "killed", mdmode)
-    killed = go(folder, "killed", mdmode)
+    whole, killed = whole_and_killed(monkeypatch, lambda out: go(folder, out, mdmode))
     assert same_atoms(whole, killed)[0].step == 60
     e, f = read_energies(whole), read_energies(killed)
     assert list(e["step"]) == list(f["step"]) == [0, 10, 20, 30, 40, 50, 60]

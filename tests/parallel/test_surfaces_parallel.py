@@ -15,7 +15,7 @@ from rxmdnn.excitation.weights import EXCITATION
 from rxmdnn.io.log import read_energies
 from rxmdnn.io.own_formats import H5Frames
 from tests.excited import lit
-from tests.runs import killed_at, run_deck, same_atoms, shared_folder, state, steps, write
+from tests.runs import run_deck, same_atoms, shared_folder, state, steps, whole_and_killed, write
 from tests.systems import TRICLINIC, collect
 
 COMM = MPI.COMM_WORLD
@@ -94,10 +94,7 @@ def test_weights_and_energies_are_those_of_one_rank():
 
 @pytest.mark.parametrize("deck", ["bound", "place", "electrons", "film"])
 def test_a_run_killed_in_the_pulse_goes_on_with_the_same_bits(folder, deck, monkeypatch):
-    whole = go(folder, deck, "whole")
-    with killed_at(monkeypatch, 33):
-        go(folder, deck, "killed")
-    killed = go(folder, deck, "killed")
+    whole, killed = whole_and_killed(monkeypatch, lambda out: go(folder, deck, out), 33)
     a, b = same_atoms(whole, killed)
     for drive, saved in a.state["drives"].items():
         for name, value in saved.items():
