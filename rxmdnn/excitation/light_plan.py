@@ -85,10 +85,10 @@ def pulse_notes(deck: Deck, first: float, stop: float) -> list[str]:
 
     first, stop : fs, the beginning of a new run (minus infinity for one that goes on) and its end
     """
-    notes = []
+    notes, by_place = [], has_light(deck) and deck["excite"].weights == "place"
     for line in pulses_of(deck):
         shape = _shape(line)
-        lost = shape.passed(first) > LOST  # its tail may be
+        lost = shape.passed(first) > LOST and not by_place  # a tail may be, and a weight by place is that of the time
         notes += [line.fault(text) for text in cut_by_run("pulse", shape.begin, shape.end, first if lost else -np.inf,
                                                           stop)]
         if has_light(deck) and line.of == "fluence" and (most := _pulse(deck, line).amount) > 1:

@@ -80,6 +80,12 @@ pulse_photon 1.55 0.3"""
             assert [*a] == [*b], name
 
 
+def test_a_weight_by_place_begins_within_its_pulse(tmp_path):
+    deck = read(tmp_path, "excite 1 2 place\nexcite_slab a 0.5 2 1\npulse gauss 5 10 0.5\n").deck
+    (note,) = pulse_notes(deck, 0.0, 10.0)
+    assert "the run ends at 10 fs, before this pulse does, at 35 fs" in note
+
+
 def test_a_place_without_pulse_is_excited(tmp_path):
     assert plan_of(read(tmp_path, "excite 1 2 place\nexcite_slab a 0.5 2 1").deck).start == 1.0
     assert plan_of(read(tmp_path, "excite 1 2 place\npulse gauss 5 1 0.5").deck).start == 0.0
