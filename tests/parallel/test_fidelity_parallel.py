@@ -357,6 +357,7 @@ def test_the_martingale_stops_a_run_whose_scores_have_shifted(folder):
      "fidelity_limit: temperature: without effect: the temperature is not controlled in this run; use energy"),
     ("fidelity flag\nfidelity_watch pair\nfidelity_limit force 9",
      "fidelity_limit: force: without effect: it is not monitored; add it to fidelity_watch, or omit this line"),
+    ("fidelity flag\nfidelity_limit pair 0.5\nfidelity_limit pair 0.6", "fidelity_limit: pair: given before; keep one"),
     ("fidelity flag\nfidelity_watch coordination", "coordination: no model of rxmdnn.in has training statistics"),
     ("fidelity_watch pair", "fidelity_watch: without effect; also write 'fidelity flag'"),
     ("pimd 4\nfidelity heal", "a ring polymer can be monitored, but not healed"),
