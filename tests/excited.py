@@ -4,12 +4,12 @@ import numpy as np
 from mpi4py import MPI
 
 from rxmdnn import backend as backends
+from rxmdnn.atoms import EXCITATION
 from rxmdnn.dynamics.simulation import Schedule, Simulation
 from rxmdnn.engine.system import System
 from rxmdnn.excitation.light import Light
 from rxmdnn.excitation.mixed_forces import Frozen, MixedForces
 from rxmdnn.excitation.surfaces import MixedSurface
-from rxmdnn.excitation.weights import EXCITATION
 from rxmdnn.models.pair import LennardJones
 from tests.systems import TRICLINIC, share, spread_atoms
 

@@ -14,10 +14,11 @@ from rxmdnn.analysis.pump_probe_displacements import Displaced, MeanPositions, o
 from rxmdnn.analysis.pump_probe_frames import Amplitudes, Map, Measurement, Replica, measure
 from rxmdnn.analysis.pump_probe_points import Crystal, label, read_hkl
 from rxmdnn.analysis.pump_probe_powder import Debye, Shells, grid, weighted
-from rxmdnn.analysis.pump_probe_temperature import EXCITATION, Excitations, Slabs, Temperatures, Where
+from rxmdnn.analysis.pump_probe_temperature import Excitations, Slabs, Temperatures, Where
 from rxmdnn.analysis.scatterers import replaced
 from rxmdnn.analysis.spectra import kinds_of
 from rxmdnn.analysis.structure import half_width
+from rxmdnn.atoms import EXCITATION
 from rxmdnn.errors import InputError
 from rxmdnn.parallel import together
 

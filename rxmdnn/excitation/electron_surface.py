@@ -12,12 +12,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rxmdnn.arrays import Array
-from rxmdnn.atoms import Atoms
+from rxmdnn.atoms import EXCITATION, Atoms
 from rxmdnn.dynamics.drive import Drive, StepTime
 from rxmdnn.excitation.electron_gas import surface_weight
 from rxmdnn.excitation.electrons import Electrons
 from rxmdnn.excitation.mixed_forces import MixedForces
-from rxmdnn.excitation.weights import EXCITATION, snapped
+from rxmdnn.excitation.weights import snapped
 
 if TYPE_CHECKING:
     from rxmdnn.dynamics.simulation import Simulation

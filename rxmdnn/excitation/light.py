@@ -9,14 +9,14 @@ import numpy as np
 from mpi4py import MPI
 
 from rxmdnn.arrays import Array
-from rxmdnn.atoms import Atoms
+from rxmdnn.atoms import EXCITATION, Atoms
 from rxmdnn.dynamics.drive import Drive, StepTime
 from rxmdnn.excitation.grid import Grid
 from rxmdnn.excitation.illumination import Beam, Illumination, with_surface
 from rxmdnn.excitation.lattice_heat import LatticeHeat, shape_for
 from rxmdnn.excitation.light_plan import ELECTRONS, LightPlan
 from rxmdnn.excitation.mixed_forces import MixedForces
-from rxmdnn.excitation.weights import EXCITATION, BoundWeights, PlaceWeights, snapped
+from rxmdnn.excitation.weights import BoundWeights, PlaceWeights, snapped
 
 if TYPE_CHECKING:
     from rxmdnn.dynamics.simulation import Simulation

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from mpi4py import MPI
 
-from rxmdnn.atoms import Atoms
+from rxmdnn.atoms import EXCITATION, Atoms
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
 from rxmdnn.io.ordered import block, in_gid_order, replacing, write_blocks
@@ -23,7 +23,7 @@ from rxmdnn.units import ACCELERATION, GPA_PER_EV_A3
 MODEL = "model_"  # what a model says of a frame, under names that no reader takes for labels (rxmdnn.io.labels)
 MODEL_ENERGY, MODEL_FORCES, MODEL_VIRIAL = MODEL + "energy", MODEL + "forces", MODEL + "virial"
 ASE_TIME = ACCELERATION**-0.5  # fs: the unit of time of ASE, Å sqrt(amu/eV)
-SHOWN = ("excitation",)  # rows of Atoms.extra, one number from 0 to 1 per atom, that frames show where there are some
+SHOWN = (EXCITATION,)  # rows of Atoms.extra, one number from 0 to 1 per atom, that frames show where there are some
 MOST_SCORE = 99999.0  # the largest number in the column of scores
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
+from rxmdnn.atoms import EXCITATION
 from rxmdnn.deck.electrons import has_electrons
 from rxmdnn.deck.fields import has_field
 from rxmdnn.deck.light import follows_electrons, has_light
@@ -17,7 +18,7 @@ from rxmdnn.excitation.electrons import Electrons, notes_of
 from rxmdnn.excitation.light import Light
 from rxmdnn.excitation.light_plan import absorption_of, plan_of, pulse_notes, region_faults
 from rxmdnn.excitation.mixed_forces import MixedForces
-from rxmdnn.excitation.weights import EXCITATION, LEAST
+from rxmdnn.excitation.weights import LEAST
 from rxmdnn.io.start import Start
 from rxmdnn.parallel import together
 from rxmdnn.run.continuation import Continuation

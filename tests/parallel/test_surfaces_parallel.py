@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
+from rxmdnn.atoms import EXCITATION
 from rxmdnn.errors import InputError
 from rxmdnn.excitation.illumination import Beam, Pulse
 from rxmdnn.excitation.light_plan import LightPlan
 from rxmdnn.excitation.pulses import GaussianPulse
-from rxmdnn.excitation.weights import EXCITATION
 from rxmdnn.io.log import read_energies
 from rxmdnn.io.own_formats import H5Frames
 from tests.excited import lit

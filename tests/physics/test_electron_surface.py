@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from rxmdnn.atoms import EXCITATION
 from rxmdnn.dynamics.drive import StepTime
 from rxmdnn.dynamics.ensembles import Barostat, make
 from rxmdnn.excitation.electron_gas import ElectronModel
@@ -10,7 +11,6 @@ from rxmdnn.excitation.electron_surface import ElectronSurface
 from rxmdnn.excitation.electrons import SCALING, ElectronPlan, Electrons
 from rxmdnn.excitation.heat_capacity import ConstantCapacity
 from rxmdnn.excitation.light_plan import LightPlan
-from rxmdnn.excitation.weights import EXCITATION
 from tests import device
 from tests.excited import lit
 from tests.runs import steps

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from rxmdnn.atoms import EXCITATION
 from rxmdnn.cell import Cell
 from rxmdnn.dynamics.drive import Drive
 from rxmdnn.dynamics.ensembles import Barostat, make
@@ -12,7 +13,6 @@ from rxmdnn.excitation.light_plan import LightPlan
 from rxmdnn.excitation.pulses import FlatPulse, GaussianPulse, TablePulse
 from rxmdnn.excitation.regions import Slab, Sphere
 from rxmdnn.excitation.surfaces import MixedSurface
-from rxmdnn.excitation.weights import EXCITATION
 from rxmdnn.fidelity.guard import SavedState
 from rxmdnn.units import ACCELERATION
 from tests.device import DEVICES, find
