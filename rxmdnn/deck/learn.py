@@ -26,7 +26,7 @@ TABLE: tuple[Keyword, ...] = (
             "deck of rxmdnn tfail without a model: the runs to survive. Every round draws new velocities and noise",
             repeats=True),
     Keyword("production", (Value("deck", "file"),),
-            "deck of rxmdnn run, of any ensemble, path integrals too, with 'fidelity': its incidents are further alarms",
+            "deck of rxmdnn run, of any ensemble, path integrals too, with 'fidelity': its incidents are alarms too",
             repeats=True),
     Keyword("survive", (Value("atoms", "int", check=positive), Value("time", "float", unit="ps", check=positive),
                         Value("temperature", "float", unit="K", check=positive),
@@ -52,7 +52,7 @@ TABLE: tuple[Keyword, ...] = (
             "a retraining that raises the force error of a kind of held-out frames by more than this is undone"),
 
     Keyword("executor", (Value("name", "str", "processes"), Value("file", "file", None, optional=True)),
-            "processes: of this machine; parsl <file>: a cluster, by the Parsl configuration 'config' of a Python file"),
+            "processes: of this machine; parsl <file>: of a cluster, by the Parsl 'config' of this Python file"),
     Keyword("workers", (Value("number", "int", None, check=positive),),
             "runs and labels at a time; absent: the ranks of mpirun, or the cores"),
     Keyword("output", (Value("folder", "path", "learning"),),

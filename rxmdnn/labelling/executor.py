@@ -5,12 +5,12 @@ Nothing that loads MPI is imported here: a worker clears the variables of the la
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import runpy
 import signal
-import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 from pathlib import Path
@@ -21,10 +21,10 @@ from rxmdnn.errors import InputError
 T = TypeVar("T")
 LAUNCHERS = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "SLURM_", "MPI_", "HYDRA_", "I_MPI_")
 CALLS_OF_A_PROCESS = 40  # engines leak memory
-DEATH_OF_PARENT = 1  # PR_SET_PDEATHSIG of Linux
+LOOK = 0.3  # s, between looks at the parent
 
 
-class Lost(RuntimeError):
+class LostError(RuntimeError):
     """A call whose process ended, or that raised an exception: the reason."""
 
 
@@ -32,7 +32,7 @@ class Executor(Protocol):
     """Something that makes calls at the same time."""
 
     def unordered(self, call: Callable[[T], Any], items: Sequence[T]) -> Iterator[tuple[int, Any]]:
-        """(k, call(items[k])) of every item, as they end; a Lost in the place of a result that there is not.
+        """(k, call(items[k])) of every item, as they end; a LostError in the place of a result that there is not.
 
         call : a function of a module, which other processes can import; an InputError ends everything
         """
@@ -62,7 +62,7 @@ class Cluster:
         try:
             import parsl.concurrent  # noqa: F401 - whether it is there
         except ImportError:
-            raise InputError("executor: parsl is not installed: pip install \"rxmdnn[hpc]\", or use processes") from None
+            raise InputError("executor: parsl is not installed: pip install parsl, or use processes") from None
         try:
             self.config = runpy.run_path(str(file))["config"]
         except KeyError:
@@ -85,7 +85,7 @@ class Cluster:
             except InputError:
                 raise
             except Exception as error:  # of the cluster, or of the call
-                yield futures[future], Lost(" ".join(f"{type(error).__name__}: {error}".split()))
+                yield futures[future], LostError(" ".join(f"{type(error).__name__}: {error}".split()))
 
     def close(self) -> None:
         """End the workers."""
@@ -104,14 +104,18 @@ def executor_of(name: str, file: Path | None, workers: int) -> Processes | Clust
 
 
 def _begin(parent: int) -> None:
-    """The first call in a process: it is no rank of a job, and it is killed when its parent ends."""
+    """The first call in a process: it is no rank of a job, and it ends soon after its parent."""
     for name in [name for name in os.environ if name.startswith(LAUNCHERS)]:
         del os.environ[name]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is answered by the parent
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(DEATH_OF_PARENT, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before
-            os._exit(1)
+    threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: int) -> None:
+    # Not prctl(PR_SET_PDEATHSIG): it follows the thread that started the process, and a pool has several.
+    while os.getppid() == parent:
+        time.sleep(LOOK)
+    os._exit(1)
 
 
 def _numbered(numbered: tuple[int, Callable[[Any], Any], Any]) -> tuple[int, Any]:
@@ -121,18 +125,18 @@ def _numbered(numbered: tuple[int, Callable[[Any], Any], Any]) -> tuple[int, Any
     except InputError:
         raise
     except Exception as error:
-        return k, Lost(" ".join(f"{type(error).__name__}: {error}".split())[:300])
+        return k, LostError(" ".join(f"{type(error).__name__}: {error}".split())[:300])
 
 
 def _until_lost(results: Any, count: int) -> Iterator[tuple[int, Any]]:
-    """The results as they come; Lost for each call whose process ended, which a pool would wait for forever."""
+    """The results as they come; LostError for each call whose process ended, which a pool would wait for forever."""
     pending, workers = set(range(count)), set()
     while pending:
         workers.update(multiprocessing.active_children())
         ended = [worker.exitcode for worker in workers if worker.exitcode]
         if len(ended) >= len(pending):
             for k in sorted(pending):
-                yield k, Lost(f"its process ended (exit code {ended[-1]}; -9 is often a lack of memory)")
+                yield k, LostError(f"its process ended (exit code {ended[-1]}; -9 is often a lack of memory)")
             return
         try:
             k, result = results.next(timeout=1.0)

@@ -9,39 +9,24 @@ from typing import Any
 
 import ase
 import ase.io
-import numpy as np
 
 from rxmdnn.errors import InputError
 from rxmdnn.files import atomic, sha256_of, write_text, writing
 from rxmdnn.io.read_atoms import read_atoms
 from rxmdnn.labelling import labelling
-from rxmdnn.labelling.engines import Engine, engine_of
-from rxmdnn.labelling.executor import Executor, Lost
+from rxmdnn.labelling.executor import Executor, LostError
 from rxmdnn.labelling.file_tasks import tasks_of_file
 
 CHECKED = 0.01  # share of the labels of a round whose forces are compared with their energies; one frame at least
 CONSISTENT = 0.05  # eV/Å: largest error of checked forces along a random direction, divided by the root of the atoms
-VACUUM = 12.0  # Å, between the periodic images of a cluster, for engines that repeat every frame
 
 
-def write_frames(path: Path, frames: list[ase.Atoms], engine: str) -> None:
-    """Write the chosen frames as the engine can take them: clusters in a box where it repeats every frame."""
-    known = engine_of(engine)
+def write_frames(path: Path, frames: list[ase.Atoms]) -> None:
+    """Write the chosen frames."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic(path) as new:
-            ase.io.write(new, [boxed(frame, known) for frame in frames], format="extxyz")
-
-
-def boxed(frame: ase.Atoms, engine: Engine) -> ase.Atoms:
-    """A frame without periodic axes in a box with a vacuum, if the engine takes boxes only; others as they are."""
-    if frame.pbc.any() or 0 in engine.axes:
-        return frame
-    out = frame.copy()
-    out.set_cell(np.diag(np.ptp(out.positions, axis=0) + VACUUM))
-    out.center()
-    out.pbc = True
-    return out
+            ase.io.write(new, frames, format="extxyz")
 
 
 def label(folder: Path, engine: str, executor: Executor) -> dict[str, Any]:
@@ -86,7 +71,7 @@ def _inconsistent(labelled: list[ase.Atoms], engine: str, executor: Executor) ->
 def _bad(labelled: list[ase.Atoms], which: list[int], engine: str, executor: Executor) -> list[int]:
     """Those of these labels that do not pass the check, or could not be checked."""
     found = executor.unordered(partial(_error, engine=engine), [labelled[k] for k in which])
-    return sorted(which[k] for k, error in found if isinstance(error, Lost) or error > CONSISTENT)
+    return sorted(which[k] for k, error in found if isinstance(error, LostError) or error > CONSISTENT)
 
 
 def _error(labelled: ase.Atoms, engine: str) -> float:

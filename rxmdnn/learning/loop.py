@@ -13,8 +13,9 @@ from typing import Any
 from rxmdnn.deck.language import Deck
 from rxmdnn.errors import InputError
 from rxmdnn.files import sha256_of, writing
+from rxmdnn.labelling.engines import engine_of
 from rxmdnn.learning import alarms, labels, report, runs
-from rxmdnn.learning.choose import Choice, choose, choose_random
+from rxmdnn.learning.choose import choose, choose_random
 from rxmdnn.learning.ledger import Ledger, without_clocks
 from rxmdnn.learning.plan import LearningPlan
 from rxmdnn.learning.retrain import NEW, errors_by_kind, worsened
@@ -48,7 +49,6 @@ class LearningLoop:
         self.ledger = Ledger(self.plan.folder)
         start = self.ledger.step(0, "start", self.plan.start_line)
         self._check_same(start)
-        self.ledger.lines = [row for row in self.ledger.lines if row["step"] != "stop"]  # more may be allowed now
 
     def _check_same(self, start: Line) -> None:
         """Raises InputError if the folder holds another loop, or files that it names have changed since."""
@@ -69,18 +69,22 @@ class LearningLoop:
     def run(self) -> Line:
         """All rounds; the line of the ledger that says why the loop ended."""
         number = 0
-        while True:
-            done = self.ledger.step(number, "runs", lambda: self._runs(number))
-            print(_told(done), flush=True)
-            if reason := self._reason(number, done):
-                break
-            self._repair(number)
+        while not (reason := self._round(number)):
             self._report()
             number += 1
         end = self.ledger.step(number, "stop", lambda: reason)
         page = self._report()
         print(f"{end['text']}\n{self.model}; {page}", flush=True)
         return end
+
+    def _round(self, number: int) -> Line | None:
+        """Runs, and a retraining by what they show, or the reason why the loop ends."""
+        done = self.ledger.step(number, "runs", lambda: self._runs(number))
+        print(_told(done), flush=True)
+        reason = self._reason(number, done)
+        if not reason:
+            self._repair(number)
+        return reason
 
     @property
     def model(self) -> Path:
@@ -125,15 +129,16 @@ class LearningLoop:
         found = alarms.of_run(self.first) if number == 0 and self.first else [
             alarm for job in jobs for alarm in (alarms.of_study if job.study else alarms.of_run)(Path(job.folder))]
         if deck["choose"].by == "random":
-            choice: Choice = choose_random([Path(job.folder) for job in jobs if job.study], count, deck["cut"].atoms,
-                                           number)
+            choice = choose_random([Path(job.folder) for job in jobs if job.study], count, deck["cut"].atoms,
+                                   engine_of(deck["engine"].name).axes, number)
         else:
-            choice = choose(found, self.model, count, deck["labels"].alarm, deck["cut"].atoms)
+            choice = choose(found, self.model, count, deck["labels"].alarm, deck["cut"].atoms,
+                            engine_of(deck["engine"].name).axes)
         path = self._folder(number) / "chosen.xyz"
         if choice.frames:
             for frame in choice.frames:
                 frame.info["group"] = f"round_{number}_{frame.info['group']}"
-            labels.write_frames(path, choice.frames, deck["engine"].name)
+            labels.write_frames(path, choice.frames)
         return {"alarms": len(found), "candidates": choice.candidates, "failed": choice.failed,
                 "duplicates": choice.duplicates, "chosen": len(choice.frames),
                 "atoms": sum(map(len, choice.frames)), "frames": sha256_of(path) if choice.frames else None}

@@ -52,7 +52,7 @@ class LearningPlan:
         if not deck["runs"]:
             raise InputError(f"{deck.file}: runs: missing; write 'runs <deck>', a deck of rxmdnn tfail")
         self.elements = load_model(self.model).config.elements
-        self.executor: Processes | Cluster = executor_of(*deck["executor"], self.workers)
+        self.executor: Processes | Cluster = executor_of(deck["executor"].name, deck["executor"].file, self.workers)
         self.studies = [(line.deck, self._study(line.deck)) for line in deck["runs"]]
         for line in deck["production"]:
             _production(line)

@@ -23,7 +23,7 @@ from rxmdnn.deck import language as decks
 from rxmdnn.deck import tfail
 from rxmdnn.deck.run import read_run
 from rxmdnn.errors import InputError
-from rxmdnn.labelling.executor import Executor, Lost
+from rxmdnn.labelling.executor import Executor, LostError
 from rxmdnn.learning.plan import LearningPlan
 from rxmdnn.parallel import FailedRunError
 from rxmdnn.run.job import run_job
@@ -75,7 +75,7 @@ def run_all(todo: Sequence[Job], executor: Executor, what: str) -> None:
         shutil.rmtree(job.folder, ignore_errors=True)
     bar = tqdm(executor.unordered(do, rest), total=len(todo), initial=len(todo) - len(rest), unit="job", desc=what,
                leave=False, disable=None)
-    lost = [f"{rest[k].folder}: {made}" for k, made in bar if isinstance(made, Lost)]
+    lost = [f"{rest[k].folder}: {made}" for k, made in bar if isinstance(made, LostError)]
     if lost:
         raise InputError(*lost)
 

@@ -90,7 +90,7 @@ def evaluate(model: Path, data: Sequence[Path] | Sequence[ase.Atoms], part: str 
     return Evaluation(frames, predicted, elements, load_model(model).shift.numpy(), report)
 
 
-def predict(model: Path, frames: Sequence[LabelledFrame], precision: str = "float32", progress: bool = False
+def predict(model: Path, frames: list[LabelledFrame], precision: str = "float32", progress: bool = False
             ) -> dict[int, metrics.Predicted]:
     """What a model file gives for each frame, by its index. Raises InputError; see ``evaluate``."""
     potential = Allegro.load(model, load_model(model).config.elements, precision)
