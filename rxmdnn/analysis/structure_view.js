@@ -3,15 +3,15 @@
   "use strict";
   const STICK = 0.085, SIDES = 10, MARK = "#f2a900";
 
-  // Vertices and triangles of a unit sphere: an icosahedron divided twice.
-  const SPHERE = (function () {
+  // Vertices and triangles of a unit sphere: an icosahedron whose faces are divided again and again.
+  function sphere(levels) {
     const g = (1 + Math.sqrt(5)) / 2;
     let points = [[-1, g, 0], [1, g, 0], [-1, -g, 0], [1, -g, 0], [0, -1, g], [0, 1, g], [0, -1, -g], [0, 1, -g],
       [g, 0, -1], [g, 0, 1], [-g, 0, -1], [-g, 0, 1]].map(unit);
     let faces = [[0, 11, 5], [0, 5, 1], [0, 1, 7], [0, 7, 10], [0, 10, 11], [1, 5, 9], [5, 11, 4], [11, 10, 2],
       [10, 7, 6], [7, 1, 8], [3, 9, 4], [3, 4, 2], [3, 2, 6], [3, 6, 8], [3, 8, 9], [4, 9, 5], [2, 4, 11],
       [6, 2, 10], [8, 6, 7], [9, 8, 1]];
-    for (let level = 0; level < 2; level++) {
+    for (let level = 0; level < levels; level++) {
       const halves = new Map();
       const half = (a, b) => {
         const key = a < b ? a + " " + b : b + " " + a;
@@ -27,7 +27,7 @@
       });
     }
     return { points, faces };
-  })();
+  }
 
   function unit(v) {
     const n = Math.hypot(v[0], v[1], v[2]) || 1;
@@ -40,18 +40,18 @@
 
   function mesh(color, opacity) {
     return { type: "mesh3d", x: [], y: [], z: [], i: [], j: [], k: [], color, opacity, hoverinfo: "skip",
-      showscale: false, lighting: { ambient: 0.62, diffuse: 0.55, specular: 0.25, roughness: 0.4, fresnel: 0.1 },
-      lightposition: { x: 1000, y: 2000, z: 3000 } };
+      showscale: false, lighting: { ambient: 0.72, diffuse: 0.6, specular: 0.25, roughness: 0.5, fresnel: 0.1 },
+      lightposition: { x: 1e5, y: 1e5, z: 1e5 } };
   }
 
   function add(to, points, faces) {
     const first = to.x.length;
     for (const p of points) { to.x.push(p[0]); to.y.push(p[1]); to.z.push(p[2]); }
-    for (const f of faces) { to.i.push(first + f[0]); to.j.push(first + f[1]); to.k.push(first + f[2]); }
+    for (const f of faces) { to.i.push(first + f[0]); to.j.push(first + f[2]); to.k.push(first + f[1]); }
   }
 
-  function addBall(to, at, radius) {
-    add(to, SPHERE.points.map((p) => p.map((x, k) => at[k] + radius * x)), SPHERE.faces);
+  function addBall(to, ball, at, radius) {
+    add(to, ball.points.map((p) => p.map((x, k) => at[k] + radius * x)), ball.faces);
   }
 
   function addStick(to, ends) {
@@ -68,13 +68,14 @@
   }
 
   function traces(frame) {
-    const made = [];
+    const made = [], count = frame.elements.reduce((sum, e) => sum + e.at.length, 0);
+    const ball = sphere(count > 500 ? 1 : count > 40 ? 2 : 3);
     const names = { type: "scatter3d", mode: "markers", x: [], y: [], z: [], text: [], hoverinfo: "text",
       marker: { size: 14, color: "rgba(0,0,0,0)" }, showlegend: false }; // seen by the pointer only
     for (const e of frame.elements) {
       const m = mesh(e.color, 1);
       e.at.forEach((p, n) => {
-        addBall(m, p, e.radius);
+        addBall(m, ball, p, e.radius);
         names.x.push(p[0]); names.y.push(p[1]); names.z.push(p[2]);
         names.text.push(e.name + ", atom " + e.rows[n] + "<br>" + p.map((x) => x.toFixed(2)).join(", ") + " Å");
       });
@@ -91,7 +92,7 @@
     }
     if (frame.marked.length) {
       const halo = mesh(MARK, 0.42);
-      frame.marked.forEach((m) => addBall(halo, m.at, m.radius));
+      frame.marked.forEach((m) => addBall(halo, ball, m.at, m.radius));
       made.push(halo);
     }
     made.push(names);
@@ -116,7 +117,7 @@
     const hidden = { visible: false, showspikes: false };
     const layout = { margin: { l: 0, r: 0, t: 0, b: 0 }, paper_bgcolor: "#eef1f5", showlegend: false, uirevision: "view",
       scene: { aspectmode: "data", dragmode: "orbit", xaxis: hidden, yaxis: hidden, zaxis: hidden, uirevision: "view",
-        camera: { projection: { type: "orthographic" }, eye: { x: 1.1, y: 1.35, z: 0.55 } } } };
+        camera: { eye: { x: 1.2, y: 1.5, z: 0.6 } } } };
     let now = 0;
     const show = (n) => {
       now = Math.min(frames.length - 1, Math.max(0, n));

@@ -20,6 +20,7 @@ from rxmdnn.analysis.page import Markup, tag
 
 MISSING = "the 3-D view needs the package plotly: pip install 'rxmdnn[report]', and write the report again"
 BONDED = 1.3  # in sums of covalent radii
+MOST_BONDS = 8  # neighbors of an atom; shells of more, as in close-packed metals, are not drawn
 DIGITS = 3
 
 
@@ -55,8 +56,9 @@ def view(frames: Sequence[Atoms], marked: Sequence[Sequence[int]], captions: Seq
 def drawing(atoms: Atoms, marked: Sequence[int]) -> dict[str, Any]:
     """What the browser draws of one frame: balls, halves of bonds, marked atoms and edges of the cell, in Å.
 
-    A bond joins atoms nearer than 1.3 sums of covalent radii, across the faces of a periodic cell too, where each half
-    belongs to its own atom. Elements have the colors of Jmol, which extend those of Corey, Pauling and Koltun.
+    A bond joins atoms nearer than 1.3 sums of covalent radii that have at most 8 such neighbors. Molecules are drawn
+    whole; of a bond that crosses a face of the cell in a network each half belongs to its own atom. Elements have the
+    colors of Jmol, which extend those of Corey, Pauling and Koltun.
 
     Returns
     -------
@@ -64,13 +66,12 @@ def drawing(atoms: Atoms, marked: Sequence[int]) -> dict[str, Any]:
      "marked": [{"at", "radius"}], "cell": 12 edges x 6 or empty}
     """
     placed, corner = _around(atoms, marked)
-    kinds = set(placed.numbers.tolist())
-    i, d = neighbor_list("iD", placed, {(a, b): BONDED * float(covalent_radii[a] + covalent_radii[b])
-                                        for a in kinds for b in kinds})
+    i, j, d = _bonds(placed)
+    _make_whole(placed, i, j, d, corner)
     begin = placed.positions[i]
     bonds = np.hstack([begin, begin + 0.5 * d])
     elements = []
-    for z in sorted(kinds):
+    for z in sorted(set(placed.numbers.tolist())):
         rows = np.flatnonzero(placed.numbers == z)
         elements.append({"name": chemical_symbols[z], "color": _rgb(z), "radius": ball(z), "rows": rows.tolist(),
                          "at": _list(placed.positions[rows]), "bonds": _list(bonds[placed.numbers[i] == z])})
@@ -107,6 +108,39 @@ def _around(atoms: Atoms, marked: Sequence[int]) -> tuple[Atoms, np.ndarray]:
         placed.positions = fraction @ np.array(placed.cell)
         corner = start @ np.array(placed.cell)
     return placed, corner
+
+
+def _bonds(atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Both atoms (m,) of every bond, in both directions, and the way (m, 3) from the first to the second, Å."""
+    kinds = set(atoms.numbers.tolist())
+    i, j, d = neighbor_list("ijD", atoms, {(a, b): BONDED * float(covalent_radii[a] + covalent_radii[b])
+                                           for a in kinds for b in kinds})
+    few = np.bincount(i, minlength=len(atoms)) <= MOST_BONDS
+    kept = few[i] & few[j]
+    return i[kept], j[kept], d[kept]
+
+
+def _make_whole(atoms: Atoms, i: np.ndarray, j: np.ndarray, d: np.ndarray, corner: np.ndarray) -> None:
+    """Move the atoms of each molecule together, its center into the cell; networks without end stay as they are."""
+    first = np.searchsorted(i, np.arange(len(atoms) + 1))  # i ascends
+    seen = np.zeros(len(atoms), bool)
+    for root in range(len(atoms)):
+        if seen[root]:
+            continue
+        place, rows, endless = {root: atoms.positions[root].copy()}, [root], False
+        for a in rows:  # grows
+            for b, way in zip(j[first[a]:first[a + 1]].tolist(), d[first[a]:first[a + 1]]):
+                if b not in place:
+                    place[b] = place[a] + way
+                    rows.append(b)
+                endless = endless or bool(np.abs(place[b] - place[a] - way).max() > 0.01)
+        seen[rows] = True
+        if len(rows) > 1 and not endless:
+            moved = np.array([place[a] for a in rows])
+            if atoms.pbc.any() and atoms.cell.rank == 3:
+                inside = atoms.cell.scaled_positions(moved.mean(axis=0) - corner)
+                moved -= np.where(atoms.pbc, np.floor(inside), 0.0) @ np.array(atoms.cell)
+            atoms.positions[rows] = moved
 
 
 def _edges(atoms: Atoms, corner: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from rxmdnn.learning.story import (
     Line,
     Story,
     duration,
+    number,
     plain_number,
     probability,
     read,
     run_asked,
     sentence,
 )
+from rxmdnn.units import FS_PER_PS
 
 PAGE = "report.html"
 ROUNDS = ("Round", "Model", "Runs", "Failures", "Survival [low, high]", "Alarms", "Frames chosen", "Labels",
@@ -57,15 +60,18 @@ def _head(story: Story, name: str) -> Markup:
 
 def _cards(story: Story) -> Markup:
     budget, last = story.start.get("budget") or {}, story.survival
-    cards = [(probability(last[1].get("probability")) if last else NOTHING,
-              f"survival [{probability(last[1].get('low'))}, {probability(last[1].get('high'))}]" if last else
-              "survival, not known"),
-             (probability(story.asked.get("probability")), "asked for its lower bound"),
-             (len(story.rounds), f"rounds of {plain_number(budget.get('rounds'))}, {len(story.undone)} undone"),
-             (story.labelled, f"labels of {plain_number(budget.get('labels'))}"),
-             (duration(story.seconds()), f"of {plain_number(budget.get('hours'))} h")]
+    bound, estimate = (probability(last[1].get(key)) for key in ("low", "probability")) if last else (NOTHING, NOTHING)
+    cards = [(bound, f"lower bound of survival; estimate {estimate}" if last else "lower bound of survival: not known"),
+             (probability(story.asked.get("probability")), "asked for this bound"),
+             (len(story.trained), f"retrainings{_of(budget.get('rounds'))}, {len(story.undone)} undone"),
+             (story.labelled, f"labels{_of(budget.get('labels'))}"),
+             (duration(story.seconds()), f"wall time{_of(budget.get('hours'), ' h')}")]
     return tag("div", *(tag("div", tag("b", value), tag("span", text), class_="card") for value, text in cards),
                class_="cards")
+
+
+def _of(limit: Any, unit: str = "") -> str:
+    return "" if limit is None else f" of at most {plain_number(limit)}{unit}"
 
 
 def _figures(figures: dict[Path, str]) -> Markup:
@@ -80,7 +86,24 @@ def _rounds(story: Story) -> Markup:
         return Markup()
     return section("Rounds", table(ROUNDS, (_row(k, of) for k, of in enumerate(story.rounds))), tag(
         "p", "The runs of a round test the model of that row on velocities that no training has seen. A retrained "
-             "model is undone, and the old one goes on, if its errors grew for some kind of frame.", class_="soft"))
+             "model is undone, and the old one goes on, if its errors grew for some kind of frame.", class_="soft"),
+        _cells(story))
+
+
+def _cells(story: Story) -> Markup:
+    """Runs and times to failure by size and temperature, folded."""
+    rows = [(k, cell.get("n_atoms"), plain_number(cell.get("temperature_K")), cell.get("runs"), cell.get("failures"),
+             plain_number(cell.get("exposure_ps")), _interval(cell, _in_ps, "life_fs", "life_low_fs", "life_high_fs"))
+            for k, of in enumerate(story.rounds) for cell in of.get("runs", {}).get("cells") or []]
+    if not rows:
+        return Markup()
+    return tag("details", tag("summary", "Runs by size and temperature"), table(
+        ("Round", "Atoms", "Temperature (K)", "Runs", "Failures", "Exposure (ps)", "Time to failure (ps) [low, high]"),
+        rows))
+
+
+def _in_ps(femtoseconds: Any) -> str:
+    return plain_number(number(femtoseconds) / FS_PER_PS, 3)
 
 
 def _row(k: int, of: dict[str, Line]) -> list[Any]:
@@ -90,8 +113,12 @@ def _row(k: int, of: dict[str, Line]) -> list[Any]:
     chosen = f"{choose.get('chosen')} of {choose.get('candidates')}" if choose else NOTHING
     labels = f"{label.get('labelled')}, {len(label.get('quarantined') or [])} quarantined" if label else NOTHING
     return [k, _short(runs.get("model")), runs.get("runs"), runs.get("failures"),
-            f"{probability(s.get('probability'))} [{probability(s.get('low'))}, {probability(s.get('high'))}]" if s
-            else NOTHING, alarms or NOTHING, chosen, labels, _outcome(train)]
+            _interval(s, probability, "probability", "low", "high") if s else NOTHING, alarms or NOTHING, chosen,
+            tag("span", labels, class_="line"), _outcome(train)]
+
+
+def _interval(values: Line, shown: Callable[[Any], str], at: str, low: str, high: str) -> Markup:
+    return tag("span", f"{shown(values.get(at))} [{shown(values.get(low))}, {shown(values.get(high))}]", class_="line")
 
 
 def _outcome(train: Line) -> Markup:
@@ -142,10 +169,10 @@ def _asked(story: Story) -> Markup:
             ("Probability of survival", f"at least {probability(asked.get('probability'))}, shown with a confidence of "
                                         f"{plain_number(asked.get('confidence'))}"),
             ("Labels by", story.start.get("engine")),
-            ("Budget", f"{plain_number(budget.get('labels'))} labels, {plain_number(budget.get('hours'))} h, "
-                       f"{plain_number(budget.get('rounds'))} rounds")]
+            ("Budget", ", ".join(f"{plain_number(budget[key])} {unit}" for key, unit in (
+                ("labels", "labels"), ("rounds", "rounds"), ("hours", "h")) if budget.get(key) is not None))]
     if story.stop:
-        rows.append(("Stopped by", f"{story.stop.get('reason')}: {story.stop.get('text')}"))
+        rows.append(("Ended by", story.stop.get("text") or story.stop.get("reason")))
     return section("What was asked", table(("", ""), rows))
 
 
@@ -158,9 +185,12 @@ def _time(story: Story) -> Markup:
 
 
 def _deck(story: Story, folder: Path) -> Markup:
-    """The deck, where a copy of it with the digest of the ledger lies in the folder."""
+    """The lines of the deck in the ledger, or a copy in the folder whose digest the ledger has."""
+    deck = story.start.get("deck")
+    if isinstance(deck, dict):
+        return section("Deck", tag("pre", "\n".join(map(str, deck.values()))))
     for path in sorted(folder.glob("*.in")):
-        if sha256_of(path) == story.start.get("deck"):
+        if sha256_of(path) == deck:
             return section(f"Deck {path.name}", tag("pre", path.read_text(encoding="utf-8", errors="replace")))
     return Markup()
 
@@ -170,7 +200,10 @@ def _origins(story: Story) -> Markup:
     start, rows = story.start, []
     if start:
         model = start.get("model") or {}
-        rows = [("deck", "", start.get("deck")), ("start model", model.get("file"), model.get("sha256"))]
+        decks = start.get("decks") or {}
+        rows = [("start model", model.get("file"), model.get("sha256")), *(("deck", *of) for of in decks.items())]
+        if isinstance(start.get("deck"), str):
+            rows.append(("deck", "", start["deck"]))
         rows += [("data", f"{d.get('file')}, {plain_number(d.get('frames'))} frames", d.get("sha256"))
                  for d in start.get("data") or []]
     for k, of in enumerate(story.rounds):
@@ -180,7 +213,8 @@ def _origins(story: Story) -> Markup:
                 undone = " (undone)" if step == "train" and not of[step].get("kept") else ""
                 rows.append((f"round {k}", what + undone, of[step][key]))
     times = [line["time"] for line in (start, story.stop) if line.get("time") is not None]
-    versions = f"Loop by rxmdnn {start.get('version', NOTHING)}, report by rxmdnn {rxmdnn.__version__}."
-    return section("Versions and digests", tag("p", versions, *(f" {word} {t}." for word, t in zip(
-        ("Begun", "ended"), times)), class_="soft"), table(("What", "File", "SHA-256"), (
-            (a, b, NOTHING if c is None else tag("code", c, class_="hash")) for a, b, c in rows)) if rows else "")
+    begun = f" Begun {', ended '.join(map(str, times))}." if times else ""
+    versions = f"Loop: {start.get('version', NOTHING)}; report: rxmdnn {rxmdnn.__version__}.{begun}"
+    digests = table(("What", "File", "SHA-256"), (
+        (a, b, NOTHING if c is None else tag("code", c)) for a, b, c in rows)) if rows else ""
+    return section("Versions and digests", tag("p", versions, class_="soft"), digests)

@@ -15,7 +15,7 @@ from rxmdnn.learning.story import Line, Story, number, run_asked
 from rxmdnn.survival.figures import COLORS
 from rxmdnn.units import FS_PER_PS
 
-SIZE = 5.0, 3.3
+SIZE = 4.4, 3.0
 LOOK: Any = {**STYLE, "figure.dpi": 200, "text.parse_math": False}  # names in a ledger are not formulas
 ERRORS = ("errors", "force error (meV/Å)"), ("energies", "energy error (meV/atom)")
 MEV = 1000.0  # meV/eV
@@ -27,7 +27,7 @@ def draw(story: Story, folder: Path) -> dict[Path, str]:
     makers = {"survival": (_survival, "Probability of survival by round, with its interval"),
               "life": (_life, "Times to failure by round; arrows: lower bounds from runs without failure"),
               "alarms": (_alarms, "Alarms by kind in the runs of each round"),
-              "errors": (_errors, "Errors by kind of frame; crosses: models that were undone"),
+              "errors": (_errors, "Errors by kind of frame before and after each training; crosses: undone"),
               "frames": (_frames, "Frames chosen, labelled and quarantined")}
     made = {}
     with plt.rc_context(LOOK):
@@ -126,6 +126,7 @@ def _life_of_cell(panel: Any, seen: list[tuple[int, Line]], shift: float, color:
 
 
 def _stacked(panel: Any, rounds: Sequence[int], series: dict[str, tuple[Sequence[float], str]]) -> None:
+    panel.set_axisbelow(True)
     base = np.zeros(len(rounds))
     for label, (heights, color) in series.items():
         panel.bar(rounds, heights, 0.55, bottom=base, color=color, label=label, edgecolor="w", lw=0.6)
@@ -159,45 +160,43 @@ def _whole(value: Any) -> float:
 
 
 def _errors(story: Story) -> Any:
-    trained = [(k, of["train"]) for k, of in enumerate(story.rounds) if "train" in of]
+    """Of each training the errors before, hollow, and after it, on the same frames."""
+    trained = story.trained
     wanted = [(what, unit) for what, unit in ERRORS if any(of.get(f"{what}_after") for _, of in trained)]
     if not wanted:
         return None
-    figure, panels = plt.subplots(len(wanted), 1, figsize=(SIZE[0], 0.5 + 2.7 * len(wanted)), squeeze=False,
+    figure, panels = plt.subplots(len(wanted), 1, figsize=(SIZE[0], 0.5 + 2.4 * len(wanted)), squeeze=False,
                                   sharex=True, layout="constrained")
     for panel, (what, unit) in zip(panels[:, 0], wanted):
-        kinds = sorted({kind for _, of in trained for w in ("before", "after") for kind in of.get(f"{what}_{w}") or {}})
+        kinds = list(dict.fromkeys(kind for _, of in trained for kind in of.get(f"{what}_after") or {}))
         for n, kind in enumerate(kinds):
-            _error_line(panel, trained, what, kind, COLORS[n % len(COLORS)])
+            _errors_of_kind(panel, trained, what, kind, COLORS[n % len(COLORS)])
         for k, of in trained:
             if not of.get("kept"):
-                panel.axvspan(k - 0.5, k + 0.5, color=REJECTED, lw=0, zorder=0)
-        panel.set(ylabel=unit)
-        panel.set_ylim(0, 1.35 * panel.get_ylim()[1])
-        panel.legend(fontsize=7.5, ncols=3, loc="upper right")
-    rounds = [k for k, _ in trained]
-    ticks = [min(rounds) - 1, *rounds]
-    panels[-1, 0].set_xlim(ticks[0] - 0.5, ticks[-1] + 0.5)
-    panels[-1, 0].set_xticks(ticks, ["before", *(f"{k}" + ("" if of.get("kept") else "\nundone") for k, of in trained)])
-    panels[-1, 0].set_xlabel("training of round")
+                panel.axvspan(k - 0.45, k + 0.45, color=REJECTED, lw=0, zorder=0)
+        panel.set_ylim(0, 1.4 * panel.get_ylim()[1])
+        panel.set_ylabel(unit)
+        panel.legend(fontsize=7.5, ncols=3, loc="upper center")
+    last = panels[-1, 0]
+    last.set_xticks([k for k, _ in trained], [f"{k}" + ("" if of.get("kept") else "\nundone") for k, of in trained])
+    _limits(last, [k for k, _ in trained])
+    last.set_xlabel("round (hollow: before its training)")
     return figure
 
 
-def _error_line(panel: Any, trained: list[tuple[int, Line]], what: str, kind: str, color: str) -> None:
-    """A line through the models that were kept, on which the errors before the first training come first."""
-    x: list[float] = []
-    y: list[float] = []
+def _errors_of_kind(panel: Any, trained: list[tuple[int, Line]], what: str, kind: str, color: str) -> None:
+    """Lines from before a training to after it, and on to the next training of that model."""
+    last: tuple[float, float] | None = None
+    panel.plot([], [], "o-", color=color, ms=4, label=kind)
     for k, of in trained:
         before, after = (MEV * number((of.get(f"{what}_{w}") or {}).get(kind)) for w in ("before", "after"))
-        if not x and np.isfinite(before):
-            x.append(k - 1)
-            y.append(before)
-        if of.get("kept"):
-            x.append(k)
-            y.append(after)
-        else:
-            panel.plot(k, after, "x", color=color, ms=6)
-    panel.plot(x, y, "o-", color=color, ms=4, label=kind)
+        x = k - 0.25, k + 0.25
+        if last is not None:
+            panel.plot([last[0], x[0]], [last[1], before], ":", color=color, lw=0.8)
+        panel.plot(x, [before, after], "-" if of.get("kept") else "--", color=color)
+        panel.plot(x[0], before, "o", color=color, mfc="w", ms=4)
+        panel.plot(x[1], after, "o" if of.get("kept") else "x", color=color, ms=4 if of.get("kept") else 6)
+        last = (x[1], after) if of.get("kept") else (x[0], before)
 
 
 def _frames(story: Story) -> Any:

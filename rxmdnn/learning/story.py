@@ -39,9 +39,14 @@ class Story:
         return sum(int(of["label"].get("labelled", 0)) for of in self.rounds if "label" in of)
 
     @property
+    def trained(self) -> list[tuple[int, Line]]:
+        """The rounds that retrained the model, with their lines."""
+        return [(k, of["train"]) for k, of in enumerate(self.rounds) if "train" in of]
+
+    @property
     def undone(self) -> list[int]:
         """Rounds whose retrained model was rejected."""
-        return [k for k, of in enumerate(self.rounds) if "train" in of and not of["train"].get("kept")]
+        return [k for k, line in self.trained if not line.get("kept")]
 
     @property
     def survival(self) -> tuple[int, Line] | None:
@@ -138,7 +143,7 @@ def sentence(story: Story) -> str:
     if not story.start and not story.rounds:
         return "Nothing has been done yet."
     shown = _survival_shown(story)
-    spent = f"after {_count(len(story.rounds), 'round')} and {_count(story.labelled, 'label')}"
+    spent = f"after {_count(len(story.trained), 'retraining')} and {_count(story.labelled, 'label')}"
     if not story.stop:
         done = [step for step in STEPS if story.rounds and step in story.rounds[-1]]
         where = f"round {len(story.rounds) - 1}, last finished step: {done[-1]}" if done else "before its first runs"
@@ -153,12 +158,13 @@ def sentence(story: Story) -> str:
 def _survival_shown(story: Story) -> str:
     last = story.survival
     if last is None:
-        return "The probability of survival could not be estimated yet."
+        return "The probability of survival could not be estimated" + ("." if story.stop else " yet.")
     at, s = last
     of = {**story.asked, **{key: value for key, value in s.items() if value is not None}}
     how = ", extrapolated from hotter runs" if s.get("method") == "ladder" else ""
-    level = f"{100 * number(of.get('confidence')):.3g} % " if math.isfinite(number(of.get("confidence"))) else ""
+    confidence = number(of.get("confidence"))
+    level = f" at {100 * confidence:.3g} % confidence" if math.isfinite(confidence) else ""
     asked = probability(story.asked.get("probability"))
-    return (f"A run of {run_asked(of)} finishes without failure with probability {probability(s.get('probability'))} "
-            f"({level}interval {probability(s.get('low'))} to {probability(s.get('high'))}, round {at}{how}); "
-            f"a lower bound of {asked} was asked for.")
+    return (f"A run of {run_asked(of)} finishes without failure with a probability of at least "
+            f"{probability(s.get('low'))}{level} (estimate {probability(s.get('probability'))}, runs of round {at}"
+            f"{how}); at least {asked} was asked for.")

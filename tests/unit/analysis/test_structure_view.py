@@ -12,18 +12,23 @@ from rxmdnn.analysis import structure_view
 from rxmdnn.analysis.structure_view import ball, drawing, nearest, view
 
 
-def test_a_molecule_across_a_face_keeps_its_bonds():
+def test_a_molecule_across_a_face_is_drawn_whole():
     """Ammonia at the corner of a cell: six halves of bonds of 1.02 Å, three of nitrogen and three of hydrogen."""
     atoms = molecule("NH3", cell=[6.0, 7.0, 8.0], pbc=True)
     atoms.positions -= atoms.positions[0]
+    atoms.wrap()
+    assert np.ptp(atoms.positions, axis=0).max() > 5.0
     d = drawing(atoms, [])
     bonds = {e["name"]: np.array(e["bonds"]) for e in d["elements"]}
     assert {name: len(b) for name, b in bonds.items()} == {"N": 3, "H": 3}
     at = np.vstack([e["at"] for e in d["elements"]])
-    assert (at > -1e-3).all() and (at < [6.0, 7.0, 8.0]).all() and np.ptp(at, axis=0).max() > 5.0
-    length = atoms.get_distance(0, 1)
+    assert np.ptp(at, axis=0).max() < 2.0
+    assert (at.mean(axis=0) > -0.01).all() and (at.mean(axis=0) < [6.01, 7.01, 8.01]).all()
+    length = atoms.get_distance(0, 1, mic=True)
     for b in bonds.values():
         assert np.linalg.norm(b[:, 3:] - b[:, :3], axis=1) == pytest.approx(length / 2, abs=2e-3)
+    ends = np.sort(np.round(np.vstack([b[:, 3:] for b in bonds.values()]), 2), axis=0)
+    assert ends[::2] == pytest.approx(ends[1::2], abs=0.011)  # both halves of a bond meet
 
 
 def test_the_marked_atom_is_at_the_center_of_the_cell():
@@ -36,6 +41,7 @@ def test_the_marked_atom_is_at_the_center_of_the_cell():
     assert len({tuple(row) for row in np.round(edges.reshape(-1, 3), 2)}) == 8
     silicon = d["elements"][0]
     assert sorted(silicon["rows"]) == list(range(8)) and len(silicon["bonds"]) == 32  # four bonds per atom
+    assert drawing(bulk("Al", cubic=True), [])["elements"][0]["bonds"] == []  # twelve neighbors
 
 
 def test_clusters_have_no_cell_and_slabs_move_along_periodic_axes_only():

@@ -151,10 +151,12 @@ def test_the_page_tells_what_the_ledger_holds(written):
     assert page.row("1", "c" * 10)[4:] == ["0.600 [0.410, 0.780]", "bond 3, energy & <b> 1", "7 of 12",
                                            "7, 0 quarantined", "undone: worse on liquid " + "9" * 10]
     assert page.row("2", "c" * 10)[2:] == ["24", "1", "0.981 [0.942, > 0.999]", "bond 1", "–", "–", "–"]
-    assert ("Survival is shown, after 3 rounds and 31 labels. A run of 512 atoms for 100 ps at 300 K finishes without "
-            "failure with probability 0.981 (95 % interval 0.942 to > 0.999, round 2, extrapolated from hotter runs); "
-            "a lower bound of 0.900 was asked for.") in page.text
+    assert ("Survival is shown, after 2 retrainings and 31 labels. A run of 512 atoms for 100 ps at 300 K finishes "
+            "without failure with a probability of at least 0.942 at 95 % confidence (estimate 0.981, runs of round 2, "
+            "extrapolated from hotter runs); at least 0.900 was asked for.") in page.text
     assert page.row("0", "run3 step 410") == ["0", "run3 step 410", "SCF did not converge"]
+    assert page.row("0", "64") == ["0", "64", "600", "8", "8", "16", "0.41 [0.22, 0.76]"]
+    assert page.row("0", "128", "300")[-1] == "– [5.34, –]"
     assert page.row("runs")[1:] == ["15.1 min", "29.5 min"] and page.row("all")[1] == "20.5 min"
     for digest in "adbcef097":
         assert digest * 64 in text
@@ -193,7 +195,7 @@ def test_the_worst_frames_come_first(written):
     ([LEDGER[0], runs(0, 24, {}, None, [])], "The loop is not finished (round 0, last finished step: runs). The prob"),
     ([LEDGER[0], *({**LEDGER[8], "round": k} for k in range(3)),
       {"round": 3, "step": "stop", "reason": "rounds", "text": "all rounds done"}],
-     "Survival is not shown: all rounds are done, after 3 rounds and 0 labels. The probability of survival"),
+     "Survival is not shown: all rounds are done, after 3 retrainings and 0 labels. The probability of survival"),
 ])
 def test_loops_that_did_not_end_well(tmp_path, lines, says):
     page = Page(report.write(make(tmp_path / "loop", lines, frames=False)).read_text())
@@ -213,8 +215,13 @@ def test_a_line_cut_short_is_left_out_and_a_damaged_one_named(tmp_path):
             report.write(folder)
 
 
-def test_the_deck_is_shown_if_it_is_the_one_of_the_ledger(tmp_path):
-    folder = make(tmp_path / "loop", LEDGER[:1], frames=False)
+def test_the_deck_is_shown(tmp_path):
+    """Its lines in the ledger, or the file of the folder that has the digest of the ledger."""
+    lines = {"rounds": "rounds 4", "output": "output </pre>"}
+    folder = make(tmp_path / "lines", [{**LEDGER[0], "deck": lines, "decks": {"tfail.in": "8" * 64}}], frames=False)
+    page = Page(report.write(folder).read_text())
+    assert "rounds 4\noutput </pre>" in page.text and page.row("deck", "tfail.in") == ["deck", "tfail.in", "8" * 64]
+    folder = make(tmp_path / "file", LEDGER[:1], frames=False)
     (folder / "learn.in").write_text("rounds 4  # </pre>\n")
     assert "rounds 4" not in report.write(folder).read_text()
     start = {**LEDGER[0], "deck": sha256_of(folder / "learn.in")}
