@@ -10,7 +10,6 @@ from typing import Any
 import ase
 import ase.io
 
-from rxmdnn.errors import InputError
 from rxmdnn.files import atomic, sha256_of, write_text, writing
 from rxmdnn.io.read_atoms import read_atoms
 from rxmdnn.labelling import labelling
@@ -30,10 +29,7 @@ def write_frames(path: Path, frames: list[ase.Atoms]) -> None:
 
 
 def label(folder: Path, engine: str, executor: Executor) -> dict[str, Any]:
-    """Label ``chosen.xyz`` of a round into ``labels.xyz``, the others into ``quarantine.xyz``; a line of the ledger.
-
-    Raises InputError where not one frame could be labelled.
-    """
+    """Label ``chosen.xyz`` of a round into ``labels.xyz``, the others into ``quarantine.xyz``; a line of the ledger."""
     chosen, path = folder / "chosen.xyz", folder / "labels.xyz"
     tasks = tasks_of_file(chosen)
     failures = labelling.run(path, tasks, engine, executor)
@@ -44,9 +40,7 @@ def label(folder: Path, engine: str, executor: Executor) -> dict[str, Any]:
         reasons[int(found[1]) - 1] = found[2]
     frames = read_atoms(chosen)
     good = [k for k in range(len(frames)) if k not in reasons]
-    if not good:
-        raise InputError(f"{chosen}: the engine labelled none of {len(frames)} frames; the first: {reasons[0]}")
-    for k in _inconsistent(read_atoms(path), engine, executor):
+    for k in _inconsistent(read_atoms(path), engine, executor) if good else []:
         reasons[good[k]] = f"its forces are not the gradient of its energy, by more than {CONSISTENT} eV/Å"
     if len(reasons) > len(failures):
         with writing(path):
@@ -57,7 +51,7 @@ def label(folder: Path, engine: str, executor: Executor) -> dict[str, Any]:
             frames[k].info["reason"] = reasons[k]
         with writing(folder), atomic(folder / "quarantine.xyz") as new:
             ase.io.write(new, [frames[k] for k in sorted(reasons)], format="extxyz")
-    return {"labelled": len(frames) - len(reasons), "quarantined": quarantined, "labels": sha256_of(path)}
+    return {"labelled": len(frames) - len(reasons), "quarantined": quarantined, "labels": sha256_of(path) if good else None}
 
 
 def _inconsistent(labelled: list[ase.Atoms], engine: str, executor: Executor) -> list[int]:

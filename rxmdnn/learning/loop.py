@@ -14,11 +14,14 @@ from rxmdnn.deck.language import Deck
 from rxmdnn.errors import InputError
 from rxmdnn.files import sha256_of, writing
 from rxmdnn.labelling.engines import engine_of
-from rxmdnn.learning import alarms, labels, report, runs
-from rxmdnn.learning.choose import choose, choose_random
+from rxmdnn.learning import labels, report, runs
+from rxmdnn.learning.alarms import INCIDENTS, alarms_of
+from rxmdnn.learning.choose import KIND, choose
+from rxmdnn.learning.choose_random import choose_random
 from rxmdnn.learning.ledger import Ledger, without_clocks
 from rxmdnn.learning.plan import LearningPlan
-from rxmdnn.learning.retrain import NEW, errors_by_kind, worsened
+from rxmdnn.learning.retrain import errors_by_kind, worsened
+from rxmdnn.survival.results import CSV
 from rxmdnn.survival.stored import digest
 from rxmdnn.training.labelled_frames import read
 from rxmdnn.training.training import train
@@ -118,35 +121,38 @@ class LearningLoop:
         labelled = self.ledger.step(number, "label", lambda: labels.label(folder, line.name, self.plan.executor))
         print(f"round {number}: {chosen['alarms']} alarms, {chosen['chosen']} frames chosen, {labelled['labelled']} "
               f"labelled, {len(labelled['quarantined'])} in quarantine", flush=True)
+        if not labelled["labelled"]:
+            return
         trained = self.ledger.step(number, "train", lambda: self._train(number))
         before, after = (1e3 * trained[f"errors_{when}"]["all"] for when in ("before", "after"))
         print(f"round {number}: force error on held-out frames {before:.1f} -> {after:.1f} meV/Å; "
               + ("kept" if trained["kept"] else f"undone, for it rose for {', '.join(trained['worse'])}"), flush=True)
 
     def _choose(self, number: int) -> Line:
+        """Choose what is labelled of the frames before the alarms of a round, and write it."""
         deck, jobs = self.plan.deck, self._jobs(number)
+        axes, most = engine_of(deck["engine"].name).axes, deck["cut"].atoms
         count = min(deck["labels"].round, deck["budget"].labels - self._labels())
-        found = alarms.of_run(self.first) if number == 0 and self.first else [
-            alarm for job in jobs for alarm in (alarms.of_study if job.study else alarms.of_run)(Path(job.folder))]
+        folders = [self.first] if number == 0 and self.first else [Path(job.folder) for job in jobs]
+        found = [alarm for folder in folders if any((folder / name).exists() for name in (CSV, INCIDENTS))
+                 for alarm in alarms_of(folder)]
         if deck["choose"].by == "random":
-            choice = choose_random([Path(job.folder) for job in jobs if job.study], count, deck["cut"].atoms,
-                                   engine_of(deck["engine"].name).axes, number)
+            chosen = choose_random([Path(job.folder) for job in jobs if job.study], count, most, axes, number)
         else:
-            choice = choose(found, self.model, count, deck["labels"].alarm, deck["cut"].atoms,
-                            engine_of(deck["engine"].name).axes)
+            chosen = choose(found, self.model, count, most, axes, deck["labels"].alarm, at_alarm=False)
         path = self._folder(number) / "chosen.xyz"
-        if choice.frames:
-            for frame in choice.frames:
+        if chosen.frames:
+            for frame in chosen.frames:
                 frame.info["group"] = f"round_{number}_{frame.info['group']}"
-            labels.write_frames(path, choice.frames)
-        return {"alarms": len(found), "candidates": choice.candidates, "failed": choice.failed,
-                "duplicates": choice.duplicates, "chosen": len(choice.frames),
-                "atoms": sum(map(len, choice.frames)), "frames": sha256_of(path) if choice.frames else None}
+            labels.write_frames(path, chosen.frames)
+        return {"alarms": len(found), "candidates": chosen.candidates, "failed": chosen.failed,
+                "duplicates": chosen.duplicates, "chosen": len(chosen.frames),
+                "atoms": sum(map(len, chosen.frames)), "frames": sha256_of(path) if chosen.frames else None}
 
     def _train(self, number: int) -> Line:
         """Retrain on all labels so far, and keep the result if no kind of held-out frames has become worse."""
         folder, plan, old = self._folder(number), self.plan, self.model
-        new = [self._folder(row["round"]) / "labels.xyz" for row in self.ledger.of("label")]
+        new = [self._folder(row["round"]) / "labels.xyz" for row in self.ledger.of("label") if row["labelled"]]
         model = folder / "training/model.safetensors"
         train(plan.training("--training_data", *map(str, new), "--from_model", str(old), "--outDir",
                             str(folder / "training"), "--model", str(model)))
@@ -155,8 +161,8 @@ class LearningLoop:
         for when, file in (("before", old), ("after", model)):
             forces, energies = errors_by_kind(file, plan.guards)
             of_new = errors_by_kind(file, fresh)
-            line |= {f"errors_{when}": {**forces, NEW: of_new[0]["all"]},
-                     f"energies_{when}": {**energies, NEW: of_new[1]["all"]}}
+            line |= {f"errors_{when}": {**forces, KIND: of_new[0]["all"]},
+                     f"energies_{when}": {**energies, KIND: of_new[1]["all"]}}
         worse = worsened(line["errors_before"], line["errors_after"], plan.deck["guard"].percent)
         if not worse:
             with writing(folder):

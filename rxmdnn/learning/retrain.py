@@ -12,7 +12,6 @@ from rxmdnn.training.evaluate import predict
 from rxmdnn.training.labelled_frames import LabelledFrame
 from rxmdnn.training.training import read_frames, split_of
 
-NEW = "learned"  # kind of the frames that a loop labels
 Errors = dict[str, float]
 
 

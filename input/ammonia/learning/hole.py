@@ -10,7 +10,7 @@ import numpy as np
 
 HERE = Path(__file__).parent
 LONGEST = 1.15  # Å
-EVERY = {"solid_md": 2, "solid": 4, "liquid_md": 4, "rotated": 3, "close": 6, "monomer": 1, "dimer": 4}  # of each kind
+EVERY = {"solid_md": 3, "solid": 6, "liquid_md": 6, "rotated": 5, "close": 7, "monomer": 1}  # of each kind
 
 
 def longest_bond(atoms: ase.Atoms) -> float:

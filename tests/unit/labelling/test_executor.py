@@ -34,7 +34,7 @@ def test_a_lost_process_and_an_exception_are_results():
 
 
 def test_mistakes_of_the_user_end_everything(tmp_path):
-    with pytest.raises(InputError, match="x.in: wrong"):
+    with pytest.raises(InputError, match=r"x\.in: wrong"):
         list(Processes(1).unordered(work, ["wrong"]))
     for name, file, message in (("slurm", None, "slurm: unknown"), ("parsl", None, "write 'processes', or")):
         with pytest.raises(InputError, match=message):
