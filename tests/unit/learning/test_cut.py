@@ -10,24 +10,7 @@ from ase.calculators.lj import LennardJones
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
 from rxmdnn.learning.cut import cut
-from tests.systems import TRICLINIC, spread_atoms
-
-N_H = 1.02
-
-
-def ammonia(cell=TRICLINIC, n=40, seed=3):
-    """Molecules at random places and orientations, atoms shuffled and wrapped into the cell one by one."""
-    rng = np.random.default_rng(seed)
-    molecule = ase.build.molecule("NH3")
-    arms = molecule.positions - molecule.positions[0]
-    x = []
-    for center in spread_atoms(cell, n, 3.1, seed):
-        q, _ = np.linalg.qr(rng.normal(size=(3, 3)))
-        x.append(center + arms @ q)
-    atoms = ase.Atoms("NH3" * n, np.concatenate(x), cell=cell.h, pbc=True)
-    atoms = atoms[rng.permutation(len(atoms))]
-    atoms.wrap()
-    return atoms
+from tests.systems import TRICLINIC, ammonia, spread_atoms
 
 
 def test_a_small_frame_stays_whole_without_labels_and_velocities():
