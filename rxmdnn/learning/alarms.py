@@ -40,6 +40,7 @@ class Alarm:
         have ``origin`` (source:step), ``step`` and ``at_alarm``. Empty where none was kept or tells the worst atom
     worst : int, the row of the atom that met the criterion. Where that is one of the whole system: of the atom with the
         largest force of the model in the last frame that has forces; -1 without such a frame
+    group : str, the same for alarms of one run less than 500 fs apart, as the retries of one failure
     """
 
     source: str
@@ -47,6 +48,7 @@ class Alarm:
     time_fs: float
     frames: list[ase.Atoms] = field(repr=False)
     worst: int
+    group: str
 
 
 def alarms_of(folder: Path) -> list[Alarm]:
@@ -70,7 +72,7 @@ def alarms_of_study(folder: Path) -> list[Alarm]:
             name = str(atoms.info.get("run"))
             if name in frames and atoms.info.get("kind") in ("before", "failure"):
                 frames[name].append(_named(atoms, name, int(atoms.info["step"]), atoms.info["kind"] == "failure"))
-    return [_alarm(name, row["criterion"], row["failed_step"] * row["dt_fs"], frames[name], row["gid"])
+    return [_alarm(name, row["criterion"], row["failed_step"] * row["dt_fs"], frames[name], row["gid"], name)
             for name, row in sorted(rows.items())]
 
 
@@ -88,28 +90,36 @@ def alarms_of_run(folder: Path) -> list[Alarm]:
     shown = {}
     if (folder / INCIDENT_FRAMES).is_file():
         shown = {a.info.get("incident"): a for a in read_atoms(folder / INCIDENT_FRAMES, format="extxyz")}
-    alarms, last = [], np.inf
-    for row in reversed(rows):
+    alarms, last, groups = [], np.inf, _groups([row["time_fs"] for row in rows])
+    for row, group in zip(reversed(rows), reversed(groups)):
         step, source = row["step"], f"{folder.name}/incident_{row['incident']}"
         last = min(last, row.get("to_step", np.inf))
         before = sorted(k for k in known if k < step and k <= last)[-EARLIER:]
         frames = [_named(known[k](), source, k, False) for k in before]
-        time = float(row["time_fs"] if row["time_fs"] is not None else "nan")
+        time = row["time_fs"]
         frames = [a for a in frames if not time - float(a.info.get("time", time)) > CORRELATED]
         if row["incident"] in shown:
             frames.append(_named(shown[row["incident"]], source, step, True))
         event = _event(row["events"])
-        alarms.append(_alarm(source, event["kind"], time, frames, event["gid"]))
+        alarms.append(_alarm(source, event["kind"], time, frames, event["gid"], f"{folder.name}/t{group}"))
     return alarms[::-1]
 
 
-def _alarm(source: str, criterion: str, time: float, frames: Sequence[ase.Atoms], gid: int) -> Alarm:
+def _groups(times: Sequence[float]) -> list[int]:
+    """Of each incident a number, the same for those of times (fs) less than 500 fs from the one before or after."""
+    order = np.argsort(times, kind="stable")
+    out = np.zeros(len(times), int)
+    out[order] = np.cumsum(np.diff(np.array(times)[order], prepend=times[order[0]] if len(times) else 0) > CORRELATED)
+    return out.tolist()
+
+
+def _alarm(source: str, criterion: str, time: float, frames: Sequence[ase.Atoms], gid: int, group: str) -> Alarm:
     ordered = sorted(frames, key=lambda a: (a.info["step"], a.info[AT_ALARM]))
     worst = gid if gid >= 0 else next((strongest(a) for a in reversed(ordered) if MODEL_FORCES in a.arrays), -1)
     if any(worst >= len(a) for a in ordered):
         raise InputError(f"{source}: the alarm is of atom {worst}, but a frame has fewer atoms: these are not the "
                          "frames of that run")
-    return Alarm(source, criterion, float(time), ordered if worst >= 0 else [], int(worst))
+    return Alarm(source, criterion, float(time), ordered if worst >= 0 else [], int(worst), group)
 
 
 def strongest(atoms: ase.Atoms) -> int:
@@ -151,7 +161,7 @@ def _incidents(path: Path) -> list[dict[str, Any]]:
             if not row["events"] or {"kind", "gid", "value", "threshold"} - row["events"][0].keys():
                 raise KeyError("events")
             rows.append({**row, **{name: int(row[name]) for name in ("incident", "step", *row.keys() & {"to_step"})},
-                         "time_fs": row["time_fs"]})
+                         "time_fs": float("nan" if row["time_fs"] is None else row["time_fs"])})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path}:{number}: not an incident of a run ({type(error).__name__}: {error})") from None
     return rows

@@ -9,25 +9,8 @@ from ase.calculators.lj import LennardJones
 
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
-from rxmdnn.learning.cut import cut
-from tests.systems import TRICLINIC, spread_atoms
-
-N_H = 1.02
-
-
-def ammonia(cell=TRICLINIC, n=40, seed=3):
-    """Molecules at random places and orientations, atoms shuffled and wrapped into the cell one by one."""
-    rng = np.random.default_rng(seed)
-    molecule = ase.build.molecule("NH3")
-    arms = molecule.positions - molecule.positions[0]
-    x = []
-    for center in spread_atoms(cell, n, 3.1, seed):
-        q, _ = np.linalg.qr(rng.normal(size=(3, 3)))
-        x.append(center + arms @ q)
-    atoms = ase.Atoms("NH3" * n, np.concatenate(x), cell=cell.h, pbc=True)
-    atoms = atoms[rng.permutation(len(atoms))]
-    atoms.wrap()
-    return atoms
+from rxmdnn.learning.cut import cut, molecules
+from tests.systems import TRICLINIC, ammonia, spread_atoms
 
 
 def test_a_small_frame_stays_whole_without_labels_and_velocities():
@@ -147,6 +130,34 @@ def _all_distances(atoms, of):
     shifts = np.stack(np.meshgrid(*[(-2, -1, 0, 1, 2)] * 3), -1).reshape(-1, 3)
     return np.linalg.norm(atoms.positions[None] + (shifts @ atoms.cell)[:, None] - atoms.positions[of],
                           axis=-1).ravel()
+
+
+def test_a_molecule_over_the_boundary_is_one_piece_and_an_endless_chain_is_none():
+    cell = Cell(np.diag([15.0, 9.0, 9.0]))
+    x = np.column_stack([np.arange(10) * 1.5, np.zeros(10), np.zeros(10)])
+    chain = ase.Atoms("C10", x, cell=cell.h, pbc=True)
+    assert molecules(chain, cell, 64).size.tolist() == [1] * 10
+    part = chain[[0, 1, 2, 8, 9]]  # 12, 13.5, then 15 = 0
+    found = molecules(part, cell, 64)
+    assert found.size.tolist() == [5] * 5 and np.ptp(found.x[:, 0]) == pytest.approx(6.0)
+    assert molecules(part, cell, 4).size.tolist() == [1] * 5
+
+
+def test_molecules_stay_whole_between_atoms_of_a_metal():
+    atoms = ammonia(n=20)
+    away = [x for x in spread_atoms(TRICLINIC, 130, 2.0, 7) if _nearest(atoms, x) > 1.9]
+    atoms += ase.Atoms(f"Cu{len(away)}", away)
+    assert len(away) > 20
+    found = cut(atoms, len(atoms) - 1, 64)
+    d = found.get_all_distances()
+    nitrogen, hydrogen = found.numbers == 7, found.numbers == 1
+    assert hydrogen.sum() == 3 * nitrogen.sum() > 0 and (np.sort(d[nitrogen][:, hydrogen])[:, :3] < 1.1).all()
+
+
+def _nearest(atoms, x):
+    d = atoms.positions - x
+    s = d @ TRICLINIC.inverse
+    return np.linalg.norm((s - np.round(s)) @ TRICLINIC.h, axis=1).min()
 
 
 def test_masses_of_heavy_hydrogen_stay():
