@@ -19,7 +19,8 @@ SIZE = 4.4, 3.0
 LOOK: Any = {**STYLE, "figure.dpi": 200, "text.parse_math": False}  # names in a ledger are not formulas
 ERRORS = ("errors", "force error (meV/Å)"), ("energies", "energy error (meV/atom)")
 MEV = 1000.0  # meV/eV
-REJECTED = "#f6e3dd"
+MARKERS, REJECTED = "os^D", "#f6e3dd"
+MOST_WORDS = 7  # beside each other below an axis
 
 
 def draw(story: Story, folder: Path) -> dict[Path, str]:
@@ -95,7 +96,8 @@ def _life(story: Story) -> Any:
     span = 0.5 / len(cells)
     for n, ((t, atoms), seen) in enumerate(sorted(cells.items())):
         shift = (n - (len(cells) - 1) / 2) * span
-        _life_of_cell(panel, seen, shift, COLORS[n % len(COLORS)], f"{atoms:g} atoms, {t:g} K")
+        _life_of_cell(panel, seen, shift, (COLORS[n % len(COLORS)], MARKERS[n // len(COLORS) % len(MARKERS)]),
+                      f"{atoms:g} atoms, {t:g} K")
     panel.set(yscale="log", ylabel="time to failure (ps)")
     panel.margins(y=0.15)
     bottom, top = panel.get_ylim()
@@ -104,19 +106,22 @@ def _life(story: Story) -> Any:
     panel.yaxis.set_minor_formatter(NullFormatter())
     _limits(panel, [k for k, _ in _runs(story)])
     if panel.get_legend_handles_labels()[0]:
-        panel.legend(fontsize=7.5)
+        figure.legend(fontsize=7.5, ncols=min(3, len(cells)), loc="outside upper center")
     return figure
 
 
-def _life_of_cell(panel: Any, seen: list[tuple[int, Line]], shift: float, color: str, label: str) -> None:
-    """Times to failure with intervals; an arrow from the lower bound where no run failed."""
+def _life_of_cell(panel: Any, seen: list[tuple[int, Line]], shift: float, style: tuple[str, str],
+                  label: str) -> None:
+    """Times to failure with intervals; an arrow from the lower bound where no run failed. style : color and marker"""
+    color, marker = style
     at = np.array([k + shift for k, _ in seen])
     life, low, high = (np.array([number(cell.get(f"life{w}_fs")) for _, cell in seen]) / FS_PER_PS
                        for w in ("", "_low", "_high"))
     failed = np.array([bool(cell.get("failures")) for _, cell in seen]) & np.isfinite(life)
     if failed.any():
         error = np.nan_to_num(np.clip([(life - low)[failed], (high - life)[failed]], 0.0, None))
-        panel.errorbar(at[failed], life[failed], error, fmt="o-", ms=4, lw=0.9, capsize=3, color=color, label=label)
+        panel.errorbar(at[failed], life[failed], error, fmt=f"{marker}-", ms=4, lw=0.9, capsize=3, color=color,
+                       label=label)
     bound = ~failed & np.isfinite(low)
     if bound.any():
         panel.plot(at[bound], low[bound], lw=0, marker="_", ms=7, color=color, label=None if failed.any() else label)
@@ -149,8 +154,9 @@ def _alarms(story: Story) -> Any:
         for n, kind in enumerate(kinds)})
     for k, of in runs:
         total = sum(_whole(v) for v in (of.get("alarms") or {}).values())
-        panel.annotate(f"{of.get('failures', 0)} of {of.get('runs', 0)} runs", (k, total), (0, 3),
+        panel.annotate(f"{of.get('failures', 0)}/{of.get('runs', 0)}", (k, total), (0, 3),
                        textcoords="offset points", ha="center", fontsize=7.5, color=GRAY)
+    panel.set_title("above the bars: failed runs / runs", color=GRAY, fontsize=8.5)
     panel.set_ylabel("alarms")
     return figure
 
@@ -178,7 +184,8 @@ def _errors(story: Story) -> Any:
         panel.set_ylabel(unit)
         panel.legend(fontsize=7.5, ncols=3, loc="upper center")
     last = panels[-1, 0]
-    last.set_xticks([k for k, _ in trained], [f"{k}" + ("" if of.get("kept") else "\nundone") for k, of in trained])
+    undone = "\nundone" if len(trained) <= MOST_WORDS else ""
+    last.set_xticks([k for k, _ in trained], [f"{k}" + ("" if of.get("kept") else undone) for k, of in trained])
     _limits(last, [k for k, _ in trained])
     last.set_xlabel("round (hollow: before its training)")
     return figure
@@ -211,7 +218,7 @@ def _frames(story: Story) -> Any:
     _stacked(panel, [k for k, _ in chosen], {"labelled": (labelled, GREEN), "quarantined": (quarantined, ORANGE),
                                              "chosen, without a label": (waiting, "#c3cad1")})
     for (k, of), top in zip(chosen, np.add(np.add(labelled, quarantined), waiting)):
-        panel.annotate(f"of {of['choose'].get('candidates', 0)}", (k, top), (0, 3), textcoords="offset points",
+        panel.annotate(f"{of['choose'].get('candidates', 0)}", (k, top), (0, 3), textcoords="offset points",
                        ha="center", fontsize=7.5, color=GRAY)
     budget = number((story.start.get("budget") or {}).get("labels"))
     used = f"{story.labelled} labels" + (f" of a budget of {budget:g}" if np.isfinite(budget) else "")

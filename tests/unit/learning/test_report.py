@@ -67,6 +67,7 @@ LEDGER = [
     {"round": 2, "step": "stop", "reason": "survival", "text": "the lower bound reached what was asked",
      "time": "2026-11-30T09:31:00", "seconds": 0.1, "cpu_s": 0.1},
 ]
+FEW = [LEDGER[k] for k in (0, 2, 3, 6)]  # of both rounds with frames, for one figure
 
 
 def crystal():
@@ -236,7 +237,7 @@ def test_without_plotly_the_page_says_so(tmp_path, monkeypatch):
         return real(name, *rest)
 
     real = builtins.__import__
-    folder = make(tmp_path / "loop")
+    folder = make(tmp_path / "loop", FEW)
     monkeypatch.setattr(builtins, "__import__", absent)
     page = Page(report.write(folder).read_text())
     assert structure_view.MISSING in page.text and "script" not in page.tags
@@ -244,7 +245,7 @@ def test_without_plotly_the_page_says_so(tmp_path, monkeypatch):
 
 
 def test_a_damaged_file_of_frames_leaves_the_rest(tmp_path):
-    folder = make(tmp_path / "loop")
+    folder = make(tmp_path / "loop", FEW)
     (folder / "round_0/chosen.xyz").write_text("16\nx\nH 0 0\n")
     page = Page(report.write(folder).read_text())
     assert "round_0/chosen.xyz: cannot be read" in page.text and "Quarantine" in page.text
