@@ -39,7 +39,8 @@ def view(frames: Sequence[Atoms], marked: Sequence[Sequence[int]], captions: Seq
 
     Parameters
     ----------
-    frames : with any cell and periodicity; a periodic frame is shown around its first marked atom
+    frames : of at most some thousand atoms with finite coordinates and any cell; a periodic frame is shown around its
+        first marked atom
     marked : indices of the atoms to mark, for each frame
     captions : plain text below the view, for each frame
     """

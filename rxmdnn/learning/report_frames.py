@@ -32,7 +32,8 @@ def worst_frames(story: Story, folder: Path) -> list[tuple[Atoms, list[int], str
                 origin = str(atoms.info.get("origin"))
                 state = ("quarantined" if origin in quarantined else
                          "labelled" if origin in labelled else "without a label")
-                found.append((_distance(atoms), k, atoms, state))
+                if _drawable(atoms):
+                    found.append((_distance(atoms), k, atoms, state))
     found.sort(key=lambda f: -f[0])  # stable: without distances in the order of the loop
     shown: list[tuple[Atoms, list[int], str]] = []
     for _, k, atoms, state in found[:SHOWN]:
@@ -50,6 +51,11 @@ def _read(path: Path) -> Iterator[Atoms]:
         yield from iread(path, ":", format="extxyz")
     except Exception as error:  # whatever the reader of a damaged file raises
         raise InputError(f"{path}: cannot be read: {error}") from None
+
+
+def _drawable(atoms: Atoms) -> bool:
+    """Whether the coordinates are finite, and the cell has a volume if it is periodic."""
+    return bool(np.isfinite(atoms.positions).all() and (atoms.cell.rank == 3 or not atoms.pbc.any()))
 
 
 def _distance(atoms: Atoms) -> float:

@@ -189,6 +189,14 @@ def test_the_worst_frames_come_first(written):
     assert f"at {near.min():.2f} Å. From round 1 run2 step 82" in caption
 
 
+def test_frames_that_cannot_be_drawn_are_left_out(tmp_path):
+    folder = make(tmp_path / "loop", FEW)
+    atoms = crystal()
+    atoms.positions[2] = np.nan
+    ase.io.write(folder / "round_0/chosen.xyz", [crystal(), atoms], format="extxyz")
+    assert len(report.worst_frames(read(folder), folder)) == 1 + 3
+
+
 @pytest.mark.parametrize(("lines", "says"), [
     ([], "Nothing has been done yet."),
     (LEDGER[:1], "The loop is not finished (before its first runs). The probability of survival could not be"),
