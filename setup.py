@@ -38,6 +38,7 @@ setup(
         "fidelity": ["lifelines>=0.29"],
         "analysis": ["dynasor>=2.3"],
         "phonons": ["phonopy>=2.40"],
+        "hpc": ["parsl>=2024.10"],
         "report": ["plotly>=6.0"],
         "test": ["pytest>=8", "tensorboardX>=2.6", "MDAnalysis>=2.8", "vesin>=0.3", "dynasor>=2.3", "ipi>=3.0",
                  "phonopy>=2.40", "plotly>=6.0",
