@@ -203,7 +203,7 @@ def test_frames_that_cannot_be_drawn_are_left_out(tmp_path):
     (LEDGER[:3], "The loop is not finished (round 0, last finished step: choose). A run of 512 atoms"),
     ([LEDGER[0], runs(0, 24, {}, None, [])], "The loop is not finished (round 0, last finished step: runs). The prob"),
     ([LEDGER[0], *({**LEDGER[8], "round": k} for k in range(3)),
-      {"round": 3, "step": "stop", "reason": "rounds", "text": "all rounds done"}],
+      {"round": 3, "step": "stop", "reason": "rounds", "text": "all rounds done", "seconds": 0.0}],
      "Survival is not shown: all rounds are done, after 3 retrainings and 0 labels. The probability of survival"),
 ])
 def test_loops_that_did_not_end_well(tmp_path, lines, says):
@@ -220,7 +220,7 @@ def test_a_line_cut_short_is_left_out_and_a_damaged_one_named(tmp_path):
     assert sentence(read(folder)) == whole
     for bad in ("\nx\n", '\n{"step": "runs"}\n', "\n[1]\n"):
         (folder / "ledger.jsonl").write_text(json.dumps(LEDGER[0]) + bad)
-        with pytest.raises(InputError, match=r"ledger.jsonl:2: is not a line of a ledger"):
+        with pytest.raises(InputError, match=r"ledger.jsonl:2: not a line of a ledger"):
             report.write(folder)
 
 
