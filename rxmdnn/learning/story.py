@@ -95,12 +95,14 @@ def plain_number(value: Any, digits: int = 4) -> str:
 
 
 def probability(value: Any) -> str:
-    """A probability in three decimals; one that is not certain is never shown as 1."""
+    """A probability in three decimals; one that is neither 0 nor 1 is never shown as either."""
     p = number(value)
     if not math.isfinite(p):
         return "–"
     if p > 0.9995:
         return "1" if p >= 1 else "> 0.999"
+    if p < 0.0005:
+        return "0" if p <= 0 else "< 0.001"
     return f"{p:.3f}"
 
 

@@ -14,7 +14,7 @@ from rxmdnn.analysis import structure_view
 from rxmdnn.errors import InputError
 from rxmdnn.files import sha256_of
 from rxmdnn.learning import report
-from rxmdnn.learning.story import read, sentence
+from rxmdnn.learning.story import probability, read, sentence
 
 INPUT = Path(__file__).parents[3] / "input"
 EVIL = "<script>alert('x')</script><img src=http://a.example/x.png>"
@@ -195,6 +195,20 @@ def test_frames_that_cannot_be_drawn_are_left_out(tmp_path):
     atoms.positions[2] = np.nan
     ase.io.write(folder / "round_0/chosen.xyz", [crystal(), atoms], format="extxyz")
     assert len(report.worst_frames(read(folder), folder)) == 1 + 3
+
+
+def test_heavy_hydrogen_is_drawn_as_hydrogen(tmp_path):
+    folder = make(tmp_path / "loop", FEW)
+    path = folder / "round_0/chosen.xyz"
+    path.write_text(path.read_text().replace("\nH ", "\nD "))
+    found = report.worst_frames(read(folder), folder)
+    assert len(found) == 6 and {str(atoms.symbols) for atoms, _, _ in found} == {str(crystal().symbols)}
+
+
+@pytest.mark.parametrize(("p", "text"), [(0.0, "0"), (3e-6, "< 0.001"), (0.0213, "0.021"), (0.9996, "> 0.999"),
+                                         (1.0, "1"), (None, "–")])
+def test_probabilities_are_not_rounded_to_certainty(p, text):
+    assert probability(p) == text
 
 
 @pytest.mark.parametrize(("lines", "says"), [
