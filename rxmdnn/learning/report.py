@@ -147,9 +147,9 @@ def _frames(story: Story, folder: Path, able: bool) -> tuple[Markup, bool]:
         return section(title, tag("p", f"Not shown: {structure_view.MISSING}."),
                        tag("ul", *(tag("li", caption) for _, _, caption in found))), False
     atoms, marked, captions = zip(*found)
-    return section(title, tag("p", "The atom of the alarm is marked. Drag to turn, scroll or pinch to zoom; the slider "
-                              "goes through the frames, those farthest from the training data in latent space first.", class_="soft"),
-                   structure_view.view(atoms, marked, captions)), True
+    told = ("The atom of the alarm is marked. Drag to turn, scroll or pinch to zoom; the slider goes through the "
+            "frames, those farthest from the training data in latent space first.")
+    return section(title, tag("p", told, class_="soft"), structure_view.view(atoms, marked, captions)), True
 
 
 def _quarantine(story: Story) -> Markup:
