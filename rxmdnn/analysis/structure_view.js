@@ -39,19 +39,20 @@
   }
 
   function mesh(color, opacity) {
-    return { type: "mesh3d", x: [], y: [], z: [], i: [], j: [], k: [], color, opacity, hoverinfo: "skip",
+    return { type: "mesh3d", x: [], y: [], z: [], i: [], j: [], k: [], text: [], color, opacity, hoverinfo: "text",
       showscale: false, lighting: { ambient: 0.72, diffuse: 0.6, specular: 0.25, roughness: 0.5, fresnel: 0.1 },
       lightposition: { x: 1e5, y: 1e5, z: 1e5 } };
   }
 
-  function add(to, points, faces) {
+  function add(to, points, faces, text) {
     const first = to.x.length;
-    for (const p of points) { to.x.push(p[0]); to.y.push(p[1]); to.z.push(p[2]); }
+    for (const p of points) { to.x.push(p[0]); to.y.push(p[1]); to.z.push(p[2]); to.text.push(text); }
     for (const f of faces) { to.i.push(first + f[0]); to.j.push(first + f[2]); to.k.push(first + f[1]); }
   }
 
-  function addBall(to, ball, at, radius) {
-    add(to, ball.points.map((p) => p.map((x, k) => at[k] + radius * x)), ball.faces);
+  function addBall(to, ball, name, row, at, radius) {
+    const text = name + ", atom " + row + "<br>" + at.map((x) => x.toFixed(2)).join(", ") + " Å";
+    add(to, ball.points.map((p) => p.map((x, k) => at[k] + radius * x)), ball.faces, text);
   }
 
   function addStick(to, ends) {
@@ -64,21 +65,15 @@
       const t = (s + 1) % SIDES;
       faces.push([2 * s, 2 * t, 2 * s + 1], [2 * t, 2 * t + 1, 2 * s + 1]);
     }
-    add(to, points, faces);
+    add(to, points, faces, "");
   }
 
   function traces(frame) {
     const made = [], count = frame.elements.reduce((sum, e) => sum + e.at.length, 0);
     const ball = sphere(count > 500 ? 1 : count > 40 ? 2 : 3);
-    const names = { type: "scatter3d", mode: "markers", x: [], y: [], z: [], text: [], hoverinfo: "text",
-      marker: { size: 14, color: "rgba(0,0,0,0)" }, showlegend: false }; // seen by the pointer only
     for (const e of frame.elements) {
       const m = mesh(e.color, 1);
-      e.at.forEach((p, n) => {
-        addBall(m, ball, p, e.radius);
-        names.x.push(p[0]); names.y.push(p[1]); names.z.push(p[2]);
-        names.text.push(e.name + ", atom " + e.rows[n] + "<br>" + p.map((x) => x.toFixed(2)).join(", ") + " Å");
-      });
+      e.at.forEach((p, n) => addBall(m, ball, e.name, e.rows[n], p, e.radius));
       e.bonds.forEach((ends) => addStick(m, ends));
       made.push(m);
     }
@@ -92,10 +87,9 @@
     }
     if (frame.marked.length) {
       const halo = mesh(MARK, 0.42);
-      frame.marked.forEach((m) => addBall(halo, ball, m.at, m.radius));
+      frame.marked.forEach((m) => addBall(halo, ball, m.name, m.row, m.at, m.radius));
       made.push(halo);
     }
-    made.push(names);
     return made;
   }
 

@@ -39,7 +39,8 @@ def view(frames: Sequence[Atoms], marked: Sequence[Sequence[int]], captions: Seq
 
     Parameters
     ----------
-    frames : with any cell and periodicity; a periodic frame is shown around its first marked atom
+    frames : of at most some thousand atoms with finite coordinates and any cell; a periodic frame is shown around its
+        first marked atom
     marked : indices of the atoms to mark, for each frame
     captions : plain text below the view, for each frame
     """
@@ -63,7 +64,7 @@ def drawing(atoms: Atoms, marked: Sequence[int]) -> dict[str, Any]:
     Returns
     -------
     {"elements": [{"name", "color", "radius", "rows": indices, "at": n x 3, "bonds": m x 6, begin and end}],
-     "marked": [{"at", "radius"}], "cell": 12 edges x 6 or empty}
+     "marked": [{"name", "row", "at", "radius"}], "cell": 12 edges x 6 or empty}
     """
     placed, corner = _around(atoms, marked)
     i, j, d = _bonds(placed)
@@ -76,7 +77,8 @@ def drawing(atoms: Atoms, marked: Sequence[int]) -> dict[str, Any]:
         elements.append({"name": chemical_symbols[z], "color": _rgb(z), "radius": ball(z), "rows": rows.tolist(),
                          "at": _list(placed.positions[rows]), "bonds": _list(bonds[placed.numbers[i] == z])})
     return {"elements": elements, "cell": _list(_edges(placed, corner)),
-            "marked": [{"at": _list(placed.positions[k]), "radius": 1.7 * ball(placed.numbers[k])} for k in marked]}
+            "marked": [{"name": placed.symbols[k], "row": int(k), "at": _list(placed.positions[k]),
+                        "radius": 1.7 * ball(placed.numbers[k])} for k in marked]}
 
 
 def nearest(atoms: Atoms, row: int) -> tuple[int, float] | None:

@@ -147,9 +147,9 @@ def _frames(story: Story, folder: Path, able: bool) -> tuple[Markup, bool]:
         return section(title, tag("p", f"Not shown: {structure_view.MISSING}."),
                        tag("ul", *(tag("li", caption) for _, _, caption in found))), False
     atoms, marked, captions = zip(*found)
-    return section(title, tag("p", "The atom of the alarm is marked. Drag to turn, scroll or pinch to zoom; the slider "
-                              "goes from the frame farthest from the training data to nearer ones.", class_="soft"),
-                   structure_view.view(atoms, marked, captions)), True
+    told = ("The atom of the alarm is marked. Drag to turn, scroll or pinch to zoom; the slider goes through the "
+            "frames, those farthest from the training data in latent space first.")
+    return section(title, tag("p", told, class_="soft"), structure_view.view(atoms, marked, captions)), True
 
 
 def _quarantine(story: Story) -> Markup:
@@ -204,7 +204,7 @@ def _origins(story: Story) -> Markup:
         rows = [("start model", model.get("file"), model.get("sha256")), *(("deck", *of) for of in decks.items())]
         if isinstance(start.get("deck"), str):
             rows.append(("deck", "", start["deck"]))
-        rows += [("data", f"{d.get('file')}, {plain_number(d.get('frames'))} frames", d.get("sha256"))
+        rows += [("data", f"{d.get('file')}" + (f", {d['frames']} frames" if "frames" in d else ""), d.get("sha256"))
                  for d in start.get("data") or []]
     for k, of in enumerate(story.rounds):
         for step, key, what in (("choose", "frames", "chosen frames"), ("label", "labels", "labels"),

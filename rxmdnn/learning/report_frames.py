@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.io import iread
 
 from rxmdnn.analysis.structure_view import nearest
-from rxmdnn.errors import InputError
+from rxmdnn.io.read_atoms import read_atoms
 from rxmdnn.learning.story import Story, number
 
 SHOWN, MOST_ATOMS = 12, 3000  # of one page
 
 
 def worst_frames(story: Story, folder: Path) -> list[tuple[Atoms, list[int], str]]:
-    """Chosen frames of all rounds, the farthest from known data in latent space first: frame, marked atoms, caption.
+    """Chosen frames, the farthest from known data in latent space first: frame, marked atoms, caption.
 
-    Raises InputError for a file of frames that cannot be read.
+    Frames without a distance come last, those of every round by turns. Raises InputError for a file of frames that
+    cannot be read.
     """
-    found = []
-    for k in range(len(story.rounds)):
-        path = folder / f"round_{k}"
-        if (path / "chosen.xyz").is_file():
-            quarantined = {str(a.info.get("origin")) for a in _read(path / "quarantine.xyz")}
-            labelled = {str(a.info.get("origin")) for a in _read(path / "labels.xyz")}
-            for atoms in _read(path / "chosen.xyz"):
-                origin = str(atoms.info.get("origin"))
-                state = ("quarantined" if origin in quarantined else
-                         "labelled" if origin in labelled else "without a label")
-                found.append((_distance(atoms), k, atoms, state))
-    found.sort(key=lambda f: -f[0])  # stable: without distances in the order of the loop
+    found = [(-_distance(atoms), n, k, atoms, state) for k in range(len(story.rounds))
+             for n, (atoms, state) in enumerate(_chosen(folder / f"round_{k}"))]
     shown: list[tuple[Atoms, list[int], str]] = []
-    for _, k, atoms, state in found[:SHOWN]:
+    for *_, k, atoms, state in sorted(found, key=lambda f: f[:3])[:SHOWN]:
         if shown and sum(len(a) for a, _, _ in shown) + len(atoms) > MOST_ATOMS:
             break
         marked = np.flatnonzero(atoms.arrays.get("worst", np.zeros(len(atoms)))).tolist()
@@ -43,13 +32,25 @@ def worst_frames(story: Story, folder: Path) -> list[tuple[Atoms, list[int], str
     return shown
 
 
-def _read(path: Path) -> Iterator[Atoms]:
-    if not path.is_file():
-        return
-    try:
-        yield from iread(path, ":", format="extxyz")
-    except Exception as error:  # whatever the reader of a damaged file raises
-        raise InputError(f"{path}: cannot be read: {error}") from None
+def _chosen(folder: Path) -> list[tuple[Atoms, str]]:
+    """The chosen frames of a round that can be drawn, and what has become of each."""
+    chosen, labelled, quarantined = (_read(folder / f"{name}.xyz") for name in ("chosen", "labels", "quarantine"))
+    states = {_origin(a): state for frames, state in ((labelled, "labelled"), (quarantined, "quarantined"))
+              for a in frames}
+    return [(a, states.get(_origin(a), "without a label")) for a in chosen if _drawable(a)]
+
+
+def _origin(atoms: Atoms) -> str:
+    return str(atoms.info.get("origin", "an unknown run"))
+
+
+def _read(path: Path) -> list[Atoms]:
+    return read_atoms(path) if path.is_file() else []
+
+
+def _drawable(atoms: Atoms) -> bool:
+    """Whether the coordinates are finite, and the cell has a volume if it is periodic."""
+    return bool(np.isfinite(atoms.positions).all() and (atoms.cell.rank == 3 or not atoms.pbc.any()))
 
 
 def _distance(atoms: Atoms) -> float:
@@ -71,4 +72,4 @@ def _caption(k: int, atoms: Atoms, marked: list[int], state: str) -> str:
         if near is not None:
             parts.append(f"marked atom {atoms.symbols[row]} {row}, nearest neighbor {atoms.symbols[near[0]]} at "
                          f"{near[1]:.2f} Å")
-    return "; ".join(parts) + f". From {atoms.info.get('origin', 'an unknown run')}"
+    return "; ".join(parts) + f". From {_origin(atoms)}"

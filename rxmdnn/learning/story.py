@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rxmdnn.errors import InputError
+from rxmdnn.learning import ledger
 
-LEDGER = "ledger.jsonl"
 STEPS = ("runs", "choose", "label", "train")
 Line = dict[str, Any]
 
@@ -70,30 +68,16 @@ class Story:
 
 
 def read(folder: Path) -> Story:
-    """The story of a loop's folder; empty without a ledger. A last line that was cut short is left out.
-
-    Raises InputError for a line that is not an object of JSON with a round and a step.
-    """
-    path, story = folder / LEDGER, Story()
-    if not path.is_file():
-        return story
-    text = path.read_text(encoding="utf-8", errors="replace")
-    for row, written in enumerate(text[:text.rfind("\n") + 1].splitlines(), 1):
-        try:
-            line = json.loads(written)
-            at, step = line["round"], line["step"]
-            if not isinstance(at, int) or at < 0 or not isinstance(step, str):
-                raise TypeError
-        except (ValueError, TypeError, KeyError):
-            raise InputError(f"{path}:{row}: is not a line of a ledger; restore the file, or begin in another folder"
-                             ) from None
-        if step == "start":
+    """The story of a loop's folder; empty without a ledger. Raises InputError for a damaged one."""
+    story = Story()
+    for line in ledger.read(folder / ledger.NAME) if (folder / ledger.NAME).is_file() else []:
+        if line["step"] == "start":
             story.start = line
-        elif step == "stop":
+        elif line["step"] == "stop":
             story.stop = line
-        elif step in STEPS:
-            story.rounds += [{} for _ in range(len(story.rounds), at + 1)]
-            story.rounds[at][step] = line
+        else:
+            story.rounds += [{} for _ in range(len(story.rounds), line["round"] + 1)]
+            story.rounds[line["round"]][line["step"]] = line
     return story
 
 
@@ -111,12 +95,14 @@ def plain_number(value: Any, digits: int = 4) -> str:
 
 
 def probability(value: Any) -> str:
-    """A probability in three decimals; one that is not certain is never shown as 1."""
+    """A probability in three decimals; one that is neither 0 nor 1 is never shown as either."""
     p = number(value)
     if not math.isfinite(p):
         return "–"
     if p > 0.9995:
         return "1" if p >= 1 else "> 0.999"
+    if p < 0.0005:
+        return "0" if p <= 0 else "< 0.001"
     return f"{p:.3f}"
 
 

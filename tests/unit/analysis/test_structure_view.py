@@ -37,6 +37,7 @@ def test_the_marked_atom_is_at_the_center_of_the_cell():
     edges = np.array(d["cell"])
     assert edges.shape == (12, 6)
     assert np.linalg.norm(edges[:, 3:] - edges[:, :3], axis=1) == pytest.approx(5.43, abs=2e-3)
+    assert (d["marked"][0]["name"], d["marked"][0]["row"]) == ("Si", 5)
     assert d["marked"][0]["at"] == pytest.approx(edges.reshape(-1, 3).mean(axis=0), abs=2e-3)
     assert len({tuple(row) for row in np.round(edges.reshape(-1, 3), 2)}) == 8
     silicon = d["elements"][0]

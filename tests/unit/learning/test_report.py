@@ -14,7 +14,7 @@ from rxmdnn.analysis import structure_view
 from rxmdnn.errors import InputError
 from rxmdnn.files import sha256_of
 from rxmdnn.learning import report
-from rxmdnn.learning.story import read, sentence
+from rxmdnn.learning.story import probability, read, sentence
 
 INPUT = Path(__file__).parents[3] / "input"
 EVIL = "<script>alert('x')</script><img src=http://a.example/x.png>"
@@ -67,6 +67,7 @@ LEDGER = [
     {"round": 2, "step": "stop", "reason": "survival", "text": "the lower bound reached what was asked",
      "time": "2026-11-30T09:31:00", "seconds": 0.1, "cpu_s": 0.1},
 ]
+FEW = [LEDGER[k] for k in (0, 2, 3, 6)]  # of both rounds with frames, for one figure
 
 
 def crystal():
@@ -188,13 +189,35 @@ def test_the_worst_frames_come_first(written):
     assert f"at {near.min():.2f} Å. From round 1 run2 step 82" in caption
 
 
+def test_frames_that_cannot_be_drawn_are_left_out(tmp_path):
+    folder = make(tmp_path / "loop", FEW)
+    atoms = crystal()
+    atoms.positions[2] = np.nan
+    ase.io.write(folder / "round_0/chosen.xyz", [crystal(), atoms], format="extxyz")
+    assert len(report.worst_frames(read(folder), folder)) == 1 + 3
+
+
+def test_heavy_hydrogen_is_drawn_as_hydrogen(tmp_path):
+    folder = make(tmp_path / "loop", FEW)
+    path = folder / "round_0/chosen.xyz"
+    path.write_text(path.read_text().replace("\nH ", "\nD "))
+    found = report.worst_frames(read(folder), folder)
+    assert len(found) == 6 and {str(atoms.symbols) for atoms, _, _ in found} == {str(crystal().symbols)}
+
+
+@pytest.mark.parametrize(("p", "text"), [(0.0, "0"), (3e-6, "< 0.001"), (0.0213, "0.021"), (0.9996, "> 0.999"),
+                                         (1.0, "1"), (None, "–")])
+def test_probabilities_are_not_rounded_to_certainty(p, text):
+    assert probability(p) == text
+
+
 @pytest.mark.parametrize(("lines", "says"), [
     ([], "Nothing has been done yet."),
     (LEDGER[:1], "The loop is not finished (before its first runs). The probability of survival could not be"),
     (LEDGER[:3], "The loop is not finished (round 0, last finished step: choose). A run of 512 atoms"),
     ([LEDGER[0], runs(0, 24, {}, None, [])], "The loop is not finished (round 0, last finished step: runs). The prob"),
     ([LEDGER[0], *({**LEDGER[8], "round": k} for k in range(3)),
-      {"round": 3, "step": "stop", "reason": "rounds", "text": "all rounds done"}],
+      {"round": 3, "step": "stop", "reason": "rounds", "text": "all rounds done", "seconds": 0.0}],
      "Survival is not shown: all rounds are done, after 3 retrainings and 0 labels. The probability of survival"),
 ])
 def test_loops_that_did_not_end_well(tmp_path, lines, says):
@@ -211,7 +234,7 @@ def test_a_line_cut_short_is_left_out_and_a_damaged_one_named(tmp_path):
     assert sentence(read(folder)) == whole
     for bad in ("\nx\n", '\n{"step": "runs"}\n', "\n[1]\n"):
         (folder / "ledger.jsonl").write_text(json.dumps(LEDGER[0]) + bad)
-        with pytest.raises(InputError, match=r"ledger.jsonl:2: is not a line of a ledger"):
+        with pytest.raises(InputError, match=r"ledger.jsonl:2: not a line of a ledger"):
             report.write(folder)
 
 
@@ -236,7 +259,7 @@ def test_without_plotly_the_page_says_so(tmp_path, monkeypatch):
         return real(name, *rest)
 
     real = builtins.__import__
-    folder = make(tmp_path / "loop")
+    folder = make(tmp_path / "loop", FEW)
     monkeypatch.setattr(builtins, "__import__", absent)
     page = Page(report.write(folder).read_text())
     assert structure_view.MISSING in page.text and "script" not in page.tags
@@ -244,7 +267,7 @@ def test_without_plotly_the_page_says_so(tmp_path, monkeypatch):
 
 
 def test_a_damaged_file_of_frames_leaves_the_rest(tmp_path):
-    folder = make(tmp_path / "loop")
+    folder = make(tmp_path / "loop", FEW)
     (folder / "round_0/chosen.xyz").write_text("16\nx\nH 0 0\n")
     page = Page(report.write(folder).read_text())
     assert "round_0/chosen.xyz: cannot be read" in page.text and "Quarantine" in page.text
