@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from rxmdnn.errors import InputError
@@ -27,7 +28,7 @@ from rxmdnn.files import check_outputs
 from rxmdnn.io.read_atoms import read_atoms
 from rxmdnn.labelling import gpaw_engine, labelling
 from rxmdnn.labelling.engines import KNOWN, engine_of
-from rxmdnn.labelling.executor import Cluster, Processes
+from rxmdnn.labelling.executor import ParslWorkers, Processes
 from rxmdnn.labelling.file_tasks import tasks_of_file
 from rxmdnn.labelling.gpaw_settings import PREFIX, settings_of
 
@@ -97,8 +98,9 @@ def _label(a: argparse.Namespace) -> int:
         raise InputError("label: --workers must be positive, and --share above 0 and at most 1")
     engine = engine_of(a.engine)
     tasks = tasks_of_file(a.frames) if a.frames else engine.plan(a.share)
-    executor = Cluster(a.parsl) if a.parsl else Processes(a.workers)
-    failures = labelling.run(a.output, tasks, a.engine, executor)
+    executor = ParslWorkers(a.parsl) if a.parsl else Processes(a.workers)
+    with closing(executor):
+        failures = labelling.run(a.output, tasks, a.engine, executor)
     count = sum(1 for _ in labelling.finished(a.output))
     print(f"{len(tasks) - len(failures)} of {len(tasks)} {'frames' if a.frames else 'tasks'} labelled; "
           f"{count} in {a.output}")

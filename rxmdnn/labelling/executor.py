@@ -37,25 +37,37 @@ class Executor(Protocol):
         call : a function of a module, which other processes can import; an InputError ends everything
         """
 
+    def close(self) -> None:
+        """End what was started; called once, at the end."""
+
 
 class Processes:
-    """So many processes of this machine at a time, which end with the one that started them."""
+    """So many processes of this machine at a time; they end with the one that started them, or with ``close``."""
 
     def __init__(self, workers: int) -> None:
-        self.workers = workers
+        self.workers, self._size = workers, 0
 
     def unordered(self, call: Callable[[T], Any], items: Sequence[T]) -> Iterator[tuple[int, Any]]:
         """As of Executor."""
         if not items:
             return
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
-        with multiprocessing.get_context("spawn").Pool(max(1, min(self.workers, len(items))), _begin,
-                                                       (os.getpid(),), CALLS_OF_A_PROCESS) as pool:
-            results = pool.imap_unordered(_numbered, [(k, call, item) for k, item in enumerate(items)])
-            yield from _until_lost(results, len(items))
+        size = max(1, min(self.workers, len(items)))
+        if size > self._size:  # a process loads libraries for seconds: they are kept for further calls
+            self.close()
+            os.environ.setdefault("OMP_NUM_THREADS", "1")
+            self._pool = multiprocessing.get_context("spawn").Pool(size, _begin, (os.getpid(),), CALLS_OF_A_PROCESS)
+            self._size = size
+        results = self._pool.imap_unordered(_numbered, [(k, call, item) for k, item in enumerate(items)])
+        yield from _until_lost(results, len(items))
+
+    def close(self) -> None:
+        """End the processes."""
+        if self._size:
+            self._pool.terminate()
+            self._size = 0
 
 
-class Cluster:
+class ParslWorkers:
     """The workers of a Parsl configuration, the name ``config`` of a Python file that the user names."""
 
     def __init__(self, file: Path) -> None:
@@ -93,12 +105,12 @@ class Cluster:
             self._pool.shutdown()
 
 
-def executor_of(name: str, file: Path | None, workers: int) -> Processes | Cluster:
+def executor_of(name: str, file: Path | None, workers: int) -> Executor:
     """The executor of a deck. Raises InputError for an unknown one, or where it cannot be had."""
     if name == "processes":
         return Processes(workers)
     if name == "parsl" and file is not None:
-        return Cluster(file)
+        return ParslWorkers(file)
     raise InputError("executor: write 'processes', or 'parsl <file>' with a file that defines 'config'"
                      if name == "parsl" else f"executor: {name}: unknown; use processes, or parsl <file>")
 

@@ -51,7 +51,8 @@ def label(folder: Path, engine: str, executor: Executor) -> dict[str, Any]:
             frames[k].info["reason"] = reasons[k]
         with writing(folder), atomic(folder / "quarantine.xyz") as new:
             ase.io.write(new, [frames[k] for k in sorted(reasons)], format="extxyz")
-    return {"labelled": len(frames) - len(reasons), "quarantined": quarantined, "labels": sha256_of(path) if good else None}
+    return {"labelled": len(frames) - len(reasons), "quarantined": quarantined,
+            "labels": sha256_of(path) if good else None}
 
 
 def _inconsistent(labelled: list[ase.Atoms], engine: str, executor: Executor) -> list[int]:

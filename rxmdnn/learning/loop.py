@@ -7,6 +7,7 @@ Facts about such loops: query by failure is active learning on the frames that t
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,10 @@ class LearningLoop:
     def run(self) -> Line:
         """All rounds; the line of the ledger that says why the loop ended."""
         number = 0
-        while not (reason := self._round(number)):
-            self._report()
-            number += 1
+        with closing(self.plan.executor):
+            while not (reason := self._round(number)):
+                self._report()
+                number += 1
         end = self.ledger.step(number, "stop", lambda: reason)
         page = self._report()
         print(f"{end['text']}\n{self.model}; {page}", flush=True)

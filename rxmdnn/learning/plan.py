@@ -17,7 +17,7 @@ from rxmdnn.deck.run import read_run
 from rxmdnn.errors import InputError
 from rxmdnn.files import sha256_of
 from rxmdnn.labelling.engines import engine_of
-from rxmdnn.labelling.executor import Cluster, Processes, executor_of
+from rxmdnn.labelling.executor import Executor, executor_of
 from rxmdnn.learning.retrain import held_out
 from rxmdnn.models.model_file import load_model
 from rxmdnn.survival.plan import StudyPlan
@@ -41,7 +41,7 @@ class LearningPlan:
     model : Path, to begin with; data : list of Path
     studies : list of (Path, Deck), the decks of ``runs``, checked with the first model
     guards : list of LabelledFrame, held-out frames whose errors by kind may not rise
-    executor : Processes or Cluster
+    executor : Executor
     """
 
     def __init__(self, deck: Deck, ranks: int = 1) -> None:
@@ -52,7 +52,7 @@ class LearningPlan:
         if not deck["runs"]:
             raise InputError(f"{deck.file}: runs: missing; write 'runs <deck>', a deck of rxmdnn tfail")
         self.elements = load_model(self.model).config.elements
-        self.executor: Processes | Cluster = executor_of(deck["executor"].name, deck["executor"].file, self.workers)
+        self.executor: Executor = executor_of(deck["executor"].name, deck["executor"].file, self.workers)
         self.studies = [(line.deck, self._study(line.deck)) for line in deck["runs"]]
         for line in deck["production"]:
             _production(line)

@@ -149,4 +149,4 @@ def survival(rows: Sequence[dict[str, Any]], plan: LearningPlan) -> dict[str, An
         return None
     return {"probability": found.estimate, "low": found.lower, "high": 1.0, "method": found.method,
             "atoms": asked.atoms, "ps": asked.time, "temperature_K": asked.temperature,
-            "confidence": asked.confidence, "exposure": found.exposure}
+            "confidence": asked.confidence, "runs": found.runs, "exposure": found.exposure}

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import pytest
 
@@ -23,19 +24,23 @@ def work(item):
 
 def test_results_come_with_their_numbers_from_processes_that_are_no_ranks(monkeypatch):
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
-    assert dict(Processes(2).unordered(work, [1, 2, 3, "rank"])) == {0: 2, 1: 4, 2: 6, 3: "alone"}
-    assert list(Processes(2).unordered(work, [])) == []
+    with closing(Processes(2)) as executor:
+        assert list(executor.unordered(work, [])) == []
+        assert dict(executor.unordered(work, [1])) == {0: 2}
+        assert dict(executor.unordered(work, [1, 2, 3, "rank"])) == {0: 2, 1: 4, 2: 6, 3: "alone"}
 
 
 def test_a_lost_process_and_an_exception_are_results():
-    found = dict(Processes(1).unordered(work, ["raise", 4, "die"]))
+    with closing(Processes(1)) as executor:
+        found = dict(executor.unordered(work, ["raise", 4, "die"]))
+        assert dict(executor.unordered(work, [5])) == {0: 10}  # another process has taken its place
     assert found[1] == 8 and str(found[0]) == "ValueError: two lines"
     assert isinstance(found[2], LostError) and "exit code 7" in str(found[2])
 
 
 def test_mistakes_of_the_user_end_everything(tmp_path):
-    with pytest.raises(InputError, match=r"x\.in: wrong"):
-        list(Processes(1).unordered(work, ["wrong"]))
+    with closing(Processes(1)) as executor, pytest.raises(InputError, match=r"x\.in: wrong"):
+        list(executor.unordered(work, ["wrong"]))
     for name, file, message in (("slurm", None, "slurm: unknown"), ("parsl", None, "write 'processes', or")):
         with pytest.raises(InputError, match=message):
             executor_of(name, file, 1)
