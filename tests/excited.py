@@ -39,12 +39,3 @@ def lit(plan, *, surface=None, cell=TRICLINIC, x=CALM, species=SPECIES, mass=MAS
     if temperature:
         s.kinetics.draw(s.atoms, temperature, 1, 0)
     return s
-
-
-def steps(simulation, look=lambda: None):
-    """Take all steps; the Thermo of each that was printed. look : called after each step"""
-    rows = []
-    simulation.on_print = rows.append
-    for _ in simulation.steps(restarted=False):
-        look()
-    return rows

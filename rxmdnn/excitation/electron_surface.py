@@ -43,6 +43,7 @@ class ElectronSurface(Drive):
     def begin(self, simulation: Simulation) -> None:
         assert isinstance(simulation.forces, MixedForces)
         self.forces, self.comm, self.atoms = simulation.forces, simulation.comm, simulation.atoms
+        self.ensemble = simulation.ensemble
         if EXCITATION not in self.atoms.extra:
             self.atoms.extra[EXCITATION] = self.coming(self.atoms)
         self.forces.source = self
@@ -62,7 +63,7 @@ class ElectronSurface(Drive):
         if not forces.cover(new):
             forces.compute(atoms)  # nothing has moved: the rows keep their order
         taken = (new - forces.weights) * forces.answers.gap()
-        self.work += forces.reweigh(atoms, new)
+        self.work += forces.reweigh_within(self.ensemble, atoms, new)
         atoms.extra[EXCITATION] = new
         self.electrons.deposit(atoms, -1.0 * taken)
 

@@ -16,7 +16,8 @@ from rxmdnn.excitation.weights import EXCITATION
 from rxmdnn.fidelity.guard import SavedState
 from rxmdnn.units import ACCELERATION
 from tests.device import DEVICES, find
-from tests.excited import CALM, MASS, lit, steps
+from tests.excited import CALM, MASS, lit
+from tests.runs import steps
 from tests.systems import TRICLINIC
 
 REGIONS = (Slab(2, 0.5, 1.5, 2.5), Sphere((0.2, 0.1, 0.4), 1.0, 3.0))
