@@ -9,6 +9,7 @@ from pathlib import Path
 from mpi4py import MPI
 
 from rxmdnn.deck import language as decks
+from rxmdnn.deck.help import help_page
 from rxmdnn.deck.learn import TABLE
 from rxmdnn.errors import InputError
 from rxmdnn.io.folder import locked
@@ -29,7 +30,7 @@ def main(argv: Sequence[str], comm: MPI.Intracomm = MPI.COMM_SELF) -> int:
     words = list(argv)
     if not words or words[0] in ("-h", "--help"):
         if comm.rank == 0:
-            print(USAGE + decks.help_page(TABLE))
+            print(USAGE + help_page(TABLE))
         return 0 if words else 2
     first: Path | None = None
     if "--from" in words:

@@ -23,7 +23,7 @@ from rxmdnn.learning.ledger import Ledger, without_clocks
 from rxmdnn.learning.plan import LearningPlan
 from rxmdnn.learning.retrain import errors_by_kind, worsened
 from rxmdnn.survival.results import CSV
-from rxmdnn.survival.stored import digest
+from rxmdnn.survival.stored import weights_digest
 from rxmdnn.training.labelled_frames import read
 from rxmdnn.training.training import train
 
@@ -106,7 +106,7 @@ class LearningLoop:
 
     def _runs(self, number: int) -> Line:
         """The runs of a round, and what all runs of the present model say about its survival."""
-        todo, model = self._jobs(number), digest(self.model)
+        todo, model = self._jobs(number), weights_digest(self.model)
         runs.run_all(todo, self.plan.executor, f"round {number}: runs")
         rows = runs.rows_of(todo)
         same = [row["round"] for row in self.ledger.of("runs") if row["model"] == model]
@@ -170,7 +170,7 @@ class LearningLoop:
             with writing(folder):
                 shutil.copyfile(model, folder / "model.safetensors.part")
                 (folder / "model.safetensors.part").replace(folder / "model.safetensors")
-        return {"model": digest(model), "kept": not worse, "worse": worse, **line}
+        return {"model": weights_digest(model), "kept": not worse, "worse": worse, **line}
 
     # ------------------------------------------------------------------------------------ the end
     def _labels(self) -> int:

@@ -21,7 +21,7 @@ from rxmdnn.labelling.executor import Executor, executor_of
 from rxmdnn.learning.retrain import held_out
 from rxmdnn.models.model_file import load_model
 from rxmdnn.survival.plan import StudyPlan
-from rxmdnn.survival.stored import digest
+from rxmdnn.survival.stored import weights_digest
 from rxmdnn.training.labelled_frames import LabelledFrame
 
 FREE = ("output", "workers", "executor", "budget", "rounds")  # lines that may differ when a loop goes on
@@ -75,7 +75,7 @@ class LearningPlan:
         named = [self.deck["train"].deck, *(line.deck for kind in ("runs", "production") for line in self.deck[kind])]
         return {"deck": {k: v for k, v in lines.items() if k not in FREE},
                 "decks": {p.name: sha256_of(p) for p in named},
-                "model": {"file": self.model.name, "sha256": digest(self.model)},
+                "model": {"file": self.model.name, "sha256": weights_digest(self.model)},
                 "data": [{"file": p.name, "sha256": sha256_of(p)} for p in self.data]}
 
     def start_line(self) -> dict[str, Any]:

@@ -89,10 +89,8 @@ def make_frames(count, amplitude, kind, seed):
     return made
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with decks, data and the model to begin with."""
-    folder = tmp_path_factory.mktemp("learn")
+def prepare(folder):
+    """Decks, data and the model to begin with."""
     (folder / "lj.py").write_text(ENGINE)
     ase.io.write(folder / "bare.xyz", make_frames(20, 0.05, "calm", 1) + make_frames(20, 0.1, "warm", 2))
     assert label.main([str(folder / "calm.xyz"), "--frames", str(folder / "bare.xyz"), "--engine",
@@ -104,6 +102,13 @@ def place(tmp_path_factory):
         if line.split()[0] not in ("r_max", "network", "mlp", "zbl", "output")))
     (folder / "runs.in").write_text(RUNS)
     assert train.main([str(folder / "first.in")]) == 0
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with all that a loop needs."""
+    folder = tmp_path_factory.mktemp("learn")
+    prepare(folder)
     return folder
 
 
