@@ -23,6 +23,8 @@ def choose_random(folders: Sequence[Path], count: int, most: int, axes: tuple[in
         path = folder / results.FRAMES
         if path.is_file() and path.stat().st_size:
             found = [a for a in read_atoms(path, format="extxyz") if a.info.get("kind") == "sample"]
+            for a in found:
+                a.info["run"] = f"{folder.name}/{a.info['run']}"
             samples += sorted(found, key=lambda a: (str(a.info["run"]), int(a.info["step"])))
     good = [a for a in samples if not has_failed(a)]
     frames = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rxmdnn.errors import InputError
 from rxmdnn.files import sha256_of, writing
 from rxmdnn.labelling.engines import engine_of
 from rxmdnn.learning import labels, report, runs
-from rxmdnn.learning.alarms import INCIDENTS, alarms_of
+from rxmdnn.learning.alarms import INCIDENTS, Alarm, alarms_of
 from rxmdnn.learning.choose import KIND, choose
 from rxmdnn.learning.choose_random import choose_random
 from rxmdnn.learning.ledger import Ledger, without_clocks
@@ -47,6 +48,8 @@ class LearningLoop:
     """
 
     def __init__(self, deck: Deck, first: Path | None = None, ranks: int = 1) -> None:
+        if first is not None:
+            alarms_of(first)  # its faults, before anything is written
         self.plan, self.first = LearningPlan(deck, ranks), first
         with writing(self.plan.folder):
             self.plan.folder.mkdir(parents=True, exist_ok=True)
@@ -136,8 +139,7 @@ class LearningLoop:
         axes, most = engine_of(deck["engine"].name).axes, deck["cut"].atoms
         count = min(deck["labels"].round, deck["budget"].labels - self._labels())
         folders = [self.first] if number == 0 and self.first else [Path(job.folder) for job in jobs]
-        found = [alarm for folder in folders if any((folder / name).exists() for name in (CSV, INCIDENTS))
-                 for alarm in alarms_of(folder)]
+        found = [alarm for folder in folders for alarm in _alarms(folder)]
         if deck["choose"].by == "random":
             chosen = choose_random([Path(job.folder) for job in jobs if job.study], count, most, axes, number)
         else:
@@ -198,6 +200,17 @@ class LearningLoop:
 
     def _report(self) -> Path:
         return report.write(self.plan.folder)
+
+
+def _alarms(folder: Path) -> list[Alarm]:
+    """The alarms of a job, or of a production run; none where it has none. They and their frames name the folder."""
+    if not any((folder / name).exists() for name in (CSV, INCIDENTS)):
+        return []
+    found = alarms_of(folder)
+    for frame in (f for alarm in found for f in alarm.frames):
+        frame.info["origin"] = f"{folder.name}/{frame.info['origin']}"
+    return [replace(alarm, source=f"{folder.name}/{alarm.source}", group=f"{folder.name}_{alarm.group}")
+            for alarm in found]
 
 
 def _told(done: Line) -> str:

@@ -1,8 +1,8 @@
 """The runs of a round: studies of the present model with velocities that no earlier round has drawn.
 
 Frames before their failures are what the model learns from next, so that the runs of a round are a test of its model by
-seeds that its training has not seen. A job is one deck, size and temperature. An unfinished job is done again from its
-beginning: runs are chaotic, and a resumed one would end elsewhere.
+seeds that its training has not seen. A job is one batch of replicas of one deck, size and temperature, with a seed of
+its own. An unfinished job is done again from its beginning: runs are chaotic, and a resumed one would end elsewhere.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from rxmdnn.training.model_output import deck_line
 from rxmdnn.units import FS_PER_PS
 
 DONE, LOG = "done", "log"  # files of a job
+PARTS = 10_000  # seeds of a round: more than a round has batches of one size and temperature
 
 
 class Job(NamedTuple):
@@ -51,12 +52,14 @@ def jobs(plan: LearningPlan, model: Path, number: int) -> list[Job]:
     for k, (path, deck) in enumerate(plan.studies, 1):
         counts = dict(zip(deck["sizes"].atoms, _for_each(deck["replicas"].n, len(deck["sizes"].atoms))))
         for n in sorted(counts, reverse=True):
+            size = max(1, deck["batch"].atoms // n)
             for t in sorted(set(deck["temperatures"].t), reverse=True):
-                folder = base / f"study_{k}_{n}_{t:g}K"
-                found.append(Job(str(path), (
-                    "--model", str(model), "model", "1", "--sizes", str(n), "--temperatures", f"{t:g}", "--replicas",
-                    str(counts[n]), "--seed", str(deck["seed"].number + number), "--outDir", str(folder)), str(folder),
-                    True))
+                for part, first in enumerate(range(0, counts[n], size)):
+                    folder = base / f"study_{k}_{n}_{t:g}K_{part}"
+                    found.append(Job(str(path), (
+                        "--model", str(model), "model", "1", "--sizes", str(n), "--temperatures", f"{t:g}",
+                        "--replicas", str(min(size, counts[n] - first)), "--seed",
+                        str(deck["seed"].number + PARTS * number + part), "--outDir", str(folder)), str(folder), True))
     for k, line in enumerate(plan.deck["production"], 1):
         folder = base / f"production_{k}"
         found.append(Job(str(line.deck), (str(model), "--seed", str(1 + number), "--outDir", str(folder)), str(folder),

@@ -13,8 +13,10 @@ import ase.io
 import numpy as np
 import pytest
 from ase.calculators.lj import LennardJones
+from mpi4py import MPI
 
 from rxmdnn.commands import label, learn, train
+from rxmdnn.commands import run as main_run
 from rxmdnn.errors import InputError
 from rxmdnn.learning.ledger import NAME, Ledger, without_clocks
 
@@ -149,8 +151,8 @@ def test_a_loop_labels_what_fails_retrains_and_ends(undisturbed, capsys):
         assert abs(a.get_forces() - forces).max() < 2e-2 * max(1, abs(forces).max())
     assert rows[4]["kept"] and rows[4]["errors_after"]["learned"] < rows[4]["errors_before"]["learned"]
     assert (undisturbed / "round_0/model.safetensors").is_file() and (undisturbed / "report.html").is_file()
-    draws = [(undisturbed / f"round_{k}/runs/study_1_32_300K/study.json").read_text() for k in (0, 1)]
-    assert [json.loads(d)["deck"]["seed"] for d in draws] == ["seed 1 study", "seed 2 study"]
+    draws = [(undisturbed / f"round_{k}/runs/study_1_32_300K_0/study.json").read_text() for k in (0, 1)]
+    assert [json.loads(d)["deck"]["seed"] for d in draws] == ["seed 1 study", "seed 10001 study"]
 
 
 def test_started_again_it_does_nothing_more(undisturbed, place):
@@ -246,3 +248,25 @@ def test_a_deck_changed_between_rounds_is_refused_and_the_ledger_stays(place, un
     finally:
         (place / "runs.in").write_text(runs)
     assert (undisturbed / NAME).read_bytes() == before
+
+
+def test_the_incidents_of_a_production_run_are_the_first_alarms(place, capsys):
+    (place / "rxmdnn.in").write_text("allegro start.safetensors 1 Ar 39.948\n")
+    (place / "rxmd.in").write_text("structure argon.xyz 2 2 2\ntime 4.0 150\ntemperature 300 1.0 1000\nio_step 50 10\n"
+                                   "ensemble langevin 0.05\nfidelity flag 5\nfidelity_watch finite pair\nh5md 5\n")
+    run = place / "DAT"
+    assert main_run.main(["--rxmdin", str(place / "rxmd.in"), "--outDir", str(run)], MPI.COMM_SELF) in (0, 3, 4)
+    assert (run / "incidents.jsonl").is_file()
+    path = deck(place, "from", rounds="1", production="rxmd.in")
+    assert learn.main([str(path), "--from", str(run)]) == 0
+    rows = ledger(place / "from")
+    assert rows[1]["runs"] == 0 and rows[1]["survival"] is None  # no runs of its own yet
+    assert rows[2]["alarms"] > 0 and rows[3]["labelled"] > 0
+    origins = [a.info["origin"] for a in ase.io.read(place / "from/round_0/chosen.xyz", ":")]
+    assert all(origin.startswith("DAT/") for origin in origins)
+    assert rows[5]["runs"] == 3  # those of the new model; its production run is beside them
+    assert (place / "from/round_1/runs/production_1/run.log").is_file()
+    with pytest.raises(InputError, match="no such folder"):
+        learn.main([str(deck(place, "nothing")), "--from", str(place / "none")])
+    with pytest.raises(InputError, match="--from: give the folder of a run"):
+        learn.main([str(path), "--from"])
