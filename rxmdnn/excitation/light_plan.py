@@ -57,9 +57,14 @@ def plan_of(deck: Deck) -> LightPlan:
                      LEAST if deck["excite_least"].weight is None else deck["excite_least"].weight)
 
 
+def excites_atoms(deck: Deck) -> bool:
+    """Whether light acts on the weights of atoms, not on electrons."""
+    return has_light(deck) and not follows_electrons(deck)
+
+
 def absorption_of(deck: Deck, comm: MPI.Comm, backend: Backend) -> AbsorbedLight | None:
     """The light that electrons absorb: the pulses of a deck where they excite no atoms; None without pulses."""
-    if (has_light(deck) and not follows_electrons(deck)) or not pulses_of(deck):
+    if excites_atoms(deck) or not pulses_of(deck):
         return None
     entering = 1.0 - deck["pulse_photon"].reflectivity
     return AbsorbedLight([Flash(_shape(line), entering * line.amount) for line in pulses_of(deck)], _beam(deck), comm,
@@ -91,7 +96,7 @@ def pulse_notes(deck: Deck, first: float, stop: float) -> list[str]:
         lost = shape.passed(first) > LOST and not by_place  # a tail may be, and a weight by place is that of the time
         notes += [line.fault(text) for text in cut_by_run("pulse", shape.begin, shape.end, first if lost else -np.inf,
                                                           stop)]
-        if has_light(deck) and line.of == "fluence" and (most := _pulse(deck, line).amount) > 1:
+        if excites_atoms(deck) and line.of == "fluence" and (most := _pulse(deck, line).amount) > 1:
             depth = deck["pulse_absorption"].depth * np.log(most)
             notes.append(line.fault(f"at the surface the fluence makes {most:.3g} times the carriers of the excited "
                                     f"model (excite_density); the weight is limited to 1, down to {depth:.3g} Å"))

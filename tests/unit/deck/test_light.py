@@ -86,6 +86,16 @@ def test_a_weight_by_place_begins_within_its_pulse(tmp_path):
     assert "the run ends at 10 fs, before this pulse does, at 35 fs" in note
 
 
+def test_notes_on_light_that_electrons_absorb(tmp_path):
+    electrons = "electrons 1 1 2\nelectrons_capacity linear 70\nelectrons_coupling 1e16\n"
+    light = "pulse gauss 30 20 9 fluence\npulse_direction 0 0 1\npulse_absorption 20\n"
+    for lines in ("", "excite 1 2 electrons\nexcite_electrons 300 900\n"):
+        deck = read(tmp_path, electrons + light + lines, 2 * LJ if lines else LJ).deck
+        early, late = pulse_notes(deck, 25.0, 50.0)
+        assert "the run begins at 25 fs, within this pulse, which begins at -30 fs" in early
+        assert "the run ends at 50 fs, before this pulse does, at 90 fs" in late
+
+
 def test_a_place_without_pulse_is_excited(tmp_path):
     assert plan_of(read(tmp_path, "excite 1 2 place\nexcite_slab a 0.5 2 1").deck).start == 1.0
     assert plan_of(read(tmp_path, "excite 1 2 place\npulse gauss 5 1 0.5").deck).start == 0.0
