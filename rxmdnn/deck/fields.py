@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rxmdnn.deck.language import NUMBER, Deck, Entry, near, number_of
-from rxmdnn.deck.words import MINIMIZATION
+from rxmdnn.deck.columns import read_pairs
+from rxmdnn.deck.language import NUMBER, Deck, Entry, Keyword, Value, near, number_of
+from rxmdnn.deck.words import EXCITATION, MINIMIZATION
 from rxmdnn.errors import InputError
 
 SHAPES_OF_FIELDS = {  # shape: (names of its parameters after the strength, number of them that may be left out, text)
@@ -25,6 +26,24 @@ SHAPES_OF_FIELDS = {  # shape: (names of its parameters after the strength, numb
 AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 STRUCTURE, FILE, NEUTRAL = "structure", "file", "neutral"  # words of the line charges
 EXAMPLE = "write for example 'field constant z 0.01'"
+
+FIELD = (
+    Keyword("field", (Value("shape", tuple(SHAPES_OF_FIELDS), None,
+                            words={shape: " ".join([f"<{name}>" for name in names] + [text])
+                                   for shape, (names, _, text) in SHAPES_OF_FIELDS.items()}),
+                      Value("word", "str", (), help="direction (x, y, z or three numbers), strength in V/Å, and the "
+                                                    "values of the shape")),
+            "electric field on the charges of the atoms, E(t) with t the time of the run in fs; several lines add; "
+            "for example 'field sine z 0.01 0.05' and 'field pulse 1 1 0 0.02 500 200 1.5'", repeats=True, rest=1,
+            group=EXCITATION),
+    Keyword("charges", (Value("word", "str", ()),),
+            "charges for the field, e, whose sum must be zero: '<element> <q>', or '<element>' and the nine numbers xx "
+            "xy xz yx yy yz zx zy zz of a Born tensor, rows for the displacement and columns for the field (force_a = "
+            "sum_b Z_ab E_b); 'file <file>' with such lines; 'structure': of the columns born_charges (nine), "
+            "initial_charges or charges of the structure file, or of a LAMMPS data file; 'neutral <q>': a mean charge "
+            "of up to q per atom, as of rounded values, is subtracted from every atom. Without a field, polarization "
+            "and current are recorded", repeats=True, rest=1, group=EXCITATION),
+)
 
 
 @dataclass(frozen=True)
@@ -77,15 +96,16 @@ def _numbers(words: Sequence[str], names: Sequence[str]) -> list[float]:
     return [number_of(word) for word in words]
 
 
-def _read_table(path: Path, columns: Sequence[int], what: str) -> list[tuple[int, list[str]]]:
-    """(number of the line, its words) of a text file. Raises ValueError for another number of columns."""
+def _read_charges(path: Path) -> list[tuple[int, list[str]]]:
+    """(number of the line, its words) of a file of charges. Raises ValueError for another number of columns."""
+    what = "<element> <q> or <element> <nine numbers>"
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'not a text file'}") from None
     rows = [(k, words) for k, line in enumerate(text.splitlines(), 1) if (words := line.split("#")[0].split())]
     for k, words in rows:
-        if len(words) not in columns:
+        if len(words) not in (2, 10):
             raise ValueError(f"{path}:{k}: expected '{what}', found '{' '.join(words)}'")
     if not rows:
         raise ValueError(f"{path}: no rows; expected '{what}'")
@@ -132,16 +152,10 @@ def _check(shape: str, parameters: dict[str, float]) -> None:
 
 def _time_table(path: Path) -> np.ndarray:
     """(2, n) times and values of a file. Raises ValueError."""
-    rows = _read_table(path, (2,), "<t, fs> <E, V/Å>")
-    for k, words in rows:
-        if not all(map(NUMBER.match, words)):
-            raise ValueError(f"{path}:{k}: expected two numbers, found '{' '.join(words)}'")
-    table = np.array([[number_of(w) for w in words] for _, words in rows]).T
-    back = np.flatnonzero(np.diff(table[0]) <= 0)
-    if len(rows) < 2 or len(back):
-        where = f":{rows[back[0] + 1][0]}" if len(back) else ""
-        raise ValueError(f"{path}{where}: at least two rows with increasing times are needed")
-    return table
+    try:
+        return read_pairs(path, "t (fs)", "E (V/Å)")
+    except InputError as error:
+        raise ValueError(*error.faults) from None
 
 
 def has_field(deck: Deck) -> bool:
@@ -187,7 +201,7 @@ def charge_lines(deck: Deck, elements: Sequence[str]) -> ChargeLines:
                 if len(rest) != 1:
                     raise ValueError("write 'charges file <file>'")
                 path = _finder(deck, entry)(rest[0])
-                for k, words in _read_table(path, (2, 10), "<element> <q> or <element> <nine numbers>"):
+                for k, words in _read_charges(path):
                     _add(by_element, words, elements, f"{path}:{k}: ")
             else:
                 _add(by_element, [first, *rest], elements)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rxmdnn.deck.language import Deck
 from rxmdnn.deck.models import ModelLine
+from rxmdnn.deck.motion import cell_is_driven
 from rxmdnn.deck.words import MINIMIZATION, SAMPLING
 
 
@@ -120,11 +121,6 @@ def estimate_faults(deck: Deck, elements: Sequence[str] | None) -> list[str]:
     return faults
 
 
-def cell_is_driven(deck: Deck) -> bool:
-    """Whether the deck prescribes how the cell changes."""
-    return any(deck["strain_ramp"]) or any(deck["shear_ramp"])
-
-
 def fidelity_faults(deck: Deck) -> list[str]:
     """Faults of the fidelity lines."""
     line, heal, faults = deck["fidelity"], deck["fidelity_heal"], []
@@ -133,6 +129,9 @@ def fidelity_faults(deck: Deck) -> list[str]:
                                     "fidelity_observers") if (e := deck[name]).given]
         return [e.fault("without effect; also write 'fidelity flag', stop or heal") for e in
                 (*more, *deck["fidelity_limit"])]
+    limits = deck["fidelity_limit"]
+    faults += [e.fault(f"{e.kind}: given before; keep one") for k, e in enumerate(limits)
+               if e.kind in [other.kind for other in limits[:k]]]
     if deck["mdmode"].mode == MINIMIZATION:
         faults.append(line.fault("a minimization has no time steps to monitor; omit this line"))
     if (bets := deck["fidelity_martingale"]).given and not deck["fidelity_calibration"].given:

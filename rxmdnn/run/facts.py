@@ -13,7 +13,8 @@ from rxmdnn.deck.fields import charge_lines, field_lines
 from rxmdnn.deck.light import NAMES as LIGHT_NAMES
 from rxmdnn.deck.light import has_light
 from rxmdnn.deck.models import ModelLine
-from rxmdnn.deck.run import RunDeck, has_ring
+from rxmdnn.deck.motion import has_ring
+from rxmdnn.deck.run import RunDeck
 from rxmdnn.deck.words import MINIMIZATION
 from rxmdnn.errors import InputError
 from rxmdnn.files import sha256_of
@@ -69,6 +70,8 @@ def models_of(run: RunDeck) -> list[str]:
 
 
 def _value(line: ModelLine, value: Any) -> str:
+    if isinstance(value, str) and (parts := value.rpartition(":"))[0].endswith(".py"):  # of a line ase
+        return f"{parts[2]} of {_value(line, Path(parts[0]))}"
     if not isinstance(value, Path):
         return f"{value:g}" if isinstance(value, float) else str(value)
     try:
