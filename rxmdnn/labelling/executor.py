@@ -29,7 +29,14 @@ class LostError(RuntimeError):
 
 
 class Executor(Protocol):
-    """Something that makes calls at the same time."""
+    """Something that makes calls at the same time.
+
+    Attributes
+    ----------
+    cpu_s : float, seconds of processors that all calls took, where that is known
+    """
+
+    cpu_s: float
 
     def unordered(self, call: Callable[[T], Any], items: Sequence[T]) -> Iterator[tuple[int, Any]]:
         """(k, call(items[k])) of every item, as they end; a LostError in the place of a result that there is not.
@@ -45,7 +52,7 @@ class Processes:
     """So many processes of this machine at a time; they end with the one that started them, or with ``close``."""
 
     def __init__(self, workers: int) -> None:
-        self.workers, self._size = workers, 0
+        self.workers, self._size, self.cpu_s = workers, 0, 0.0
 
     def unordered(self, call: Callable[[T], Any], items: Sequence[T]) -> Iterator[tuple[int, Any]]:
         """As of Executor."""
@@ -58,7 +65,9 @@ class Processes:
             self._pool = multiprocessing.get_context("spawn").Pool(size, _begin, (os.getpid(),), CALLS_OF_A_PROCESS)
             self._size = size
         results = self._pool.imap_unordered(_numbered, [(k, call, item) for k, item in enumerate(items)])
-        yield from _until_lost(results, len(items))
+        for k, (made, seconds) in _until_lost(results, len(items)):
+            self.cpu_s += seconds
+            yield k, made
 
     def close(self) -> None:
         """End the processes."""
@@ -71,6 +80,7 @@ class ParslWorkers:
     """The workers of a Parsl configuration, the name ``config`` of a Python file that the user names."""
 
     def __init__(self, file: Path) -> None:
+        self.cpu_s = 0.0
         try:
             import parsl.concurrent  # noqa: F401 - whether it is there
         except ImportError:
@@ -130,17 +140,20 @@ def _end_after(parent: int) -> None:
     os._exit(1)
 
 
-def _numbered(numbered: tuple[int, Callable[[Any], Any], Any]) -> tuple[int, Any]:
+def _numbered(numbered: tuple[int, Callable[[Any], Any], Any]) -> tuple[int, tuple[Any, float]]:
+    """The number of a call, its result, and the seconds of processors that it took."""
     k, call, item = numbered
+    start = time.process_time()
     try:
-        return k, call(item)
+        made = call(item)
     except InputError:
         raise
     except Exception as error:
-        return k, LostError(" ".join(f"{type(error).__name__}: {error}".split())[:300])
+        made = LostError(" ".join(f"{type(error).__name__}: {error}".split())[:300])
+    return k, (made, time.process_time() - start)
 
 
-def _until_lost(results: Any, count: int) -> Iterator[tuple[int, Any]]:
+def _until_lost(results: Any, count: int) -> Iterator[tuple[int, tuple[Any, float]]]:
     """The results as they come; LostError for each call whose process ended, which a pool would wait for forever."""
     pending, workers = set(range(count)), set()
     while pending:
@@ -148,7 +161,7 @@ def _until_lost(results: Any, count: int) -> Iterator[tuple[int, Any]]:
         ended = [worker.exitcode for worker in workers if worker.exitcode]
         if len(ended) >= len(pending):
             for k in sorted(pending):
-                yield k, LostError(f"its process ended (exit code {ended[-1]}; -9 is often a lack of memory)")
+                yield k, (LostError(f"its process ended (exit code {ended[-1]}; -9 is often a lack of memory)"), 0.0)
             return
         try:
             k, result = results.next(timeout=1.0)

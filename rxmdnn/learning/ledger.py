@@ -7,7 +7,6 @@ dropped.
 from __future__ import annotations
 
 import json
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +26,7 @@ class Ledger:
     Parameters
     ----------
     folder : Path, of the loop; it exists
+    others : seconds of processors that other processes took for the loop so far, if any
 
     Attributes
     ----------
@@ -40,8 +40,8 @@ class Ledger:
     1
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / NAME
+    def __init__(self, folder: Path, others: Callable[[], float] = lambda: 0.0) -> None:
+        self.path, self._others = folder / NAME, others
         self.lines = read(self.path) if self.path.exists() else []
         if self.path.exists():
             with writing(self.path):
@@ -55,9 +55,9 @@ class Ledger:
         """The line of a step, which is done now unless it is there."""
         if found := self.find(number, step):
             return found
-        wall, cpu = time.time(), _cpu()
+        wall, cpu = time.time(), time.process_time() + self._others()
         row = {"round": number, "step": step, **do()}
-        row |= {"seconds": round(time.time() - wall, 3), "cpu_s": round(_cpu() - cpu, 3),
+        row |= {"seconds": round(time.time() - wall, 3), "cpu_s": round(time.process_time() + self._others() - cpu, 3),
                 "time": time.strftime("%Y-%m-%dT%H:%M:%S")}
         self.lines.append(plain(row))
         with writing(self.path):
@@ -99,9 +99,3 @@ def without_clocks(row: dict[str, Any]) -> dict[str, Any]:
 
 def _line(row: dict[str, Any]) -> str:
     return json.dumps(row) + "\n"
-
-
-def _cpu() -> float:
-    """CPU seconds of this process and of the ended ones that it started."""
-    times = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(t.ru_utime + t.ru_stime for t in times)

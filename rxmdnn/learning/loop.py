@@ -53,7 +53,7 @@ class LearningLoop:
         self.plan, self.first = LearningPlan(deck, ranks), first
         with writing(self.plan.folder):
             self.plan.folder.mkdir(parents=True, exist_ok=True)
-        self.ledger = Ledger(self.plan.folder)
+        self.ledger = Ledger(self.plan.folder, lambda: self.plan.executor.cpu_s)
         start = self.ledger.step(0, "start", self.plan.start_line)
         self._check_same(start)
 
