@@ -36,7 +36,7 @@ from rxmdnn.io.rxff import write_rxff
 from rxmdnn.io.stages import begin_stage
 from rxmdnn.io.start import Start
 from rxmdnn.io.xyz_trajectory import XYZ_TRAJECTORY, XYZTrajectory
-from rxmdnn.parallel import on_root
+from rxmdnn.parallel import on_root, together
 from rxmdnn.ring_polymer.ensemble import RingPolymer
 from rxmdnn.ring_polymer.estimates import RingEstimates
 from rxmdnn.ring_polymer.output import BeadTrajectories, RingLog
@@ -96,7 +96,7 @@ class Outputs:
                       if ring is not None and beads_every(deck) else None)
         self.pairs = (CentroidPairs(comm, folder, simulation, self.frame, goes_on_from)
                       if deck["pimd_pairs"].nstep else None)
-        self.guard = None if monitor is None else self._make_guard(monitor, start.state.get("fidelity"), how.same_stage)
+        self.guard = None if monitor is None else self._make_guard(monitor, start, how.same_stage)
         self.performance = Performance(simulation, comm.size * deck["pimd_groups"].number)
         simulation.on_print, simulation.writers, simulation.guard = self.log.thermo, self._writers(), self.guard
         what = {"atoms": simulation.n_global, "pbc": simulation.cell.pbc.tolist(), **how.facts}
@@ -120,14 +120,15 @@ class Outputs:
 
         return Observers(self.comm, self.run, self.simulation, goes_on_from)
 
-    def _make_guard(self, monitor: Monitor, saved: Any, same_stage: bool) -> Guard:
-        deck, simulation = self.run.deck, self.simulation
+    def _make_guard(self, monitor: Monitor, start: Start, same_stage: bool) -> Guard:
+        deck, simulation, saved = self.run.deck, self.simulation, start.state.get("fidelity")
         guard = Guard(simulation, monitor, guard_settings(deck), self.run.folder, self.incident, self.log.write,
                       self.rewind, with_repulsion(self.run, simulation))
         if self.observers is not None:
             guard.remember = self.observers.remember
         if saved is not None:
-            guard.resume(saved if same_stage else {**saved, "energy_0": None})
+            with together(self.comm):
+                guard.resume(saved if same_stage else {**saved, "energy_0": None}, start.source)
         return guard
 
     def _writers(self) -> list[tuple[int, Write]]:

@@ -41,7 +41,7 @@ from rxmdnn.models.mixture import Mixture, together_unweighted
 from rxmdnn.models.pair import LennardJones, Null
 from rxmdnn.models.pair_terms import PAIR_TERM_KINDS, PairTerm
 from rxmdnn.models.repulsion import Repulsion
-from rxmdnn.parallel import AgreedError, on_root, together
+from rxmdnn.parallel import on_root, together
 from rxmdnn.ring_polymer.economised import Economy, economy_notes, find_economy
 from rxmdnn.ring_polymer.forces import V
 from rxmdnn.ring_polymer.groups import Groups
@@ -50,6 +50,7 @@ from rxmdnn.run.continuation import Continuation, compared
 from rxmdnn.run.drives import make_drives
 from rxmdnn.run.trial import Case, choose
 from rxmdnn.run.untrained import untrained_notes
+from rxmdnn.schema import Item, reading
 from rxmdnn.timers import Timers
 from rxmdnn.units import EV_PER_KCAL_MOL, FS_PER_PS, GPA_PER_EV_A3
 
@@ -265,7 +266,10 @@ def choose_drives(simulation: Simulation, drives: list[Drive], start: Start, how
     saved = start.state.get("drives", {})
     for drive in drives:
         if drive.name in saved:
-            drive.continue_from(saved[drive.name], simulation.comm, how.same_stage)
+            with together(simulation.comm), reading(start.source, f"a state of '{drive.name}'") as checked:
+                rules = {"work": Item("float"), **drive.stored}
+                checked.entries(saved[drive.name], rules, f"state.drives.{drive.name}")
+                drive.continue_from(saved[drive.name], simulation.comm, how.same_stage)
     if saved and not how.same_stage:
         start.notes.append("the conserved quantity and the works of light, electrons and fields begin anew here")
     if drives and start.continued and start.source.endswith("rxff.bin"):
@@ -337,10 +341,9 @@ def choose_ensemble(deck: Deck, simulation: Simulation, start: Start, resumes: b
     simulation.ensemble = choose_ring(deck, simulation.ensemble, simulation.atoms, economy)
     saved = start.state.get("ensemble")
     if saved and resumes:
-        try:
+        advice = "start a new ensemble with '--start rxff'"
+        with together(simulation.comm), reading(start.source, f"a state of '{line.kind}'", advice) as checked:
+            checked.alike(saved, simulation.ensemble.state(), "state.ensemble")
             simulation.ensemble.resume(saved)
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise AgreedError(f"{start.source}: what it holds of '{line.kind}' was written by another version of "
-                              "rxmdnn, or is damaged; start a new ensemble with '--start rxff'") from None
 
 

@@ -170,7 +170,7 @@ def test_faults(study, tmp_path):
         report_main([str(quiet)])
     with pytest.raises(InputError, match=r"none of .* runs failed by 'published'"):
         report_main([str(folder), "--by", "published"])
-    with pytest.raises(InputError, match="cannot be read as results"):
+    with pytest.raises(InputError, match="nowhere: cannot be read"):
         report_main([str(tmp_path / "nowhere")])
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(InputError, match=r"x.json: not a file of rxmdnn sharpness"):
