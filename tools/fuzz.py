@@ -111,7 +111,7 @@ def _child(seed: str, work: Path, inbox: Any, outbox: Any) -> None:
     def late(*_: object) -> None:
         raise TimeoutError(f"longer than {SECONDS} s")
 
-    signal.signal(signal.SIGALRM, late)
+    signal.signal(signal.SIGPROF, late)  # time of the processor: the machine may be busy
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
@@ -119,21 +119,22 @@ def _child(seed: str, work: Path, inbox: Any, outbox: Any) -> None:
     for name, start, stop in iter(inbox.get, None):
         place, target = work / "seeds" / name, targets.BY_NAME[name]
         files = {str(p.relative_to(place)): p.read_bytes() for p in place.rglob("*") if p.is_file()}
+        targets.attempt(target, files, case / "case")  # what is compiled or kept at the first call is not timed
         for number in range(start, stop):
             rng = generator(seed, name, number)
             file = rng.choice(sorted(target.files))
             data = change(files[file], target.files[file], rng, target.repairs.get(file))
             outbox.put(("begins", number, file, data))
-            signal.alarm(SECONDS)
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
             try:
                 outbox.put(("ends", targets.attempt(target, {**files, file: data}, case / "case"), "", b""))
             except Exception as error:
-                signal.alarm(0)
+                signal.setitimer(signal.ITIMER_PROF, 0)
                 own = [f for f in traceback.extract_tb(error.__traceback__) if "/rxmdnn/" in f.filename]
                 where = f"{Path(own[-1].filename).name}:{own[-1].lineno} " if own else ""
                 outbox.put(("hangs" if isinstance(error, TimeoutError) else "failed",
                             f"{where}{type(error).__name__}: {error}"[:200], file, data))
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
         outbox.put(("batch", 0, "", b""))
     shutil.rmtree(case, ignore_errors=True)
 
