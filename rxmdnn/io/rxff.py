@@ -27,6 +27,7 @@ from rxmdnn.schema import Checked, Item, read_json
 from rxmdnn.units import RXMD_TIME
 
 ROW = 10
+RXFF_STEPS = 2**31  # the file counts steps in 32 bits
 SHARED = "rxff.bin.json"  # of every file of a folder that has none of its own
 SIDE = {"elements": Item("text", ("types",)), "masses": Item("float", ("types",), low=0), "pbc": Item("bool", (3,)),
         "atoms": Item("int", low=0)}
@@ -91,7 +92,7 @@ def write_rxff(comm: MPI.Comm, path: str | Path, atoms: Atoms, cell: Cell, step:
     rows = rows[np.lexsort((gid, owner))]
     counts = comm.allreduce(np.bincount(owner, minlength=n_file))
     with together(comm):
-        if counts.max(initial=0) >= 2**31 or step >= 2**31:
+        if counts.max(initial=0) >= 2**31 or step >= RXFF_STEPS:
             raise InputError(f"{path}: rxff.bin has 32-bit numbers of steps and atoms per rank; use the checkpoint")
     header = (np.array([n_file, *grid, *counts, step], "<i4").tobytes()
               + np.array(standard.cell.parameters, "<f8").tobytes())

@@ -18,6 +18,16 @@ FASTEST = 2997.92458  # Å/fs: speed of light
 THINNEST = 0.1  # Å, between faces of a periodic cell: copies within a cutoff of some Å become millions
 
 
+def check_extent(x: np.ndarray, cell: Cell, source: str) -> None:
+    """Raises InputError for positions (n, 3) Å, or a cell, too far out for double precision; and for a flat cell."""
+    if not max(np.abs(x).max(initial=0.0), np.abs(cell.h).max()) < FARTHEST:
+        raise InputError(f"{source}: positions or cell reach beyond {FARTHEST:g} Å, where the digits of forces are "
+                         "lost; move the atoms to the cell, and give lengths in Å")
+    thin = cell.widths[cell.pbc].min(initial=1.0)
+    if thin < THINNEST:
+        raise InputError(f"{source}: the cell is flat: opposite faces are {thin:.3g} Å apart; give lengths in Å")
+
+
 @dataclass
 class Start:
     """A share of the atoms on each rank, not yet sent to their owners, and the state that was stored with them.
@@ -66,16 +76,9 @@ class Start:
     def check(self, comm: MPI.Comm) -> Start:
         """This start; raises AgreedError where double precision or the cell cannot hold it (collective)."""
         with together(comm):
-            reach = np.abs(self.x).max(initial=0.0)
-            if not max(reach, np.abs(self.cell.h).max()) < FARTHEST:
-                raise InputError(f"{self.source}: positions or cell reach beyond {FARTHEST:g} Å, where the digits of "
-                                 "forces are lost; move the atoms to the cell, and give lengths in Å")
+            check_extent(self.x, self.cell, self.source)
             if self.v is not None and not np.abs(self.v).max(initial=0.0) < FASTEST:
                 raise InputError(f"{self.source}: a velocity is above the speed of light, {FASTEST} Å/fs; give Å/fs")
-            thin = self.cell.widths[self.cell.pbc]
-            if thin.min(initial=1.0) < THINNEST:
-                raise InputError(f"{self.source}: the cell is flat: opposite faces are {thin.min():.3g} Å apart; give "
-                                 "lengths in Å")
         return self
 
     def atoms(self) -> Atoms:

@@ -16,7 +16,7 @@ from rxmdnn.deck.language import number_of
 from rxmdnn.engine.neighbors import pairs
 from rxmdnn.errors import InputError
 from rxmdnn.io.ordered import block
-from rxmdnn.io.start import Start
+from rxmdnn.io.start import Start, check_extent
 from rxmdnn.isotopes import ISOTOPES
 from rxmdnn.parallel import AgreedError, on_root
 from rxmdnn.units import RXMD_TIME
@@ -174,6 +174,8 @@ def read_charges(path: str | Path, frame: int = -1, elements: Sequence[str] | No
 
 
 def _apart(path: Path, found: Structure) -> None:
+    if np.isfinite(found.x).all():
+        check_extent(found.x, found.cell, str(path))
     i, j, images = pairs(backends.make("cpu"), found.x, found.cell, CLOSEST)
     if len(i):
         d = np.linalg.norm(found.x[j] + images @ found.cell.h - found.x[i], axis=1)

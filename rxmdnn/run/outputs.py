@@ -33,7 +33,7 @@ from rxmdnn.io.h5md import H5MD, TRAJECTORY
 from rxmdnn.io.log import Log
 from rxmdnn.io.ordered import writable
 from rxmdnn.io.profile import ProfileSeries
-from rxmdnn.io.rxff import write_rxff
+from rxmdnn.io.rxff import RXFF_STEPS, write_rxff
 from rxmdnn.io.stages import begin_stage
 from rxmdnn.io.start import Start
 from rxmdnn.io.xyz_trajectory import XYZ_TRAJECTORY, XYZTrajectory
@@ -219,8 +219,9 @@ class Outputs:
             state["fidelity"] = self.guard.state()
         if self.observers is not None:
             self.observers.save(thermo.step)
-        write_rxff(self.comm, self.run.folder / "rxff.bin", frame.atoms, s.cell, thermo.step, frame.grid,
-                   frame.elements, frame.masses)
+        if thermo.step < RXFF_STEPS:  # later ones are in the checkpoint alone
+            write_rxff(self.comm, self.run.folder / "rxff.bin", frame.atoms, s.cell, thermo.step, frame.grid,
+                       frame.elements, frame.masses)
         write_checkpoint(frame, self.run.folder, state, self.run.deck.echo())
         s.rebuild(thermo)
 
