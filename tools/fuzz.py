@@ -14,6 +14,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import queue
 import resource
 import shutil
 import signal
@@ -29,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 CORPUS, TABLE = ROOT / "tests/fuzz/corpus", ROOT / "tools/results/fuzz.csv"
 MOST_CORPUS, SECONDS, MEMORY = 1 << 20, 20, 2 << 30
+PATIENCE = 1800  # s without a word from a process, which may be starved on a busy machine
 BATCH = 200  # cases of a target between two writes of the state
 COLUMNS = ("seed", "target", "cases", "read", "refused", "failed", "hangs", "crashes", "seconds")
 
@@ -159,13 +161,17 @@ class _Worker:
         counts: dict[str, int] = collections.Counter()
         faults: list[tuple[str, str, bytes]] = []
         (name, start, stop), began = task, time.monotonic()
+        heard = began
         self.inbox.put(task)
         doing: tuple[int, str, bytes] = (start, "", b"")
         while True:
             try:
-                word, first, file, data = self.outbox.get(timeout=5 * SECONDS)
-            except Exception:  # empty: it hangs where no signal reaches it; or it has ended
-                word, first, file, data = "crashes", "no answer", *doing[1:]
+                word, first, file, data = self.outbox.get(timeout=SECONDS)
+                heard = time.monotonic()
+            except queue.Empty:
+                if self.process.is_alive() and time.monotonic() - heard < PATIENCE:
+                    continue  # loading, or on a busy machine
+                word, first, file, data = "crashes", f"exit code {self.process.exitcode}", *doing[1:]
             if word == "begins":
                 doing = (first, file, data)
             elif word == "ends":
@@ -190,9 +196,8 @@ def _results(context: Any, jobs: int, seed: str, work: Path, tasks: list[tuple[s
              ) -> Iterator[tuple[str, int, dict[str, int], list[tuple[str, str, bytes]]]]:
     """(target, last case, counts, failures) of each batch, in the order of the tasks."""
     from concurrent.futures import ThreadPoolExecutor
-    from queue import SimpleQueue
 
-    free: SimpleQueue[_Worker] = SimpleQueue()
+    free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
     for _ in range(jobs):
         free.put(_Worker(context, seed, work))
 
