@@ -25,8 +25,7 @@ from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.excitation.charges import Charges
 from rxmdnn.excitation.field_shapes import total
 from rxmdnn.schema import Item
-
-C_M2_PER_E_A2 = 16.02176634  # C/m^2 of one e/Å^2
+from rxmdnn.units import C_M2_PER_E_A2
 
 
 class ElectricField(Drive):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 from rxmdnn.errors import InputError
@@ -25,6 +26,14 @@ def digest(model: Path) -> str:
         metadata = {}
     stored: dict[str, str | None] = {key: None for key in (LIFETIME, CERTIFICATE) if key in metadata}
     return hashlib.sha256(_with(model, stored)).hexdigest() if stored else sha256_of(model)
+
+
+def weights_digest(model: Path) -> str:
+    """SHA-256 (hex) of the arrays of a model file and their names: equal where only the texts in its header differ."""
+    native_metadata(model)
+    head, arrays = split(model.read_bytes(), str(model))
+    names = {k: v for k, v in head.items() if k != METADATA}
+    return hashlib.sha256(json.dumps(names, sort_keys=True).encode() + arrays).hexdigest()
 
 
 def _with(model: Path, texts: dict[str, str | None]) -> bytes:
