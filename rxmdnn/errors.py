@@ -19,11 +19,19 @@ class InputError(Exception):
     ----------
     *faults : str
         One message per fault, in the form ``file:line: keyword: what is wrong; what to do``. All faults of an
-        input are collected and raised together.
+        input are collected and raised together. Control characters, which a file may hold to command the terminal,
+        are spelled out.
     """
 
     exit_code = BAD_INPUT
 
     def __init__(self, *faults: str) -> None:
-        super().__init__("\n".join(faults))
-        self.faults = faults
+        self.faults = tuple(printable(fault) for fault in faults)
+        super().__init__("\n".join(self.faults))
+
+
+def printable(text: str) -> str:
+    r"""The text with every character that a terminal would obey, but line ends, as \\x1b or \\u202e."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

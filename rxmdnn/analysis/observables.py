@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import h5py
 import numpy as np
 from mpi4py import MPI
 
@@ -17,11 +16,19 @@ from rxmdnn.deck.run import RunDeck
 from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.engine.system import System
 from rxmdnn.errors import InputError
+from rxmdnn.hdf5 import Group
 from rxmdnn.io.ordered import block, in_gid_order
 from rxmdnn.models.pair import Null
+from rxmdnn.schema import Item
 
 FILE = "observe.h5"
 MOST_ATOMS = 20000  # whose velocities are kept: every k-th atom of a larger system
+
+
+VDOS = {"length": Item("int", low=8, high=1 << 32), "dt": Item("float", low=1e-9, high=1e9),
+        "step_fs": Item("float", low=1e-9, high=1e9), "filled": Item("int", low=0), "fixed": Item("bool"),
+        "kinds": Item("text", ("kinds",)), "count": Item("int", ("kinds",), low=0),
+        "mass": Item("float", ("kinds",), low=0)}
 
 
 class Observer(Protocol):
@@ -36,7 +43,7 @@ class Observer(Protocol):
     def rows(self) -> tuple[int, int, np.ndarray] | None:
         """Rows of all ranks, first row of this rank, and its rows, which all ranks store; None for none."""
 
-    def resume(self, group: h5py.Group) -> None:
+    def resume(self, group: Group) -> None:
         """Continue from the stored state. Raises InputError where it belongs to another line."""
 
     def keep(self) -> tuple[Any, ...]:
@@ -101,14 +108,19 @@ class Vdos:
     def rows(self) -> tuple[int, int, np.ndarray] | None:
         return self.n, self.lo, self.buffer
 
-    def resume(self, group: h5py.Group) -> None:
-        if int(group["length"][()]) != self.length or abs(float(group["dt"][()]) - self.dt) > 1e-9:
-            raise InputError(f"observe vdos: {FILE} has segments of {group['length'][()]} frames "
-                             f"{group['dt'][()]:g} fs apart, the deck asks for {self.length} frames {self.dt:g} fs "
-                             f"apart; use the same line and time step, or move {FILE} away to start again")
-        self.power, self.correlation = list(group["power"][:]), list(group["correlation"][:])
-        self.filled = int(group["filled"][()])
-        self.buffer[:] = group["buffer"][self.lo:self.lo + len(self.buffer)]
+    def resume(self, group: Group) -> None:
+        group.checked.sizes["kinds"] = len(self.kinds)
+        d = read_vdos(group)
+        if d["length"] != self.length or abs(d["dt"] - self.dt) > 1e-9:
+            raise InputError(f"observe vdos: {FILE} has segments of {d['length']} frames {d['dt']:g} fs apart, the "
+                             f"deck asks for {self.length} frames {self.dt:g} fs apart; use the same line and time "
+                             f"step, or move {FILE} away to start again")
+        self.power, self.correlation, self.filled = list(d["power"]), list(d["correlation"]), d["filled"]
+        if 2 * len(self.correlation) not in (len(self.power), len(self.power) + 1):
+            raise group.checked.fault("vdos/correlation", f"{len(self.correlation)} for {len(self.power)} segments")
+        velocities = Item("float", (self.n, self.length, 3), dtype=np.float32)
+        mine = slice(self.lo, self.lo + len(self.buffer))
+        self.buffer[:] = group.rows("buffer", group.dataset("buffer", velocities), mine, velocities)
 
     def keep(self) -> tuple[Any, ...]:
         return len(self.power), len(self.correlation), self.buffer[:, : self.filled].copy()
@@ -118,6 +130,18 @@ class Vdos:
         del self.power[powers:], self.correlation[correlations:]
         self.filled = velocities.shape[1]
         self.buffer[:, : self.filled] = velocities
+
+
+def read_vdos(group: Group) -> dict[str, Any]:
+    """The state of ``Vdos`` without its velocities. Raises InputError."""
+    d = {name: group.array(name, item) for name, item in VDOS.items()}
+    half = d["length"] // 2
+    if d["filled"] >= d["length"]:
+        raise group.checked.fault("vdos/filled", f"{d['filled']} of {d['length']} frames")
+    for name, width in (("power", half + 1), ("correlation", half)):
+        data = group.dataset(name, Item("float", (None, "kinds", None)))
+        d[name] = group.array(name, Item("float", (None, "kinds", width if len(data) else 0)))
+    return d
 
 
 class Gr:
@@ -148,13 +172,17 @@ class Gr:
     def rows(self) -> tuple[int, int, np.ndarray] | None:
         return None
 
-    def resume(self, group: h5py.Group) -> None:
-        if group["sums"].shape != self.radial.sums.shape or abs(group["r"][-1] - self.radial.r[-1]) > 1e-6:
+    def resume(self, group: Group) -> None:
+        bins = Item("float", (None,))
+        r, density = group.array("r", bins), group.array("density", Item("float", self.radial.density.shape, low=0))
+        sums = group.array("sums", Item("float", (None, None), low=0))
+        same = sums.shape == self.radial.sums.shape and r.shape == self.radial.r.shape
+        if not same or abs(r[-1] - self.radial.r[-1]) > 1e-6:
             raise InputError(f"observe gr: {FILE} has another r_max; use the same line, or move {FILE} away to start "
                              "again")
         if self.s.comm.rank == 0:  # the stored sums are those of all ranks
-            self.radial.sums[:] = group["sums"][:]
-        self.radial.frames, self.radial.density = int(group["frames"][()]), group["density"][:]
+            self.radial.sums[:] = sums
+        self.radial.frames, self.radial.density = group.array("frames", Item("int", low=0)), density
 
     def keep(self) -> tuple[Any, ...]:
         return self.radial.sums.copy(), self.radial.frames, np.copy(self.radial.density)

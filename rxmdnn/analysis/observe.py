@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,22 @@ import numpy as np
 from mpi4py import MPI
 
 from rxmdnn.analysis import spectra as sp
-from rxmdnn.analysis.observables import FILE, KINDS, Observer
+from rxmdnn.analysis.observables import FILE, KINDS, Observer, read_vdos
 from rxmdnn.analysis.tables import write_csv
 from rxmdnn.deck.language import Entry
 from rxmdnn.deck.motion import motion_of
 from rxmdnn.deck.run import RunDeck
 from rxmdnn.dynamics.simulation import Simulation, Thermo
 from rxmdnn.errors import InputError
+from rxmdnn.hdf5 import is_kind, opened
 from rxmdnn.io.checkpoint import allocate
 from rxmdnn.io.ordered import replacing, writable, write_blocks
 from rxmdnn.io.trajectory import has_trajectory
 from rxmdnn.parallel import on_root, together
+from rxmdnn.schema import Item, parse_json
 
 PREVIOUS = "observe.prev.h5"
+ANEW = "move it away to start again"
 
 
 class Observers:
@@ -118,22 +120,17 @@ class Observers:
         if path is None:
             return
         self.resumed_at = step
-        with together(self.comm):
-            try:
-                with h5py.File(path, "r", locking=False) as file:
-                    for name, member in self.members.items():
-                        member.resume(file[name])
-            except (OSError, KeyError) as error:
-                raise InputError(f"{path}: cannot be read ({error}); move it away to start again") from None
+        with together(self.comm), opened(path, "a file of observables", ANEW) as file:
+            for name, member in self.members.items():
+                member.resume(file.group(name))
 
 
 def head(path: Path) -> dict[str, Any]:
     """The step, the observe lines and the words of rxmdnn.io.motion of a file. Raises InputError."""
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            return json.loads(file.attrs["observe"])
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: not a valid file of observables ({error}); move it away") from None
+    with opened(path, "a file of observables", ANEW) as file:
+        values = parse_json(file.attribute("observe", Item("text")), path, "a file of observables", ANEW)
+        rules = {"step": Item("int", low=0), "lines": Item("text", (None,)), "motion": Item("dict", optional=True)}
+        return file.checked.entries(values, rules, "observe")
 
 
 def find_spectrum(path: str | Path) -> Path | None:
@@ -141,22 +138,18 @@ def find_spectrum(path: str | Path) -> Path | None:
     path = Path(path)
     if path.is_dir() and not has_trajectory(path):
         path = path / FILE
-    if path.is_file() and h5py.is_hdf5(path):
-        with suppress(OSError), h5py.File(path, "r", locking=False) as file:  # a damaged file is reported later
-            if "observe" in file.attrs:
-                return path
-    return None
+    return path if path.is_file() and is_kind(path, "observe") else None
 
 
 def read_spectrum(path: Path) -> tuple[sp.Spectrum, float]:
     """The spectrum that a run accumulated, and its time step, fs. Raises InputError."""
-    with h5py.File(path, "r", locking=False) as file:
+    with opened(path, "a file of observables") as file:
         if "vdos" not in file:
             raise InputError(f"{path}: it has no spectrum; write 'observe vdos 2' in the deck of the run")
-        d = {k: v[()] for k, v in file["vdos"].items() if k != "buffer"}
+        d = read_vdos(file.group("vdos"))
     if not len(d["power"]):
         need = d["length"] * d["dt"] / 1000
         raise InputError(f"{path}: no segment is complete: one takes {need:.3g} ps, and there are {d['filled']} of "
                          f"{d['length']} frames; run longer, or use a coarser resolution in 'observe vdos'")
-    return sp.Spectrum(tuple(k.decode() for k in d["kinds"].tolist()), d["count"], d["mass"], float(d["dt"]),
-                       int(d["length"]), d["power"], d["correlation"], bool(d["fixed"])), float(d["step_fs"])
+    return sp.Spectrum(d["kinds"], d["count"], d["mass"], d["dt"], d["length"], d["power"], d["correlation"],
+                       d["fixed"]), d["step_fs"]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -20,11 +19,13 @@ from rxmdnn.analysis.style import BLUE, GRAY, GREEN, ORANGE, STYLE, save_figure
 from rxmdnn.deck.words import MINIMIZATION
 from rxmdnn.errors import InputError
 from rxmdnn.files import check_outputs, write_json, writing
+from rxmdnn.hdf5 import opened
 from rxmdnn.io.h5md import HEALED, trajectory_in
-from rxmdnn.io.log import read_energies
+from rxmdnn.io.log import COLUMNS, read_energies
 from rxmdnn.io.profile import read_profile
 from rxmdnn.io.stages import read_stages
 from rxmdnn.io.trajectory import read_frames
+from rxmdnn.schema import Item
 
 Table = dict[str, np.ndarray]  # columns of energies.csv
 
@@ -45,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
         raise InputError("plot: --rmax and --frames must be above zero")
     folder = Path(a.folder)
     check_outputs(a.json)
-    energies = read_energies(folder)
+    energies = read_energies(folder, COLUMNS[:7])
     frames, profile = list(read_frames(folder, a.frames)), read_profile(folder)
     if not energies and not frames:
         raise InputError(f"{folder}: nothing to plot: no rows in energies.csv and no frames")
@@ -188,8 +189,8 @@ def stretches(folder: Path, e: Table) -> list[tuple[float, float]]:
     path = trajectory_in(folder)
     if path is None:
         return []
-    with h5py.File(path, "r", locking=False) as file:
-        steps = file[HEALED][:] if HEALED in file else []
+    with opened(path, "an H5MD trajectory") as file:
+        steps = file.array(HEALED, Item("int", (None, 2))) if HEALED in file else []
     return [(float(a), float(b)) for a, b in np.interp(steps, e["step"], e["time_fs"] / 1000)]
 
 

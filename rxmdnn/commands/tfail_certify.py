@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -79,11 +78,9 @@ def _model(path: Path, rows: Sequence[dict[str, object]], asked: str | None) -> 
 def _check_same(path: Path, name: str, file: Path) -> None:
     """Raises InputError unless the study ran this model file."""
     study = (path if path.is_dir() else path.parent) / results.STUDY
-    try:
-        expected = json.loads(study.read_text(encoding="utf-8"))["models"][name]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{study}: needed to store a certificate, but it does not tell which file model {name} was: "
-                         f"{error!r}") from None
+    expected = results.read_study(study)["models"].get(name) if study.is_file() else None
+    if expected is None:
+        raise InputError(f"{study}: needed to store a certificate, but it does not tell which file model {name} was")
     if not file.is_file():
         raise InputError(f"{file}: no such model file")
     if digest(file) != expected:

@@ -6,6 +6,11 @@ from rxmdnn.deck.language import Entry, Keyword, Value, flag_each, not_negative,
 from rxmdnn.deck.words import MDMODES, SHAPES
 
 WIDEST_SKIN = 20.0  # Å
+LONGEST_STEP = 1000.0  # fs
+
+
+def _dt(x: float) -> str | None:
+    return None if 0 < x <= LONGEST_STEP else f"must be above 0 and at most {LONGEST_STEP:g}; typical are 0.25 to 2"
 
 
 def _skin(x: float) -> str | None:
@@ -23,7 +28,7 @@ def _mdmode(x: int) -> str | None:
 STEPS = (
     Keyword("mdmode", (Value("mode", "int", 1, check=_mdmode, words=MDMODES),),
             "control of velocities every sstep steps, or a minimization", group="dynamics"),
-    Keyword("time", (Value("dt", "float", unit="fs", check=positive), Value("ntime_step", "int", check=not_negative)),
+    Keyword("time", (Value("dt", "float", unit="fs", check=_dt), Value("ntime_step", "int", check=not_negative)),
             "time step and number of steps", flag_each("dt", "ntime_step"), group="dynamics"),
     Keyword("until", (Value("step", "int", None, "steps", not_negative),),
             "run until this step in total, whatever ntime_step says; a run that has reached it takes no further steps. "

@@ -31,6 +31,7 @@ from rxmdnn.errors import InputError
 
 REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "REQUIRED"})()
 FAULTY: Any = object()  # a value whose fault is already reported
+LARGEST = 2**63  # of integers: steps, seeds and atoms are counted in 64 bits
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([edED][+-]?\d+)?$")
 LOGICAL = {"t": True, ".t.": True, "true": True, ".true.": True,
            "f": False, ".f.": False, "false": False, ".false.": False}
@@ -92,6 +93,8 @@ class Value:
                 if value != int(value):
                     raise ValueError(f"{self.name} must be {self.expects}, not '{token}'")
                 value = int(token) if re.match(r"[+-]?\d+$", token) else int(value)
+                if abs(value) >= LARGEST:
+                    raise ValueError(f"{self.name} = {token} is out of range: integers have 63 bits")
         elif self.kind == "bool":
             if token.lower() not in LOGICAL:
                 raise ValueError(f"{self.name} must be {self.expects}, not '{token}'")

@@ -10,13 +10,24 @@ from rxmdnn.deck import language as decks
 from rxmdnn.deck.language import Keyword, Value, not_negative, positive
 from rxmdnn.errors import InputError
 
+LIGHTEST, HEAVIEST = 1e-4, 1e6  # amu; that of an electron is 5e-4
+WIDEST_CUTOFF = 100.0  # Å
+
+
+def _mass(x: float) -> str | None:
+    return None if LIGHTEST <= x <= HEAVIEST else f"must be from {LIGHTEST:g} to {HEAVIEST:g} amu"
+
+
+def _cutoff(x: float) -> str | None:
+    return None if 0 < x <= WIDEST_CUTOFF else f"must be above 0 and at most {WIDEST_CUTOFF:g} Å"
+
 
 def _fraction(x: float) -> str | None:
     return None if 0 < x <= 2 else "must be above 0 and at most 2, in sums of covalent radii"
 
 
 _ELEMENTS = (Value("n", "int", check=positive), Value("element", "str"),
-             Value("mass", "float", unit="amu", check=positive))
+             Value("mass", "float", unit="amu", check=_mass))
 
 
 def _model(name: str, help: str, *values: Value) -> Keyword:
@@ -35,11 +46,11 @@ MODEL_KINDS = (
            Value("factory", "str", help="MODULE:FACTORY, such as ase.calculators.emt:EMT or dft.py:make, a file "
                  "beside the model deck")),
     _model("lj", "Lennard-Jones, cut and shifted", Value("epsilon", "float", unit="eV", check=not_negative),
-           Value("sigma", "float", unit="Å", check=positive), Value("cutoff", "float", unit="Å", check=positive)),
+           Value("sigma", "float", unit="Å", check=positive), Value("cutoff", "float", unit="Å", check=_cutoff)),
     _model("zbl", "short-range nuclear repulsion, added to the other models; without a weight of its own",
            Value("fraction", "float", check=_fraction,
                  help="cutoff, in sums of covalent radii; 0.8 is below every bond")),
-    _model("null", "no forces, for timing the engine alone", Value("cutoff", "float", unit="Å", check=positive)),
+    _model("null", "no forces, for timing the engine alone", Value("cutoff", "float", unit="Å", check=_cutoff)),
 )
 
 

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from rxmdnn.deck.electrons import PROFILE
-from rxmdnn.deck.language import Keyword, Value, flag_each, not_negative, positive
+from rxmdnn.deck.language import Entry, Keyword, Value, flag_each, not_negative, positive
+
+DETAILS = {"vdos": (1e-3, 1e4, "1/cm"), "gr": (0.1, 1000.0, "Å")}  # least and most of the second value of 'observe'
+
+
+def _observed(entry: Entry) -> str | None:
+    if entry.quantity is None or entry.detail is None:
+        return None
+    least, most, unit = DETAILS[entry.quantity]
+    return None if least <= entry.detail <= most else \
+        f"{entry.quantity}: {entry.detail:g} must be from {least:g} to {most:g} {unit}"
+
 
 FILES = (
     Keyword("io_step", (Value("fstep", "int", 100, "steps", not_negative, help="0: never"),
@@ -25,7 +36,7 @@ FILES = (
                         Value("detail", "float", None, optional=True, check=positive,
                               help="vdos: resolution, 1/cm (10); gr: r_max, Å (10)")),
             "on-the-fly averages every nstep steps, which need no trajectory; kept in <outDir>/observe.h5 with every "
-            "checkpoint", repeats=True, group="output"),
+            "checkpoint", repeats=True, check=_observed, group="output"),
     *PROFILE,
     Keyword("checkpoint", (Value("nstep", "int", 1000, "steps", not_negative, help="0: at the end only"),),
             "interval of <outDir>/checkpoint.h5", group="output"),

@@ -10,7 +10,12 @@ _METHOD_TWICE = dict.fromkeys(
                   "<omega_max>', then continue with another method from its checkpoint")
 
 
+MOST_BEADS = 4096  # 1 K and 3000 1/cm take some 4000 beads
+
+
 def _beads(n: int) -> str | None:
+    if n > MOST_BEADS:
+        return f"must be at most {MOST_BEADS}"
     return None if n >= 1 else "must be at least 1, which is classical; use 16 to 32 for hydrogen at room temperature"
 
 

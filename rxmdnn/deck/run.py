@@ -115,6 +115,8 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
     weights = deck["model_weights"].weight
     if models and weights and len(weights) != len(models):
         faults.append(deck["model_weights"].fault(f"{len(weights)} weights for the {len(models)} models of {file}"))
+    if weights and not any(weights):
+        faults.append(deck["model_weights"].fault("every weight is 0: no force would act"))
     grid, groups = tuple(deck["processors"]), deck["pimd_groups"].number
     wanted = grid[0] * grid[1] * grid[2] * groups
     if n_ranks is not None and n_ranks % groups == 0 and any(grid) and wanted != n_ranks:

@@ -7,13 +7,15 @@ quantity of a driven run, K + E - Σ work, is as flat as that of an undriven one
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from mpi4py import MPI
 
 from rxmdnn.atoms import Atoms
+from rxmdnn.schema import Item
 
 if TYPE_CHECKING:
     from rxmdnn.dynamics.simulation import Simulation
@@ -41,6 +43,7 @@ class Drive:
     name : key in checkpoints, and of the column work_<name>_eV
     column_names : of the further columns, each with its unit
     shown : those of them that the log shows too
+    stored : what its state in a checkpoint must hold
     work : float, eV
         Energy that it has given to the atoms so far: the share of this rank.
     """
@@ -48,6 +51,7 @@ class Drive:
     name = "none"
     column_names: tuple[str, ...] = ()
     shown: tuple[str, ...] = ()
+    stored: ClassVar[Mapping[str, Item]] = {}
 
     def __init__(self) -> None:
         self.work = 0.0

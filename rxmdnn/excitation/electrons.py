@@ -15,8 +15,9 @@ SCALING   velocities relative to the mean of their cell are multiplied, so that 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from rxmdnn.dynamics.drive import Drive, StepTime
 from rxmdnn.excitation.electron_gas import ElectronGas, ElectronModel, matter_share
 from rxmdnn.excitation.grid import Grid
 from rxmdnn.parallel import AgreedError
+from rxmdnn.schema import Item
 from rxmdnn.units import ACCELERATION, KB
 
 if TYPE_CHECKING:
@@ -80,6 +82,9 @@ class Electrons(Drive):
     name = "electrons"
     column_names = ("electron_energy_eV", "absorbed_electrons_eV", "Te_K", "Te_min_K", "Te_max_K", "Ta_K")
     shown = ("Te_K", "Ta_K")
+    stored: ClassVar[Mapping[str, Item]] = {
+        "shape": Item("int", (3,)), "absorbed": Item("float"), "absorption": Item("dict"),
+        **{name: Item("float", ("cells",)) for name in ("share", "energy", "count", "kinetic")}}
     gas: ElectronGas
 
     def __init__(self, plan: ElectronPlan, absorption: Absorption | None = None) -> None:

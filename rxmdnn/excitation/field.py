@@ -13,8 +13,8 @@ change of the cell included; U + K - work is conserved.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from rxmdnn.dynamics.drive import Drive, StepTime
 from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.excitation.charges import Charges
 from rxmdnn.excitation.field_shapes import total
+from rxmdnn.schema import Item
 from rxmdnn.units import C_M2_PER_E_A2
 
 
@@ -45,6 +46,8 @@ class ElectricField(Drive):
     column_names = (*(f"field_{a}_V_A" for a in "xyz"), *(f"polarization_{a}_eA" for a in "xyz"),
                     *(f"polarization_{a}_C_m2" for a in "xyz"), *(f"current_{a}_eA_fs" for a in "xyz"))
     shown = column_names[6:9]
+    stored: ClassVar[Mapping[str, Item]] = {
+        "strength": Item("float", (3,)), "origin": Item("any"), "table": Item("any")}
 
     def __init__(self, charges: Charges, lines: Sequence[FieldLine]) -> None:
         super().__init__()

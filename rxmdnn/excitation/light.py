@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from mpi4py import MPI
@@ -17,6 +18,7 @@ from rxmdnn.excitation.lattice_heat import LatticeHeat, shape_for
 from rxmdnn.excitation.light_plan import ELECTRONS, LightPlan
 from rxmdnn.excitation.mixed_forces import MixedForces
 from rxmdnn.excitation.weights import BoundWeights, PlaceWeights, snapped
+from rxmdnn.schema import Item
 
 if TYPE_CHECKING:
     from rxmdnn.dynamics.simulation import Simulation
@@ -35,6 +37,10 @@ class Light(Drive):
     """
 
     name = "light"
+    stored: ClassVar[Mapping[str, Item]] = {
+        "totals": Item("float", (2,)), "amplitude": Item("float", optional=True), "surface": Item("any", optional=True),
+        "direction": Item("float", (3,), optional=True), "grid": Item("int", (3,), low=1, optional=True),
+        "owed": Item("float", (None,), optional=True)}
 
     def __init__(self, plan: LightPlan, elements: tuple[str, ...]) -> None:
         super().__init__()

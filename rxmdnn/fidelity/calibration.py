@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,10 +15,12 @@ from rxmdnn.fidelity.monitor import Watch
 from rxmdnn.fidelity.observed import observed
 from rxmdnn.fidelity.observer_models import ObserverModels
 from rxmdnn.fidelity.reference import Reference
-from rxmdnn.fidelity.tail import Tail
+from rxmdnn.fidelity.tail import TAIL, Tail
 from rxmdnn.files import write_json, writing
 from rxmdnn.models.interface import Potential
+from rxmdnn.schema import Checked, Item, read_json
 
+FORMAT = "rxmdnn-calibration"
 OF_PAIRS, OF_ATOMS = ("pair", "bond"), ("force", "latent", "spread")
 
 
@@ -73,21 +74,21 @@ def write(path: Path, tails: dict[str, dict[str, Tail]], about: dict[str, object
     """Write a calibration file. about : further metadata. Raises InputError."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"format": "rxmdnn-calibration", "version": 1, **about,
+        write_json(path, {"format": FORMAT, "version": 1, **about,
                           "tails": {k: {n: t.to_dict() for n, t in of.items()} for k, of in tails.items()}})
 
 
 def read(path: Path) -> dict[str, dict[str, Tail]]:
     """The tails in a calibration file. Raises InputError."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if data["format"] != "rxmdnn-calibration" or data["version"] != 1:
-            raise ValueError("another format or version")
-        return {kind: {name: Tail.from_dict(t) for name, t in names.items()} for kind, names in data["tails"].items()}
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: not a calibration file of 'rxmdnn fidelity calibrate': {error}") from None
+    what = "a calibration file of 'rxmdnn fidelity calibrate'"
+    checked = Checked(path)
+    data = checked.entries(read_json(path, what), {"format": Item("text"), "version": Item("int"),
+                                                   "tails": Item("dict")})
+    if (data["format"], data["version"]) != (FORMAT, 1):
+        raise InputError(f"{path}: not {what}: another format or version")
+    return {kind: {name: Tail.from_dict(checked.entries(tail, TAIL, f"tails.{kind}.{name}"))
+                   for name, tail in checked.value(f"tails.{kind}", names, Item("dict")).items()}
+            for kind, names in data["tails"].items()}
 
 
 def calibrated(limits: Limits, tails: dict[str, dict[str, Tail]], counts: np.ndarray, checks: float,

@@ -24,9 +24,13 @@ from rxmdnn.files import append, plain
 from rxmdnn.io.ordered import in_gid_order, writable
 from rxmdnn.models.interface import Potential
 from rxmdnn.parallel import AgreedError
+from rxmdnn.schema import Item, reading
 
 MOST_PARTS = 16  # of a step
 MOST_EVENTS = 100  # of an incident in the file; all are counted
+STORED = {"attempts": Item("int", low=0), "rollbacks": Item("int", low=0), "incidents": Item("int", low=0),
+          "until": Item("int", low=-1), "healed": Item("any"), "parts": Item("int", low=1, high=MOST_PARTS),
+          "energy_0": Item("any"), "active": Item("list"), "martingale": Item("dict", optional=True)}
 
 
 @dataclass(frozen=True)
@@ -284,7 +288,14 @@ class Guard:
                 "energy_0": self.monitor.energy_0, "active": [list(a) for a in sorted(self.active)],
                 **({} if bets is None else {"martingale": bets.state()})}
 
-    def resume(self, state: dict[str, Any]) -> None:
+    def resume(self, state: dict[str, Any], source: str) -> None:
+        """Go on from the state of a checkpoint, whose path is ``source``. Raises InputError."""
+        with reading(source, "a state of 'fidelity'") as checked:
+            checked.entries(state, STORED, "state.fidelity")
+            checked.value("state.fidelity.healed", state["healed"] or np.zeros((0, 2)), Item("int", (None, 2)))
+            self._resume(state)
+
+    def _resume(self, state: dict[str, Any]) -> None:
         for name in ("attempts", "rollbacks", "incidents", "until", "healed"):
             setattr(self, name, state[name])
         self.active = {(kind, gid) for kind, gid in state["active"]}

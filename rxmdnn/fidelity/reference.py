@@ -19,6 +19,7 @@ from rxmdnn.fidelity.bonds import BONDED, MOST_BONDS, bond_range, covalent_sums
 from rxmdnn.fidelity.criteria import Limits
 from rxmdnn.isotopes import element_of
 from rxmdnn.models.model_file import add_to_model, read_arrays, read_metadata
+from rxmdnn.schema import Checked, Item, parse_json
 
 PREFIX = "fidelity."
 # A run visits more environments than the training set: limits are these factors beyond its range.
@@ -185,6 +186,9 @@ def mahalanobis(latent: np.ndarray, mean: np.ndarray, precision: np.ndarray) -> 
 
 
 ARRAYS = tuple(f.name for f in fields(Reference) if f.name != "elements")
+RULES = {name: Item("float", ("T", "T"), finite=False, dtype=np.float64) for name in ARRAYS} | {
+    "mean": Item("float", ("T", "W"), dtype=np.float64), "precision": Item("float", ("T", "W", "W"), dtype=np.float64),
+    **{name: Item("float", ("T",), finite=False, dtype=np.float64) for name in ("force", "latent")}}
 
 
 def write(reference: Reference, model: str | Path, out: str | Path, about: dict[str, str]) -> None:
@@ -198,14 +202,8 @@ def read(model: str | Path) -> Reference | None:
     text = read_metadata(model).get(PREFIX.rstrip("."))
     if text is None:
         return None
-    try:
-        elements = tuple(json.loads(text)["elements"])
-        arrays = read_arrays(model, PREFIX)
-        t, w = len(elements), arrays["mean"].shape[1]
-        shapes = {"mean": (t, w), "precision": (t, w, w), "force": (t,), "latent": (t,)}
-        if any(arrays[k].shape != shapes.get(k, (t, t)) or arrays[k].dtype != np.float64 for k in ARRAYS):
-            raise ValueError("shapes")
-        return Reference(elements, **{k: arrays[k] for k in ARRAYS})
-    except (KeyError, ValueError, TypeError, IndexError) as error:
-        raise InputError(f"{model}: its training statistics are damaged ({error}); "
-                         "compute them again with 'rxmdnn fidelity fit'") from None
+    advice = "compute them again with 'rxmdnn fidelity fit'"
+    checked = Checked(model, advice)
+    about = checked.entries(parse_json(text, model, "training statistics", advice),
+                            {"elements": Item("text", ("T",))}, "fidelity")
+    return Reference(about["elements"], **checked.entries(read_arrays(model, PREFIX), RULES, "fidelity"))

@@ -13,11 +13,17 @@ from typing import Any
 import numpy as np
 
 from rxmdnn.errors import InputError
+from rxmdnn.schema import Item
 
 FEWEST, MOST, SHARE = 50, 5000, 0.05  # exceedances of a fit, and of all samples
 ONE_SIDED = 1.645  # standard errors of a 95 % upper limit
 EXPONENTIAL = 1e-6  # shape
 LATE = 0.1  # a positive shape is raised by its own value, at most by this
+
+
+TAIL = {"start": Item("float", low=-1e30, high=1e30), "scale": Item("float", low=1e-30, high=1e30),
+        "shape": Item("float", low=-100, high=100), "rate": Item("float", low=1e-300, high=1),
+        "exceedances": Item("int", low=1)}
 
 
 @dataclass(frozen=True)
@@ -90,10 +96,5 @@ class Tail:
 
     @classmethod
     def from_dict(cls, numbers: Mapping[str, Any]) -> Tail:
-        """Raises KeyError, TypeError or ValueError."""
-        start, scale, shape, rate = (float(numbers[k]) for k in ("start", "scale", "shape", "rate"))
-        tail = cls(start, scale, shape, rate, int(numbers["exceedances"]))
-        if not (np.isfinite([tail.start, tail.scale, tail.shape]).all() and tail.scale > 0 and 0 < tail.rate <= 1
-                and tail.exceedances > 0):
-            raise ValueError("not a tail")
-        return tail
+        """The tail of stored numbers, checked by TAIL."""
+        return cls(**{name: numbers[name] for name in TAIL})

@@ -18,6 +18,7 @@ TIME_UNITS = {"fs": 1.0, "ps": 1e3, "ns": 1e6}  # fs per unit
 UNIT_WORDS = ("velo_unit", "velocity_unit", "vel_unit")
 ID_COLUMNS = ("id", "ids", "gid")
 CHARGE_COLUMNS = ("born_charges", "initial_charges", "charges")  # the first that is there
+LARGEST = 2.0**62  # of a step, time or energy
 OCCUPIED = 1e-3  # how far the occupancies of a site may be from one
 
 
@@ -37,10 +38,16 @@ def time_unit(info: dict[str, Any], source: str) -> float:
     return TIME_UNITS[unit]
 
 
-def stated(info: dict[str, Any], word: str, source: str) -> float:
-    """The number that a frame states by a word such as step or time. Raises InputError where it is not a number."""
+def stated(info: dict[str, Any], word: str, source: str, unknown: bool = False) -> float:
+    """The number that a frame states by a word such as step or time. Raises InputError where it is not a number.
+
+    unknown : whether NaN is taken, for what is not known
+    """
     try:
-        return float(info[word])
+        value = float(info[word])
+        if abs(value) < LARGEST or (unknown and np.isnan(value)):
+            return value
+        raise ValueError("out of range")
     except (TypeError, ValueError):
         raise InputError(f"{source}: {word} is not a number: '{str(info[word])[:40]}'") from None
 

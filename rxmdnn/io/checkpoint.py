@@ -19,10 +19,12 @@ from mpi4py import MPI
 from rxmdnn.atoms import FIELDS
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
+from rxmdnn.hdf5 import opened
 from rxmdnn.io.frame import Frame
-from rxmdnn.io.ordered import exscan, replacing, writable, write_blocks
+from rxmdnn.io.ordered import exscan, numbered, replacing, writable, write_blocks
 from rxmdnn.io.start import Start
-from rxmdnn.parallel import on_root, together
+from rxmdnn.parallel import AgreedError, on_root, together
+from rxmdnn.schema import Item, parse_json
 
 NAME, PREVIOUS, VERSION = "checkpoint.h5", "checkpoint.prev.h5", 1
 
@@ -98,7 +100,9 @@ def _packed(value: Any) -> Any:
 
 def _unpacked(value: Any) -> Any:
     if isinstance(value, dict) and "array" in value:
-        return np.array(value["array"], value["dtype"]).reshape(value["shape"])
+        if (dtype := np.dtype(value["dtype"])).kind not in "biufc":
+            raise ValueError(f"state: an array of type {dtype}")
+        return np.array(value["array"], dtype).reshape(value["shape"])
     if isinstance(value, dict):
         return {k: _unpacked(v) for k, v in value["dict"].items()}
     return [_unpacked(v) for v in value] if isinstance(value, list) else value
@@ -120,53 +124,79 @@ def read_checkpoint(comm: MPI.Comm, path: str | Path, elements: tuple[str, ...] 
     """
     path = Path(path)
     other = path.with_name(PREVIOUS)
-    advice = f"; move it away to continue from {PREVIOUS}" if path.name == NAME and other.exists() else ""
-
-    def head() -> tuple[dict[str, Any], np.ndarray]:
-        try:
-            with h5py.File(path, "r", locking=False) as file:
-                text = file["header"][()]
-                if zlib.crc32(text) != file["header_crc32"][()]:
-                    raise InputError(f"{path}: damaged (wrong checksum of the header){advice}")
-                return json.loads(text), file["segments"][:]
-        except (OSError, KeyError, ValueError) as error:
-            raise InputError(f"{path}: not a complete checkpoint: {_brief(error)}{advice}") from None
-
-    header, segments = on_root(comm, head)
-    own = tuple(header["elements"])
+    advice = f"move it away to continue from {PREVIOUS}" if path.name == NAME and other.exists() else ""
+    header, segments = on_root(comm, lambda: _head(path, advice))
+    own = header["elements"]
     with together(comm):
-        if header["version"] > VERSION:
-            raise InputError(f"{path}: written by a newer rxmdnn (version {header['version']})")
         if elements is not None and set(own) - set(elements):
             raise InputError(f"{path}: a checkpoint of another system: its elements are {' '.join(own)}, "
                              f"the elements of the model deck are {' '.join(elements)}; use another outDir")
-    total = len(segments)
+        cell = Cell(header["cell"], header["pbc"])
+        state = header["state"]
+    total, n = len(segments), int(header["n_global"])
     mine = [k for k in range(total) if k * comm.size // total == comm.rank]
     if total == comm.size:
         mine = [comm.rank]
-    starts = np.concatenate([[0], np.cumsum(segments[:, 0])])
     with together(comm):
-        try:
-            with h5py.File(path, "r", locking=False) as file:
-                keys = [a.name for a in FIELDS] + sorted(k for k in file if k.startswith("extra."))
-                lo, hi = (int(starts[mine[0]]), int(starts[mine[-1] + 1])) if mine else (0, 0)
-                arrays = {k: file[k][lo:hi] for k in keys}
-        except (OSError, KeyError, ValueError) as error:
-            raise InputError(f"{path}: not a complete checkpoint: {_brief(error)}{advice}") from None
-        for k in mine:
-            part = {name: a[starts[k] - lo:starts[k + 1] - lo] for name, a in arrays.items()}
-            if _checksum(part) != segments[k, 1]:
-                raise InputError(f"{path}: damaged (wrong checksum of the atoms of rank {k}){advice}")
+        arrays = _rows(path, advice, n, len(own), segments, mine)
+    if not numbered(comm, arrays["gid"], n):
+        raise AgreedError(f"{path}: gid: not 0 to {n - 1}, each once{'; ' if advice else ''}{advice}")
     species = arrays["species"]
     if elements is not None and own != elements:
         species = np.array([elements.index(e) for e in own], np.int32)[species]
-    return Start(arrays["gid"], species, arrays["x"], Cell(np.array(header["cell"]), np.array(header["pbc"])),
-                 int(header["n_global"]), elements or own, v=arrays["v"], f=arrays["f"], image=arrays["image"],
-                 extra={k[6:]: a for k, a in arrays.items() if k.startswith("extra.")}, step=int(header["step"]),
-                 time=float(header["time"]), exact=total == comm.size,
-                 state={"masses": dict(zip(own, header["masses"])), **_unpacked(header["state"])},
-                 source=str(path))
+    return Start(arrays["gid"], species, arrays["x"], cell, n, elements or own, v=arrays["v"], f=arrays["f"],
+                 image=arrays["image"], extra={k[6:]: a for k, a in arrays.items() if k.startswith("extra.")},
+                 step=header["step"], time=header["time"], exact=total == comm.size,
+                 state={"masses": dict(zip(own, header["masses"].tolist())), **state}, source=str(path)).check(comm)
 
 
-def _brief(error: Exception) -> str:
-    return str(error).strip("'\"").splitlines()[0]
+HEADER = {"version": Item("int"), "n_global": Item("int", low=1), "elements": Item("text", ("elements",)),
+          "masses": Item("float", ("elements",), low=0), "cell": Item("float", (3, 3)), "pbc": Item("bool", (3,)),
+          "step": Item("int", low=0), "time": Item("float"), "state": Item("dict")}
+STATE = {"begin": Item("int", low=0, optional=True), "stop": Item("int", low=0, optional=True),
+         "forces_known": Item("bool", optional=True),
+         **{name: Item("dict", optional=True) for name in ("run", "ensemble", "drives", "fidelity")}}
+# Further rules of the rows of atoms; f is NaN where it is not known.
+ROWS: dict[str, dict[str, Any]] = {"gid": {"low": 0}, "species": {"low": 0}, "f": {"finite": False}}
+
+
+def _head(path: Path, advice: str) -> tuple[dict[str, Any], np.ndarray]:
+    """The header, its state unpacked, and the segments. Raises InputError."""
+    with opened(path, "a complete checkpoint", advice) as file:
+        text = file.array("header", Item("text"))
+        if zlib.crc32(text.encode()) != file.array("header_crc32", Item("int")):
+            raise file.checked.fault("header", "damaged: wrong checksum")
+        values = parse_json(text, path, "a complete checkpoint", advice)
+        if isinstance(values, dict) and isinstance(version := values.get("version"), int) and version > VERSION:
+            raise InputError(f"{path}: written by a newer rxmdnn (version {version})")
+        header = file.checked.entries(values, HEADER, "header")
+        segments = file.array("segments", Item("int", (None, 2), low=0))
+        if not len(segments) or int(segments[:, 0].sum()) != header["n_global"]:
+            raise file.checked.fault("segments", f"not of {header['n_global']} atoms")
+        header["state"] = {key: _unpacked(value) for key, value in header["state"]["dict"].items()}
+        file.checked.entries(header["state"], STATE, "state")
+        return header, segments
+
+
+def _rows(path: Path, advice: str, n: int, elements: int, segments: np.ndarray, mine: list[int]
+          ) -> dict[str, np.ndarray]:
+    """{name: rows of the segments of this rank}. Raises InputError."""
+    starts = np.concatenate([[0], np.cumsum(segments[:, 0])])
+    lo, hi = (int(starts[mine[0]]), int(starts[mine[-1] + 1])) if mine else (0, 0)
+    with opened(path, "a complete checkpoint", advice) as file:
+        rules = {a.name: Item("float" if a.dtype is np.float64 else "int", (n, *a.row), dtype=a.dtype,
+                              high={"gid": n - 1, "species": elements - 1}.get(a.name), **ROWS.get(a.name, {}))
+                 for a in FIELDS}
+        arrays = {}
+        for name in [*rules, *sorted(k for k in file if k.startswith("extra."))]:
+            data = file.dataset(name, rules.get(name))
+            if data.shape[:1] != (n,) or data.dtype.kind not in "iuf":
+                raise file.checked.fault(name, f"not numbers in {n} rows, one per atom")
+            arrays[name] = np.asarray(data[lo:hi])
+        for k in mine:
+            part = {name: a[starts[k] - lo:starts[k + 1] - lo] for name, a in arrays.items()}
+            if _checksum(part) != segments[k, 1]:
+                raise file.checked.fault(f"atoms of rank {k}", "damaged: wrong checksum")
+        for name, values in arrays.items():
+            file.checked.values(name, values, rules.get(name, Item("float")))
+        return arrays

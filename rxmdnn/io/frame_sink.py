@@ -97,7 +97,8 @@ def frame_of(atoms: Atoms, species: Species, number: int, interval: float, sourc
     kinetic = 0.5 * float(np.array(species.masses)[kinds] @ (v**2).sum(axis=1)) / ACCELERATION
     rows = Rows.of(np.arange(n), kinds, atoms.positions, v, atoms.arrays.get("image"), f)
     info = {"step": number, "time": number * interval, MODEL_ENERGY: np.nan} | atoms.info
-    step, time, energy = (stated(info, word, source) for word in ("step", "time", MODEL_ENERGY))
+    step, time = (stated(info, word, source) for word in ("step", "time"))
+    energy = stated(info, MODEL_ENERGY, source, unknown=True)
     return Frame(MPI.COMM_SELF, rows, cell, n, species.elements, species.masses, int(step), time, energy, kinetic,
                  2 * kinetic / (3 * n * KB), np.full((3, 3), np.nan),
                  motion={k: str(info[k]) for k in WORDS if k in info})

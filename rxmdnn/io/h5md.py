@@ -19,11 +19,12 @@ import numpy as np
 from mpi4py import MPI
 
 import rxmdnn
-from rxmdnn.errors import InputError
+from rxmdnn.hdf5 import Group
 from rxmdnn.io.checkpoint import allocate
 from rxmdnn.io.frame import SHOWN, Frame, Rows
 from rxmdnn.io.ordered import exscan, replacing, writable, write_blocks
 from rxmdnn.parallel import on_root
+from rxmdnn.schema import Checked, Item, parse_json, reading
 
 TRAJECTORY, OLD_SUFFIX = "trajectory.h5md", ".h5"
 STAGES = "parameters/stages"  # (k,) str, JSON: the step from which the words of rxmdnn.io.motion hold, and those words
@@ -170,32 +171,33 @@ class H5MD:
     def _say_motion(self, file: h5py.File, frame: Frame) -> None:
         """Add a stage where the motion is not that of the last frame."""
         if frame.motion != self.motion:
-            stages = [s for s in read_motions(file) if s[0] < frame.step] + [(frame.step, frame.motion)]
-            _write_stages(file, stages)
+            earlier = [s for s in read_motions(Group(file, Checked(self.path))) if s[0] < frame.step]
+            _write_stages(file, [*earlier, (frame.step, frame.motion)])
             self.motion = frame.motion
 
     def _truncate(self, restart: int) -> bool:
         """Drop unfinished frames and those after `restart`; True if there is a file to append to."""
         if not self.path.exists():
             return False
-        try:
-            with h5py.File(self.path, "r+", locking=False) as file:
-                step = file["particles/all/position/step"][:]
-                dropped = np.flatnonzero((step < 0) | (step > restart))
-                keep = int(dropped[0]) if len(dropped) else len(step)
-                resize_trajectory(file, keep)
-                _write_stages(file, stages := [s for s in read_motions(file) if s[0] <= restart])
-                self.motion = stages[-1][1] if stages else None
-        except (OSError, KeyError) as error:
-            raise InputError(f"{self.path}: not an H5MD trajectory that can be continued ({error}); "
-                             "move it away") from None
+        with reading(self.path, "an H5MD trajectory that can be continued", "move it away") as checked, \
+                h5py.File(self.path, "r+", locking=False) as file:
+            every = Group(file, checked)
+            step = every.array("particles/all/position/step", Item("int", ("frames",)))
+            dropped = np.flatnonzero((step < 0) | (step > restart))
+            resize_trajectory(file, int(dropped[0]) if len(dropped) else len(step))
+            _write_stages(file, stages := [s for s in read_motions(every) if s[0] <= restart])
+            self.motion = stages[-1][1] if stages else None
         return True
 
 
-def read_motions(file: h5py.File) -> list[tuple[int, dict[str, str]]]:
-    """[(first step, words of rxmdnn.io.motion)]; empty in files of earlier versions."""
-    lines = [json.loads(line) for line in file[STAGES].asstr()[:]] if STAGES in file else []
-    return [(int(line.pop("step")), {k: str(v) for k, v in line.items()}) for line in lines]
+def read_motions(file: Group) -> list[tuple[int, dict[str, str]]]:
+    """[(first step, words of rxmdnn.io.motion)]; empty in files of earlier versions. Raises InputError."""
+    out = []
+    for line in file.array(STAGES, Item("text", (None,))) if STAGES in file else ():
+        words = parse_json(line, file.checked.source, "stages of a trajectory")
+        step = file.checked.entries(words, {"step": Item("int", low=0)}, STAGES)["step"]
+        out.append((step, {k: str(v) for k, v in words.items() if k != "step"}))
+    return out
 
 
 def _write_stages(file: h5py.File, stages: list[tuple[int, dict[str, str]]]) -> None:

@@ -18,18 +18,20 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import chemical_symbols
 
 from rxmdnn.errors import InputError
+from rxmdnn.hdf5 import is_kind, opened
 from rxmdnn.io.labels import labels_of
+from rxmdnn.schema import Item
 
-NAMES = ("numbers", "positions", "forces", "cell", "pbc", "energy")
+VECTORS = Item("float", ("atoms", 3), finite=False)
+NAMES = {"numbers": Item("int", ("atoms",), low=0, high=len(chemical_symbols) - 1), "positions": VECTORS,
+         "forces": VECTORS, "cell": Item("float", ("frames", 3, 3)), "pbc": Item("bool", ("frames", 3)),
+         "energy": Item("float", ("frames",), finite=False)}
+OPTIONAL = {"masses": Item("float", ("atoms",), low=0), "stress": Item("float", ("frames", 3, 3), finite=False)}
 
 
 def is_labelled_hdf5(path: Path) -> bool:
     """Whether an HDF5 file has the datasets of labelled frames."""
-    try:
-        with h5py.File(path, "r", locking=False) as f:
-            return "first" in f and all(name in f for name in NAMES)
-    except OSError:
-        return False
+    return is_kind(path, "first", *NAMES)
 
 
 def write_labelled_hdf5(path: Path, structures: Sequence[Atoms]) -> None:
@@ -60,20 +62,22 @@ def write_labelled_hdf5(path: Path, structures: Sequence[Atoms]) -> None:
 def read_labelled_hdf5(path: Path) -> list[Atoms]:
     """The frames of a file. Raises InputError."""
     structures = []
-    try:
-        with h5py.File(path, "r", locking=False) as f:
-            first = f["first"][:]
-            info = {key: f["info"][key].asstr()[:] for key in f.get("info", {})}
-            rows = {name: f[name][:] for name in NAMES}
-            masses = f["masses"][:] if "masses" in f else None
-            stress = f["stress"][:] if "stress" in f else np.full((len(first) - 1, 3, 3), np.nan)
-        for k, (a, b) in enumerate(pairwise(first)):
+    with opened(path, "labelled frames") as f:
+        first = f.array("first", Item("int", (None,), low=0))
+        n, sizes = len(first) - 1, f.checked.sizes
+        if n < 0 or first[0] != 0 or (np.diff(first) < 0).any():
+            raise f.checked.fault("first", "not the first rows of frames")
+        sizes |= {"frames": n, "atoms": int(first[-1])}
+        rows = {name: f.array(name, item) for name, item in NAMES.items()}
+        more = {name: f.array(name, item) for name, item in OPTIONAL.items() if name in f}
+        keys = list(f.group("info")) if "info" in f else []
+        info = {key: f.array(f"info/{key}", Item("text", ("frames",))) for key in keys}
+        masses, stress = more.get("masses"), more.get("stress", np.full((n, 3, 3), np.nan))
+        for k, (a, b) in enumerate(pairwise(first.tolist())):
             atoms = Atoms([chemical_symbols[z] for z in rows["numbers"][a:b]], positions=rows["positions"][a:b],
                           cell=rows["cell"][k], pbc=rows["pbc"][k], info={key: v[k] for key, v in info.items()},
                           masses=None if masses is None else masses[a:b])
             labels = {} if np.isnan(stress[k]).any() else {"stress": stress[k]}
             atoms.calc = SinglePointCalculator(atoms, energy=rows["energy"][k], forces=rows["forces"][a:b], **labels)
             structures.append(atoms)
-    except (OSError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: cannot be read as labelled frames: {error}") from None
     return structures

@@ -12,11 +12,13 @@ from mpi4py import MPI
 
 from rxmdnn.errors import InputError
 from rxmdnn.io.ordered import writable
+from rxmdnn.schema import Item, columns_of, read_csv, read_text
 from rxmdnn.units import EV_PER_KCAL_MOL
 
 COLUMNS = ("step", "time_fs", "etotal_eV", "kinetic_eV", "potential_eV", "temperature_K", "pressure_GPa",
            *(f"stress_{c}_GPa" for c in ("xx", "yy", "zz", "yz", "zx", "xy")), "spread_energy_eV", "spread_force_eV_A",
            "seconds")
+SETTLED = Item("float", low=-1e30, high=1e30)
 ENSEMBLE_COLUMNS = ("volume_A3", "conserved_eV")  # of a run with an ensemble line
 WORK, EV = "work_", "_eV"  # beginning and end of the names of columns of works
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (2, 0), (0, 1))
@@ -153,7 +155,7 @@ class Log:
 
 def _rows_until(path: Path, step: int, columns: tuple[str, ...]) -> tuple[tuple[str, ...], list[str]]:
     """The columns of the file with the missing ones added, and its rows up to a step, "nan" in new columns."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_text(path, "the energies of a run", "move it away").splitlines()
     old = tuple(lines[0].split(",")) if lines else ()
     if old[: len(COLUMNS)] != COLUMNS:
         return columns, []
@@ -166,13 +168,18 @@ def _rows_until(path: Path, step: int, columns: tuple[str, ...]) -> tuple[tuple[
     return old + new, kept
 
 
-def read_energies(folder: str | Path) -> dict[str, np.ndarray]:
-    """Columns of <folder>/energies.csv by name. Raises InputError."""
+def read_energies(folder: str | Path, needed: Sequence[str] = ("step", "time_fs")) -> dict[str, np.ndarray]:
+    """Columns of <folder>/energies.csv by name. Raises InputError.
+
+    needed : columns that must be there, with a number in every row
+    """
     path = Path(folder) / "energies.csv"
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        table = np.array([[float(w) for w in line.split(",")] for line in lines[1:]
-                          if line.count(",") == lines[0].count(",")])
-    except (OSError, ValueError, IndexError) as error:
-        raise InputError(f"{path}: cannot be read: {error}; is its folder the outDir of a run?") from None
-    return {name: table[:, k] for k, name in enumerate(lines[0].split(","))} if len(table) else {}
+    names, rows = read_csv(path, "the energies of a run", advice="is its folder the outDir of a run?")
+    if missing := [name for name in needed if name not in names]:
+        raise InputError(f"{path}: columns: {', '.join(missing)} missing")
+    if not rows:
+        return {}
+    table = columns_of(path, rows, {name: SETTLED if name in needed else Item("float", finite=False) for name in names})
+    if (back := np.flatnonzero(np.diff(table["step"]) < 0)).size:
+        raise InputError(f"{path}:{back[0] + 3}: step: the steps go backwards; remove the rows of another run")
+    return table

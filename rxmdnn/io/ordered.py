@@ -54,6 +54,14 @@ def in_gid_order(comm: MPI.Comm, n_global: int, gid: np.ndarray, arrays: Sequenc
     return [a[order] for a in rows]
 
 
+def numbered(comm: MPI.Comm, gid: np.ndarray, n: int) -> bool:
+    """True if the gids of all ranks are 0 .. n - 1, each once."""
+    if comm.allreduce(bool(((gid < 0) | (gid >= n)).any()), MPI.LOR):
+        return False
+    (mine,) = send_rows(comm, ((gid + 1) * comm.size - 1) // max(n, 1), [gid])
+    return not comm.allreduce(not np.array_equal(np.sort(mine), np.arange(*block(n, comm.size, comm.rank))), MPI.LOR)
+
+
 class Hdf5Failure:
     """After a failed write HDF5 reports an error for each object of the file, and crashes when the process ends.
 

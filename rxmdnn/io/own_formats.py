@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import ase.units
-import h5py
 import numpy as np
 from ase import Atoms
 from ase.io.formats import string2index
 from mpi4py import MPI
 
 from rxmdnn.errors import InputError
+from rxmdnn.hdf5 import Group, is_kind
 from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.frame import MODEL_ENERGY, MODEL_FORCES, SHOWN
 from rxmdnn.io.h5md import KJ_MOL, OLD_ENERGY
@@ -22,20 +21,17 @@ from rxmdnn.io.rxff import ROW, read_rxff, read_types
 from rxmdnn.io.series import H5Series
 from rxmdnn.io.start import Start
 from rxmdnn.isotopes import ISOTOPES, element_of, with_heavy_hydrogen
+from rxmdnn.schema import Item
 
 H5MD_FORMAT, CHECKPOINT_FORMAT, RXFF_FORMAT = "h5md", "checkpoint", "rxff"
 
 
 def own_format(path: Path) -> str | None:
     """One of these formats by the content of a file; None for others. Raises InputError where it is truncated."""
-    if h5py.is_hdf5(path):
-        try:
-            with h5py.File(path, "r", locking=False) as file:
-                if "header" in file and "segments" in file:
-                    return CHECKPOINT_FORMAT
-                return H5MD_FORMAT if "particles" in file else None
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error}") from None
+    if is_kind(path, "header", "segments"):
+        return CHECKPOINT_FORMAT
+    if is_kind(path, "particles"):
+        return H5MD_FORMAT
     return RXFF_FORMAT if _is_rxff(path) else None
 
 
@@ -76,10 +72,12 @@ class H5Frames:
 
     def __init__(self, path: Path) -> None:
         self.series = H5Series(path)
-        group, known = self.series.group, self.series.file
-        self.forces = group.get("force/value")
-        self.ids = group["id"][:] if "id" in group else np.arange(len(self.series.names))
-        self.energy = known.get("observables/potential_energy/value")
+        group, n = self.series.group, len(self.series.names)
+        self.forces = self.series.entry("force/value") if "force/value" in group else None
+        self.ids = group.array("id", Item("int", ("atoms",))) if "id" in group else np.arange(n)
+        known, energy = Group(self.series.file, group.checked), "observables/potential_energy/value"
+        self.energy = known.dataset(energy, Item("float", ("frames",))) if energy in known else None
+        self.shown = {name: self.series.entry(f"{name}/value", "excitation") for name in SHOWN if name in group}
         if self.forces is not None:
             self.force_factor = 1 / KJ_MOL if str(self.forces.attrs.get("unit", "")).startswith("kJ") else 1.0
 
@@ -101,8 +99,8 @@ class H5Frames:
             atoms.set_array("image", s.read("image", [k])[0].astype(int))
         if self.forces is not None and np.isfinite(f := self.forces[row] * self.force_factor).all():
             atoms.set_array(MODEL_FORCES, f @ cell.standard().turn.T if s.turned else f)
-        for name in (name for name in SHOWN if name in self.series.group):
-            atoms.set_array(name, self.series.group[name]["value"][row].astype(float))
+        for name, data in self.shown.items():
+            atoms.set_array(name, data[row].astype(float))
         if self.energy is not None and np.isfinite(self.energy[row]):
             unit = str(self.energy.attrs.get("unit", OLD_ENERGY))
             atoms.info[MODEL_ENERGY] = float(self.energy[row]) / (1.0 if unit == OLD_ENERGY else KJ_MOL)
@@ -115,9 +113,7 @@ class H5Frames:
 def atoms_of_checkpoint(path: Path) -> Atoms:
     """The atoms of a checkpoint, in the order of their ids; masses by the header. Raises InputError."""
     start = read_checkpoint(MPI.COMM_SELF, path)
-    with h5py.File(path, "r", locking=False) as file:
-        masses = json.loads(file["header"][()])["masses"]
-    atoms = _of_start(start, dict(zip(start.elements, masses)))
+    atoms = _of_start(start, start.state["masses"])
     atoms.info["time"] = start.time
     if start.f is not None and np.isfinite(start.f).all():  # NaN: not known
         atoms.set_array(MODEL_FORCES, start.f[np.argsort(start.gid)])

@@ -13,9 +13,10 @@ import h5py
 import numpy as np
 from mpi4py import MPI
 
-from rxmdnn.errors import InputError
+from rxmdnn.hdf5 import opened
 from rxmdnn.io.folder import move_away
 from rxmdnn.io.ordered import writable
+from rxmdnn.schema import Item
 
 NAME = "profile.h5"
 
@@ -87,10 +88,12 @@ def read_profile(folder: str | Path) -> dict[str, np.ndarray]:
     path = Path(folder) / NAME
     if not path.exists():
         return {}
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            if "step" not in file or not len(file["step"]):
-                return {}
-            return {**{name: file[name][:] for name in file}, "elements": np.array(file.attrs["elements"], str)}
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
+    with opened(path, "profiles of a run") as file:
+        if "step" not in file or not len(file.dataset("step")):
+            return {}
+        rules = {"step": Item("int", ("frames",)), "time": Item("float", ("frames",)),
+                 "cell": Item("float", ("frames", 3, 3))}
+        n = {name: file.dataset(name).ndim - 1 for name in file}
+        values = {name: file.array(name, rules.get(name, Item("float", ("frames", *[None] * n[name]), finite=False)))
+                  for name in n}
+        return {**values, "elements": np.array(file.attribute("elements", Item("text", (None,))), str)}

@@ -9,7 +9,6 @@ in the order of the model deck and the cell is periodic.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,13 +20,18 @@ from rxmdnn.atoms import Atoms
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
 from rxmdnn.files import write_json
-from rxmdnn.io.ordered import block, exscan, replacing, writable, write_blocks
+from rxmdnn.io.ordered import block, exscan, numbered, replacing, writable, write_blocks
 from rxmdnn.io.start import Start
 from rxmdnn.parallel import on_root, send_rows, together
+from rxmdnn.schema import Checked, Item, read_json
 from rxmdnn.units import RXMD_TIME
 
 ROW = 10
+RXFF_STEPS = 2**31  # the file counts steps in 32 bits
 SHARED = "rxff.bin.json"  # of every file of a folder that has none of its own
+SIDE = {"elements": Item("text", ("types",)), "masses": Item("float", ("types",), low=0), "pbc": Item("bool", (3,)),
+        "atoms": Item("int", low=0)}
+SIDE_ADVICE = "remove it to use the names of the model deck"
 
 
 class Types(NamedTuple):
@@ -52,15 +56,8 @@ def read_types(path: str | Path, n: int) -> Types | None:
     side = next((p for p in (path.with_name(path.name + ".json"), path.with_name(SHARED)) if p.is_file()), None)
     if side is None:
         return None
-    try:
-        read = json.loads(side.read_text(encoding="utf-8"))
-        types = Types(tuple(map(str, read["elements"])), tuple(map(float, read["masses"])),
-                      tuple(map(bool, read["pbc"])), int(read["atoms"]))
-        if len(types.masses) != len(types.elements) or len(types.pbc) != 3:
-            raise ValueError("lists of unequal length")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{side}: not the side file of an rxff.bin: {error}; remove it to use the names of the model "
-                         "deck") from None
+    read = Checked(side, SIDE_ADVICE).entries(read_json(side, "the side file of an rxff.bin", SIDE_ADVICE), SIDE)
+    types = Types(read["elements"], tuple(read["masses"].tolist()), tuple(read["pbc"].tolist()), read["atoms"])
     return types if types.atoms == n else None  # of another system
 
 
@@ -95,7 +92,7 @@ def write_rxff(comm: MPI.Comm, path: str | Path, atoms: Atoms, cell: Cell, step:
     rows = rows[np.lexsort((gid, owner))]
     counts = comm.allreduce(np.bincount(owner, minlength=n_file))
     with together(comm):
-        if counts.max(initial=0) >= 2**31 or step >= 2**31:
+        if counts.max(initial=0) >= 2**31 or step >= RXFF_STEPS:
             raise InputError(f"{path}: rxff.bin has 32-bit numbers of steps and atoms per rank; use the checkpoint")
     header = (np.array([n_file, *grid, *counts, step], "<i4").tobytes()
               + np.array(standard.cell.parameters, "<f8").tobytes())
@@ -170,11 +167,11 @@ def read_rxff(comm: MPI.Comm, path: str | Path, elements: tuple[str, ...] | None
     owner = np.searchsorted(np.cumsum(counts), np.arange(start, stop), side="right")
     subcell = np.stack([owner % grid[0], owner // grid[0] % grid[1], owner // (grid[0] * grid[1])], axis=1)
     gid = np.rint((rows[:, 7] - kind) * 1e13).astype(np.int64) - 1
-    if not _numbered(comm, gid, n):
+    if not numbered(comm, gid, n):
         gid = np.arange(start, stop, dtype=np.int64)
     x = cell.cartesian(rows[:, :3] + subcell / grid)
     return Start(gid, number[kind.astype(np.int64) - 1], x, cell, n, elements,
-                 v=rows[:, 3:6] / RXMD_TIME, step=step, source=str(path))
+                 v=rows[:, 3:6] / RXMD_TIME, step=step, source=str(path)).check(comm)
 
 
 def _numbering(path: Path, types: Types | None, elements: tuple[str, ...] | None
@@ -188,11 +185,3 @@ def _numbering(path: Path, types: Types | None, elements: tuple[str, ...] | None
         raise InputError(f"{path}: its side file names {' '.join(missing)}, but the elements are {' '.join(chosen)}; "
                          "use the model deck of this system, or remove the side file")
     return chosen, np.array([chosen.index(e) for e in own], np.int32)
-
-
-def _numbered(comm: MPI.Comm, gid: np.ndarray, n: int) -> bool:
-    """True if the gids of all ranks are 0 .. n - 1, each once."""
-    if comm.allreduce(bool(((gid < 0) | (gid >= n)).any()), MPI.LOR):
-        return False
-    (mine,) = send_rows(comm, ((gid + 1) * comm.size - 1) // max(n, 1), [gid])
-    return not comm.allreduce(not np.array_equal(np.sort(mine), np.arange(*block(n, comm.size, comm.rank))), MPI.LOR)

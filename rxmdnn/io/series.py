@@ -8,17 +8,22 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from ase.data import atomic_numbers
 
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
+from rxmdnn.hdf5 import Group
 from rxmdnn.io.canonical import VELOCITY_UNITS
 from rxmdnn.io.folder import numbered_frames
 from rxmdnn.io.h5md import RUN_EDGES, TRAJECTORY, read_motions, trajectory_in
 from rxmdnn.io.motion import Motion, changes, unlike
 from rxmdnn.io.xyz_trajectory import XYZ_TRAJECTORY
 from rxmdnn.isotopes import element_of, named_by_mass
+from rxmdnn.schema import Item, reading
 
 EVERY = slice(None)
+TRAJECTORY_FILE = "an H5MD trajectory of rxmdnn"
+HEAVIEST = 1e6  # amu: of heavy particles in tests, and far below what overflows
 
 
 class Series(ABC):
@@ -117,38 +122,51 @@ class H5Series(Series):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
+        with reading(path, TRAJECTORY_FILE) as checked:
             self.file = h5py.File(path, "r", locking=False)
-            group = self.group = self.file["particles/all"]
-            step = group["position/step"][:]
+            every = Group(self.file, checked)
+            group = self.group = every.group("particles/all")
+            step = group.array("position/step", Item("int", ("frames",)))
             self.rows = np.flatnonzero(step >= 0)
-            self.step, self.time = step[self.rows], group["position/time"][:][self.rows]
-            self.mass = group["mass"][:]
-            named = np.array(self.file["parameters/elements"].asstr()[:])[group["species"][:]]
-            self.names = named_by_mass([element_of(str(e)) for e in named], self.mass)
-            self.pbc = np.array([b in ("periodic", b"periodic") for b in group["box"].attrs["boundary"]])
-            self.boxes = group["box/edges/value"][:]
-            self.run_boxes = group[RUN_EDGES][:] if RUN_EDGES in group else self.boxes
-            self.stages = read_motions(self.file)
-        except (OSError, KeyError, ValueError, IndexError) as error:
-            raise InputError(f"{path}: not a valid H5MD trajectory of rxmdnn: {error}") from None
-        names = {"x": "position", "v": "velocity", "image": "image", "excitation": "excitation"}
-        self.data = {k: group[name]["value"] for k, name in names.items() if name in group}
-        self.has = set(self.data)
-        self.factor = dict.fromkeys(self.data, 1.0)
-        self.turned = not np.array_equal(self.boxes, self.run_boxes)
-        if "v" in self.data:
-            unit = str(self.data["v"].attrs.get("unit", ""))
-            if unit not in VELOCITY_UNITS:
-                raise InputError(f"{path}: unknown unit of velocity '{unit}'; known are {', '.join(VELOCITY_UNITS)}")
-            self.factor["v"] = VELOCITY_UNITS[unit]
+            time = group.array("position/time", Item("float", ("frames",), finite=False))
+            self.step, self.time = step[self.rows], time[self.rows]
+            checked.values("particles/all/position/time", self.time, Item("float"))
+            self.mass = group.array("mass", Item("float", ("atoms",), low=0, high=HEAVIEST))
+            elements = every.array("parameters/elements", Item("text", (None,)))
+            species = group.array("species", Item("int", ("atoms",), low=0, high=len(elements) - 1))
+            named = [element_of(elements[k]) for k in species.tolist()]
+            if unknown := sorted(set(named) - atomic_numbers.keys()):
+                raise checked.fault("parameters/elements", f"{', '.join(unknown)}: not an element")
+            self.names = named_by_mass(named, self.mass)
+            self.pbc = np.array([b == "periodic" for b in group.group("box").attribute("boundary", Item("text", (3,)))])
+            vectors = Item("float", ("frames", 3, 3))
+            self.boxes = group.array("box/edges/value", vectors)
+            self.run_boxes = group.array(RUN_EDGES, vectors) if RUN_EDGES in group else self.boxes
+            self.stages = read_motions(every)
+            names = {"x": "position", "v": "velocity", "image": "image", "excitation": "excitation"}
+            self.data = {k: self.entry(f"{name}/value", k) for k, name in names.items() if name in group}
+            self.has, self.factor = set(self.data), dict.fromkeys(self.data, 1.0)
+            self.turned = not np.array_equal(self.boxes, self.run_boxes)
+            if "v" in self.data:
+                unit = str(self.data["v"].attrs.get("unit", ""))
+                if unit not in VELOCITY_UNITS:
+                    raise checked.fault("velocity", f"unknown unit '{unit}'; known are {', '.join(VELOCITY_UNITS)}")
+                self.factor["v"] = VELOCITY_UNITS[unit]
+
+    def entry(self, name: str, field: str = "") -> h5py.Dataset:
+        """A dataset of all frames and atoms, of particles/all. Raises InputError."""
+        row: tuple[int, ...] = () if field == "excitation" else (3,)
+        return self.group.dataset(name, Item("int" if field == "image" else "float", ("frames", "atoms", *row)))
 
     def read(self, field: str, frames: Sequence[int] | np.ndarray, atoms: slice = EVERY) -> np.ndarray:
         rows, data = self.rows[np.asarray(frames)], self.data[field]
-        if len(rows) > 1 and (np.diff(rows) == 1).all():
-            values = data[int(rows[0]):int(rows[-1]) + 1, atoms]
-        else:
-            values = np.array([data[int(k), atoms] for k in rows])
+        with reading(self.path, TRAJECTORY_FILE):
+            if len(rows) > 1 and (np.diff(rows) == 1).all():
+                values = data[int(rows[0]):int(rows[-1]) + 1, atoms]
+            else:
+                values = np.array([data[int(k), atoms] for k in rows])
+        if field == "x":
+            self.group.checked.values("position", values, Item("float"))
         if self.turned and values.ndim == 3:
             for value, row in zip(values, rows):
                 value[:] = self._as_in_the_run(field, value, int(row))
@@ -165,8 +183,10 @@ class H5Series(Series):
         return Cell(self.run_boxes[self.rows[frame]], self.pbc)
 
     def temperature(self) -> float:
-        data = self.file.get("observables/temperature/value")
-        return float(np.mean(data[:][self.rows])) if data is not None else float("nan")
+        every, name = Group(self.file, self.group.checked), "observables/temperature/value"
+        if name not in every:
+            return float("nan")
+        return float(np.mean(every.array(name, Item("float", ("frames",), finite=False))[self.rows]))
 
 
 def open_series(path: str | Path) -> Series:

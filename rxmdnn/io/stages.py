@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rxmdnn.errors import InputError
 from rxmdnn.files import write_text
+from rxmdnn.schema import Checked, Item, parse_json, read_text
 
 NAME = "stages.jsonl"
 
@@ -20,11 +20,14 @@ def read_stages(folder: str | Path) -> list[dict[str, Any]]:
     path = Path(folder) / NAME
     if not path.is_file():
         return []
-    try:
-        stages = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return sorted(({**stage, "step": int(stage["step"])} for stage in stages), key=lambda stage: stage["step"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a list of stages of a run ({error}); move it away") from None
+    what, advice = "a list of stages of a run", "move it away"
+    stages = []
+    for number, line in enumerate(read_text(path, what, advice).splitlines(), 1):
+        if line.strip():
+            where = f"{path}:{number}"
+            stage = parse_json(line, where, what, advice)
+            stages.append({**Checked(where, advice).entries(stage, {"step": Item("int", low=0)}), **stage})
+    return sorted(stages, key=lambda stage: stage["step"])
 
 
 def stage_at(stages: list[dict[str, Any]], step: int) -> dict[str, Any] | None:

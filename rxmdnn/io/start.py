@@ -6,9 +6,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from mpi4py import MPI
 
 from rxmdnn.atoms import Atoms
 from rxmdnn.cell import Cell
+from rxmdnn.errors import InputError
+from rxmdnn.parallel import together
+
+FARTHEST = 1e8  # Å: spacing of numbers 1.5e-8 Å
+FASTEST = 2997.92458  # Å/fs: speed of light
+THINNEST = 0.1  # Å, between faces of a periodic cell: copies within a cutoff of some Å become millions
+
+
+def check_extent(x: np.ndarray, cell: Cell, source: str) -> None:
+    """Raises InputError for positions (n, 3) Å, or a cell, too far out for double precision; and for a flat cell."""
+    if not max(np.abs(x).max(initial=0.0), np.abs(cell.h).max()) < FARTHEST:
+        raise InputError(f"{source}: positions or cell reach beyond {FARTHEST:g} Å, where the digits of forces are "
+                         "lost; move the atoms to the cell, and give lengths in Å")
+    thin = cell.widths[cell.pbc].min(initial=1.0)
+    if thin < THINNEST:
+        raise InputError(f"{source}: the cell is flat: opposite faces are {thin:.3g} Å apart; give lengths in Å")
 
 
 @dataclass
@@ -55,6 +72,14 @@ class Start:
     def continued(self) -> bool:
         """True if the outputs of an earlier run are continued."""
         return self.f is not None or self.step > 0
+
+    def check(self, comm: MPI.Comm) -> Start:
+        """This start; raises AgreedError where double precision or the cell cannot hold it (collective)."""
+        with together(comm):
+            check_extent(self.x, self.cell, self.source)
+            if self.v is not None and not np.abs(self.v).max(initial=0.0) < FASTEST:
+                raise InputError(f"{self.source}: a velocity is above the speed of light, {FASTEST} Å/fs; give Å/fs")
+        return self
 
     def atoms(self) -> Atoms:
         """The share as Atoms, not yet sent to their owners; missing arrays are zero."""

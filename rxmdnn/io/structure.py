@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,11 +16,12 @@ from rxmdnn.deck.language import number_of
 from rxmdnn.engine.neighbors import pairs
 from rxmdnn.errors import InputError
 from rxmdnn.io.ordered import block
-from rxmdnn.io.start import Start
+from rxmdnn.io.start import Start, check_extent
 from rxmdnn.isotopes import ISOTOPES
 from rxmdnn.parallel import AgreedError, on_root
 from rxmdnn.units import RXMD_TIME
 
+BYTES_PER_ATOM = 1000  # of a start, with what is made of it, at least
 CLOSEST = 0.1  # Å: atoms nearer than this overlap
 
 
@@ -172,6 +174,8 @@ def read_charges(path: str | Path, frame: int = -1, elements: Sequence[str] | No
 
 
 def _apart(path: Path, found: Structure) -> None:
+    if np.isfinite(found.x).all():
+        check_extent(found.x, found.cell, str(path))
     i, j, images = pairs(backends.make("cpu"), found.x, found.cell, CLOSEST)
     if len(i):
         d = np.linalg.norm(found.x[j] + images @ found.cell.h - found.x[i], axis=1)
@@ -254,6 +258,10 @@ def start_from_file(comm: MPI.Comm, path: str | Path, elements: tuple[str, ...],
         axes = " ".join(name for name, wrong in zip("abc", repeated) if wrong)
         raise AgreedError(f"{path}: cannot be repeated along {axes}: the file has no cell vector there")
     n, (nx, ny, nz) = len(species), copies
+    room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if (need := n * nx * ny * nz * BYTES_PER_ATOM / comm.size) > room:
+        raise AgreedError(f"{path}: {n * nx * ny * nz} atoms take about {need / 2**30:.3g} GiB per rank, and this "
+                          f"machine has {room / 2**30:.3g} GiB; repeat the cell less often, or use more ranks")
     start, stop = block(n * nx * ny * nz, comm.size, comm.rank)
     gid = np.arange(start, stop, dtype=np.int64)
     copy, row = np.divmod(gid, n)
@@ -280,7 +288,7 @@ def start_from_file(comm: MPI.Comm, path: str | Path, elements: tuple[str, ...],
     if note := other_masses(unit.names, unit.masses, species, elements, masses):
         notes.append(f"{path}: {note}")
     return Start(gid, species[row], x, cell, n * nx * ny * nz, elements,
-                 v=None if unit.v is None else unit.v[row], source=str(path), notes=notes)
+                 v=None if unit.v is None else unit.v[row], source=str(path), notes=notes).check(comm)
 
 
 def with_pbc(found: Structure, pbc: Sequence[bool], path: str | Path) -> Structure:

@@ -20,6 +20,7 @@ from rxmdnn.io.motion import WORDS
 from rxmdnn.io.series import EVERY, Series
 from rxmdnn.io.xyz_trajectory import FrameAt, frames_of
 from rxmdnn.isotopes import element_of, named_by_mass, standard_mass
+from rxmdnn.schema import reading
 
 SPECIES, POSITIONS = ("species", "element", "elements"), ("pos", "positions", "position")
 MASSES = ("masses", "mass")
@@ -55,9 +56,10 @@ class Table(NamedTuple):
         return next((name for name in names if name in self.columns), None)
 
 
-def _words(frame: FrameAt) -> dict[str, Any]:
-    """The keys of a header line."""
-    return key_val_str_to_dict(frame.header.decode(errors="replace"))
+def _words(frame: FrameAt, source: str) -> dict[str, Any]:
+    """The keys of a header line. Raises InputError."""
+    with reading(source, "valid extended XYZ"):
+        return key_val_str_to_dict(frame.header.decode(errors="replace"))
 
 
 class XYZSeries(Series):
@@ -74,7 +76,7 @@ class XYZSeries(Series):
         if not self.frames:
             raise InputError(f"{path}: no frames")
         self._same_number()
-        heads = [_words(frame) for _, frame in self.frames]
+        heads = [_words(frame, f"{path}: frame {k}") for k, (_, frame) in enumerate(self.frames)]
         n = len(heads)
         self.rows = np.arange(n)
         self.step = np.array([int(stated({"step": k} | h, "step", f"{path}: frame {k}")) for k, h in enumerate(heads)])
@@ -144,7 +146,7 @@ class XYZSeries(Series):
         with open(file, "rb") as text:
             text.seek(frame.start)
             body = text.read(frame.end - frame.start)
-        head = _words(frame)
+        head = _words(frame, self._name(row))
         words = str(head.get("Properties", "species:S:1:pos:R:3")).split(":")
         columns, at = {}, 0
         for name, kind, width in zip(words[::3], words[1::3], words[2::3]):
@@ -210,7 +212,7 @@ class XYZSeries(Series):
 
     def cell(self, frame: int) -> Cell:
         row = int(self.rows[frame])
-        head = _words(self.frames[row][1])
+        head = _words(self.frames[row][1], self._name(row))
         lattice = head.get("Lattice")
         h = np.zeros((3, 3)) if lattice is None else np.asarray(lattice, float).T  # ASE: cell vectors as columns
         pbc = np.asarray(head.get("pbc", [lattice is not None] * 3), bool).ravel()

@@ -28,6 +28,7 @@ from rxmdnn.labelling.engines import Engine, engine_of
 from rxmdnn.labelling.executor import Executor
 from rxmdnn.labelling.frame_text import text
 from rxmdnn.labelling.task import Task
+from rxmdnn.schema import read_text
 
 MAX_FORCE = 50.0  # eV/Å: beyond, the short-range repulsion (ZBL) describes the energy
 ATTEMPTS = 8
@@ -124,12 +125,13 @@ class DoneTask(NamedTuple):
 
 def finished(path: Path) -> list[DoneTask]:
     """The complete tasks of a file; incomplete ones of a killed job are dropped."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    what, advice = "the output of a labelling job", "name another output"
+    lines = read_text(path, what, advice).splitlines(keepends=True) if path.exists() else []
     blocks: list[DoneTask] = []
     open_task: list[str] = []
     at = 0
     while at + 1 < len(lines):
-        n = int(lines[at]) if lines[at].strip().isdigit() else -1
+        n = int(lines[at]) if lines[at].strip().isdecimal() else -1
         block = lines[at:at + n + 2]
         if n >= 0 and (len(block) < n + 2 or not block[-1].endswith("\n")):
             break

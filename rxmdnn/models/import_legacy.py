@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ from rxmdnn.models.clebsch_gordan import path_tables
 from rxmdnn.models.content import ARRAYS, kind_of
 from rxmdnn.models.legacy_network import LegacyConfig, LegacyNetwork
 from rxmdnn.models.torchscript import TorchScript, scalar_settings
+from rxmdnn.npz import read_npz
+from rxmdnn.schema import read_json, read_text, refused
 
 CORE = "model.func.allegro."
 BASIS = "model.func.radial_basis.basis."
@@ -64,43 +65,55 @@ def read_settings(path: Path, given: str | Path | None) -> dict[str, Any]:
         if given:
             raise InputError(f"{given}: no such file")
         return {}
-    try:
-        text = source.read_text()
-        if source.suffix == ".json":
-            settings = json.loads(text)
-        else:
-            import yaml
-
-            settings = yaml.safe_load(text)
-    except ImportError:
-        raise InputError(f"{source}: reading YAML needs the package pyyaml; or write the settings as JSON") from None
-    except Exception as error:  # a user gets one line about any fault of a foreign file
-        raise InputError(f"{source}: cannot be read: {(str(error).splitlines() or ['?'])[0][:200]}") from None
+    what = "settings of nequip"
+    if source.suffix == ".json":
+        settings = read_json(source, what)
+    else:
+        settings = _yaml(source, read_text(source, what))
     if not isinstance(settings, dict):
         raise InputError(f"{source}: must hold named settings")
     return settings
 
 
+def _yaml(source: Path, text: str) -> Any:
+    try:
+        import yaml
+    except ImportError:
+        raise InputError(f"{source}: reading YAML needs the package pyyaml; or write the settings as JSON") from None
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{source}: {refused(error, 'YAML')}") from None
+
+
 def saved_arrays(path: Path) -> dict[str, np.ndarray] | None:
     """The arrays of a state dict saved by torch; None for other files. No code in the file is run."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return {str(name): value.detach().numpy() for name, value in state.items()}
+        return _state_dict(path)
     except Exception:  # whatever torch refuses, or that holds other than arrays
         return None
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a .npz file or of a saved state dict, by name. No code in the file is run."""
+    what = "a file of named arrays"
+    if path.suffix == ".npz" or kind_of(path) == ARRAYS:
+        return read_npz(path, what)
     try:
-        if path.suffix == ".npz" or kind_of(path) == ARRAYS:
-            with np.load(path, allow_pickle=False) as data:
-                return {name: data[name] for name in data.files}
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return {name: value.numpy() for name, value in state.items()}
-    except Exception as error:  # likewise
-        raise InputError(f"{path}: not a file of named arrays: {type(error).__name__}: "
-                         f"{(str(error).splitlines() or [''])[0][:200]}") from None
+        return _state_dict(path)
+    except Exception as error:  # torch raises errors of many kinds
+        raise InputError(f"{path}: {refused(error, what)}") from None
+
+
+def _state_dict(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a state dict saved by torch; one that only repeats the numbers of its storage is refused."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    for name, value in state.items():
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise ValueError(f"{str(name)[:100]}: larger than its storage")
+    return {str(name): value.detach().numpy() for name, value in state.items()}
+
+
 ALLOWED: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("two_body_latent_mlp_nonlinearity", ("silu", None)), ("latent_mlp_nonlinearity", ("silu", None)),
     ("edge_eng_mlp_nonlinearity", ("silu", None)), ("cutoff_type", ("polynomial",)),
@@ -112,6 +125,8 @@ class _State:
 
     def __init__(self, arrays: dict[str, np.ndarray]) -> None:
         self.arrays = {name: np.asarray(value) for name, value in arrays.items()}
+        if odd := [name for name, value in self.arrays.items() if value.dtype.kind not in "biuf"]:
+            raise InputError(f"{odd[0]}: of type {self.arrays[odd[0]].dtype}, not numbers")
         self.used: set[str] = set()
 
     def __contains__(self, name: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,9 @@ import numpy as np
 
 from rxmdnn.errors import InputError
 from rxmdnn.files import atomic, writing
+from rxmdnn.models.checksum import METADATA, is_damaged, with_checksum
 from rxmdnn.models.content import DEPLOYED, OTHER, import_command, kind_of, refusal
+from rxmdnn.schema import Checked, Item, parse_json, reading
 
 if TYPE_CHECKING:
     from rxmdnn.models.allegro_network import PairNetwork
@@ -46,7 +49,7 @@ def save_model(path: str | Path, network: PairNetwork, provenance: dict[str, str
                                   **(provenance or {})}),
     }
     data = save({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, metadata)
-    write_bytes(Path(path), data)
+    write_bytes(Path(path), with_checksum(data))
 
 
 def add_to_model(path: str | Path, out: str | Path, prefix: str, arrays: dict[str, np.ndarray], text: str) -> None:
@@ -59,16 +62,28 @@ def add_to_model(path: str | Path, out: str | Path, prefix: str, arrays: dict[st
     metadata = native_metadata(path)
     kept = {k: v for k, v in read_arrays(path, "").items() if not k.startswith(prefix)}
     new = {prefix + k: np.ascontiguousarray(v) for k, v in arrays.items()}
-    write_bytes(Path(out), save(kept | new, metadata | {prefix.rstrip("."): text}))
+    write_bytes(Path(out), with_checksum(save(kept | new, metadata | {prefix.rstrip("."): text})))
 
 
 def read_arrays(path: str | Path, prefix: str) -> dict[str, np.ndarray]:
     """The arrays of a model file whose names begin with a prefix, by the rest of the name. Raises InputError."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors.numpy import load
 
+    with reading(path, "a whole model file"):
+        return {k.removeprefix(prefix): v for k, v in _loaded(path, load).items() if k.startswith(prefix)}
+
+
+def _loaded(path: str | Path, load: Callable[[bytes], dict[str, Any]]) -> dict[str, Any]:
+    """The arrays of a native file whose checksum, if it has one, is right. load : of safetensors. Raises InputError."""
+    from safetensors import SafetensorError
+
+    native_metadata(path)
+    data = Path(path).read_bytes()
+    if is_damaged(data, str(path)):
+        raise InputError(f"{path}: damaged model file: arrays or settings are not those of its checksum; copy the file "
+                         "again")
     try:
-        with safe_open(str(path), framework="numpy") as f:
-            return {k.removeprefix(prefix): f.get_tensor(k) for k in f.keys() if k.startswith(prefix)}  # noqa: SIM118
+        return load(data)
     except SafetensorError as error:
         raise InputError(f"{path}: damaged model file: {str(error).splitlines()[0][:200]}") from None
 
@@ -101,18 +116,15 @@ def native_metadata(path: str | Path) -> dict[str, str]:
                          + import_command(path))
     if kind != OTHER:
         raise refusal(path, kind)
-    try:
-        size = os.path.getsize(path)
-        with open(path, "rb") as f:
-            head = f.read(8)
-            length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
-            if size > MAX_BYTES or not 2 <= length <= min(MAX_HEADER, size - 8):
-                raise refusal(path, OTHER)
-            metadata = json.loads(f.read(length).decode()).get("__metadata__")
-    except OSError as error:
-        raise InputError(f"{path}: cannot read the model: {error.strerror or error}") from None
-    except (ValueError, AttributeError, RecursionError):
-        raise InputError(f"{path}: not an rxmdnn model file: its header is damaged") from None
+    with reading(path, "a model") as checked, open(path, "rb") as file:
+        size, start = os.path.getsize(path), file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if size > MAX_BYTES or not 2 <= length <= min(MAX_HEADER, size - 8):
+            raise refusal(path, OTHER)
+        head = parse_json(file.read(length), path, "an rxmdnn model file: its header is damaged")
+        metadata = head.get(METADATA) if isinstance(head, dict) else None
+        if metadata is not None:
+            checked.entries(metadata, dict.fromkeys(metadata, Item("text")), "header")
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise InputError(f"{path}: a safetensors file, but not an rxmdnn model")
     if metadata.get("version") != str(VERSION):
@@ -120,13 +132,19 @@ def native_metadata(path: str | Path) -> dict[str, str]:
     return metadata
 
 
+def provenance(path: str | Path) -> dict[str, Any]:
+    """The origin of a model, as ``save_model`` wrote it. Raises InputError."""
+    text = read_metadata(path).get("provenance", "{}")
+    return Checked(path).value("provenance", parse_json(text, path, "a model of known provenance"), Item("dict"))
+
+
 def atoms_of_training(path: str | Path) -> dict[str, int] | None:
     """Atoms of each element in the training frames of a model; None where the file does not tell. Raises InputError."""
-    try:
-        counts = json.loads(json.loads(read_metadata(path)["provenance"])["atoms"])
-        return {str(e): int(n) for e, n in counts.items()}
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+    text = provenance(path).get("atoms")
+    if text is None:
         return None
+    counts = parse_json(str(text), path, "a model of known provenance")
+    return Checked(path).entries(counts, dict.fromkeys(counts, Item("int", low=0)), "provenance.atoms")
 
 
 def load_model(path: str | Path) -> PairNetwork:
@@ -141,7 +159,7 @@ def load_model(path: str | Path) -> PairNetwork:
 
         return load_deployed(Path(path))
     import torch
-    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load
 
     from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork, NetworkConfig
     from rxmdnn.models.legacy_network import LegacyConfig, LegacyNetwork
@@ -155,27 +173,23 @@ def load_model(path: str | Path) -> PairNetwork:
     config_type, network_type = forms[form]
     dtype = {"float32": torch.float32, "float64": torch.float64}.get(metadata.get("dtype", ""))
     try:
-        settings = json.loads(metadata["config"])
-        if dtype is None or not isinstance(settings, dict):
-            raise ValueError("dtype or config")
-        with safe_open(str(path), framework="pt") as f:
-            shapes = {name: tuple(f.get_slice(name).get_shape()) for name in f.keys()  # noqa: SIM118
-                      if not name.startswith(EXTRA)}
+        with reading(path, "a whole model file") as checked:
+            settings = checked.value("config", parse_json(metadata["config"], path, "a model"), Item("dict"))
+            if dtype is None:
+                raise checked.fault("dtype", "must be float32 or float64")
+            state = {name: value for name, value in _loaded(path, load).items() if not name.startswith(EXTRA)}
             config = config_type(**settings)
-            expected = network_type.shapes(config)
+            shapes, expected = {name: tuple(v.shape) for name, v in state.items()}, network_type.shapes(config)
             if shapes != expected:
                 odd = sorted(set(shapes.items()) ^ set(expected.items()))[0][0]
                 raise InputError(f"{path}: the arrays do not fit the configuration (first: {odd})")
             network = network_type(config, dtype)
-            state = {name: f.get_tensor(name) for name in shapes}
-        for name, value in network.state_dict().items():
-            if state[name].dtype != value.dtype:
-                raise InputError(f"{path}: {name} is {state[name].dtype}, not {value.dtype}")
-            if not torch.isfinite(state[name]).all():
-                raise InputError(f"{path}: {name} holds NaN or infinity")
-        network.load_state_dict(state)
+            for name, value in network.state_dict().items():
+                if state[name].dtype != value.dtype:
+                    raise InputError(f"{path}: {name} is {state[name].dtype}, not {value.dtype}")
+                if not torch.isfinite(state[name]).all():
+                    raise InputError(f"{path}: {name} holds NaN or infinity")
+            network.load_state_dict(state)
+            return network
     except InputError as error:
         raise InputError(*(f if f.startswith(str(path)) else f"{path}: {f}" for f in error.faults)) from None
-    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: damaged model file: {str(error).splitlines()[0][:200]}") from None
-    return network

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from rxmdnn.errors import InputError
 from rxmdnn.files import sha256_of, writing
 from rxmdnn.models.content import DEPLOYED, kind_of
-from rxmdnn.models.model_file import load_model, native_metadata, save_model
+from rxmdnn.models.model_file import load_model, native_metadata, provenance, save_model
 
 RULES = "1"  # of the conversion; a copy that was made by others is made again
 
@@ -40,8 +39,9 @@ def native_copy(path: str | Path, folder: str | Path) -> tuple[Path, str] | None
 def _is_copy(copy: Path, digest: str) -> bool:
     """Whether a file is a whole native model made from a file of this SHA-256 by the present rules."""
     try:
-        origin = json.loads(native_metadata(copy)["provenance"])
+        native_metadata(copy)
+        origin = provenance(copy)
         load_model(copy)
-        return (origin["sha256"], origin["conversion"]) == (digest, RULES)
-    except (InputError, KeyError, ValueError, TypeError):
+        return (origin.get("sha256"), origin.get("conversion")) == (digest, RULES)
+    except InputError:
         return False

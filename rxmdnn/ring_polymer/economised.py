@@ -11,15 +11,21 @@ import numpy as np
 from rxmdnn.deck.language import Deck
 from rxmdnn.engine.system import System
 from rxmdnn.io.start import Start
-from rxmdnn.parallel import AgreedError, on_root, rows_of_all
+from rxmdnn.parallel import AgreedError, on_root, rows_of_all, together
 from rxmdnn.ring_polymer.economy import LARGEST_RMS, FittedModes, fit, kinetic_share, reduced_frequency
 from rxmdnn.ring_polymer.groups import Groups
 from rxmdnn.ring_polymer.stiffest import StiffestMode, stiffest_mode
+from rxmdnn.schema import Item, reading
 from rxmdnn.units import HBAR, KB
 
 ROUNDED = 50.0  # 1/cm: a frequency that is found is raised to a multiple of it, the same on any grid of ranks
 STABLE = 0.9 * np.pi  # rotation in a step, of exact free rings, that is warned of
 SHOWN = (400.0, 1000.0, 1800.0, 3000.0, 3600.0)  # 1/cm, for which notes say the share of the exact kinetic energy
+
+
+STORED = {"x": Item("float", ("half",), low=0), "x_max": Item("float", low=0), "rms": Item("float", low=0),
+          "trotter": Item("float", low=0), "omega_max": Item("float", low=0), "stiffest": Item("float", low=0),
+          "atoms": Item("text")}
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,9 @@ def find_economy(deck: Deck, start: Start, masses: Sequence[float], groups: Grou
         return None
     saved = start.state.get("ensemble", {}).get("economy")
     if same_run and saved is not None:
-        return Economy.of_state(saved)
+        with together(groups.everyone), reading(start.source, "a state of 'pimd eco'") as checked:
+            checked.sizes["half"] = line.beads // 2
+            return Economy.of_state(checked.entries(saved, STORED, "state.ensemble.economy"))
     mode, names = _search(start, masses, groups, make_system)
     atoms, t = groups.everyone.bcast(mode.named(names)), deck["temperature"].treq
     stiffest = groups.everyone.bcast(mode.per_cm)

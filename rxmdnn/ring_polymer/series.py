@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from rxmdnn.errors import InputError
 from rxmdnn.io.ordered import writable
+from rxmdnn.schema import Item, columns_of, read_csv
 
 SETTLING = 0.2  # fraction of the rows, at the beginning, left out of the averages
 
@@ -29,10 +31,10 @@ class RingSeries:
         def begin() -> None:
             kept = []
             if restart is not None and self.path.exists():
-                head, *lines = self.path.read_text(encoding="utf-8").splitlines() or [""]
-                if head == ",".join(self.columns):
-                    kept = [line for line in lines if line.count(",") == head.count(",")
-                            and int(line.split(",")[0]) <= restart]
+                names, rows = read_csv(self.path, "a series of a ring polymer", advice="move it away")
+                if tuple(names) == self.columns:
+                    steps = columns_of(self.path, rows, dict.fromkeys(names, Item("float", finite=False)))["step"]
+                    kept = [",".join(row) for row, step in zip(rows, steps) if step <= restart]
             self.path.write_text("\n".join([",".join(self.columns), *kept]) + "\n", encoding="utf-8")
 
         self.on_root(begin)
@@ -70,9 +72,9 @@ class RingSeries:
 
 def settled(path: Path, first: int = 0) -> dict[str, np.ndarray]:
     """{column: (n,) values} of a file of RingSeries, from step ``first`` on, without the first SETTLING of the rows."""
-    with open(path, encoding="utf-8") as file:
-        names = file.readline().strip().split(",")
-        lines = file.readlines()
-    table = np.loadtxt(lines, delimiter=",", ndmin=2) if lines else np.empty((0, len(names)))
-    table = table[table[:, 0] >= first]
-    return dict(zip(names, table[int(SETTLING * len(table)) :].T, strict=True))
+    names, rows = read_csv(path, "a series of a ring polymer")
+    if "step" not in names:
+        raise InputError(f"{path}: columns: step is missing")
+    table = columns_of(path, rows, dict.fromkeys(names, Item("float", finite=False)))
+    late = np.flatnonzero(table["step"] >= first)
+    return {name: column[late[int(SETTLING * len(late)) :]] for name, column in table.items()}

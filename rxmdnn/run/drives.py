@@ -23,6 +23,7 @@ from rxmdnn.io.start import Start
 from rxmdnn.parallel import together
 from rxmdnn.run.continuation import Continuation
 from rxmdnn.run.field import make_field
+from rxmdnn.schema import Item, reading
 
 
 def make_drives(run: RunDeck, simulation: Simulation, start: Start) -> list[Drive]:
@@ -76,7 +77,10 @@ def choose_drives(simulation: Simulation, drives: list[Drive], start: Start, how
     saved = start.state.get("drives", {})
     for drive in drives:
         if drive.name in saved:
-            drive.continue_from(saved[drive.name], simulation.comm, how.same_stage)
+            with together(simulation.comm), reading(start.source, f"a state of '{drive.name}'") as checked:
+                rules = {"work": Item("float"), **drive.stored}
+                checked.entries(saved[drive.name], rules, f"state.drives.{drive.name}")
+                drive.continue_from(saved[drive.name], simulation.comm, how.same_stage)
     if saved and not how.same_stage:
         start.notes.append("the conserved quantity and the works of light, electrons and fields begin anew here")
     if drives and start.continued and start.source.endswith("rxff.bin"):

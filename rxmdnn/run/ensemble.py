@@ -11,9 +11,10 @@ from rxmdnn.dynamics.ensembles import Barostat, CellChange, Ensemble, StrainSche
 from rxmdnn.dynamics.ensembles import make as make_ensemble
 from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.io.start import Start
-from rxmdnn.parallel import AgreedError
+from rxmdnn.parallel import together
 from rxmdnn.ring_polymer.economised import Economy
 from rxmdnn.ring_polymer.setup import choose_ring
+from rxmdnn.schema import reading
 from rxmdnn.units import FS_PER_PS, GPA_PER_EV_A3
 
 
@@ -38,11 +39,10 @@ def choose_ensemble(deck: Deck, simulation: Simulation, start: Start, resumes: b
     simulation.ensemble = choose_ring(deck, simulation.ensemble, simulation.atoms, economy)
     saved = start.state.get("ensemble")
     if saved and resumes:
-        try:
+        advice = "start a new ensemble with '--start rxff'"
+        with together(simulation.comm), reading(start.source, f"a state of '{line.kind}'", advice) as checked:
+            checked.alike(saved, simulation.ensemble.state(), "state.ensemble")
             simulation.ensemble.resume(saved)
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise AgreedError(f"{start.source}: what it holds of '{line.kind}' was written by another version of "
-                              "rxmdnn, or is damaged; start a new ensemble with '--start rxff'") from None
 
 
 def target_pressures(deck: Deck) -> tuple[float, float]:

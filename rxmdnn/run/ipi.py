@@ -21,10 +21,12 @@ import numpy as np
 from rxmdnn.cell import Cell
 from rxmdnn.engine.system import System
 from rxmdnn.errors import InputError
+from rxmdnn.io.start import check_extent
 from rxmdnn.parallel import AgreedError, on_root
 
 BOHR, HARTREE = 0.529177210903, 27.211386245988  # Å, eV (CODATA 2018)
 HEADER = 12
+MOST_TEXT = 1 << 20  # bytes of the text of INIT
 PATIENCE = 0.2  # s between tries to connect
 UNIX_PREFIX = "/tmp/ipi_"  # where i-PI puts its sockets
 
@@ -81,11 +83,11 @@ class Line:
         except OSError as error:
             raise InputError(f"driver: {self.name}: the server went away: {error.strerror}") from None
 
-    def request(self, ready: tuple[float, np.ndarray, np.ndarray] | None,
-                n_atoms: int) -> tuple[np.ndarray, np.ndarray] | None:
+    def request(self, ready: tuple[float, np.ndarray, np.ndarray] | None, n_atoms: int,
+                pbc: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """Talk until the server wants forces of new positions: h (3, 3) and x (n, 3) in Å; None at the end.
 
-        ready : energy, forces, virial of the positions before (eV, Å), for GETFORCE
+        ready : energy, forces, virial of the positions before (eV, Å), for GETFORCE; pbc : (3,) of the cell
         """
         while True:
             word = self.header()
@@ -93,7 +95,11 @@ class Line:
                 self.say("READY" if ready is None else "HAVEDATA")
             elif word == "INIT":
                 self.take(4)
-                self.take(int(self.numbers("<i4", 1)[0]))
+                length = int(self.numbers("<i4", 1)[0])
+                if not 0 <= length <= MOST_TEXT:
+                    raise InputError(f"driver: {self.name}: INIT announces a text of {length} bytes; is this an i-PI "
+                                     "server?")
+                self.take(length)
             elif word == "POSDATA":
                 h = self.numbers("<f8", 9).reshape(3, 3).T * BOHR
                 self.take(72)
@@ -101,7 +107,12 @@ class Line:
                 if n != n_atoms:
                     raise InputError(f"driver: {self.name}: the server has {n} atoms, the deck's structure {n_atoms}; "
                                      "give both the same structure")
-                return np.ascontiguousarray(h), self.numbers("<f8", 3 * n).reshape(n, 3) * BOHR
+                x = self.numbers("<f8", 3 * n).reshape(n, 3) * BOHR
+                if not (np.isfinite(h).all() and np.isfinite(x).all()):
+                    raise InputError(f"driver: {self.name}: the server sent NaN or infinite positions or cell; its run "
+                                     "has become unstable")
+                check_extent(x, Cell(h, pbc), f"driver: {self.name}")
+                return np.ascontiguousarray(h), x
             elif word == "GETFORCE" and ready is not None:
                 energy, f, virial = ready
                 self.say("FORCEREADY", np.array([energy / HARTREE], "<f8"), np.array([len(f)], "<i4"),
@@ -128,7 +139,8 @@ def serve(system: System, connect: Callable[[], Line]) -> int:
     served, ready = 0, None
     try:
         while True:
-            asked = on_root(system.comm, lambda ready=ready: line.request(ready, system.n_global))  # type: ignore
+            asked = on_root(system.comm, lambda ready=ready: line.request(  # type: ignore[misc, union-attr]
+                ready, system.n_global, system.cell.pbc))
             if asked is None:
                 return served
             h, x = asked

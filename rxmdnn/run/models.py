@@ -57,10 +57,15 @@ def _with_native_copy(line: ModelLine, folder: Path) -> tuple[ModelLine, str]:
     """A line of the model deck with its native copy, and a note for the log."""
     if line.kind != "allegro":
         return line, ""
+    from rxmdnn.models.checksum import KEY
+    from rxmdnn.models.model_file import native_metadata
     from rxmdnn.models.native_copy import native_copy  # torch, only where a network runs
 
     found = native_copy(line.parameters["file"], folder)
-    return (line, "") if found is None else (replace(line, native=found[0]), found[1])
+    if found is not None:
+        return replace(line, native=found[0]), found[1]
+    old = KEY not in native_metadata(file := line.parameters["file"])
+    return line, f"{file}: of an earlier version, without a checksum: damage to it may go unseen" if old else ""
 
 
 def names_files(model: Model) -> TypeIs[Files]:

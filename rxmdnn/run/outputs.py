@@ -33,11 +33,11 @@ from rxmdnn.io.h5md import H5MD, TRAJECTORY
 from rxmdnn.io.log import Log
 from rxmdnn.io.ordered import writable
 from rxmdnn.io.profile import ProfileSeries
-from rxmdnn.io.rxff import write_rxff
+from rxmdnn.io.rxff import RXFF_STEPS, write_rxff
 from rxmdnn.io.stages import begin_stage
 from rxmdnn.io.start import Start
 from rxmdnn.io.xyz_trajectory import XYZ_TRAJECTORY, XYZTrajectory
-from rxmdnn.parallel import on_root
+from rxmdnn.parallel import on_root, together
 from rxmdnn.ring_polymer.ensemble import RingPolymer
 from rxmdnn.ring_polymer.estimates import RingEstimates
 from rxmdnn.ring_polymer.output import BeadTrajectories, RingLog
@@ -97,7 +97,7 @@ class Outputs:
                       if ring is not None and beads_every(deck) else None)
         self.pairs = (CentroidPairs(comm, folder, simulation, self.frame, goes_on_from)
                       if deck["pimd_pairs"].nstep else None)
-        self.guard = None if monitor is None else self._make_guard(monitor, start.state.get("fidelity"), how.same_stage)
+        self.guard = None if monitor is None else self._make_guard(monitor, start, how.same_stage)
         self.performance = Performance(simulation, comm.size * deck["pimd_groups"].number)
         simulation.on_print, simulation.writers, simulation.guard = self.log.thermo, self._writers(), self.guard
         what = {"atoms": simulation.n_global, "pbc": simulation.cell.pbc.tolist(), **how.facts}
@@ -121,14 +121,15 @@ class Outputs:
 
         return Observers(self.comm, self.run, self.simulation, goes_on_from)
 
-    def _make_guard(self, monitor: Monitor, saved: Any, same_stage: bool) -> Guard:
-        deck, simulation = self.run.deck, self.simulation
+    def _make_guard(self, monitor: Monitor, start: Start, same_stage: bool) -> Guard:
+        deck, simulation, saved = self.run.deck, self.simulation, start.state.get("fidelity")
         guard = Guard(simulation, monitor, guard_settings(deck), self.run.folder, self.incident, self.log.write,
                       self.rewind, with_repulsion(self.run, simulation))
         if self.observers is not None:
             guard.remember = self.observers.remember
         if saved is not None:
-            guard.resume(saved if same_stage else {**saved, "energy_0": None})
+            with together(self.comm):
+                guard.resume(saved if same_stage else {**saved, "energy_0": None}, start.source)
         return guard
 
     def _writers(self) -> list[tuple[int, Write]]:
@@ -218,8 +219,9 @@ class Outputs:
             state["fidelity"] = self.guard.state()
         if self.observers is not None:
             self.observers.save(thermo.step)
-        write_rxff(self.comm, self.run.folder / "rxff.bin", frame.atoms, s.cell, thermo.step, frame.grid,
-                   frame.elements, frame.masses)
+        if thermo.step < RXFF_STEPS:  # later ones are in the checkpoint alone
+            write_rxff(self.comm, self.run.folder / "rxff.bin", frame.atoms, s.cell, thermo.step, frame.grid,
+                       frame.elements, frame.masses)
         write_checkpoint(frame, self.run.folder, state, self.run.deck.echo())
         s.rebuild(thermo)
 

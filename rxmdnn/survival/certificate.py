@@ -21,15 +21,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
 from rxmdnn.errors import InputError
 from rxmdnn.models.model_file import read_metadata
+from rxmdnn.schema import Checked, Item, parse_json
 from rxmdnn.survival import stored
 from rxmdnn.survival.statistics import ArmFit, FailureTimes, ReferencePoint, fit_arm
 from rxmdnn.units import FS_PER_PS
@@ -242,13 +243,19 @@ def store(model: Path, certificate: Certificate) -> None:
 
 
 def read(path: Path) -> Certificate | None:
-    """The certificate in a model file, or None. Raises ValueError, KeyError or TypeError if it is not valid."""
+    """The certificate in a model file, or None. Raises InputError if it is not valid."""
     text = read_metadata(path).get(stored.CERTIFICATE)
     if not text:
         return None
-    found: dict[str, Any] = json.loads(text)
+    kinds = {"float": Item("float"), "int": Item("int"), "str": Item("text"), "bool": Item("bool"),
+             "Interval | None": Item("any")}
+    table = {f.name: kinds[str(f.type)] for f in fields(Certificate)}
+    checked = Checked(path)
+    found = checked.entries(parse_json(text, path, "a certificate"), table, "certificate")
     for key in ("shape", "slope"):
-        found[key] = None if found[key] is None else Interval(*found[key])
+        if found[key] is not None:
+            values = checked.value(f"certificate.{key}", found[key], Item("float", (3,), finite=False))
+            found[key] = Interval(*values.tolist())
     return Certificate(**found)
 
 
@@ -289,5 +296,5 @@ def lines(path: Path, n: int, time: float, temperatures: tuple[float, float], dt
                 f"least {found:.3g} ({100 * c.confidence:g} % confidence)",
                 f"certificate  : from {c.runs} runs ({c.failures} failures by {c.by}, {c.method}) with dt "
                 f"{c.dt_fs:g} fs"]
-    except (ValueError, KeyError, TypeError, InputError):
+    except InputError:
         return ["certificate  : the certificate in the model file is not valid; store it again"]

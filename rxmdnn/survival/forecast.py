@@ -14,12 +14,18 @@ import numpy as np
 
 from rxmdnn.errors import InputError
 from rxmdnn.models.model_file import read_metadata
+from rxmdnn.schema import Checked, Item, parse_json, read_json, reading
 from rxmdnn.survival.stored import LIFETIME as KEY
 from rxmdnn.survival.stored import put
 from rxmdnn.units import FS_PER_PS
 
 DRAWS = 4000
-NEEDED = ("ln_life", "b", "c", "k", "covariance", "reference", "range")
+FIT = "a fit of times to failure"
+NEEDED = {"ln_life": Item("float"), "b": Item("any"), "c": Item("any"), "k": Item("float", low=1e-6, high=1e6),
+          "covariance": Item("float", (4, 4)), "reference": Item("dict"), "range": Item("dict")}
+REFERENCE = {"n": Item("float", low=1e-6), "inverse_temperature": Item("float", low=0)}
+RANGE = {"n": Item("float", (2,), low=0), "temperature": Item("float", (2,), low=0)}
+TOLD = {"runs": Item("int"), "failures": Item("int"), "by": Item("text"), "dt_fs": Item("float")}
 
 
 def probability(fit: dict[str, Any], n: float, time: float, temperature: float) -> tuple[float, float, float]:
@@ -61,29 +67,33 @@ def read_fit(path: Path, arm: str | None) -> dict[str, Any]:
     if path.is_dir():  # of a report, or of a study that has one
         path = next((p for p in (path / "report.json", path / "report" / "report.json") if p.is_file()),
                     path / "report.json")
-    try:
-        head = path.open("rb").read(1)
-        if head != b"{":
-            stored = read_metadata(path).get(KEY)
-            if stored is None:
-                raise InputError(f"{path}: the model contains no fit of its times to failure; make one: rxmdnn tfail, "
-                                 "rxmdnn tfail report, then rxmdnn tfail forecast REPORT --store MODEL")
-            fit = json.loads(stored)
-        else:
-            fits = json.loads(path.read_text(encoding="utf-8"))["fits"]
-            if arm is None and len(fits) > 1:
-                raise InputError(f"{path}: contains several arms; choose one: --arm {' or '.join(fits)}")
-            if arm is not None and arm not in fits:
-                raise InputError(f"{path}: no fit of arm {arm}; it has {', '.join(fits) or 'none'}")
-            fit = fits[arm] if arm is not None else next(iter(fits.values()))
-        if missing := [k for k in NEEDED if k not in fit]:
-            raise KeyError(missing[0])
-        return fit
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, StopIteration, TypeError) as error:
-        raise InputError(f"{path}: not a fit of times to failure: {error!r}; give the folder or report.json of "
-                         "`rxmdnn tfail report`, or a model file") from None
+    advice = "give the folder or report.json of `rxmdnn tfail report`, or a model file"
+    with reading(path, FIT, advice):
+        is_report = path.open("rb").read(1) == b"{"
+    if not is_report:
+        stored = read_metadata(path).get(KEY)
+        if stored is None:
+            raise InputError(f"{path}: the model contains no fit of its times to failure; make one: rxmdnn tfail, "
+                             "rxmdnn tfail report, then rxmdnn tfail forecast REPORT --store MODEL")
+        return checked_fit(parse_json(stored, path, FIT, advice), path, advice)
+    fits = Checked(path, advice).entries(read_json(path, FIT, advice), {"fits": Item("dict")})["fits"]
+    if arm is None and len(fits) > 1:
+        raise InputError(f"{path}: contains several arms; choose one: --arm {' or '.join(fits)}")
+    if not fits or (arm is not None and arm not in fits):
+        raise InputError(f"{path}: no fit of {f'arm {arm}' if arm else 'any arm'}; it has {', '.join(fits) or 'none'}")
+    return checked_fit(fits[arm] if arm is not None else next(iter(fits.values())), path, advice)
+
+
+def checked_fit(fit: Any, path: Path, advice: str = "") -> dict[str, Any]:
+    """A stored fit, with all that a forecast needs. Raises InputError."""
+    checked = Checked(path, advice)
+    checked.entries(fit, NEEDED, "fit")
+    for name, table in (("reference", REFERENCE), ("range", RANGE)):
+        checked.entries(fit[name], table, f"fit.{name}")
+    for name in ("b", "c"):
+        if fit[name] is not None:
+            checked.value(f"fit.{name}", fit[name], Item("float"))
+    return fit
 
 
 def store(model: Path, fit: dict[str, Any]) -> None:
@@ -97,11 +107,10 @@ def lines(path: Path, n: int, time: float, temperature: float) -> list[str]:
         stored = read_metadata(path).get(KEY)
         if not stored or time <= 0 or temperature <= 0:
             return []
-        fit = json.loads(stored)
-        return [f"forecast     : {row}" for row in text(fit, n, time, temperature)] + [
-            f"forecast     : from {fit['runs']} runs ({fit['failures']} failures by {fit['by']}) with dt "
-            f"{fit['dt_fs']:g} fs"]
-    except (ValueError, KeyError, TypeError, InputError, np.linalg.LinAlgError):
+        fit = checked_fit(parse_json(stored, path, FIT), path)
+        Checked(path).entries(fit, TOLD, "fit")
+    except InputError:
         return ["forecast     : the fit of times to failure in the model file is not valid; store it again"]
-
-
+    return [f"forecast     : {row}" for row in text(fit, n, time, temperature)] + [
+        f"forecast     : from {fit['runs']} runs ({fit['failures']} failures by {fit['by']}) with dt "
+        f"{fit['dt_fs']:g} fs"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from scipy import stats
 
 from rxmdnn.errors import InputError
+from rxmdnn.schema import read_json, read_text, reading
 from rxmdnn.survival import statistics
 from rxmdnn.survival.statistics import ArmFit, FailureTimes, ReferencePoint
 from rxmdnn.units import FS_PER_PS
@@ -32,22 +32,18 @@ QUANTITIES = {"b": "exponent b = d ln t / d ln N", "c": "c = d ln t / d(1/T), K"
 def gather(sharpness: Sequence[Path], evaluations: Sequence[Path], table: Path | None) -> dict[str, dict[str, float]]:
     """{file stem of a model: {property: number}} from files of other commands and a CSV table. Raises InputError."""
     out: dict[str, dict[str, float]] = {}
+    what = "a file of rxmdnn sharpness, evaluate or train, nor a table with a column model"
     for paths, reader in ((sharpness, _sharpness), (evaluations, _evaluation), ([table] if table else [], _table)):
         for path in paths:
-            try:
-                for model, values in reader(path.read_text(encoding="utf-8")):
+            with reading(path, what):
+                for model, values in reader(path, what):
                     out.setdefault(Path(model).stem, {}).update(values)
-            except OSError as error:
-                raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-            except (ValueError, KeyError, TypeError, IndexError) as error:
-                raise InputError(f"{path}: not a file of rxmdnn sharpness, evaluate or train, nor a table with a "
-                                 f"column model: {error!r}") from None
     return out
 
 
-def _sharpness(body: str) -> list[tuple[str, dict[str, float]]]:
+def _sharpness(path: Path, what: str) -> list[tuple[str, dict[str, float]]]:
     """Model and properties from the JSON of rxmdnn sharpness."""
-    r = json.loads(body)
+    r = read_json(path, what)
     values = {"parameters": float(r["parameters"])}
     if "hessian" in r:
         values["lambda_max"] = float(r["hessian"]["largest"][0]["value"])
@@ -60,9 +56,9 @@ def _sharpness(body: str) -> list[tuple[str, dict[str, float]]]:
     return [(r["model"], values)]
 
 
-def _evaluation(body: str) -> list[tuple[str, dict[str, float]]]:
+def _evaluation(path: Path, what: str) -> list[tuple[str, dict[str, float]]]:
     """Model and properties from the JSON of rxmdnn evaluate, or of rxmdnn train."""
-    r = json.loads(body)
+    r = read_json(path, what)
     errors = r["errors"]["all"] if "errors" in r else r["test"]["all"]
     values = {k: float(errors[k]) for k in ("force_mae", "force_rmse") if k in errors}
     if "weights" in r:
@@ -70,10 +66,10 @@ def _evaluation(body: str) -> list[tuple[str, dict[str, float]]]:
     return [(r["model"], values)]
 
 
-def _table(body: str) -> list[tuple[str, dict[str, float]]]:
+def _table(path: Path, what: str) -> list[tuple[str, dict[str, float]]]:
     """Models and properties from a CSV table with a column model."""
     return [(row["model"], {k: float(v) for k, v in row.items() if k != "model" and v})
-            for row in csv.DictReader(body.splitlines())]
+            for row in csv.DictReader(read_text(path, what).splitlines())]
 
 
 # ------------------------------------------------------------------------------------------------ analysis

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from rxmdnn.deck.tfail import WATCHED
 from rxmdnn.errors import InputError
 from rxmdnn.files import atomic, write_json, write_text, writing
+from rxmdnn.schema import Checked, Item, columns_of, read_csv, read_json, read_text
 from rxmdnn.survival.statistics import FailureTimes
 
 COLUMNS: dict[str, Any] = {  # name: type
@@ -27,6 +27,11 @@ COLUMNS: dict[str, Any] = {  # name: type
     "dt_fs": float, "check_steps": int, "cap_steps": int, "steps": int, "time_fs": float, "failed": int,
     "criterion": str, "failed_step": int, "gid": int, "value": float, "threshold": float,
     **{f"{kind}_step": int for kind in WATCHED}}
+KINDS = {str: "text", int: "int", float: "float"}
+RULES = {name: Item(kind, low=low) for name, kind, low in (
+    ("n_atoms", "int", 1), ("temperature_K", "float", 0), ("dt_fs", "float", 1e-9), ("check_steps", "int", 1),
+    ("steps", "int", 0), ("time_fs", "float", 0))} | {
+    name: Item("float", finite=False) for name in ("value", "threshold")}
 CSV, H5, FRAMES, STUDY = "results.csv", "results.h5", "failures.xyz", "study.json"
 
 
@@ -40,21 +45,11 @@ def line(values: Sequence[Any]) -> str:
 def read(path: Path) -> list[dict[str, Any]]:
     """Rows of results.csv, or of the folder that holds it, without a truncated last row. Raises InputError."""
     path = path / CSV if path.is_dir() else path
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as results of `rxmdnn tfail`: "
-                         f"{getattr(error, 'strerror', error)}") from None
-    rows = list(csv.reader(text[: text.rfind("\n") + 1].splitlines()))
-    if not rows or rows[0] != list(COLUMNS):
-        raise InputError(f"{path}: not a table of `rxmdnn tfail`: its columns differ")
-    out = []
-    for number, row in enumerate(rows[1:], 2):
-        try:
-            out.append({name: kind(token) for (name, kind), token in zip(COLUMNS.items(), row, strict=True)})
-        except ValueError as error:
-            raise InputError(f"{path}:{number}: invalid row: {error}; remove it and run the study again") from None
-    return out
+    _, rows = read_csv(path, "results of `rxmdnn tfail`", list(COLUMNS))
+    table = columns_of(path, rows, {name: RULES.get(name, Item(KINDS[kind])) for name, kind in COLUMNS.items()},
+                       "remove the row and run the study again")
+    values = [table[name] if kind is str else table[name].tolist() for name, kind in COLUMNS.items()]
+    return [dict(zip(COLUMNS, row)) for row in zip(*values)]
 
 
 def begin(folder: Path, study: dict[str, Any], free: Iterable[str]) -> set[str]:
@@ -68,7 +63,7 @@ def begin(folder: Path, study: dict[str, Any], free: Iterable[str]) -> set[str]:
         folder.mkdir(parents=True, exist_ok=True)
         table, identity = folder / CSV, folder / STUDY
         if identity.exists() and table.exists():
-            stored = json.loads(identity.read_text(encoding="utf-8"))
+            stored = read_study(identity)
             if faults := _differences(folder, stored, study, set(free)):
                 raise InputError(*faults)
             study = {**study, "models": {**stored["models"], **study["models"]}}
@@ -79,6 +74,12 @@ def begin(folder: Path, study: dict[str, Any], free: Iterable[str]) -> set[str]:
         frames = complete_frames(folder / FRAMES)
         write_text(folder / FRAMES, "".join(text for run, text in frames if run in done))
     return done
+
+
+def read_study(path: Path) -> dict[str, Any]:
+    """study.json: {"deck": {keyword: line}, "models": {name: digest}}. Raises InputError."""
+    what = "the description of a study of `rxmdnn tfail`"
+    return Checked(path).entries(read_json(path, what), {"deck": Item("dict"), "models": Item("dict")})
 
 
 def _differences(folder: Path, stored: dict[str, Any], study: dict[str, Any], free: set[str]) -> list[str]:
@@ -92,9 +93,9 @@ def _differences(folder: Path, stored: dict[str, Any], study: dict[str, Any], fr
 
 def complete_frames(path: Path) -> list[tuple[str, str]]:
     """(run, text) of every frame of an extended XYZ file up to the first truncated one."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    lines = read_text(path, "frames of `rxmdnn tfail`").splitlines(keepends=True) if path.exists() else []
     out, at = [], 0
-    while at + 1 < len(lines) and lines[at].strip().isdigit():
+    while at + 1 < len(lines) and lines[at].strip().isdecimal():
         n = int(lines[at])
         block = lines[at : at + n + 2]
         named = re.search(r'run="([^"]*)"', block[1]) if len(block) > 1 else None

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from pathlib import Path
 
 from rxmdnn.errors import InputError
 from rxmdnn.files import sha256_of
+from rxmdnn.models.checksum import CERTIFICATE, LIFETIME, METADATA, joined, split
 from rxmdnn.models.model_file import native_metadata, write_bytes
-
-LIFETIME, CERTIFICATE = "lifetime", "certificate"  # keys of the metadata
 
 
 def put(model: Path, key: str, text: str) -> None:
     """Put a text into the metadata of a model file; the bytes of its arrays do not change. Raises InputError."""
     native_metadata(model)
-    write_bytes(model, _with(model.read_bytes(), {key: text}))
+    write_bytes(model, _with(model, {key: text}))
 
 
 def digest(model: Path) -> str:
@@ -27,23 +25,18 @@ def digest(model: Path) -> str:
     except InputError:  # another form, to which nothing can be added
         metadata = {}
     stored: dict[str, str | None] = {key: None for key in (LIFETIME, CERTIFICATE) if key in metadata}
-    return hashlib.sha256(_with(model.read_bytes(), stored)).hexdigest() if stored else sha256_of(model)
+    return hashlib.sha256(_with(model, stored)).hexdigest() if stored else sha256_of(model)
 
 
 def weights_digest(model: Path) -> str:
     """SHA-256 (hex) of the arrays of a model file and their names: equal where only the texts in its header differ."""
     native_metadata(model)
-    data = model.read_bytes()
-    length = struct.unpack("<Q", data[:8])[0]
-    names = {k: v for k, v in json.loads(data[8 : 8 + length]).items() if k != "__metadata__"}
-    return hashlib.sha256(json.dumps(names, sort_keys=True).encode() + data[8 + length :]).hexdigest()
+    head, arrays = split(model.read_bytes(), str(model))
+    names = {k: v for k, v in head.items() if k != METADATA}
+    return hashlib.sha256(json.dumps(names, sort_keys=True).encode() + arrays).hexdigest()
 
 
-def _with(data: bytes, texts: dict[str, str | None]) -> bytes:
+def _with(model: Path, texts: dict[str, str | None]) -> bytes:
     """The bytes of a model file whose metadata have these texts; None removes one."""
-    length = struct.unpack("<Q", data[:8])[0]
-    head = json.loads(data[8 : 8 + length])
-    head["__metadata__"] = {k: v for k, v in (head["__metadata__"] | texts).items() if v is not None}
-    header = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode()
-    header += b" " * (-len(header) % 8)
-    return struct.pack("<Q", len(header)) + header + data[8 + length :]
+    head, arrays = split(model.read_bytes(), str(model))
+    return joined({**head, METADATA: head[METADATA] | texts}, arrays)

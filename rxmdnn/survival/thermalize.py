@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
@@ -12,12 +13,15 @@ from mpi4py import MPI
 from rxmdnn.errors import InputError
 from rxmdnn.files import atomic, writing
 from rxmdnn.models.interface import Potential
+from rxmdnn.npz import read_npz
 from rxmdnn.parallel import together
+from rxmdnn.schema import Checked, Item
 from rxmdnn.survival.plan import StudyPlan, StudyRun
 from rxmdnn.survival.replicas import ReplicaLangevin
 from rxmdnn.units import FS_PER_PS
 
 TAU = 100.0  # fs, of the Langevin thermostat
+REMOVE = "remove it, and it is made again"
 KEY_OFFSET = 1 << 33  # separates the random numbers of thermalization from those of the runs
 
 
@@ -56,8 +60,7 @@ class StartPositions:
             return np.array([frames[r.start % len(frames)] for r in runs])
         out = []
         for run in runs:
-            with np.load(self._file(run.n, run.temperature)) as stored:
-                out.append(stored["x"][run.start])
+            out.append(_stored(self._file(run.n, run.temperature))["x"][run.start])
         return np.array(out)
 
     def _file(self, n: int, t: float) -> Path:
@@ -86,5 +89,11 @@ def _holds(path: Path, count: int, digest: int) -> bool:
     """Does the file hold so many starts of this model and these settings?"""
     if not path.exists():
         return False
-    with np.load(path) as stored:
-        return len(stored["x"]) >= count and int(stored["digest"]) == digest
+    stored = _stored(path)
+    return len(stored["x"]) >= count and stored["digest"] == digest
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    """x (starts, n, 3) Å and the digest of a file of start positions. Raises InputError."""
+    arrays = read_npz(path, "start positions of a study", REMOVE)
+    return Checked(path, REMOVE).entries(arrays, {"x": Item("float", (None, None, 3)), "digest": Item("int")})

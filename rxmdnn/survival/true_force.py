@@ -7,7 +7,6 @@ independent of failures.
 
 from __future__ import annotations
 
-import csv
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ import numpy as np
 from rxmdnn.errors import InputError
 from rxmdnn.io.frame import MODEL_FORCES
 from rxmdnn.io.read_atoms import read_atoms
+from rxmdnn.schema import Item, columns_of, read_csv
 from rxmdnn.units import FS_PER_PS
 
 ERRORS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # eV/Å: thresholds above which atoms are counted
@@ -101,11 +101,12 @@ def chosen(paths: Sequence[Path], most: int | None, n: int | None = None, kind: 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
     """Rows of true_forces.csv without a truncated last row; none if there is no file."""
-    body = path.read_text(encoding="utf-8") if path.exists() else ""
-    rows = list(csv.reader(body[: body.rfind("\n") + 1].splitlines()))
-    if rows and tuple(rows[0]) != COLUMNS:
-        raise InputError(f"{path}: not a table of `rxmdnn tfail relabel`; choose another --out")
-    return [dict(zip(COLUMNS, r, strict=True)) for r in rows[1:] if len(r) == len(COLUMNS)]
+    if not path.exists():
+        return []
+    words, advice = {"run", "arm", "model", "kind"}, "choose another --out"
+    _, rows = read_csv(path, "a table of `rxmdnn tfail relabel`", COLUMNS, advice)
+    columns_of(path, rows, {name: Item("text" if name in words else "float") for name in COLUMNS}, advice)
+    return [dict(zip(COLUMNS, row)) for row in rows]
 
 
 def compare_all(frames: list[ase.Atoms], engine: str, workers: int) -> Iterator[tuple[list[Any], str] | str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from rxmdnn.files import sha256_of
 from rxmdnn.io.labels import KEYS, NO_KEYS, LabelKeys
 from rxmdnn.models.allegro import Allegro
 from rxmdnn.models.interface import Potential
-from rxmdnn.models.model_file import load_model, read_metadata
+from rxmdnn.models.model_file import load_model, provenance
 from rxmdnn.training import dataset, metrics
 from rxmdnn.training.dataset import Dataset
 from rxmdnn.training.doubts import doubts
@@ -105,12 +104,9 @@ def chosen_frames(model: Path, paths: Sequence[Path], elements: Sequence[str], p
 
     Labels have the names ``keys``, otherwise those of the training deck or ASE's.
     """
-    try:
-        provenance = json.loads(read_metadata(model)["provenance"])
-        lines = {words[0]: words[1:] for line in provenance.get("deck", "").splitlines() if (words := words_of(line))}
-        group, kind = lines.get("groups", ("group", "kind"))[:2]
-    except (KeyError, ValueError, AttributeError) as error:
-        raise InputError(f"{model}: its provenance is damaged: {error}") from None
+    origin = provenance(model)
+    lines = {words[0]: words[1:] for line in str(origin.get("deck", "")).splitlines() if (words := words_of(line))}
+    group, kind = (*lines.get("groups", ()), "group", "kind")[:2]
     missing = [f"{p}: no such file" for p in paths if not p.is_file()]
     if missing:
         raise InputError(*missing)
@@ -119,7 +115,7 @@ def chosen_frames(model: Path, paths: Sequence[Path], elements: Sequence[str], p
     if part == "all":
         return frames
     sums = [sha256_of(p) for p in paths]
-    if "split" not in lines or provenance.get("data_sha256", "").split()[:len(sums)] != sums:
+    if "split" not in lines or str(origin.get("data_sha256", "")).split()[:len(sums)] != sums:
         raise InputError(f"--part {part}: {model} was not trained on these versions of {', '.join(map(str, paths))}; "
                          "omit --part")
     split = dataset.split(frames, float(lines["split"][0]), float(lines["split"][1]), int(lines["seed"][0]))

@@ -6,15 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mpi4py import MPI
 
 from rxmdnn.deck.language import Deck
 from rxmdnn.errors import InputError
 from rxmdnn.files import atomic, sha256_of
-from rxmdnn.parallel import on_root
+from rxmdnn.parallel import on_root, together
+from rxmdnn.schema import Checked, Item, reading
 from rxmdnn.training.trainer import Trainer
 
+ORIGIN = {"deck": Item("dict"), "data": Item("list"), "seconds": Item("float", low=0)}
+ANOTHER = "remove it or name another output folder"
 # Lines of the deck that may change when a training is resumed; data are compared by content. More epochs continue a
 # finished training.
 FREE = ("output", "model", "json", "data", "training_data", "tensorboard", "keep", "epochs", "stop", "stop_at_force")
@@ -32,13 +36,19 @@ def resume(trainer: Trainer, checkpoint: Path, origin: dict[str, Any], log: Call
     """Continue from the checkpoint if there is one; its seconds are added to ``origin``."""
 
     def saved() -> dict[str, Any] | None:
-        state = load_checkpoint(checkpoint) if checkpoint.exists() else None
-        if state:
-            _check_origin(checkpoint, state["origin"], origin)
+        if not checkpoint.exists():
+            return None
+        state = load_checkpoint(checkpoint)
+        with reading(checkpoint, "a checkpoint of rxmdnn train", ANOTHER) as checked:
+            old = checked.entries(state, {"origin": Item("dict")})["origin"]
+            checked.entries(old, ORIGIN, "origin")
+            _check_origin(checkpoint, old, origin)
         return state
 
     if state := on_root(trainer.comm, saved):
-        trainer.restore(state)
+        with together(trainer.comm), reading(checkpoint, "a checkpoint of this training", ANOTHER) as checked:
+            _check_state(checked, state, trainer.state())
+            trainer.restore(state)
         origin["seconds"] = state["origin"]["seconds"]
         log(f"resuming from {checkpoint} after epoch {trainer.epoch}")
         before, now = (o["deck"].get("epochs") for o in (state["origin"], origin))
@@ -47,6 +57,18 @@ def resume(trainer: Trainer, checkpoint: Path, origin: dict[str, Any], log: Call
         for what in ("threads", "ranks"):
             if (before := state["origin"].get(what, 1)) != origin[what]:
                 log(f"note: {origin[what]} {what}, not {before}: the last bits may differ")
+
+
+def _check_state(checked: Checked, state: dict[str, Any], fresh: dict[str, Any]) -> None:
+    """Raises InputError for a state that is not one of this training. fresh : of a training that begins"""
+    weights = fresh["weights"]
+    checked.alike(state, fresh, "state")
+    checked.alike(state["best_values"], weights, "state.best_values")
+    checked.alike(state.get("sam", {}).get("mean"), weights, "state.sam.mean")
+    for k, moments in state["optimizer"]["state"].items():
+        for name, value in moments.items():
+            if np.ndim(value):
+                checked.alike(value, weights[k], f"state.optimizer.{k}.{name}")
 
 
 def _check_origin(checkpoint: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
@@ -76,4 +98,4 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise InputError(f"{path}: not a checkpoint of rxmdnn train, or damaged: {str(error).splitlines()[0]}; "
-                         "remove it or name another output folder") from None
+                         f"{ANOTHER}") from None

@@ -232,7 +232,7 @@ def test_faults_of_a_run(decks, argv, said):
     ("allegro none.pt 1 H 1.0", "m.in:1: allegro: file: no file"),
     ("lj 1 1 3 2 H 1 H 2", "m.in:1: lj: an element is given twice"),
     ("lj 1 1 3 1 H 1\nnull 3 1 H 2", "m.in:2: null: elements and masses differ from those of"),
-    ("lj 1 1 3 1 H -1", "mass = -1: must be above zero"),
+    ("lj 1 1 3 1 H -1", "mass = -1: must be from 0.0001 to 1e+06 amu"),
 ])
 def test_faults_of_a_model_deck(tmp_path, text, said):
     (tmp_path / "m.in").write_text(text)

@@ -173,7 +173,7 @@ def test_latent_distance_in_a_run(folder, capsys):
     assert row["step"] == 1 and row["kinds"] == {"latent": 32}
     path = folder / "m.safetensors"
     path.write_bytes(path.read_bytes().replace(b"fidelity.latent", b"fidelity.latenx"))
-    with pytest.raises(InputError, match="its training statistics are damaged"):
+    with pytest.raises(InputError, match="of its checksum"):
         run(folder, "damaged", "fidelity flag 5\nfidelity_watch latent")
 
 

@@ -51,5 +51,5 @@ def test_no_file_and_no_frames_are_nothing(tmp_path):
 
 def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / NAME).write_bytes(b"not hdf5")
-    with pytest.raises(InputError, match=r"profile\.h5: cannot be read"):
+    with pytest.raises(InputError, match=r"profile\.h5: not profiles of a run"):
         read_profile(tmp_path)

@@ -31,5 +31,5 @@ def test_a_folder_of_an_earlier_version_has_its_first_stage_from_the_start_or_fr
 @pytest.mark.parametrize("text", ["{", "{}\n", "[1]\n", '{"step": "x"}\n'])
 def test_a_damaged_list_is_told(tmp_path, text):
     (tmp_path / NAME).write_text(text)
-    with pytest.raises(InputError, match=r"stages.jsonl: not a list of stages"):
+    with pytest.raises(InputError, match=r"stages.jsonl:1: .*; move it away"):
         read_stages(tmp_path)

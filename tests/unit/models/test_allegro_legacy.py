@@ -144,7 +144,7 @@ def test_model_file(tmp_path, dtype):
     data = (tmp_path / "model").read_bytes()
     for change, message in (((b'"form":"0.2"', b'"form":"0.1"'), "form '0.1' of Allegro; this program computes 0.8"),
                             ((b'"form":"0.2"', b'"form":"0.8"'), "damaged model file"),
-                            ((b"mixes.0.1.weight", b"mixes.0.7.weight"), "do not fit the configuration")):
+                            ((b"mixes.0.1.weight", b"mixes.0.7.weight"), "are not those of its checksum")):
         assert change[0] in data
         (tmp_path / "bad").write_bytes(data.replace(*change))
         with pytest.raises(InputError) as caught:
@@ -295,7 +295,7 @@ def test_foreign_files(tmp_path):
         with pytest.raises(InputError, match="not a file of named arrays"):
             import_nequip(tmp_path / name, tmp_path / "model", settings={"chemical_symbols": ["H"]})
     (tmp_path / "w.json").write_text("[1")
-    with pytest.raises(InputError, match=r"w\.json: cannot be read"):
+    with pytest.raises(InputError, match=r"w\.json: not settings of nequip"):
         import_nequip(tmp_path / "w.npz", tmp_path / "model")
     with pytest.raises(InputError, match="no such file"):
         import_nequip(tmp_path / "w.npz", tmp_path / "model", config=tmp_path / "absent.json")

@@ -61,7 +61,7 @@ def test_old_pickles_and_absent_files(tmp_path):
     torch.save({"a": 1}, tmp_path / "old", _use_new_zipfile_serialization=False)
     assert kind_of(tmp_path / "old") == content.CHECKPOINT
     assert kind_of(tmp_path / "absent") == kind_of(tmp_path) == content.OTHER
-    with pytest.raises(InputError, match="cannot read the model: No such file"):
+    with pytest.raises(InputError, match="absent: cannot be read: No such file"):
         load_model(tmp_path / "absent")
 
 

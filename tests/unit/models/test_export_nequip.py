@@ -149,7 +149,7 @@ def test_mistakes_get_one_line_and_change_no_file(tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     for words, message in [
-            ((tmp_path / "none", tmp_path / "a.ckpt"), "none: cannot read the model"),
+            ((tmp_path / "none", tmp_path / "a.ckpt"), "none: cannot be read"),
             ((tmp_path / "foreign.ckpt", tmp_path / "a.ckpt"), "foreign.ckpt: a checkpoint, or another file"),
             ((model, tmp_path / "text.ckpt"), "text.ckpt: exists already"),
             ((model, tmp_path / "a.pth"), "a.pth: the name must end in .ckpt"),

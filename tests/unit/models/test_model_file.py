@@ -48,10 +48,11 @@ def test_round_trip(tmp_path, dtype):
 
 
 def rewritten(path, change):
-    """The file with its JSON head changed by ``change(head)``."""
+    """The file with its JSON head changed by ``change(head)``, without a checksum, as of earlier versions."""
     data = path.read_bytes()
     (n,) = struct.unpack("<Q", data[:8])
     head = json.loads(data[8 : 8 + n])
+    head["__metadata__"].pop("sha256", None)
     change(head)
     text = json.dumps(head).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + n :])
@@ -68,12 +69,12 @@ FAULTS = {
     "empty": (lambda p: p.write_bytes(b""), "not an rxmdnn model file"),
     "text": (lambda p: p.write_text("allegro model of ammonia\n" * 9), "not an rxmdnn model file"),
     "endless head": (lambda p: p.write_bytes(struct.pack("<Q", 2**63) + b"{}" * 99), "not an rxmdnn model file"),
-    "head is a list": (lambda p: p.write_bytes(struct.pack("<Q", 2) + b"[]"), "header is damaged"),
+    "head is a list": (lambda p: p.write_bytes(struct.pack("<Q", 2) + b"[]"), "not an rxmdnn model"),
     "nested head": (lambda p: p.write_bytes(struct.pack("<Q", 200000) + b"[" * 200000), "header is damaged"),
     "other safetensors": (lambda p: rewritten(p, lambda h: h.pop("__metadata__")), "not an rxmdnn model"),
     "later version": (lambda p: rewritten(p, lambda h: h["__metadata__"].update(version="9")), "format version 9"),
-    "no config": (lambda p: rewritten(p, lambda h: h["__metadata__"].pop("config")), "damaged model file"),
-    "unknown setting": (lambda p: rewritten(p, set_config(colour="red")), "damaged model file"),
+    "no config": (lambda p: rewritten(p, lambda h: h["__metadata__"].pop("config")), "config is missing"),
+    "unknown setting": (lambda p: rewritten(p, set_config(colour="red")), "colour"),
     "huge network": (lambda p: rewritten(p, set_config(n_scalar=4096, latent_width=8192)), "do not fit"),
     "thousands of elements": (lambda p: rewritten(p, set_config(elements=[str(k) for k in range(9999)])), "elements"),
     "seed of text": (lambda p: rewritten(p, set_config(seed="x")), "seed"),
@@ -81,9 +82,11 @@ FAULTS = {
     "half as long": (lambda p: p.write_bytes(p.read_bytes()[: p.stat().st_size // 2]), "model.rxnn: "),
     "a byte short": (lambda p: p.write_bytes(p.read_bytes()[:-1]), "damaged model file"),
     "other dtype": (lambda p: rewritten(p, lambda h: h["__metadata__"].update(dtype="float64")), "not torch.float64"),
-    "odd dtype": (lambda p: rewritten(p, lambda h: h["__metadata__"].update(dtype="int8")), "damaged model file"),
+    "odd dtype": (lambda p: rewritten(p, lambda h: h["__metadata__"].update(dtype="int8")), "must be float32 or"),
     "an array missing": (lambda p: rewritten(p, lambda h: h.pop("basis.weight")), "model.rxnn: "),
-    "NaN": (lambda p: p.write_bytes(p.read_bytes()[:-4] + struct.pack("<f", float("nan"))), "NaN"),
+    "a changed weight": (lambda p: p.write_bytes(p.read_bytes()[:-4] + struct.pack("<f", 0.25)), "of its checksum"),
+    "NaN": (lambda p: (rewritten(p, lambda h: None), p.write_bytes(
+        p.read_bytes()[:-4] + struct.pack("<f", float("nan")))), "NaN"),
 }
 
 

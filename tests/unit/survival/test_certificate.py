@@ -180,5 +180,5 @@ def test_faults(tmp_path):
         main([str(folder), *asked, "--confidence", "1"])
     with pytest.raises(InputError, match="no runs of model b; it has m"):
         main([str(folder), *asked, "--model", "b"])
-    with pytest.raises(InputError, match="cannot be read as results"):
+    with pytest.raises(InputError, match="nowhere: cannot be read"):
         main([str(tmp_path / "nowhere"), *asked])
