@@ -89,7 +89,6 @@ def main() -> int:
             print(f"rxmdnn: {error}", file=sys.stderr)
         return 2
     from rxmdnn.deck.language import near
-    from rxmdnn.io.ordered import Hdf5Failure
     from rxmdnn.parallel import AgreedError, run_to_exit_code
     from rxmdnn.world import all_ranks
 
@@ -109,7 +108,7 @@ def main() -> int:
             raise InputError(f"{name}: a package is missing: {error}") from error
         return command(argv, comm) if parallel else command(argv)
 
-    return Hdf5Failure.leave(run_to_exit_code(comm, act))
+    return run_to_exit_code(comm, act)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from rxmdnn.deck.run import RunDeck, motion_of
 from rxmdnn.dynamics.simulation import Simulation, Thermo
 from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import allocate
+from rxmdnn.io.hdf5_file import changing
 from rxmdnn.io.ordered import replacing, writable, write_blocks
 from rxmdnn.io.trajectory import has_trajectory
 from rxmdnn.parallel import on_root, together
@@ -87,7 +88,7 @@ class Observers:
     def _create(self, path: Path, step: int, arrays: dict[str, dict[str, np.ndarray]],
                 rows: dict[str, tuple[int, int, np.ndarray] | None]) -> dict[str, int]:
         offsets = {}
-        with h5py.File(path, "w") as file:
+        with changing(path, new=True) as file:
             file.attrs["observe"] = json.dumps({"step": step, "lines": list(arrays), "motion": self.motion})
             for name, members in arrays.items():
                 group = file.create_group(name)

@@ -12,6 +12,7 @@ import numpy as np
 from rxmdnn.analysis.polarization import Cages, Layers
 from rxmdnn.analysis.tables import write_csv, write_h5
 from rxmdnn.analysis.topology import topological_charge
+from rxmdnn.files import atomic
 from rxmdnn.io.series import Series
 
 FRAMES = 32  # read at once
@@ -80,7 +81,7 @@ class LocalPolarization:
 
     def _write_xyz(self, path: Path) -> Path:
         """Centers with the column polarization (C/m^2), a vector for OVITO, of every frame."""
-        with open(path, "w", encoding="utf-8") as file:
+        with atomic(path) as new, open(new, "w", encoding="utf-8") as file:
             for time, h, p in zip(self.time, self.h, self.p):
                 lattice = " ".join(f"{x:.10g}" for x in h.ravel())
                 file.write(f'{len(p)}\nLattice="{lattice}" Properties=species:S:1:pos:R:3:polarization:R:3 '

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,11 +23,12 @@ from ase.calculators.calculator import CalculationFailed, Calculator
 from tqdm import tqdm
 
 from rxmdnn.errors import InputError
-from rxmdnn.files import atomic, writing
+from rxmdnn.files import Lines, atomic, writing
 from rxmdnn.labelling import ammonia_frames as frames
 from rxmdnn.labelling.engines import Engine, engine_of
 from rxmdnn.labelling.frame_text import text
 from rxmdnn.labelling.task import Task
+from rxmdnn.locks import held, lock_of
 
 MAX_FORCE = 50.0  # eV/Å: beyond, the short-range repulsion (ZBL) describes the energy
 ATTEMPTS = 8
@@ -164,6 +165,12 @@ def _key(task: Task) -> str:
 def run(path: Path, tasks: list[Task], engine: str, workers: int) -> list[str]:
     """Label the tasks that are not yet in the file; messages of those that could not be labelled."""
     engine_of(engine)  # its mistakes, before anything is written
+    with held(lock_of(path), f"{path}: another labelling writes to this file; wait for its end, or name another file"):
+        return _run(path, tasks, engine, workers)
+
+
+def _run(path: Path, tasks: list[Task], engine: str, workers: int) -> list[str]:
+    """As ``run``, on a file that no other labelling writes to."""
     keys, found, done = [_key(task) for task in tasks], finished(path), {}
     wanted, others = set(keys), []
     for block in found:
@@ -180,7 +187,7 @@ def run(path: Path, tasks: list[Task], engine: str, workers: int) -> list[str]:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     failures: dict[int, str] = {}
     with multiprocessing.get_context("spawn").Pool(max(1, min(workers, len(rest))), maxtasksperchild=40) as pool, \
-            path.open("a", encoding="utf-8") as out:
+            closing(Lines(path)) as out:
         results = pool.imap_unordered(partial(_labelled, engine=engine), [(k, tasks[k]) for k in rest])
         bar = tqdm(_until_lost(results, rest), total=len(tasks), initial=len(tasks) - len(rest), unit="task",
                    desc=engine_of(engine).name[:30])
@@ -190,9 +197,8 @@ def run(path: Path, tasks: list[Task], engine: str, workers: int) -> list[str]:
                 bar.write(failures[k])
                 continue
             with writing(path):
-                out.write(made)
+                out.add(made)
                 out.flush()
-                os.fsync(out.fileno())
             done[keys[k]] = made
     ordered = list(dict.fromkeys(key for key in keys if key in done))
     _replace(path, [*(done[key] for key in ordered), *others])

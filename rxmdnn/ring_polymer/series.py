@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from rxmdnn.files import Lines
 from rxmdnn.io.ordered import writable
 
 SETTLING = 0.2  # fraction of the rows, at the beginning, left out of the averages
@@ -33,7 +34,7 @@ class RingSeries:
                 if head == ",".join(self.columns):
                     kept = [line for line in lines if line.count(",") == head.count(",")
                             and int(line.split(",")[0]) <= restart]
-            self.path.write_text("\n".join([",".join(self.columns), *kept]) + "\n", encoding="utf-8")
+            self.file = Lines(self.path, "\n".join([",".join(self.columns), *kept]) + "\n")
 
         self.on_root(begin)
 
@@ -45,11 +46,7 @@ class RingSeries:
 
     def add(self, step: int, time: float, row: Sequence[float]) -> None:
         """Add a row. time : fs."""
-        def act() -> None:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(",".join([str(step), *(f"{x:.17g}" for x in (time, *row))]) + "\n")
-
-        self.on_root(act)
+        self.on_root(lambda: self.file.add(",".join([str(step), *(f"{x:.17g}" for x in (time, *row))]) + "\n"))
 
     def settled(self, first: int) -> dict[str, np.ndarray]:
         """As the function ``settled``, of this file; rank 0 alone calls it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +23,7 @@ from rxmdnn.excitation.profile import Profile
 from rxmdnn.fidelity.guard import Guard
 from rxmdnn.fidelity.monitor import Monitor
 from rxmdnn.fidelity.setup import guard_settings, with_repulsion
-from rxmdnn.files import write_json
+from rxmdnn.files import Lines, write_json
 from rxmdnn.io.checkpoint import write_checkpoint
 from rxmdnn.io.folder import set_aside, set_aside_after
 from rxmdnn.io.frame import FRAME_WRITERS, Frame, write_xyz
@@ -172,8 +171,11 @@ class Outputs:
         path = write_xyz(self.frame(self.simulation.thermo()), folder, name, note, scores)
 
         def append() -> None:
-            with open(path, "rb") as new, open(folder / "incidents.xyz", "ab") as every:
-                shutil.copyfileobj(new, every)
+            every = Lines(folder / "incidents.xyz")
+            try:
+                every.add(path.read_text(encoding="utf-8"))
+            finally:
+                every.close()
             path.unlink()
 
         with writable(self.comm, folder / "incidents.xyz"):
