@@ -19,7 +19,8 @@ from rxmdnn.deck import language as decks
 from rxmdnn.deck.fields import charge_lines
 from rxmdnn.deck.language import near
 from rxmdnn.deck.models import ModelLine
-from rxmdnn.deck.run import RUN, RunDeck, checked, read_run
+from rxmdnn.deck.run import RunDeck, checked, read_run
+from rxmdnn.deck.run_table import RUN
 from rxmdnn.deck.train import TABLE as TRAINING
 from rxmdnn.deck.words import PARTS
 from rxmdnn.dynamics.simulation import Simulation, Thermo
@@ -33,7 +34,7 @@ from rxmdnn.parallel import AgreedError, rows_of_all, together
 from rxmdnn.run.ending import Ending
 from rxmdnn.run.job import run_job
 from rxmdnn.run.models import Files, Model, load_networks, load_potential, names_files
-from rxmdnn.run.setup import keeping_threads
+from rxmdnn.run.threads import keeping_threads
 from rxmdnn.world import all_ranks
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from rxmdnn.io.ase_atoms import agree_on, agree_on_atoms, cell_of, species_of_at
 from rxmdnn.io.labels import PROGRAM
 from rxmdnn.parallel import AgreedError, together
 from rxmdnn.run.models import Model, load_potential, names_files
-from rxmdnn.run.setup import keeping_threads, thread_count
+from rxmdnn.run.threads import keeping_threads, thread_count
 from rxmdnn.world import all_ranks
 
 SETTINGS = ("skin", "precision", "backend", "threads", "comm")

@@ -57,6 +57,13 @@ def on_root(comm: MPI.Comm, function: Callable[[], T]) -> T:
     return comm.bcast(result)
 
 
+def on_each(comm: MPI.Comm, make: Callable[[], T]) -> T:
+    """What every rank makes for itself; the InputError of one rank is raised on all."""
+    with together(comm):
+        made = make()
+    return made
+
+
 def send_rows(comm: MPI.Comm, to: np.ndarray, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The rows that this rank receives, ordered by source rank, then by source row.
 

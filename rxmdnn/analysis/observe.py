@@ -20,7 +20,8 @@ from rxmdnn.analysis import spectra as sp
 from rxmdnn.analysis.observables import FILE, KINDS, Observer
 from rxmdnn.analysis.tables import write_csv
 from rxmdnn.deck.language import Entry
-from rxmdnn.deck.run import RunDeck, motion_of
+from rxmdnn.deck.motion import motion_of
+from rxmdnn.deck.run import RunDeck
 from rxmdnn.dynamics.simulation import Simulation, Thermo
 from rxmdnn.errors import InputError
 from rxmdnn.io.checkpoint import allocate

@@ -12,8 +12,9 @@ from rxmdnn import backend as backends
 from rxmdnn.deck import language as decks
 from rxmdnn.deck.fields import has_field
 from rxmdnn.deck.models import read_models
-from rxmdnn.deck.run import RUN, RunDeck, checked, read_run
+from rxmdnn.deck.run import RunDeck, checked, read_run
 from rxmdnn.deck.run_faults import barostat_fault
+from rxmdnn.deck.run_table import RUN
 from rxmdnn.deck.tables import DECKS, kind_of
 from rxmdnn.engine.domain import choose_grid
 from rxmdnn.errors import InputError
@@ -23,7 +24,8 @@ from rxmdnn.models.interface import Potential
 from rxmdnn.ring_polymer.economised import refusal
 from rxmdnn.ring_polymer.setup import notes as ring_notes
 from rxmdnn.run.continuation import compared
-from rxmdnn.run.setup import make_observers, make_potential, make_simulation
+from rxmdnn.run.potential import make_observers, make_potential
+from rxmdnn.run.setup import make_simulation
 from rxmdnn.run.start import read_start
 from rxmdnn.run.untrained import untrained_notes
 

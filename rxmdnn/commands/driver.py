@@ -10,10 +10,12 @@ from mpi4py import MPI
 from rxmdnn.commands.arguments import parse_known
 from rxmdnn.deck.run import read_run
 from rxmdnn.engine.system import System
-from rxmdnn.parallel import AgreedError
+from rxmdnn.parallel import AgreedError, on_each
+from rxmdnn.run.device import make_backend
 from rxmdnn.run.ipi import Line, serve
-from rxmdnn.run.setup import fewer_threads, make_backend, make_potential, on_each, set_threads
+from rxmdnn.run.potential import make_potential
 from rxmdnn.run.start import read_start
+from rxmdnn.run.threads import fewer_threads, set_threads
 
 
 def main(argv: Sequence[str], comm: MPI.Comm) -> None:

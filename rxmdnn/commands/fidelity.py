@@ -22,7 +22,7 @@ from rxmdnn.fidelity.setup import references
 from rxmdnn.files import check_outputs, sha256_of
 from rxmdnn.io.structure import species_of
 from rxmdnn.io.trajectory import read_frames
-from rxmdnn.run.setup import make_observers, make_potential
+from rxmdnn.run.potential import make_observers, make_potential
 
 
 def main(argv: Sequence[str]) -> None:

@@ -20,11 +20,13 @@ from rxmdnn.commands.arguments import parse, positive
 from rxmdnn.commands.instrument_arguments import instrument_arguments, named_instrument
 from rxmdnn.deck import language as decks
 from rxmdnn.deck.models import MODEL_KINDS, read_models
-from rxmdnn.deck.run import RUN, checked
+from rxmdnn.deck.run import checked
+from rxmdnn.deck.run_table import RUN
 from rxmdnn.errors import InputError
 from rxmdnn.files import check_outputs, write_json, writing
 from rxmdnn.io.read_atoms import read_atoms
-from rxmdnn.run.setup import make_backend, make_potential
+from rxmdnn.run.device import make_backend
+from rxmdnn.run.potential import make_potential
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from mpi4py import MPI
 
 from rxmdnn.deck.language import help_page
-from rxmdnn.deck.run import RUN, read_run
+from rxmdnn.deck.run import read_run
+from rxmdnn.deck.run_table import RUN
 from rxmdnn.errors import EXIT_CODES
+from rxmdnn.parallel import on_each
 from rxmdnn.run.job import run_job
-from rxmdnn.run.setup import on_each
 
 USAGE = "usage: [mpirun -np N] rxmdnn run [--rxmdin rxmd.in] [--outDir DAT] [--json F] [flags over the deck]\n"
 

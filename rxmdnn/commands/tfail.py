@@ -10,7 +10,7 @@ from mpi4py import MPI
 from rxmdnn.deck import language as decks
 from rxmdnn.deck.tfail import TABLE
 from rxmdnn.parallel import together
-from rxmdnn.run.setup import keeping_threads
+from rxmdnn.run.threads import keeping_threads
 from rxmdnn.survival.study import Study
 
 USAGE = ("usage: [mpirun -np N] rxmdnn tfail DECK [--keyword values ...]\n"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rxmdnn.deck.language import NUMBER, Deck, Entry, near, number_of
-from rxmdnn.deck.words import MINIMIZATION
+from rxmdnn.deck.language import NUMBER, Deck, Entry, Keyword, Value, near, number_of
+from rxmdnn.deck.words import EXCITATION, MINIMIZATION
 from rxmdnn.errors import InputError
 
 SHAPES_OF_FIELDS = {  # shape: (names of its parameters after the strength, number of them that may be left out, text)
@@ -25,6 +25,24 @@ SHAPES_OF_FIELDS = {  # shape: (names of its parameters after the strength, numb
 AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 STRUCTURE, FILE, NEUTRAL = "structure", "file", "neutral"  # words of the line charges
 EXAMPLE = "write for example 'field constant z 0.01'"
+
+FIELD = (
+    Keyword("field", (Value("shape", tuple(SHAPES_OF_FIELDS), None,
+                            words={shape: " ".join([f"<{name}>" for name in names] + [text])
+                                   for shape, (names, _, text) in SHAPES_OF_FIELDS.items()}),
+                      Value("word", "str", (), help="direction (x, y, z or three numbers), strength in V/Å, and the "
+                                                    "values of the shape")),
+            "electric field on the charges of the atoms, E(t) with t the time of the run in fs; several lines add; "
+            "for example 'field sine z 0.01 0.05' and 'field pulse 1 1 0 0.02 500 200 1.5'", repeats=True, rest=1,
+            group=EXCITATION),
+    Keyword("charges", (Value("word", "str", ()),),
+            "charges for the field, e, whose sum must be zero: '<element> <q>', or '<element>' and the nine numbers xx "
+            "xy xz yx yy yz zx zy zz of a Born tensor, rows for the displacement and columns for the field (force_a = "
+            "sum_b Z_ab E_b); 'file <file>' with such lines; 'structure': of the columns born_charges (nine), "
+            "initial_charges or charges of the structure file, or of a LAMMPS data file; 'neutral <q>': a mean charge "
+            "of up to q per atom, as of rounded values, is subtracted from every atom. Without a field, polarization "
+            "and current are recorded", repeats=True, rest=1, group=EXCITATION),
+)
 
 
 @dataclass(frozen=True)

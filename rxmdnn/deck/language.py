@@ -479,6 +479,11 @@ def _default(x: Any) -> str:
     return "default " + ((".true." if x else ".false.") if isinstance(x, bool) else str(x))
 
 
+def flag_each(*names: str) -> dict[str, tuple[str, ...]]:
+    """Flags of a keyword: one per value, with its name."""
+    return {f"--{name}": (name,) for name in names}
+
+
 def positive(x: float) -> str | None:
     """Check: above zero."""
     return None if x > 0 else "must be above zero"

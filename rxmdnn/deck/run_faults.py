@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rxmdnn.deck.language import Deck
 from rxmdnn.deck.models import ModelLine
+from rxmdnn.deck.motion import cell_is_driven
 from rxmdnn.deck.words import MINIMIZATION, SAMPLING
 
 
@@ -118,11 +119,6 @@ def estimate_faults(deck: Deck, elements: Sequence[str] | None) -> list[str]:
             faults.append(line.fault("given before; keep one"))
         seen.add((line.quantity, line.element if of_element else None))
     return faults
-
-
-def cell_is_driven(deck: Deck) -> bool:
-    """Whether the deck prescribes how the cell changes."""
-    return any(deck["strain_ramp"]) or any(deck["shear_ramp"])
 
 
 def fidelity_faults(deck: Deck) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rxmdnn.deck import language as decks
 from rxmdnn.deck.language import Keyword
 from rxmdnn.deck.models import MODEL_KINDS
-from rxmdnn.deck.run import RUN
+from rxmdnn.deck.run_table import RUN
 from rxmdnn.deck.tfail import TABLE as TFAIL
 from rxmdnn.deck.train import TABLE as TRAIN
 

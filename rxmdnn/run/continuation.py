@@ -8,8 +8,8 @@ from typing import Any
 
 from mpi4py import MPI
 
-from rxmdnn.deck.run import RunDeck, ensemble_settings
-from rxmdnn.deck.run_faults import cell_is_driven
+from rxmdnn.deck.motion import cell_is_driven, ensemble_settings
+from rxmdnn.deck.run import RunDeck
 from rxmdnn.deck.words import MINIMIZATION
 from rxmdnn.dynamics.minimize import LEFT_BY_MINIMIZERS
 from rxmdnn.errors import InputError

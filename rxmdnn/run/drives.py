@@ -14,9 +14,11 @@ from rxmdnn.excitation.electron_surface import ElectronSurface
 from rxmdnn.excitation.electrons import Electrons, notes_of
 from rxmdnn.excitation.light import Light
 from rxmdnn.excitation.light_plan import absorption_of, plan_notes, plan_of, region_faults
-from rxmdnn.excitation.weights import LEAST
+from rxmdnn.excitation.mixed_forces import MixedForces
+from rxmdnn.excitation.weights import EXCITATION, LEAST
 from rxmdnn.io.start import Start
 from rxmdnn.parallel import together
+from rxmdnn.run.continuation import Continuation
 from rxmdnn.run.field import make_field
 
 
@@ -56,3 +58,19 @@ def make_electrons(run: RunDeck, simulation: Simulation, start: Start) -> Electr
         absorption = absorption_of(run.deck, simulation.comm, simulation.backend)
     start.notes += notes_of(plan, simulation.cell, simulation.schedule.dt)
     return Electrons(plan, absorption)
+
+
+def choose_drives(simulation: Simulation, drives: list[Drive], start: Start, how: Continuation) -> None:
+    """Give the simulation what acts on it from outside; it continues from its state in the checkpoint, if there."""
+    saved = start.state.get("drives", {})
+    for drive in drives:
+        if drive.name in saved:
+            drive.continue_from(saved[drive.name], simulation.comm, how.same_stage)
+    if saved and not how.same_stage:
+        start.notes.append("the conserved quantity and the works of light, electrons and fields begin anew here")
+    if drives and start.continued and start.source.endswith("rxff.bin"):
+        start.notes.append(f"{start.source} holds positions and velocities only: weights of excited atoms, "
+                           "temperatures of electrons, polarization and works begin anew")
+    simulation.drives, simulation.forces.added = drives, list(drives)
+    if not isinstance(simulation.forces, MixedForces):
+        simulation.atoms.extra.pop(EXCITATION, None)  # of an earlier run

@@ -13,7 +13,8 @@ from rxmdnn.deck.fields import charge_lines, field_lines
 from rxmdnn.deck.light import NAMES as LIGHT_NAMES
 from rxmdnn.deck.light import has_light
 from rxmdnn.deck.models import ModelLine
-from rxmdnn.deck.run import RunDeck, has_ring
+from rxmdnn.deck.motion import has_ring
+from rxmdnn.deck.run import RunDeck
 from rxmdnn.deck.words import MINIMIZATION
 from rxmdnn.errors import InputError
 from rxmdnn.files import sha256_of

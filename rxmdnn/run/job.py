@@ -16,22 +16,17 @@ from rxmdnn.fidelity.setup import make_monitor
 from rxmdnn.io.folder import locked
 from rxmdnn.io.start import Start
 from rxmdnn.models.interface import Potential
+from rxmdnn.parallel import on_each
 from rxmdnn.ring_polymer.groups import Groups
 from rxmdnn.run.continuation import compared
+from rxmdnn.run.device import fits_on_device, make_backend
 from rxmdnn.run.ending import Ending
 from rxmdnn.run.models import with_native_copies
 from rxmdnn.run.outputs import Outputs
-from rxmdnn.run.setup import (
-    fewer_threads,
-    fits_on_device,
-    make_backend,
-    make_observers,
-    make_potential,
-    make_simulation,
-    on_each,
-    set_threads,
-)
+from rxmdnn.run.potential import make_observers, make_potential
+from rxmdnn.run.setup import make_simulation
 from rxmdnn.run.start import read_start
+from rxmdnn.run.threads import fewer_threads, set_threads
 
 
 @dataclass(frozen=True)

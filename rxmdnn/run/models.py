@@ -20,7 +20,7 @@ from rxmdnn.isotopes import standard_mass
 from rxmdnn.models.interface import Potential
 from rxmdnn.models.mixture import Mixture
 from rxmdnn.parallel import on_root, together
-from rxmdnn.run.setup import backend_of
+from rxmdnn.run.device import backend_of
 from rxmdnn.run.trial import Case
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 import rxmdnn
 from rxmdnn.deck.electrons import profile_shape
-from rxmdnn.deck.run import RunDeck, beads_every, ensemble_settings, has_extended_energy, motion_of
+from rxmdnn.deck.motion import beads_every, ensemble_settings, has_extended_energy, motion_of
+from rxmdnn.deck.run import RunDeck
 from rxmdnn.deck.words import MINIMIZATION
 from rxmdnn.dynamics.simulation import Simulation, Thermo
 from rxmdnn.excitation.profile import Profile

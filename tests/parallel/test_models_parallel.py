@@ -24,7 +24,8 @@ from rxmdnn.io.log import read_energies
 from rxmdnn.models.ase_calculator import AseCalculator
 from rxmdnn.models.model_file import load_model, save_model
 from rxmdnn.parallel import on_root
-from rxmdnn.run.setup import make_backend, make_potential
+from rxmdnn.run.device import make_backend
+from rxmdnn.run.potential import make_potential
 from tests.runs import shared_folder
 from tests.unit.models.test_allegro_legacy import network
 from tests.unit.models.test_compiled import Local

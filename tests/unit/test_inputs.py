@@ -16,7 +16,7 @@ from rxmdnn.commands import run as run_command
 from rxmdnn.commands import tfail as tfail_command
 from rxmdnn.commands import train as train_command
 from rxmdnn.deck import language as decks
-from rxmdnn.deck.run import RUN
+from rxmdnn.deck.run_table import RUN
 from rxmdnn.deck.tfail import TABLE as TFAIL
 from rxmdnn.errors import InputError
 from rxmdnn.io.log import read_energies

@@ -7,7 +7,8 @@ from rxmdnn.commands.help import main as help_main
 from rxmdnn.commands.run import main as run_main
 from rxmdnn.deck.language import WIDTH, Keyword, Value, help_page, not_negative, parse, positive
 from rxmdnn.deck.models import MODEL_KINDS, read_models
-from rxmdnn.deck.run import RUN, read_run
+from rxmdnn.deck.run import read_run
+from rxmdnn.deck.run_table import RUN
 from rxmdnn.deck.words import BAROSTATS, EXCITATION, GROUPS, SHAPES
 from rxmdnn.errors import InputError
 

@@ -1,6 +1,7 @@
 """The words by which frames say what moves the atoms."""
 
-from rxmdnn.deck.run import motion_of, read_run
+from rxmdnn.deck.motion import motion_of
+from rxmdnn.deck.run import read_run
 
 
 def test_frames_name_the_first_pulse_of_light(tmp_path):

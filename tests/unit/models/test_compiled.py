@@ -13,7 +13,7 @@ from rxmdnn.ase import Calculator
 from rxmdnn.deck.run import read_run
 from rxmdnn.errors import InputError
 from rxmdnn.models.mixture import Mixture
-from rxmdnn.run.setup import make_potential
+from rxmdnn.run.potential import make_potential
 
 R_MAX, EXTRA = 4.0, {"r_max": "4.0", "type_names": "Au Cu"}  # not the order of the deck
 CU_AU = "2 Cu 63.546 Au 196.967\n"

@@ -11,7 +11,7 @@ from rxmdnn.deck.run import read_run
 from rxmdnn.engine.system import System
 from rxmdnn.errors import InputError
 from rxmdnn.models.mixture import Mixture
-from rxmdnn.run.setup import make_potential
+from rxmdnn.run.potential import make_potential
 from tests.runs import write_start
 
 TEXTS = {"shparams": "2\n1 1 0.4 2.0 9 3.5\n1 2 1.5d0 1.5 6 3.0  # Ar-Ne\n",

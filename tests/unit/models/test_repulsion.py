@@ -17,7 +17,7 @@ from rxmdnn.models.mixture import Mixture
 from rxmdnn.models.model_file import load_model, save_model
 from rxmdnn.models.repulsion import PREFACTOR, Repulsion
 from rxmdnn.models.zbl import zbl_pair_energy
-from rxmdnn.run.setup import make_potential
+from rxmdnn.run.potential import make_potential
 from tests.systems import argon, engine
 
 ELEMENTS = ("H", "N")

@@ -5,7 +5,7 @@ import pytest
 
 from rxmdnn.cell import Cell
 from rxmdnn.deck import language as decks
-from rxmdnn.deck.run import RUN
+from rxmdnn.deck.run_table import RUN
 from rxmdnn.engine.system import System
 from rxmdnn.models.pair import Null
 from rxmdnn.ring_polymer.economised import Economy, economy_notes, enough_beads, refusal

@@ -3,7 +3,7 @@
 import pytest
 
 from rxmdnn.deck import language as decks
-from rxmdnn.deck.run import RUN
+from rxmdnn.deck.run_table import RUN
 from rxmdnn.ring_polymer.setup import notes
 
 DECK = "time {dt} 10\ntemperature {t} 1.0 1\nio_step 1 1\n{ring}\n"
