@@ -79,6 +79,16 @@ def main() -> int:
     name, *argv = sys.argv[1:] or ["--help"]
     if answer_at_once(name):
         return 0
+    if name != "run":
+        return _command(name, argv)
+    from rxmdnn.signals import remembered
+
+    with remembered():  # a run that is asked to stop while modules load stops in its own way
+        return _command(name, argv)
+
+
+def _command(name: str, argv: list[str]) -> int:
+    """Run a command; its exit code."""
     from rxmdnn.errors import InputError
     from rxmdnn.serial import provide
 

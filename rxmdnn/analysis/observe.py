@@ -7,6 +7,7 @@ They are kept in <outDir>/observe.h5, which is written with every checkpoint and
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -84,7 +85,9 @@ class Observers:
             write_blocks(self.comm, part, [(offsets[name] + r[1] * r[2][:1].nbytes if len(r[2]) else 0, r[2])
                                               for name, r in rows.items() if r is not None])
         if "gr" in arrays:
-            on_root(self.comm, lambda: self._table(arrays["gr"]))
+            with writable(self.comm, self.folder / "gr_observed.csv"):
+                if self.comm.rank == 0:
+                    self._table(arrays["gr"])
 
     def _create(self, path: Path, step: int, arrays: dict[str, dict[str, np.ndarray]],
                 rows: dict[str, tuple[int, int, np.ndarray] | None]) -> dict[str, int]:
@@ -113,6 +116,9 @@ class Observers:
             if found and not right:
                 raise InputError(f"{found[0]}: does not belong to step {step} and the observe lines of the deck; "
                                  "move it away to start again")
+            if right and right[0].name == PREVIOUS:  # the other is of an attempt that is abandoned, and keeps no place
+                os.replace(right[0], self.folder / FILE)
+                return self.folder / FILE
             return right[0] if right else None
 
         path = on_root(self.comm, find)

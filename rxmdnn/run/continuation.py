@@ -31,6 +31,7 @@ class Continuation:
     resumes : whether the ensemble goes on from its state in the checkpoint
     same_stage : whether nothing was changed that enters the conserved quantity
     draws : whether velocities are drawn although the start has some
+    minimizes_on : whether a minimizer goes on from its state in the checkpoint
     notes : for the log
     """
 
@@ -41,6 +42,7 @@ class Continuation:
     resumes: bool = False
     same_stage: bool = False
     draws: bool = False
+    minimizes_on: bool = False
     notes: list[str] = field(default_factory=list)
 
 
@@ -105,6 +107,7 @@ def _from_checkpoint(run: RunDeck, start: Start, facts: dict[str, Any]) -> Conti
     return Continuation(
         facts, begin, last_step(run, begin), forces_known=known, draws=draws, notes=notes,
         resumes=known and not draws and saved.get("ensemble", {}).get("words") == ensemble_settings(run.deck),
+        minimizes_on=known and saved.get("minimizer") is not None and not names & {"mdmode", "pramp"},
         same_stage=not (any(fact.stage for fact in changed) or other_ensemble or draws))
 
 

@@ -27,6 +27,7 @@ from rxmdnn.run.potential import make_observers, make_potential
 from rxmdnn.run.setup import make_simulation
 from rxmdnn.run.start import read_start
 from rxmdnn.run.threads import fewer_threads, set_threads
+from rxmdnn.signals import remembered
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def run_job(comm: MPI.Comm, run: RunDeck, *, start: Callable[[MPI.Comm], Start] 
     watch : called with every Thermo that is printed, on all ranks
     write : to the deck's outDir; otherwise nothing is written anywhere
     """
-    with locked(comm, run.folder) if write else nullcontext():
+    with remembered(), locked(comm, run.folder) if write else nullcontext():
         return _run(comm, run, start, potential, watch, write)
 
 
