@@ -74,7 +74,8 @@ class Job:
         """Run to the end; the largest distance of an atom from that of the undisturbed run, Å. NaN: nothing to compare
         """
         until = ("--until", str(STEPS))
-        subprocess.run(command(1, *until), cwd=self.folder / "whole", env=environment(), capture_output=True, check=True)
+        subprocess.run(command(1, *until), cwd=self.folder / "whole", env=environment(), stdout=subprocess.DEVNULL,
+                       check=True)
         for _ in range(self.chance.randint(2, 5)):
             self._attempt(until)
         code, text = self._watched(command(self.chance.randint(1, 3), *until), environment(), None, 0)

@@ -71,3 +71,22 @@ def test_a_lock_that_its_holder_removes_meanwhile_is_made_again(tmp_path, monkey
         with pytest.raises(InputError, match="busy"), held(tmp_path / LOCK, "busy"):
             pass
     assert lock_of(tmp_path / "a.xyz") == tmp_path / ".a.xyz.lock"
+
+
+def test_a_second_training_study_or_labelling_is_refused(tmp_path):
+    from rxmdnn.commands.train import main as train
+    from rxmdnn.labelling import labelling
+    from tests.unit.survival import test_study as study
+    from tests.unit.training.test_training import DECK, workplace
+
+    deck = workplace(tmp_path / "training", DECK + "epochs 1\n")
+    with held(deck.parent / "out" / LOCK, "busy"), pytest.raises(InputError, match="another training writes to"):
+        train([str(deck)])
+    (tmp_path / "study").mkdir()
+    deck = study.workplace(tmp_path / "study")
+    with held(deck.parent / "out" / LOCK, "busy"), pytest.raises(InputError, match="another study writes to"):
+        study.run(deck)
+    out = tmp_path / "out.xyz"
+    with held(lock_of(out), "busy"), pytest.raises(InputError, match="another labelling writes to"):
+        labelling.run(out, [], "ase:ase.calculators.emt:EMT", 1)
+    assert not list(tmp_path.glob("*/out/*")) and not out.exists()
