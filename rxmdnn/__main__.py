@@ -18,6 +18,7 @@ COMMANDS = {  # name: (whether it runs on several ranks, help); its module is co
     "convert": (False, "frames from one format to another: rxmdnn convert IN OUT"),
     "label": (False, "label frames with a quantum engine; choose frames"),
     "train": (True, "train an Allegro model: rxmdnn train train.in"),
+    "learn": (True, "repair a model by its own failures: rxmdnn learn learn.in"),
     "evaluate": (False, "errors of a model on labelled frames, and their tail"),
     "sharpness": (True, "how steeply the loss rises around the weights of a model"),
     "fidelity": (False, "what watches a run: fit (a model), calibrate (a run)"),

@@ -9,6 +9,7 @@ import numpy as np
 
 from rxmdnn.arrays import Array, namespace
 
+EXCITATION = "excitation"  # row of Atoms.extra: (n_owned,) weights of the excited surface, and column of frames
 CHARGES = "charges"  # row of Atoms.extra: (n_owned,) charges, or (n_owned, 9) Born tensors xx xy xz yx ... zz, e
 
 

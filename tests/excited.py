@@ -4,12 +4,12 @@ import numpy as np
 from mpi4py import MPI
 
 from rxmdnn import backend as backends
+from rxmdnn.atoms import EXCITATION
 from rxmdnn.dynamics.simulation import Schedule, Simulation
 from rxmdnn.engine.system import System
 from rxmdnn.excitation.light import Light
 from rxmdnn.excitation.mixed_forces import Frozen, MixedForces
 from rxmdnn.excitation.surfaces import MixedSurface
-from rxmdnn.excitation.weights import EXCITATION
 from rxmdnn.models.pair import LennardJones
 from tests.systems import TRICLINIC, share, spread_atoms
 
@@ -39,12 +39,3 @@ def lit(plan, *, surface=None, cell=TRICLINIC, x=CALM, species=SPECIES, mass=MAS
     if temperature:
         s.kinetics.draw(s.atoms, temperature, 1, 0)
     return s
-
-
-def steps(simulation, look=lambda: None):
-    """Take all steps; the Thermo of each that was printed. look : called after each step"""
-    rows = []
-    simulation.on_print = rows.append
-    for _ in simulation.steps(restarted=False):
-        look()
-    return rows

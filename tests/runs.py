@@ -1,4 +1,4 @@
-"""What tests of whole runs share: a folder with a start that all ranks see, and the death of a run."""
+"""What tests of whole runs share: a folder with a start that all ranks see, decks that run, and the death of a run."""
 
 import shutil
 from contextlib import contextmanager
@@ -6,7 +6,9 @@ from contextlib import contextmanager
 import pytest
 from mpi4py import MPI
 
+from rxmdnn.commands import run as run_command
 from rxmdnn.dynamics.simulation import Simulation
+from rxmdnn.io.checkpoint import read_checkpoint
 from tests.systems import TRICLINIC, spread_atoms
 
 MODELS = "lj 0.0104 3.4 6.0 2 Ar 39.95 Ne 20.18\n"
@@ -34,6 +36,52 @@ def shared_folder(comm: MPI.Comm, tmp_path_factory, models=MODELS, elements=("Ne
         shutil.rmtree(place)
 
 
+def write(comm: MPI.Comm, path, text):
+    """Rank 0 writes a file, which all ranks then see."""
+    if comm.rank == 0:
+        path.write_text(text)
+    comm.Barrier()
+
+
+def run_deck(comm: MPI.Comm, deck, out, *flags):
+    """The exit code of ``rxmdnn run`` of a deck into the folder ``out``, and the folder."""
+    code = run_command.main(["--rxmdin", str(deck), "--outDir", str(out), *flags], comm)
+    comm.Barrier()
+    return code, out
+
+
+def run_text(comm: MPI.Comm, folder, out, text, *flags):
+    """As ``run_deck``, of the deck ``text``, which is written to ``folder/<out>.in``."""
+    write(comm, folder / f"{out}.in", text)
+    return run_deck(comm, folder / f"{out}.in", folder / out, *flags)
+
+
+def state(out):
+    """What the checkpoint of a run holds."""
+    return read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5")
+
+
+def same_atoms(out, other, columns=("gid", "x", "v", "f", "image"), extra=()):
+    """The checkpoints of two runs, whose atoms and cells must be the same to the bit. extra : columns of atoms.extra"""
+    a, b = state(out), state(other)
+    assert a.step == b.step
+    for column in columns:
+        assert getattr(a, column).tobytes() == getattr(b, column).tobytes(), column
+    for column in extra:
+        assert a.extra[column].tobytes() == b.extra[column].tobytes(), column
+    assert a.cell.h.tobytes() == b.cell.h.tobytes()
+    return a, b
+
+
+def steps(simulation, look=lambda: None, restarted=False):
+    """Take all steps; the Thermo of each that was printed. look : called after each step"""
+    rows = []
+    simulation.on_print = rows.append
+    for _ in simulation.steps(restarted):
+        look()
+    return rows
+
+
 @contextmanager
 def killed_at(monkeypatch, step):
     """The run inside dies after what is due at ``step``."""
@@ -47,3 +95,11 @@ def killed_at(monkeypatch, step):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Simulation, "_due", die)
         yield patch
+
+
+def whole_and_killed(monkeypatch, go, step=47):
+    """The folders of a run, and of one that dies after ``step`` and is then continued. go : takes a name, runs there"""
+    whole = go("whole")
+    with killed_at(monkeypatch, step):
+        go("killed")
+    return whole, go("killed")

@@ -26,6 +26,19 @@ def spread_atoms(cell: Cell, n: int, closest: float, seed: int = 0) -> np.ndarra
     return cell.cartesian(kept)
 
 
+def ammonia(cell: Cell = TRICLINIC, n: int = 40, seed: int = 3):
+    """Molecules at random places and orientations as ASE atoms, in any order, wrapped into the cell one by one."""
+    import ase.build
+
+    rng = np.random.default_rng(seed)
+    molecule = ase.build.molecule("NH3")
+    arms = molecule.positions - molecule.positions[0]
+    x = [center + arms @ np.linalg.qr(rng.normal(size=(3, 3)))[0] for center in spread_atoms(cell, n, 3.1, seed)]
+    atoms = ase.Atoms("NH3" * n, np.concatenate(x), cell=cell.h, pbc=True)[rng.permutation(4 * n)]
+    atoms.wrap()
+    return atoms
+
+
 def engine(comm: MPI.Comm, cell: Cell, potential, grid=(0, 0, 0), skin=0.5, backend=None) -> Forces:
     """Forces of a system whose atoms a test gives."""
     return System(potential, cell, comm=comm, backend=backend, skin=skin, grid=grid).forces

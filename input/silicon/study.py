@@ -24,18 +24,16 @@ CELLS, ATOMS = ("4", "4", "4"), 512
 PEAKS = {"(220)": "220", "(400)": "400"}
 
 
-def run(out: Path) -> None:
-    """The runs and their diffraction."""
-    for kind in KINDS:
-        for seed in SEEDS:
-            folder = out / f"{kind}_{seed}"
-            if not (folder / "energies.csv").exists():
-                subprocess.run(["mpirun", "-np", str(RANKS), "rxmdnn", "run", "--rxmdin", str(HERE / kind / "rxmd.in"),
-                                "--outDir", str(folder), "--seed", str(seed)], check=True)
-        runs = [str(out / f"{kind}_{seed}") for seed in SEEDS]
-        subprocess.run(["rxmdnn", "structure", *runs, "--delays", "--t0", str(PULSE), "--before", "50", "--families",
-                        "-o", str(out / kind), "--cells", *CELLS, "--hkl", *PEAKS.values(), "--probe", "electron"],
-                       check=True)
+def simulate(out: Path, kind: str, cells: tuple[str, ...], peaks: tuple[str, ...], seeds: tuple[int, ...]) -> None:
+    """The runs of the deck of this kind, and their diffraction."""
+    runs = [out / f"{kind}_{seed}" for seed in seeds]
+    for seed, folder in zip(seeds, runs):
+        if not (folder / "energies.csv").exists():
+            subprocess.run(["mpirun", "-np", str(RANKS), "rxmdnn", "run", "--rxmdin", str(HERE / kind / "rxmd.in"),
+                            "--outDir", str(folder), "--seed", str(seed)], check=True)
+    subprocess.run(["rxmdnn", "structure", *map(str, runs), "--delays", "--t0", str(PULSE), "--before", "50",
+                    "--families", "-o", str(out / kind), "--cells", *cells, "--hkl", *peaks, "--probe", "electron"],
+                   check=True)
 
 
 def columns(path: Path) -> dict[str, np.ndarray]:
@@ -56,7 +54,8 @@ if __name__ == "__main__":
 
     out = Path(sys.argv[1])
     out.mkdir(parents=True, exist_ok=True)
-    run(out)
+    for kind in KINDS:
+        simulate(out, kind, CELLS, tuple(PEAKS.values()), SEEDS)
     fig, axes = plt.subplots(2, 2, figsize=(9, 6.4), dpi=130, sharex=True)
     numbers: dict[str, dict[str, float]] = {}
     for kind, color in zip(KINDS, ("tab:red", "tab:blue")):

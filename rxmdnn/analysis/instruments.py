@@ -129,7 +129,8 @@ FIXED = {"tosca": TOSCA, "vision": VISION, "lagrange": LAGRANGE, "lagrange-cu220
 class Choppers:
     """A direct-geometry instrument, for any incident energy and frequency of its chopper.
 
-    incident, frequency : defaults, meV and Hz; least, most : incident energies, meV; angles : range, degrees
+    incident, frequency : defaults, meV and Hz; least, most : incident energies, meV
+    angles : range, degrees, of all detectors together (PyChop: tthlims); gaps between their banks are not left out
     """
 
     name: str
@@ -154,9 +155,9 @@ class Choppers:
 
 DIRECT = {
     "sequoia": Choppers("SEQUOIA, high-resolution chopper", "G. E. Granroth et al., J. Phys.: Conference Series 251, "
-                        "012058 (2010); PyChop", SEQUOIA, 600.0, 600.0, 8.0, 4000.0, (2.5, 60.0)),
+                        "012058 (2010); PyChop", SEQUOIA, 600.0, 600.0, 8.0, 4000.0, (2.0, 61.9)),
     "maps": Choppers("MAPS, chopper A", "R. A. Ewings et al., Rev. Sci. Instrum. 90, 035110 (2019); PyChop", MAPS,
-                     500.0, 400.0, 300.0, 2000.0, (3.0, 60.0)),
+                     500.0, 400.0, 300.0, 2000.0, (3.0, 59.8)),
 }
 NAMES = (*FIXED, *DIRECT)
 
@@ -183,7 +184,7 @@ def read_instrument(path: Path) -> Spectrometer:
     if bool(rows) == bool(curve):
         faults.append(f"{path}: give its widths by 'sigma' or by at least two lines 'fwhm', not both")
     if len(rows) == 1:
-        faults.append(rows[0].fault("one row is no table; give two or more"))
+        faults.append(rows[0].fault("a table needs two rows or more"))
     if curve and limits.high is None:
         faults.append(f"{path}: range: missing; the line sigma needs the energies that it is valid for")
     if limits.high is not None and not limits.low < limits.high:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rxmdnn.analysis import scatterers
-from rxmdnn.analysis.inelastic import Phonons, like_debye_below
+from rxmdnn.analysis.inelastic import FWHM, Phonons, like_debye_below
 from rxmdnn.analysis.instruments import Spectrometer
 from rxmdnn.analysis.powder import Anisotropy, Sites
 from rxmdnn.analysis.spectra import MEV_PER_CM
@@ -166,6 +166,6 @@ def _columns(kinds: Sequence[_Kind], n: int, grid: np.ndarray, instrument: Spect
         angles |= {f"q_{angle:.4g}deg": np.sqrt(q_sq), f"all_{angle:.4g}deg": instrument.broadened(grid, seen)}
     shares = {name: instrument.broadened(grid, s) for name, s in shares.items()}
     columns = {"energy_meV": grid, **shares, "wavenumber_cm": grid / MEV_PER_CM,
-               "fwhm_meV": 2.354820045 * instrument.sigma(grid), **angles}
+               "fwhm_meV": FWHM * instrument.sigma(grid), **angles}
     kept = (grid >= instrument.low) & (grid <= top * (1 + 1e-9))
     return {name: column[kept] for name, column in columns.items()}

@@ -138,7 +138,7 @@ class HarmonicCrystal:
         return LatticeModes(q, share, np.array(found.frequencies) * THZ_TO_CM, vectors)
 
     def mesh(self, n: Sequence[int]) -> LatticeModes:
-        """Modes on a mesh of n_1 × n_2 × n_3 wave vectors off Γ, q and -q once."""
+        """Modes on a mesh of n_1 × n_2 × n_3 wave vectors, q and -q once; off Γ unless all three numbers are odd."""
         axes = [(np.arange(m) + 0.5) / m - 0.5 if m % 2 == 0 else (np.arange(m) - m // 2) / m for m in n]
         q = np.array(np.meshgrid(*axes, indexing="ij")).reshape(3, -1).T
         key = np.round(q * 2 * np.lcm.reduce(list(n))).astype(int)

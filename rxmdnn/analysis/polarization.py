@@ -14,8 +14,8 @@ import numpy as np
 
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
+from rxmdnn.units import C_M2_PER_E_A2
 
-C_M2_PER_E_A2 = 16.02176634  # C/m^2 of one e/Å^2
 SHELL = 1.1  # the next neighbor must be farther than the last of the cage by this factor
 BLOCK = 512  # centers whose distances to all atoms are computed at once
 

@@ -12,7 +12,9 @@ import numpy as np
 from rxmdnn.analysis.polarization import Cages, Layers
 from rxmdnn.analysis.tables import write_csv, write_h5
 from rxmdnn.analysis.topology import topological_charge
+from rxmdnn.cell import Cell
 from rxmdnn.files import atomic
+from rxmdnn.io.frame import small_frame
 from rxmdnn.io.series import Series
 
 FRAMES = 32  # read at once
@@ -83,11 +85,8 @@ class LocalPolarization:
         """Centers with the column polarization (C/m^2), a vector for OVITO, of every frame."""
         with atomic(path) as new, open(new, "w", encoding="utf-8") as file:
             for time, h, p in zip(self.time, self.h, self.p):
-                lattice = " ".join(f"{x:.10g}" for x in h.ravel())
-                file.write(f'{len(p)}\nLattice="{lattice}" Properties=species:S:1:pos:R:3:polarization:R:3 '
-                           f'pbc="T T T" time={time:.10g} time_unit=ps\n')
-                file.writelines(f"{name} {x[0]:.6f} {x[1]:.6f} {x[2]:.6f} {v[0]:.6f} {v[1]:.6f} {v[2]:.6f}\n"
-                                for name, x, v in zip(self.names, self.site @ h, p))
+                file.write(small_frame(self.names, self.site @ h, Cell(h), {"polarization": (p, ".6f")},
+                                       {"time": time, "time_unit": "ps"}))
         return path
 
 

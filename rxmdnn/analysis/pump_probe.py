@@ -72,7 +72,7 @@ class DelayAxis:
 def response_weights(t: np.ndarray, fwhm: float) -> np.ndarray:
     """(n, n) weights of a Gaussian response: y_seen = weights @ y, for values at the times t (fs, ascending).
 
-    Each value holds from half way to the last time to half way to the next one, the first and the last one for ever:
+    Each value holds from half way to the last time to half way to the next one, the first and the last one without end:
     a step half way between two times becomes an error function exactly, a constant stays constant.
 
     fwhm : fs, full width at half maximum; 0 gives the unit matrix

@@ -14,10 +14,11 @@ from rxmdnn.analysis.pump_probe_displacements import Displaced, MeanPositions, o
 from rxmdnn.analysis.pump_probe_frames import Amplitudes, Map, Measurement, Replica, measure
 from rxmdnn.analysis.pump_probe_points import Crystal, label, read_hkl
 from rxmdnn.analysis.pump_probe_powder import Debye, Shells, grid, weighted
-from rxmdnn.analysis.pump_probe_temperature import EXCITATION, Excitations, Slabs, Temperatures, Where
+from rxmdnn.analysis.pump_probe_temperature import Excitations, Slabs, Temperatures, Where
 from rxmdnn.analysis.scatterers import replaced
 from rxmdnn.analysis.spectra import kinds_of
 from rxmdnn.analysis.structure import half_width
+from rxmdnn.atoms import EXCITATION
 from rxmdnn.errors import InputError
 from rxmdnn.parallel import together
 
@@ -164,10 +165,7 @@ class Experiment:
         if members:
             self.peaks = self._amplitudes(shape, np.concatenate(members), "--hkl", groups)
         for words in options.lines:
-            ends = read_hkl(words, "--line")
-            if len(ends) != 2:
-                raise InputError(f"structure: --line: '{' '.join(words)}' are {len(ends)} points; write two, as "
-                                 "000 800")
+            ends = corners(words, "--line", 2, "two, as 000 800")
             points = crystal.line(ends[0], ends[1], "--line")
             on_lattice, group, of = crystal.expanded(points, options.family)
             measured = self._amplitudes(shape, on_lattice, "--line", {
@@ -175,10 +173,7 @@ class Experiment:
             measured.ends, measured.shown = ends, points
             self.lines[f"{label(ends[0])}_{label(ends[1])}"] = measured
         for words in options.planes:
-            ends = read_hkl(words, "--plane")
-            if len(ends) != 3:
-                raise InputError(f"structure: --plane: '{' '.join(words)}' are {len(ends)} points; write three: the "
-                                 "origin and the ends of two sides, as 000 400 040")
+            ends = corners(words, "--plane", 3, "three: the origin and the ends of two sides, as 000 400 040")
             points = crystal.plane(ends[0], ends[1], ends[2], "--plane")
             flat = points.reshape(-1, 3)
             rows = np.flatnonzero(np.abs(flat).max(axis=1) > 1e-9)
@@ -258,3 +253,11 @@ class Experiment:
             self.notes.append(f"extinct, only diffuse scattering: {', '.join(weak)}")
         if not self.options.hkl:
             self.peaks.groups = {k: v for k, v in self.peaks.groups.items() if k not in weak}
+
+
+def corners(words: Sequence[str], option: str, number: int, wanted: str) -> np.ndarray:
+    """(number, 3) points that span a line or a plane. Raises InputError for another number of points."""
+    found = read_hkl(words, option)
+    if len(found) != number:
+        raise InputError(f"structure: {option}: '{' '.join(words)}' are {len(found)} points; write {wanted}")
+    return found

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from rxmdnn.analysis.pump_probe_frames import Measurement, Replica
+from rxmdnn.atoms import EXCITATION
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
 from rxmdnn.units import ACCELERATION, KB
 
 COMPARISONS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
-EXCITATION = "excitation"  # column of trajectories: weight of the excited surface, from 0 to 1
 
 
 @dataclass(frozen=True)

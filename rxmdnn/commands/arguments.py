@@ -78,10 +78,18 @@ def properties_text(properties: Mapping[str, Any]) -> str:
                      for name, value in properties.items())
 
 
-def tell(numbers: Mapping[str, Any], notes: Iterable[str], made: Iterable[str | Path]) -> None:
-    """Print the numbers of an analysis, its notes, and the files that it has made."""
+def tell(numbers: Mapping[str, Any], notes: Iterable[str], made: Iterable[str | Path], table: str = "") -> None:
+    """Print the numbers of an analysis, a table of more of them, its notes, and the files that it has made."""
     for key, value in numbers.items():
-        print(f"{key}: {value:.6g}" if isinstance(value, float) else f"{key}: {value}")
+        print(f"{key}: {_number(value)}")
+    if table:
+        print(table)
     for note in notes:
         print(f"note: {note}")
     print("wrote " + " ".join(map(str, made)))
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(_number, value)) or "none"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

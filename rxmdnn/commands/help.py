@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rxmdnn.deck import language as decks
+from rxmdnn.deck.help import help_page
 from rxmdnn.deck.tables import DECKS
 from rxmdnn.errors import EXIT_CODES, InputError
 
@@ -15,11 +16,11 @@ def main(argv: Sequence[str]) -> None:
     """Print help on all keywords of all decks, or on one keyword and those whose names begin with it."""
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE)
-        print("\n\n".join(f"{name}\n{'-' * len(name)}\n{decks.help_page(table)}" for name, table in DECKS.items()))
+        print("\n\n".join(f"{name}\n{'-' * len(name)}\n{help_page(table)}" for name, table in DECKS.items()))
         print("\nexit codes\n----------\n" + "\n".join(f"{code:<4d}{text}" for code, text in EXIT_CODES.items()))
         return
     wanted = argv[0]
-    pages = [(name, decks.help_page(table, k.name)) for name, table in DECKS.items() for k in table
+    pages = [(name, help_page(table, k.name)) for name, table in DECKS.items() for k in table
              if k.name == wanted or (k.name.startswith(f"{wanted}_") and wanted in {other.name for other in table})]
     if not pages:
         every = [k.name for table in DECKS.values() for k in table]

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from rxmdnn.errors import InputError
@@ -27,6 +28,7 @@ from rxmdnn.files import check_outputs
 from rxmdnn.io.read_atoms import read_atoms
 from rxmdnn.labelling import gpaw_engine, labelling
 from rxmdnn.labelling.engines import KNOWN, engine_of
+from rxmdnn.labelling.executor import ParslWorkers, Processes
 from rxmdnn.labelling.file_tasks import tasks_of_file
 from rxmdnn.labelling.gpaw_settings import PREFIX, settings_of
 
@@ -46,6 +48,8 @@ def main(argv: Sequence[str]) -> int:
     p.add_argument("--frames", type=Path, metavar="FILE", help="label the frames of this file, of any format")
     p.add_argument("--recipe", choices=RECIPES, help="label frames made here: ammonia, as suits the engine")
     p.add_argument("--workers", type=int, default=2, help="number of processes, of OMP_NUM_THREADS threads each (1)")
+    p.add_argument("--parsl", type=Path, metavar="FILE",
+                   help="label on a cluster instead, by the Parsl configuration 'config' of this Python file")
     p.add_argument("--share", type=float, default=1.0, help="fraction of the recipe, e.g. 0.1; same mix of kinds")
     p.add_argument("--select", type=Path, nargs="+", metavar="MODEL",
                    help="do not label: write to OUT the frames of --from on which these models disagree most; "
@@ -94,7 +98,9 @@ def _label(a: argparse.Namespace) -> int:
         raise InputError("label: --workers must be positive, and --share above 0 and at most 1")
     engine = engine_of(a.engine)
     tasks = tasks_of_file(a.frames) if a.frames else engine.plan(a.share)
-    failures = labelling.run(a.output, tasks, a.engine, a.workers)
+    executor = ParslWorkers(a.parsl) if a.parsl else Processes(a.workers)
+    with closing(executor):
+        failures = labelling.run(a.output, tasks, a.engine, executor)
     count = sum(1 for _ in labelling.finished(a.output))
     print(f"{len(tasks) - len(failures)} of {len(tasks)} {'frames' if a.frames else 'tasks'} labelled; "
           f"{count} in {a.output}")

@@ -16,7 +16,7 @@ from rxmdnn.analysis import scatterers
 from rxmdnn.analysis.phonon_tables import PhononTables, conclude_phonons
 from rxmdnn.analysis.phonons import HarmonicCrystal, phonopy
 from rxmdnn.ase import Calculator
-from rxmdnn.commands.arguments import parse, positive
+from rxmdnn.commands.arguments import parse, positive, tell
 from rxmdnn.commands.instrument_arguments import instrument_arguments, named_instrument
 from rxmdnn.deck import language as decks
 from rxmdnn.deck.models import MODEL_KINDS, read_models
@@ -172,11 +172,5 @@ def report(results: PhononTables, crystal: HarmonicCrystal, a: argparse.Namespac
             made.append(neutron_figures.neutron(a.out, results.neutron, named, a.temperature))
         if a.json:
             made.append(write_json(a.json, results.numbers))
-    for key, value in results.numbers.items():
-        if key == "gamma_cm":
-            print("gamma_cm: " + " ".join(f"{x:.1f}" for x in value))
-        elif key != "notes":
-            print(f"{key}: {value:.6g}" if isinstance(value, float) else f"{key}: {value}")
-    for note in results.notes:
-        print(f"note: {note}")
-    print("wrote " + " ".join(map(str, made)))
+    shown = {key: value for key, value in results.numbers.items() if key != "notes"}
+    tell(shown | {"gamma_cm": " ".join(f"{x:.1f}" for x in shown["gamma_cm"])}, results.notes, made)

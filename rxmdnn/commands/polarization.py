@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mpi4py import MPI
@@ -14,7 +13,7 @@ from rxmdnn.analysis.polarization import Cages, charge_tensors
 from rxmdnn.analysis.polarization_series import LocalPolarization, local_polarization, loop_of
 from rxmdnn.atoms import CHARGES
 from rxmdnn.cell import Cell
-from rxmdnn.commands.arguments import out_folder
+from rxmdnn.commands.arguments import out_folder, tell
 from rxmdnn.errors import InputError
 from rxmdnn.files import check_outputs, write_json, writing
 from rxmdnn.io.checkpoint import find_checkpoint, read_checkpoint
@@ -69,17 +68,7 @@ def main(argv: Sequence[str]) -> None:
         made = [*local.write(folder), *draw(folder, local, loop)]
         if a.json:
             made.append(write_json(a.json, numbers | {"notes": local.notes}))
-    for key, value in numbers.items():
-        print(f"{key}: {_text(value)}")
-    for note in local.notes:
-        print(f"note: {note}")
-    print("wrote " + " ".join(map(str, made)))
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return " ".join(f"{x:.6g}" for x in value) or "none"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    tell(numbers, local.notes, made)
 
 
 def analyze(series: Series, run: Path, a: argparse.Namespace) -> LocalPolarization:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mpi4py import MPI
 
-from rxmdnn.deck.language import help_page
+from rxmdnn.deck.help import help_page
 from rxmdnn.deck.run import read_run
 from rxmdnn.deck.run_table import RUN
 from rxmdnn.errors import EXIT_CODES

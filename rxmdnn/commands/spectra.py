@@ -14,7 +14,7 @@ from rxmdnn.analysis import spectra as sp
 from rxmdnn.analysis.comparison import UNITS, Measured, compare, read_measured
 from rxmdnn.analysis.inelastic import Instrument
 from rxmdnn.analysis.spectra_tables import SpectraOptions, SpectraTables, conclude
-from rxmdnn.commands.arguments import out_folder, parse, positive, run_arguments
+from rxmdnn.commands.arguments import out_folder, parse, positive, run_arguments, tell
 from rxmdnn.commands.instrument_arguments import instrument_arguments, named_instrument
 from rxmdnn.errors import InputError
 from rxmdnn.files import check_outputs, write_json, writing
@@ -141,15 +141,9 @@ def report(results: SpectraTables, options: SpectraOptions, a: argparse.Namespac
 
 def print_numbers(results: SpectraTables, made: list[Path]) -> None:
     """Print the numbers, one row per band, the notes and the names of files."""
-    for key, value in results.numbers.items():
-        if key not in ("bands", "notes"):
-            print(f"{key}: {value:.6g}" if isinstance(value, float) else f"{key}: {value}")
-    if results.bands:
-        print("band            from    to    modes    mean (1/cm)        peak   half width   peaks")
-    for r in results.bands:
-        print(f"{r['band']:<14s}{r['from_cm']:6.0f}{r['to_cm']:6.0f}{r['modes']:9.2f}{r['mean_cm']:9.1f} ± "
-              f"{r['mean_error_cm']:<6.1f}{r['peak_cm']:9.1f}{r['half_width_cm']:9.1f}     "
-              + " ".join(f"{f:.0f}" for f in r["peaks_cm"]))
-    for note in results.notes:
-        print(f"note: {note}")
-    print("wrote " + " ".join(map(str, made)))
+    head = ["band            from    to    modes    mean (1/cm)        peak   half width   peaks"] * bool(results.bands)
+    rows = [f"{r['band']:<14s}{r['from_cm']:6.0f}{r['to_cm']:6.0f}{r['modes']:9.2f}{r['mean_cm']:9.1f} ± "
+            f"{r['mean_error_cm']:<6.1f}{r['peak_cm']:9.1f}{r['half_width_cm']:9.1f}     "
+            + " ".join(f"{f:.0f}" for f in r["peaks_cm"]) for r in results.bands]
+    tell({key: value for key, value in results.numbers.items() if key not in ("bands", "notes")}, results.notes, made,
+         "\n".join([*head, *rows]))

@@ -8,6 +8,7 @@ import numba
 from mpi4py import MPI
 
 from rxmdnn.deck import language as decks
+from rxmdnn.deck.help import help_page
 from rxmdnn.deck.tfail import TABLE
 from rxmdnn.parallel import together
 from rxmdnn.run.threads import keeping_threads
@@ -22,7 +23,7 @@ def main(argv: Sequence[str], comm: MPI.Intracomm = MPI.COMM_SELF) -> int:
     """Run the study of a deck; the exit code. argv : ``DECK [--keyword values ...]``. Raises InputError."""
     if not argv or argv[0] in ("-h", "--help"):
         if comm.rank == 0:
-            print(USAGE + decks.help_page(TABLE))
+            print(USAGE + help_page(TABLE))
         return 0 if argv else 2
     with together(comm):
         deck = decks.read(argv[0], TABLE, argv[1:])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mpi4py import MPI
 
 from rxmdnn.deck import language as decks
+from rxmdnn.deck.help import help_page
 from rxmdnn.deck.train import TABLE
 from rxmdnn.errors import InputError
 from rxmdnn.parallel import together
@@ -17,7 +18,7 @@ def main(argv: Sequence[str], comm: MPI.Intracomm = MPI.COMM_SELF) -> int:
     """``DECK [--keyword values ...]``; the exit code. Raises InputError."""
     if not argv or argv[0] in ("-h", "--help"):
         if comm.rank == 0:
-            print("usage: [mpirun -np N] rxmdnn train DECK [--keyword values ...]\n\n" + decks.help_page(TABLE))
+            print("usage: [mpirun -np N] rxmdnn train DECK [--keyword values ...]\n\n" + help_page(TABLE))
         return 0 if argv else 2
     try:
         with together(comm):

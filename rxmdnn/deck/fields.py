@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rxmdnn.deck.columns import read_pairs
 from rxmdnn.deck.language import NUMBER, Deck, Entry, Keyword, Value, near, number_of
 from rxmdnn.deck.words import EXCITATION, MINIMIZATION
 from rxmdnn.errors import InputError
@@ -95,15 +96,16 @@ def _numbers(words: Sequence[str], names: Sequence[str]) -> list[float]:
     return [number_of(word) for word in words]
 
 
-def _read_table(path: Path, columns: Sequence[int], what: str) -> list[tuple[int, list[str]]]:
-    """(number of the line, its words) of a text file. Raises ValueError for another number of columns."""
+def _read_charges(path: Path) -> list[tuple[int, list[str]]]:
+    """(number of the line, its words) of a file of charges. Raises ValueError for another number of columns."""
+    what = "<element> <q> or <element> <nine numbers>"
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'not a text file'}") from None
     rows = [(k, words) for k, line in enumerate(text.splitlines(), 1) if (words := line.split("#")[0].split())]
     for k, words in rows:
-        if len(words) not in columns:
+        if len(words) not in (2, 10):
             raise ValueError(f"{path}:{k}: expected '{what}', found '{' '.join(words)}'")
     if not rows:
         raise ValueError(f"{path}: no rows; expected '{what}'")
@@ -150,16 +152,10 @@ def _check(shape: str, parameters: dict[str, float]) -> None:
 
 def _time_table(path: Path) -> np.ndarray:
     """(2, n) times and values of a file. Raises ValueError."""
-    rows = _read_table(path, (2,), "<t, fs> <E, V/Å>")
-    for k, words in rows:
-        if not all(map(NUMBER.match, words)):
-            raise ValueError(f"{path}:{k}: expected two numbers, found '{' '.join(words)}'")
-    table = np.array([[number_of(w) for w in words] for _, words in rows]).T
-    back = np.flatnonzero(np.diff(table[0]) <= 0)
-    if len(rows) < 2 or len(back):
-        where = f":{rows[back[0] + 1][0]}" if len(back) else ""
-        raise ValueError(f"{path}{where}: at least two rows with increasing times are needed")
-    return table
+    try:
+        return read_pairs(path, "t (fs)", "E (V/Å)")
+    except InputError as error:
+        raise ValueError(*error.faults) from None
 
 
 def has_field(deck: Deck) -> bool:
@@ -205,7 +201,7 @@ def charge_lines(deck: Deck, elements: Sequence[str]) -> ChargeLines:
                 if len(rest) != 1:
                     raise ValueError("write 'charges file <file>'")
                 path = _finder(deck, entry)(rest[0])
-                for k, words in _read_table(path, (2, 10), "<element> <q> or <element> <nine numbers>"):
+                for k, words in _read_charges(path):
                     _add(by_element, words, elements, f"{path}:{k}: ")
             else:
                 _add(by_element, [first, *rest], elements)

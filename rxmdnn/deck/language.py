@@ -22,18 +22,15 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rxmdnn.deck.words import GROUPS
 from rxmdnn.errors import InputError
 
 REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "REQUIRED"})()
 FAULTY: Any = object()  # a value whose fault is already reported
-WIDTH, INDENT = 100, 30  # columns of a help page, and where its texts begin
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([edED][+-]?\d+)?$")
 LOGICAL = {"t": True, ".t.": True, "true": True, ".true.": True,
            "f": False, ".f.": False, "false": False, ".false.": False}
@@ -427,56 +424,6 @@ def _complete(entry: Entry, faults: list[str]) -> None:
     problem = keyword.check(entry) if keyword.check and known and entry.given and not keyword.unused else None
     if problem:
         faults.append(entry.fault(problem))
-
-
-def help_page(table: Sequence[Keyword], keyword: str | None = None) -> str:
-    """Help on all keywords, under the headings of their groups, or on one keyword in full; at most WIDTH columns."""
-    rows = {k.name: k for k in table}
-    if keyword is None:
-        groups = sorted({k.group for k in table}, key=lambda group: GROUPS.index(group) if group else -1)
-        return "\n\n".join("\n".join([group] * bool(group) + [_summary(k) for k in table if k.group == group])
-                           for group in groups)
-    if keyword not in rows:
-        raise InputError(f"help: {keyword}: unknown keyword{near(keyword, list(rows))}")
-    k = rows[keyword]
-    lines = [k.usage, _wrapped(k.help, 4)]
-    for v in k.values:
-        expects = "one of the values below" if v.words else v.expects
-        parts = [expects + (f", {v.unit}" if v.unit else ""), _default(v.default), *([v.help] if v.help else [])]
-        lines.append(_beside(f"    {v.name}", "; ".join(parts), 18))
-        lines += [_beside(f"{'':18s}{word}", text, INDENT + 2) for word, text in v.words.items()]
-    if k.repeats:
-        lines.append("    may be given several times")
-    if k.unused:
-        lines.append(_wrapped(f"ignored (accepted for compatibility): {k.unused}", 4))
-    flags = [f"--{k.name}", *(f.replace("|", ", ") for f in k.flags)]
-    lines.append(_wrapped(f"flags: {', '.join(dict.fromkeys(flags))}", 4))
-    return "\n".join(lines)
-
-
-def _summary(k: Keyword) -> str:
-    """A keyword's line of the page of all keywords: usage, help, and the allowed words."""
-    words = [f"{v.name}: {', '.join(map(str, v.words or v.kind))}" for v in k.values
-             if v.words or isinstance(v.kind, tuple)]
-    text = "; ".join([k.help, *words, *([f"ignored: {k.unused}"] if k.unused else [])])
-    return _beside(f"  {k.usage}", text, INDENT)
-
-
-def _beside(left: str, text: str, indent: int) -> str:
-    """Wrapped text to the right of ``left``, from column ``indent`` on; below it where ``left`` is too long."""
-    text = _wrapped(text, indent)
-    return f"{left:<{indent}s}{text[indent:]}" if len(left) < indent - 1 else f"{left}\n{text}"
-
-
-def _wrapped(text: str, indent: int) -> str:
-    margin = " " * indent
-    return textwrap.fill(text, WIDTH, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False)
-
-
-def _default(x: Any) -> str:
-    if x is REQUIRED or x is None or x == ():
-        return "required" if x is REQUIRED else "no default"
-    return "default " + ((".true." if x else ".false.") if isinstance(x, bool) else str(x))
 
 
 def flag_each(*names: str) -> dict[str, tuple[str, ...]]:

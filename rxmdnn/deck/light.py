@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rxmdnn.deck.columns import read_pairs
 from rxmdnn.deck.electrons import has_electrons
 from rxmdnn.deck.language import Deck, Entry, Keyword, Value, near, not_negative, positive
 from rxmdnn.deck.models import ModelLine
@@ -285,32 +286,11 @@ def _faults_of_table(entry: Entry) -> list[str]:
     return []
 
 
-def read_pulse_table(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Times, fs, and heights (n,) of a pulse: a text file of lines ``t f``, with '#' before comments; commas may
-    separate them.
-
-    Raises InputError where it is not such a table: at least two rows, increasing times, no negative heights.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    rows: list[tuple[float, float]] = []
-    for number, line in enumerate(lines, 1):
-        words = line.partition("#")[0].replace(",", " ").split()
-        if not words:
-            continue
-        try:
-            t, f = map(float, words)
-        except ValueError:
-            raise InputError(f"{path}:{number}: expected two numbers, the time in fs and the height of the pulse, not "
-                             f"'{line.strip()}'") from None
-        if not (np.isfinite(t) and np.isfinite(f)) or f < 0:
-            raise InputError(f"{path}:{number}: times must be finite, and heights finite and not negative")
-        if rows and t <= rows[-1][0]:
-            raise InputError(f"{path}:{number}: times must increase, but {t:g} follows {rows[-1][0]:g}")
-        rows.append((t, f))
-    if len(rows) < 2 or not any(f for _, f in rows):
-        raise InputError(f"{path}: a pulse needs at least two rows, one of them above zero")
-    t_f = np.array(rows)
-    return t_f[:, 0], t_f[:, 1]
+def read_pulse_table(path: Path) -> np.ndarray:
+    """(2, n) times, fs, and heights of a pulse: see ``read_pairs``. Raises InputError also for heights below or all
+    zero."""
+    table = read_pairs(path, "t (fs)", "the height of the pulse",
+                       lambda t, f: "heights must not be negative" if f < 0 else None)
+    if not table[1].any():
+        raise InputError(f"{path}: no height is above zero")
+    return table

@@ -32,7 +32,8 @@ MODEL_KINDS = (
            Value("layers", "int", check=positive, help="of message passing: 1 if the energy of an atom depends on its "
                  "own neighbors alone (Allegro), on any number of ranks; more run on one rank")),
     _model("ase", "a calculator of ASE, on one rank, for comparison; the module is Python code, which is run",
-           Value("factory", "str", help="MODULE:FACTORY, such as ase.calculators.emt:EMT")),
+           Value("factory", "str", help="MODULE:FACTORY, such as ase.calculators.emt:EMT or dft.py:make, a file "
+                 "beside the model deck")),
     _model("lj", "Lennard-Jones, cut and shifted", Value("epsilon", "float", unit="eV", check=not_negative),
            Value("sigma", "float", unit="Å", check=positive), Value("cutoff", "float", unit="Å", check=positive)),
     _model("zbl", "short-range nuclear repulsion, added to the other models; without a weight of its own",
@@ -74,6 +75,12 @@ class ModelLine:
         return f"{self.where}: {self.kind}: {text}"
 
 
+def _at(factory: str, deck: Path) -> str:
+    """MODULE:FACTORY, with the path of a .py file from the folder of the deck on."""
+    module, colon, name = factory.rpartition(":")
+    return f"{deck.parent / module}{colon}{name}" if module.endswith(".py") else factory
+
+
 def read_models(path: str | Path) -> list[ModelLine]:
     """The lines of a model deck, in order, with the same elements and masses. Raises InputError."""
     models = decks.read(path, MODEL_KINDS)
@@ -81,8 +88,8 @@ def read_models(path: str | Path) -> list[ModelLine]:
     if not entries:
         raise InputError(f"{path}: no model; write a line such as 'allegro model.safetensors 2 H 1.008 N 14.007'")
     own = {v.name for v in _ELEMENTS}
-    lines = [ModelLine(e.keyword.name, {k: v for k, v in e.values.items() if k not in own}, e.element, e.mass, e.where)
-             for e in entries]
+    lines = [ModelLine(e.keyword.name, {k: _at(v, Path(path)) if k == "factory" else v for k, v in e.values.items()
+                                        if k not in own}, e.element, e.mass, e.where) for e in entries]
     first = dict(zip(lines[0].elements, lines[0].masses))
     faults = [line.fault("sees all atoms at once; it must be the only line of the model deck")
               for line in lines if line.is_whole and len(lines) > 1]

@@ -157,7 +157,7 @@ def checked(deck: Deck, models: list[ModelLine], n_ranks: int | None = None, fau
 
 
 def _other_masses(line: ModelLine) -> list[str]:
-    """A note on masses that are no isotope of their element: swapped, for example. Hydrogen up to 4.1 amu is usual."""
+    """A note on masses far from those of their element: swapped, for example. Hydrogen up to 4.1 amu is usual."""
     strange = []
     for name, mass in zip(line.elements, line.masses):
         usual = standard_mass(name)

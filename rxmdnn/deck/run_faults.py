@@ -129,6 +129,9 @@ def fidelity_faults(deck: Deck) -> list[str]:
                                     "fidelity_observers") if (e := deck[name]).given]
         return [e.fault("without effect; also write 'fidelity flag', stop or heal") for e in
                 (*more, *deck["fidelity_limit"])]
+    limits = deck["fidelity_limit"]
+    faults += [e.fault(f"{e.kind}: given before; keep one") for k, e in enumerate(limits)
+               if e.kind in [other.kind for other in limits[:k]]]
     if deck["mdmode"].mode == MINIMIZATION:
         faults.append(line.fault("a minimization has no time steps to monitor; omit this line"))
     if (bets := deck["fidelity_martingale"]).given and not deck["fidelity_calibration"].given:

@@ -34,6 +34,8 @@ def _sam(e: Entry) -> str | None:
 TABLE: tuple[Keyword, ...] = (
     Keyword("data", (Value("file", "file"),), "labelled frames with energy and forces: any format that ASE reads with "
             "them (extended XYZ, .traj, vasprun.xml, OUTCAR, .json, .db), or HDF5", rest=1),
+    Keyword("training_data", (Value("file", "file", ()),),
+            "further labelled frames, all of which are trained on; 'split' does not see them", rest=1),
     Keyword("energy_key", (Value("name", "str", None),), "word of a frame that is its energy, eV; absent: energy"),
     Keyword("forces_key", (Value("name", "str", None),),
             "column that holds the forces, eV/Å; absent: forces or force"),

@@ -68,7 +68,7 @@ class WholeForces(Forces):
         self._add(atoms)
 
     def virial(self) -> np.ndarray:
-        """As Forces.virial: the potential's own, with that of the added forces."""
+        """As Forces.virial: that of the potential and of the added forces."""
         return self._with_added(self._virial)
 
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rxmdnn.arrays import Array
-from rxmdnn.atoms import Atoms
+from rxmdnn.atoms import EXCITATION, Atoms
 from rxmdnn.dynamics.drive import Drive, StepTime
 from rxmdnn.excitation.electron_gas import surface_weight
 from rxmdnn.excitation.electrons import Electrons
 from rxmdnn.excitation.mixed_forces import MixedForces
-from rxmdnn.excitation.weights import EXCITATION, snapped
+from rxmdnn.excitation.weights import snapped
 
 if TYPE_CHECKING:
     from rxmdnn.dynamics.simulation import Simulation
@@ -43,6 +43,7 @@ class ElectronSurface(Drive):
     def begin(self, simulation: Simulation) -> None:
         assert isinstance(simulation.forces, MixedForces)
         self.forces, self.comm, self.atoms = simulation.forces, simulation.comm, simulation.atoms
+        self.ensemble = simulation.ensemble
         if EXCITATION not in self.atoms.extra:
             self.atoms.extra[EXCITATION] = self.coming(self.atoms)
         self.forces.source = self
@@ -62,7 +63,7 @@ class ElectronSurface(Drive):
         if not forces.cover(new):
             forces.compute(atoms)  # nothing has moved: the rows keep their order
         taken = (new - forces.weights) * forces.answers.gap()
-        self.work += forces.reweigh(atoms, new)
+        self.work += forces.reweigh_within(self.ensemble, atoms, new)
         atoms.extra[EXCITATION] = new
         self.electrons.deposit(atoms, -1.0 * taken)
 

@@ -44,8 +44,8 @@ class Absorption(Protocol):
     def begin(self, atoms: Atoms, cell: Cell) -> None:
         """Prepare for the first step; all ranks call it."""
 
-    def absorbed(self, x: np.ndarray, cell: Cell, start: float, stop: float) -> np.ndarray:
-        """(n,) eV/Å^3 absorbed between two times, fs, at positions (n, 3), Å."""
+    def absorbed(self, grid: Grid, cell: Cell, share: np.ndarray, start: float, stop: float) -> np.ndarray:
+        """(n_cells,) eV absorbed between two times, fs. share : (n_cells,) part of each cell that holds electrons."""
 
     def state(self) -> dict[str, Any]:
         """What a restart needs."""
@@ -120,8 +120,7 @@ class Electrons(Drive):
         if self.grid.comm.rank == 0:
             self.work += float(given.sum())
         if self.absorption is not None:
-            x = cell.cartesian(self.grid.centers())
-            self._gain(self.gas.volumes(cell) * self.absorption.absorbed(x, cell, now.time, now.time + now.dt))
+            self._gain(self.absorption.absorbed(self.grid, cell, self.gas.share, now.time, now.time + now.dt))
         self.gas.conduct(self.lattice_temperature, cell, now.dt)
 
     def _kick(self, atoms: Atoms, cell: Cell, now: StepTime) -> np.ndarray:

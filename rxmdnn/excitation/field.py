@@ -24,8 +24,7 @@ from rxmdnn.dynamics.drive import Drive, StepTime
 from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.excitation.charges import Charges
 from rxmdnn.excitation.field_shapes import total
-
-C_M2_PER_E_A2 = 16.02176634  # C/m^2 of one e/Å^2
+from rxmdnn.units import C_M2_PER_E_A2
 
 
 class ElectricField(Drive):

@@ -10,6 +10,7 @@ import numpy as np
 from rxmdnn.deck.fields import FieldLine
 
 PER_THZ = 2e-3 * np.pi  # radians per fs of 1 THz
+WIDTHS = 1.5  # FWHM from the middle of a pulse, where 2e-3 of its envelope is left
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(12)
 
 
@@ -95,3 +96,8 @@ MEANS: dict[str, Callable[[FieldLine, float, float], float]] = {
     "constant": lambda line, t, dt: 1.0, "sine": _mean_of_sine, "pulse": _mean_of_pulse,
     "ramp": _piecewise(_ramp, lambda line: np.array([line.parameters["t0"], line.parameters["t1"]])),
     "table": _piecewise(_table, _knots_of_table)}
+EXTENTS: dict[str, Callable[[FieldLine], tuple[float, float]]] = {  # fs: between them the field changes
+    "ramp": lambda line: (line.parameters["t0"], line.parameters["t1"]),
+    "pulse": lambda line: (line.parameters["t0"] - WIDTHS * line.parameters["FWHM"],
+                           line.parameters["t0"] + WIDTHS * line.parameters["FWHM"]),
+    "table": lambda line: (float(_knots_of_table(line)[0]), float(_knots_of_table(line)[-1]))}

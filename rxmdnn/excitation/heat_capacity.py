@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from rxmdnn.errors import InputError
+from rxmdnn.deck.columns import read_pairs
 
 PER_J_M3 = 1e-30 / 1.602176634e-19  # J/m^3 in eV/Å^3
 
@@ -96,26 +96,6 @@ def read_capacity(file: str | Path) -> TabulatedCapacity:
 
     Raises InputError with file and line.
     """
-    rows: list[tuple[float, float]] = []
-    try:
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: cannot be read as text: {getattr(error, 'strerror', None) or error}") from None
-    for number, line in enumerate(lines, 1):
-        words = line.split("#")[0].split()
-        if not words:
-            continue
-        try:
-            t, c = (float(w) for w in words)
-        except ValueError:
-            raise InputError(f"{file}:{number}: expected two numbers, T_e (K) and C_e (J/(m^3 K)), found "
-                             f"'{line.strip()}'") from None
-        if not (np.isfinite([t, c]).all() and c > 0 and t >= 0):
-            raise InputError(f"{file}:{number}: T_e must be at least 0 and C_e above zero, found '{line.strip()}'")
-        if rows and t <= rows[-1][0]:
-            raise InputError(f"{file}:{number}: T_e must ascend, but {t:g} K follows {rows[-1][0]:g} K")
-        rows.append((t, c))
-    if len(rows) < 2:
-        raise InputError(f"{file}: {len(rows)} row(s); a table of C_e needs at least two, T_e (K) and C_e (J/(m^3 K))")
-    table = np.array(rows)
-    return TabulatedCapacity(table[:, 0], table[:, 1] * PER_J_M3)
+    t, c = read_pairs(file, "T_e (K)", "C_e (J/(m^3 K))", lambda t, c: None if t >= 0 and c > 0 else
+                      "T_e must be at least 0 and C_e above zero")
+    return TabulatedCapacity(t, c * PER_J_M3)

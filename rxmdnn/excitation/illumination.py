@@ -19,13 +19,13 @@ from rxmdnn.excitation.regions import Region, nearest, union
 
 LIGHT = 2997.92458  # speed of light, Å/fs
 EV_A2_PER_MJ_CM2 = 0.6241509074  # eV/Å^2 in 1 mJ/cm^2
-LARGEST_DOSE = 50.0  # exp(-50) of the ground state is left: as good as nothing
+LARGEST_DOSE = 50.0  # exp(-50) of the ground state is left, below rounding
 
 
 @dataclass(frozen=True)
 class Pulse:
     """One pulse. amount : the largest weight, or with ``is_rate`` the largest rate G in 1/fs, at the surface, in the
-    middle of the spot"""
+    middle of the spot. A weight above 1 is 1 down to the depth where that of the fluence is"""
 
     shape: PulseShape
     amount: float
@@ -86,6 +86,13 @@ class Beam:
         return profile, delay
 
 
+    def travel(self, cell: Cell) -> float:
+        """fs, at least the time that light takes through the cell."""
+        if self.direction is None:
+            return 0.0
+        return self.index * float(np.linalg.norm(cell.h, axis=1).sum()) / LIGHT
+
+
 def with_surface(beam: Beam, x: np.ndarray, comm: MPI.Comm) -> Beam:
     """The beam with its surface, which by default is at the first atom in the way. All ranks call it.
 
@@ -111,10 +118,7 @@ class Illumination:
 
     def acts(self, start: float, stop: float, cell: Cell) -> bool:
         """Whether some light falls on the cell between two times, fs."""
-        longest = 0.0
-        if self.beam.direction is not None:
-            longest = self.beam.index * float(np.linalg.norm(cell.h, axis=1).sum()) / LIGHT
-        return any(pulse.shape.acts(start - longest, stop) for pulse in self.pulses)
+        return any(pulse.shape.acts(start - self.beam.travel(cell), stop) for pulse in self.pulses)
 
     def dose(self, x: np.ndarray, cell: Cell, start: float, stop: float) -> np.ndarray:
         """(n,) ∫ G dt between two times, fs, at fixed positions (n, 3), Å."""
@@ -126,8 +130,10 @@ class Illumination:
 
 
 def weight_of_fluence(fluence: float, reflectivity: float, depth: float, photon: float, density: float) -> float:
-    """Weight at the surface: the density of carriers (1 - R) F/(δ ħω) over that of the excited model, at most 1.
+    """Density of carriers at the surface, (1 - R) F/(δ ħω), over that of the excited model; one carrier per photon.
+
+    Above 1 the surface is saturated: the weight of an atom is this times exp(-d/δ), and at most 1.
 
     fluence : F, mJ/cm^2; reflectivity : R; depth : δ, Å; photon : ħω, eV; density : of carriers of the model, 1/Å^3
     """
-    return min(1.0, (1.0 - reflectivity) * fluence * EV_A2_PER_MJ_CM2 / (depth * photon) / density)
+    return (1.0 - reflectivity) * fluence * EV_A2_PER_MJ_CM2 / (depth * photon) / density

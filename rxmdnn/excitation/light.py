@@ -9,14 +9,14 @@ import numpy as np
 from mpi4py import MPI
 
 from rxmdnn.arrays import Array
-from rxmdnn.atoms import Atoms
+from rxmdnn.atoms import EXCITATION, Atoms
 from rxmdnn.dynamics.drive import Drive, StepTime
 from rxmdnn.excitation.grid import Grid
 from rxmdnn.excitation.illumination import Beam, Illumination, with_surface
 from rxmdnn.excitation.lattice_heat import LatticeHeat, shape_for
 from rxmdnn.excitation.light_plan import ELECTRONS, LightPlan
 from rxmdnn.excitation.mixed_forces import MixedForces
-from rxmdnn.excitation.weights import EXCITATION, BoundWeights, PlaceWeights, snapped
+from rxmdnn.excitation.weights import BoundWeights, PlaceWeights, snapped
 
 if TYPE_CHECKING:
     from rxmdnn.dynamics.simulation import Simulation
@@ -104,7 +104,7 @@ class Light(Drive):
             if not self.forces.cover(place.at(new)):
                 self.forces.compute(atoms)
             place.amplitude = new
-            gained = self._reweigh(atoms, place.at(new))
+            gained = self.forces.reweigh_within(self.ensemble, atoms, place.at(new))
             atoms.extra[EXCITATION] = place.at(new)
             self.work += gained
             self.totals[0] += gained
@@ -120,7 +120,7 @@ class Light(Drive):
             if not self.forces.cover(new):
                 self.forces.compute(atoms)  # nothing has moved: the rows keep their order
             excited = self.forces.weights > 0
-            gained = self._reweigh(atoms, new)
+            gained = self.forces.reweigh_within(self.ensemble, atoms, new)
             atoms.extra[EXCITATION] = self.backend.from_host(host)
             self.work += gained
             self.totals[0] += gained
@@ -128,14 +128,6 @@ class Light(Drive):
                 self._decay(atoms, self.backend.xp.where(
                     excited, self.backend.from_host(decayed) * self.forces.answers.gap(), 0.0))
         bound.next = StepTime(now.step + 1, now.time + now.dt, now.dt)
-
-    def _reweigh(self, atoms: Atoms, weights: Array) -> float:
-        """As of MixedForces; the virial that a barostat has kept for its next step changes too."""
-        before = self.forces.virial() if self.ensemble.keeps_virial else None
-        gained = self.forces.reweigh(atoms, weights)
-        if before is not None:
-            self.ensemble.add_virial(self.forces.virial() - before)
-        return gained
 
     def _decay(self, atoms: Atoms, heat: Array) -> None:
         """Give the energy, eV, (n_owned,), that decays have set free, to the lattice or to the electrons."""

@@ -14,12 +14,13 @@ from rxmdnn.deck.language import Deck, Entry
 from rxmdnn.deck.light import follows_electrons, has_light, pulses_of, read_pulse_table
 from rxmdnn.excitation.absorption import AbsorbedLight, Flash
 from rxmdnn.excitation.illumination import Beam, Pulse, weight_of_fluence
-from rxmdnn.excitation.pulses import FlatPulse, GaussianPulse, PulseShape, SechPulse, TablePulse
+from rxmdnn.excitation.pulses import FlatPulse, GaussianPulse, PulseShape, SechPulse, TablePulse, cut_by_run
 from rxmdnn.excitation.regions import Region, Slab, Sphere
 from rxmdnn.excitation.weights import LEAST
 
 LATTICE, ELECTRONS = "lattice", "electrons"  # what the heat of a decay goes to
 RISE = 0.2  # of the width of a flat pulse
+LOST = 1e-3  # of a pulse, before the run begins: more is told
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,6 @@ class LightPlan:
     heat_to: str = LATTICE
     least: float = LEAST
 
-    @property
-    def last(self) -> float:
-        """fs: the end of the last pulse at the surface; minus infinity without pulses."""
-        return max((pulse.shape.end for pulse in self.pulses), default=-np.inf)
-
 
 def plan_of(deck: Deck) -> LightPlan:
     """The plan of a deck that has a line excite. Raises InputError for a table that cannot be read."""
@@ -61,9 +57,14 @@ def plan_of(deck: Deck) -> LightPlan:
                      LEAST if deck["excite_least"].weight is None else deck["excite_least"].weight)
 
 
+def excites_atoms(deck: Deck) -> bool:
+    """Whether light acts on the weights of atoms, not on electrons."""
+    return has_light(deck) and not follows_electrons(deck)
+
+
 def absorption_of(deck: Deck, comm: MPI.Comm, backend: Backend) -> AbsorbedLight | None:
     """The light that electrons absorb: the pulses of a deck where they excite no atoms; None without pulses."""
-    if (has_light(deck) and not follows_electrons(deck)) or not pulses_of(deck):
+    if excites_atoms(deck) or not pulses_of(deck):
         return None
     entering = 1.0 - deck["pulse_photon"].reflectivity
     return AbsorbedLight([Flash(_shape(line), entering * line.amount) for line in pulses_of(deck)], _beam(deck), comm,
@@ -84,10 +85,22 @@ def region_faults(deck: Deck, cell: Cell) -> list[str]:
             for region, e in regions_of(deck) if region.size + region.rim > region.room(cell)]
 
 
-def plan_notes(plan: LightPlan, deck: Deck, stop: float) -> list[str]:
-    """Notes for the user. stop : fs, the end of the run"""
-    return [line.fault(f"the run ends at {stop:g} fs, before this pulse does, at {pulse.shape.end:g} fs")
-            for line, pulse in zip(pulses_of(deck), plan.pulses, strict=True) if pulse.shape.end > stop]
+def pulse_notes(deck: Deck, first: float, stop: float) -> list[str]:
+    """Notes on pulses that reach beyond a run, or that excite more carriers than the excited model has.
+
+    first, stop : fs, the beginning of a new run (minus infinity for one that goes on) and its end
+    """
+    notes, by_place = [], has_light(deck) and deck["excite"].weights == "place"
+    for line in pulses_of(deck):
+        shape = _shape(line)
+        lost = shape.passed(first) > LOST and not by_place  # a tail may be, and a weight by place is that of the time
+        notes += [line.fault(text) for text in cut_by_run("pulse", shape.begin, shape.end, first if lost else -np.inf,
+                                                          stop)]
+        if excites_atoms(deck) and line.of == "fluence" and (most := _pulse(deck, line).amount) > 1:
+            depth = deck["pulse_absorption"].depth * np.log(most)
+            notes.append(line.fault(f"at the surface the fluence makes {most:.3g} times the carriers of the excited "
+                                    f"model (excite_density); the weight is limited to 1, down to {depth:.3g} Å"))
+    return notes
 
 
 def _beam(deck: Deck) -> Beam:

@@ -8,6 +8,7 @@ from mpi4py import MPI
 
 from rxmdnn.arrays import Array
 from rxmdnn.atoms import Atoms, Edges
+from rxmdnn.dynamics.ensembles import Ensemble
 from rxmdnn.engine.domain import Domain
 from rxmdnn.engine.forces import Forces
 from rxmdnn.engine.neighbors import NeighborList
@@ -87,4 +88,12 @@ class MixedForces(Forces):
         with self.timers("network"):
             e_i, g_ij = self.potential.combine(answers, weights)
         self._assemble(answers.edges, e_i, g_ij, atoms)
+        return gained
+
+    def reweigh_within(self, ensemble: Ensemble, atoms: Atoms, weights: Array) -> float:
+        """As ``reweigh``; the virial that a barostat has kept for its next step changes too."""
+        before = self.virial() if ensemble.keeps_virial else None
+        gained = self.reweigh(atoms, weights)
+        if before is not None:
+            ensemble.add_virial(self.virial() - before)
         return gained

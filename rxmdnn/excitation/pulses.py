@@ -51,6 +51,13 @@ class PulseShape(ABC):
         """The part that has passed between begin and end."""
 
 
+def cut_by_run(what: str, begin: float, end: float, first: float, stop: float) -> list[str]:
+    """Notes on a pulse that reaches beyond a run, from ``first`` to ``stop``, fs. what : "pulse" or the like"""
+    notes = [f"the run begins at {first:g} fs, within this {what}, which begins at {begin:g} fs: that part is left out"]
+    return (notes if begin < first < end else []) + (
+        [f"the run ends at {stop:g} fs, before this {what} does, at {end:g} fs"] if end > stop else [])
+
+
 class GaussianPulse(PulseShape):
     """f(t) = exp[-4 ln 2 (t - t_0)²/FWHM²]."""
 

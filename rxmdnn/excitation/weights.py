@@ -11,14 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from rxmdnn.arrays import Array, namespace
-from rxmdnn.atoms import Atoms
+from rxmdnn.atoms import EXCITATION, Atoms
 from rxmdnn.backend import Backend
 from rxmdnn.dynamics.drive import StepTime
 from rxmdnn.engine.domain import Domain
 from rxmdnn.excitation.illumination import Illumination, Pulse
 from rxmdnn.excitation.regions import Region, union
 
-EXCITATION = "excitation"  # row of Atoms.extra: the weight, and column of trajectories
 LEAST = 1e-6  # a smaller weight is taken as 0, and one that lacks less to 1 as 1
 
 

@@ -66,6 +66,10 @@ def make_monitor(comm: MPI.Comm, run: RunDeck, simulation: Simulation,
         kinds = asked or default_kinds(simulation, limits, watch) - (UNWATCHED.keys() if ring else set())
         faults = [deck["fidelity_watch"].fault(f"{kind}: {text}") for kind in sorted(asked)
                   if (text := _missing(kind, run, simulation, limits, watch))]
+        for limit in (limit for limit in deck["fidelity_limit"] if limit.kind not in kinds):
+            why = _missing(limit.kind, run, simulation, limits, watch)
+            faults.append(limit.fault(f"{limit.kind}: without effect: "
+                                      + (why or "it is not monitored; add it to fidelity_watch, or omit this line")))
         if seen_by is not None and "spread" not in kinds:
             faults.append(deck["fidelity_observers"].fault(
                 "the criterion spread is not monitored, so nothing is observed; write 'fidelity_limit spread <eV/Å>' "

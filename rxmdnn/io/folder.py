@@ -21,7 +21,10 @@ OURS = re.compile(  # files of a run and of its analysis; all other files belong
     r"|(end_to_end|momentum)_[A-Z][a-z]?\.(csv|png)"
     r"|profile\.(h5|png)|electrons\.png|bead_\d+\.h5(md)?|incidents\.(jsonl|xyz)|gr_observed\.csv|(spectra|structure)\.h5|gr\.(csv|png)"
     r"|(bands|vdos|vacf|neutron|static|bragg|bragg_time|bond_length|bond_angle|hydrogen_bonds|msd|displacements|compare)\.(csv|png)"
-    r"|(radial|bonds|dynamic)\.png")
+    r"|(radial|bonds|dynamic|hysteresis|polarization_map|delays_(pair|peaks|line_\S+|plane_\S+))\.png"
+    r"|centroid_pairs\.xyz|polarization\.(csv|h5|xyz|png)|topological_charge\.csv|delays\.h5"
+    r"|delays_(reflections|intensity|bragg|diffuse|debye_waller|displacements|powder|(temperature|excitation)(_slabs)?)"
+    r"\.(csv|png)")
 FRAME = re.compile(r"\d{9}\.(xyz|pdb|bin)")
 
 

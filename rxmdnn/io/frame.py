@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from mpi4py import MPI
 
-from rxmdnn.atoms import Atoms
+from rxmdnn.atoms import EXCITATION, Atoms
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
 from rxmdnn.io.ordered import block, in_gid_order, replacing, write_blocks
@@ -23,7 +23,7 @@ from rxmdnn.units import ACCELERATION, GPA_PER_EV_A3
 MODEL = "model_"  # what a model says of a frame, under names that no reader takes for labels (rxmdnn.io.labels)
 MODEL_ENERGY, MODEL_FORCES, MODEL_VIRIAL = MODEL + "energy", MODEL + "forces", MODEL + "virial"
 ASE_TIME = ACCELERATION**-0.5  # fs: the unit of time of ASE, Å sqrt(amu/eV)
-SHOWN = ("excitation",)  # rows of Atoms.extra, one number from 0 to 1 per atom, that frames show where there are some
+SHOWN = (EXCITATION,)  # rows of Atoms.extra, one number from 0 to 1 per atom, that frames show where there are some
 MOST_SCORE = 99999.0  # the largest number in the column of scores
 
 
@@ -212,22 +212,32 @@ def _masses(masses: tuple[float, ...]) -> np.ndarray:
     return np.frombuffer("".join(t.rjust(width) for t in text).encode(), np.uint8).reshape(-1, width)
 
 
-def model_frame(symbols: np.ndarray, masses: Sequence[float], x: np.ndarray, f: np.ndarray, cell: Cell,
-                info: dict[str, Any]) -> str:
-    """One frame in extended XYZ, on one rank: positions to 1e-6 Å, forces of a model to 1e-5 eV/Å.
+def small_frame(symbols: Iterable[str], x: np.ndarray, cell: Cell, columns: Mapping[str, tuple[np.ndarray, str]],
+                info: Mapping[str, Any]) -> str:
+    """One frame in extended XYZ, on one rank, with positions to 1e-6 Å.
 
-    symbols (n,), masses (n,) amu; x (n, 3) Å; f (n, 3) eV/Å; info : keys of the header
+    symbols (n,); x (n, 3) Å; columns : {name: (values, (n,) or (n, k), and their format)}; info : keys of the header
     """
     def value(v: Any) -> str:
         return f'"{v}"' if isinstance(v, str) else f"{v:.7f}" if abs(v) > 1000 else f"{v:.10g}"
 
-    head = (f'Lattice="{" ".join(f"{h:.8g}" for h in cell.h.ravel())}" '
-            f"Properties=species:S:1:pos:R:3:masses:R:1:{MODEL_FORCES}:R:3 "
+    tables = {"pos": (x, ".6f"), **columns}
+    wide = {name: np.asarray(values).reshape(len(x), -1) for name, (values, _) in tables.items()}
+    properties = "".join(f":{name}:R:{array.shape[1]}" for name, array in wide.items())
+    head = (f'Lattice="{" ".join(f"{h:.8g}" for h in cell.h.ravel())}" Properties=species:S:1{properties} '
             f'pbc="{" ".join("T" if p else "F" for p in cell.pbc)}" '
             + " ".join(f"{k}={value(v)}" for k, v in info.items()))
-    rows = [f"{element_of(str(s))} {a[0]:.6f} {a[1]:.6f} {a[2]:.6f} {m:.8g} {b[0]:.5f} {b[1]:.5f} {b[2]:.5f}"
-            for s, m, a, b in zip(symbols, masses, x, f)]
+    digits = [digit for name, array in wide.items() for digit in [tables[name][1]] * array.shape[1]]
+    rows = [" ".join([str(s), *(format(number, digit) for number, digit in zip(row, digits))])
+            for s, row in zip(symbols, np.concatenate([*wide.values()], axis=1))]
     return "\n".join([str(len(x)), head, *rows]) + "\n"
+
+
+def model_frame(symbols: np.ndarray, masses: Sequence[float], x: np.ndarray, f: np.ndarray, cell: Cell,
+                info: dict[str, Any]) -> str:
+    """As ``small_frame``, with masses, amu, and forces of a model, (n, 3), to 1e-5 eV/Å. D is an H of its mass."""
+    return small_frame([element_of(str(s)) for s in symbols], x, cell,
+                       {"masses": (np.asarray(masses), ".8g"), MODEL_FORCES: (f, ".5f")}, info)
 
 
 def write_pdb(frame: Frame, folder: Path) -> Path:

@@ -8,14 +8,12 @@ and is the same for any number of workers.
 from __future__ import annotations
 
 import csv
-import multiprocessing
-import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ase
 import numpy as np
@@ -26,6 +24,7 @@ from rxmdnn.errors import InputError
 from rxmdnn.files import Lines, atomic, writing
 from rxmdnn.labelling import ammonia_frames as frames
 from rxmdnn.labelling.engines import Engine, engine_of
+from rxmdnn.labelling.executor import Executor
 from rxmdnn.labelling.frame_text import text
 from rxmdnn.labelling.task import Task
 from rxmdnn.locks import held, lock_of
@@ -162,14 +161,14 @@ def _key(task: Task) -> str:
     return _atoms_of(text(atoms))
 
 
-def run(path: Path, tasks: list[Task], engine: str, workers: int) -> list[str]:
+def run(path: Path, tasks: list[Task], engine: str, executor: Executor) -> list[str]:
     """Label the tasks that are not yet in the file; messages of those that could not be labelled."""
-    engine_of(engine)  # its mistakes, before anything is written
+    name = engine_of(engine).name  # its mistakes, before anything is written
     with held(lock_of(path), f"{path}: another labelling writes to this file; wait for its end, or name another file"):
-        return _run(path, tasks, engine, workers)
+        return _run(path, tasks, engine, name, executor)
 
 
-def _run(path: Path, tasks: list[Task], engine: str, workers: int) -> list[str]:
+def _run(path: Path, tasks: list[Task], engine: str, name: str, executor: Executor) -> list[str]:
     """As ``run``, on a file that no other labelling writes to."""
     keys, found, done = [_key(task) for task in tasks], finished(path), {}
     wanted, others = set(keys), []
@@ -184,16 +183,14 @@ def _run(path: Path, tasks: list[Task], engine: str, workers: int) -> list[str]:
         first.setdefault(key, k)
     rest = [k for key, k in first.items() if key not in done]
     _replace(path, (b.text for b in found))
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     failures: dict[int, str] = {}
-    with multiprocessing.get_context("spawn").Pool(max(1, min(workers, len(rest))), maxtasksperchild=40) as pool, \
-            closing(Lines(path)) as out:
-        results = pool.imap_unordered(partial(_labelled, engine=engine), [(k, tasks[k]) for k in rest])
-        bar = tqdm(_until_lost(results, rest), total=len(tasks), initial=len(tasks) - len(rest), unit="task",
-                   desc=engine_of(engine).name[:30])
-        for k, made, reason in bar:
-            if reason:
-                failures[k] = f"{tasks[k].name}: not labelled: {reason}"
+    with closing(Lines(path)) as out:
+        results = executor.unordered(partial(_labelled, engine=engine), [tasks[k] for k in rest])
+        bar = tqdm(results, total=len(tasks), initial=len(tasks) - len(rest), unit="task", desc=name[:30])
+        for number, made in bar:
+            k = rest[number]
+            if isinstance(made, Exception):
+                failures[k] = f"{tasks[k].name}: not labelled: {made}"
                 bar.write(failures[k])
                 continue
             with writing(path):
@@ -207,31 +204,12 @@ def _run(path: Path, tasks: list[Task], engine: str, workers: int) -> list[str]:
     return [failures[k] for k in sorted(failures)]
 
 
-def _until_lost(results: Any, tasks: Iterable[int]) -> Iterator[tuple[int, str, str]]:
-    """The results as they come; a failure for each task whose process ended, which a pool would wait for forever."""
-    pending, workers = set(tasks), set()
-    while pending:
-        workers.update(multiprocessing.active_children())
-        ended = [worker.exitcode for worker in workers if worker.exitcode]
-        if len(ended) >= len(pending):
-            for k in sorted(pending):
-                yield k, "", f"the engine ended its process (exit code {ended[-1]}; -9 is often a lack of memory)"
-            return
-        try:
-            result = results.next(timeout=1.0)
-        except multiprocessing.TimeoutError:
-            continue
-        pending.discard(result[0])
-        yield result
-
-
-def _labelled(numbered: tuple[int, Task], engine: str) -> tuple[int, str, str]:
-    """The number of a task and the text of its frames, or an empty text and the reason of its failure."""
-    k, task = numbered
+def _labelled(task: Task, engine: str) -> str | RuntimeError:
+    """The text of the frames of a task, or the reason of its failure."""
     try:
-        return k, "".join(text(a) for a in label(task, engine)), ""
+        return "".join(text(a) for a in label(task, engine))
     except RuntimeError as fault:
-        return k, "", str(fault) or "no reason is given"
+        return RuntimeError(str(fault) or "no reason is given")
 
 
 def _replace(path: Path, parts: Iterable[str]) -> None:

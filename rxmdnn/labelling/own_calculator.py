@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
-import importlib.util
 import os
-import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
-from operator import attrgetter
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from ase.calculators.calculator import Calculator
 
 from rxmdnn.errors import InputError
+from rxmdnn.models.ase_factory import calculator_factory
 
 PREFIX = "ase:"
 USAGE = "write ase:MODULE:FACTORY, for example ase:ase.calculators.emt:EMT or ase:dft.py:make"
@@ -27,67 +24,29 @@ AXES = {"Vasp": (3,), "Espresso": (3,), "Abinit": (3,), "Castep": (3,), "TBLite"
 
 
 def own_factory(name: str) -> Callable[[], Calculator]:
-    """The function behind ``ase:MODULE:FACTORY``: it makes the calculator, or says why it cannot.
+    """The function behind ``ase:MODULE:FACTORY``: see ``models.ase_factory``; it is called once for each frame.
 
-    Parameters
-    ----------
-    name : MODULE is importable, from the present folder too, or the path of a .py file; FACTORY is a name in it (a
-        function or a class), called without arguments, once for each frame. The code is run as it is: it is the
-        user's own. A factory whose calculator is slow to make can keep it (``functools.cache``).
-
-    Raises
-    ------
-    InputError
-        No such module or name, or, when called, a factory that fails or returns no calculator.
+    A factory whose calculator is slow to make can keep it (``functools.cache``). Raises InputError.
     """
-    module_name, _, factory_name = name.removeprefix(PREFIX).rpartition(":")
-    if not module_name or not factory_name:
-        raise InputError(f"--engine {name}: {USAGE}")
-    module = _module(module_name, name)
-    try:
-        factory = attrgetter(factory_name)(module)
-    except AttributeError:
-        raise InputError(f"--engine {name}: {module_name} has no '{factory_name}'; {USAGE}") from None
-    if not callable(factory):
-        raise InputError(f"--engine {name}: '{factory_name}' cannot be called; it must be a function or a class that "
-                         "returns an ASE calculator")
+    with _of_engine(name):
+        factory = calculator_factory(name.removeprefix(PREFIX), USAGE)
 
     def make() -> Calculator:
-        try:
-            made: Any = factory()
-        except Exception as error:  # the user's code raises what it likes
-            raise InputError(f"--engine {name}: {factory_name}() failed: {type(error).__name__}: {error}") from None
-        if not hasattr(made, "get_property") and not hasattr(made, "get_forces"):
-            raise InputError(f"--engine {name}: {factory_name}() returned {type(made).__name__}, not an ASE "
-                             "calculator")
+        with _of_engine(name):
+            made = factory()
         _own_folder(made)
         return made
 
     return make
 
 
-def _module(module_name: str, name: str) -> ModuleType:
-    """The imported module, or the file. Raises InputError."""
+@contextmanager
+def _of_engine(name: str) -> Iterator[None]:
+    """A block whose mistakes name the engine."""
     try:
-        if module_name.endswith(".py"):
-            path = Path(module_name).resolve()
-            if not path.is_file():
-                raise InputError(f"--engine {name}: {module_name}: no such file")
-            spec = importlib.util.spec_from_file_location(path.stem, path)
-            assert spec and spec.loader
-            module = importlib.util.module_from_spec(spec)
-            if str(path.parent) not in sys.path:
-                sys.path.append(str(path.parent))  # what the file imports from beside it
-            spec.loader.exec_module(module)
-            return module
-        if os.getcwd() not in sys.path:
-            sys.path.append(os.getcwd())
-        return importlib.import_module(module_name)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"--engine {name}: {module_name} cannot be imported: {type(error).__name__}: {error}; "
-                         f"{USAGE}") from None
+        yield
+    except InputError as error:
+        raise InputError(*(f"--engine {name}: {fault}" for fault in error.faults)) from None
 
 
 @cache

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import os
-import sys
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,27 +13,9 @@ from rxmdnn.atoms import Edges
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
 from rxmdnn.isotopes import element_of
+from rxmdnn.models.ase_factory import calculator_factory, first_line
 
 REACH = 0.1  # Å: the run itself needs no pairs
-
-
-def calculator_of(factory: str) -> Any:
-    """What MODULE:FACTORY returns; the module is searched in the working directory too. Raises InputError."""
-    module, _, name = factory.partition(":")
-    if not module or not name:
-        raise InputError(f"{factory}: write MODULE:FACTORY, such as ase.calculators.emt:EMT")
-    sys.path.insert(0, os.getcwd())
-    try:
-        make: Callable[[], Any] = getattr(importlib.import_module(module), name)
-        calculator = make()
-    except Exception as error:  # whatever a user's module does
-        raise InputError(f"{factory}: cannot make a calculator: {type(error).__name__}: "
-                         f"{(str(error).splitlines() or [''])[0][:200]}") from None
-    finally:
-        sys.path.remove(os.getcwd())
-    if not hasattr(calculator, "get_property"):
-        raise InputError(f"{factory}: returned {type(calculator).__name__}, which is not a calculator of ASE")
-    return calculator
 
 
 class AseCalculator:
@@ -46,7 +24,7 @@ class AseCalculator:
 
     def __init__(self, factory: str, elements: tuple[str, ...]) -> None:
         self.name, self.elements = factory, elements
-        self._calculator = calculator_of(factory)
+        self._calculator = _made(factory)
         self.cutoff = np.full((len(elements), len(elements)), REACH)
 
     def compute(self, edges: Edges, species: Array) -> tuple[Array, Array]:
@@ -66,8 +44,15 @@ class AseCalculator:
             with contextlib.suppress(Exception):
                 virial = -atoms.get_stress(voigt=False) * atoms.get_volume()
         except Exception as error:  # whatever a calculator raises
-            raise InputError(f"{self.name}: the calculator failed: {type(error).__name__}: "
-                             f"{(str(error).splitlines() or [''])[0][:200]}") from None
+            raise InputError(f"{self.name}: the calculator failed: {first_line(error)}") from None
         share = np.full(len(x), energy / len(x))
         fits = energies is not None and np.shape(energies) == share.shape and abs(np.sum(energies) - energy) < 1e-6
         return np.array(energies) if fits else share, np.array(forces), virial
+
+
+def _made(factory: str) -> Any:
+    """The calculator of MODULE:FACTORY. Raises InputError."""
+    try:
+        return calculator_factory(factory)()
+    except InputError as error:
+        raise InputError(*(f"{factory}: {fault}" for fault in error.faults)) from None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from math import inf
+
+from rxmdnn.atoms import EXCITATION
 from rxmdnn.deck.electrons import has_electrons
 from rxmdnn.deck.fields import has_field
 from rxmdnn.deck.light import follows_electrons, has_light
@@ -13,9 +16,9 @@ from rxmdnn.excitation.electron_plan import electron_plan
 from rxmdnn.excitation.electron_surface import ElectronSurface
 from rxmdnn.excitation.electrons import Electrons, notes_of
 from rxmdnn.excitation.light import Light
-from rxmdnn.excitation.light_plan import absorption_of, plan_notes, plan_of, region_faults
+from rxmdnn.excitation.light_plan import absorption_of, plan_of, pulse_notes, region_faults
 from rxmdnn.excitation.mixed_forces import MixedForces
-from rxmdnn.excitation.weights import EXCITATION, LEAST
+from rxmdnn.excitation.weights import LEAST
 from rxmdnn.io.start import Start
 from rxmdnn.parallel import together
 from rxmdnn.run.continuation import Continuation
@@ -33,18 +36,18 @@ def make_drives(run: RunDeck, simulation: Simulation, start: Start) -> list[Driv
             line, least = run.deck["excite_electrons"], run.deck["excite_least"].weight
             drives.append(ElectronSurface(line.t0, line.t1, LEAST if least is None else least, electrons))
     if has_field(run.deck):
-        drives.append(make_field(run, simulation, start))
+        drives.append(make_field(run, simulation, start, span_of(simulation, start)))
     return drives
 
 
 def make_light(run: RunDeck, simulation: Simulation, start: Start) -> Light:
     """The light of the deck. Raises AgreedError for a region that is larger than the cell."""
-    deck, plan = run.deck, simulation.schedule
+    deck = run.deck
     with together(simulation.comm):
         if faults := region_faults(deck, simulation.cell):
             raise InputError(*faults)
         light = plan_of(deck)
-    start.notes += plan_notes(light, deck, simulation.time_0 + plan.stop * plan.dt)
+    start.notes += pulse_notes(deck, *span_of(simulation, start))
     return Light(light, run.elements)
 
 
@@ -57,7 +60,15 @@ def make_electrons(run: RunDeck, simulation: Simulation, start: Start) -> Electr
         plan = electron_plan(run.deck)
         absorption = absorption_of(run.deck, simulation.comm, simulation.backend)
     start.notes += notes_of(plan, simulation.cell, simulation.schedule.dt)
+    if absorption is not None:
+        start.notes += pulse_notes(run.deck, *span_of(simulation, start))
     return Electrons(plan, absorption)
+
+
+def span_of(simulation: Simulation, start: Start) -> tuple[float, float]:
+    """When a run begins, which is minus infinity for one that goes on, and when it ends, fs."""
+    plan = simulation.schedule
+    return -inf if start.continued else simulation.time, simulation.time_0 + plan.stop * plan.dt
 
 
 def choose_drives(simulation: Simulation, drives: list[Drive], start: Start, how: Continuation) -> None:

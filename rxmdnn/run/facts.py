@@ -70,6 +70,8 @@ def models_of(run: RunDeck) -> list[str]:
 
 
 def _value(line: ModelLine, value: Any) -> str:
+    if isinstance(value, str) and (parts := value.rpartition(":"))[0].endswith(".py"):  # of a line ase
+        return f"{parts[2]} of {_value(line, Path(parts[0]))}"
     if not isinstance(value, Path):
         return f"{value:g}" if isinstance(value, float) else str(value)
     try:

@@ -13,13 +13,18 @@ from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.errors import InputError
 from rxmdnn.excitation.charges import ROUNDING, Charges
 from rxmdnn.excitation.field import ElectricField
+from rxmdnn.excitation.field_shapes import EXTENTS
+from rxmdnn.excitation.pulses import cut_by_run
 from rxmdnn.io.start import Start
 from rxmdnn.io.structure import read_charges
 from rxmdnn.parallel import AgreedError, on_root
 
 
-def make_field(run: RunDeck, simulation: Simulation, start: Start) -> ElectricField:
-    """The field of the deck. All ranks call it. Raises AgreedError where the charges do not sum to zero."""
+def make_field(run: RunDeck, simulation: Simulation, start: Start, span: tuple[float, float]) -> ElectricField:
+    """The field of the deck. All ranks call it. Raises AgreedError where the charges do not sum to zero.
+
+    span : fs, when the run begins (minus infinity for one that goes on) and ends
+    """
     said = charge_lines(run.deck, run.elements)
     atoms = simulation.atoms
     if said.of_structure:
@@ -32,6 +37,8 @@ def make_field(run: RunDeck, simulation: Simulation, start: Start) -> ElectricFi
     start.notes += _neutralized(charges, simulation, said)
     lines = field_lines(run.deck)
     start.notes += [f"{line.where}: field: {described(line)}" for line in lines]
+    start.notes += [f"{line.where}: field: {text}" for line in lines if line.shape in EXTENTS
+                    for text in cut_by_run(line.shape, *EXTENTS[line.shape](line), *span)]
     return ElectricField(charges, lines)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from mpi4py import MPI
 
-from rxmdnn.atoms import Atoms
+from rxmdnn.atoms import EXCITATION, Atoms
 from rxmdnn.backend import Backend
 from rxmdnn.deck.electrons import pushes_atoms
 from rxmdnn.deck.run import RunDeck
@@ -20,7 +20,6 @@ from rxmdnn.engine.system import System
 from rxmdnn.errors import InputError
 from rxmdnn.excitation.mixed_forces import Frozen, MixedForces
 from rxmdnn.excitation.surfaces import MixedSurface
-from rxmdnn.excitation.weights import EXCITATION
 from rxmdnn.io.start import Start
 from rxmdnn.models.interface import Potential
 from rxmdnn.parallel import on_root, together

@@ -30,6 +30,15 @@ def digest(model: Path) -> str:
     return hashlib.sha256(_with(model.read_bytes(), stored)).hexdigest() if stored else sha256_of(model)
 
 
+def weights_digest(model: Path) -> str:
+    """SHA-256 (hex) of the arrays of a model file and their names: equal where only the texts in its header differ."""
+    native_metadata(model)
+    data = model.read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    names = {k: v for k, v in json.loads(data[8 : 8 + length]).items() if k != "__metadata__"}
+    return hashlib.sha256(json.dumps(names, sort_keys=True).encode() + data[8 + length :]).hexdigest()
+
+
 def _with(data: bytes, texts: dict[str, str | None]) -> bytes:
     """The bytes of a model file whose metadata have these texts; None removes one."""
     length = struct.unpack("<Q", data[:8])[0]

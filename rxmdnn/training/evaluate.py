@@ -72,9 +72,7 @@ def evaluate(model: Path, data: Sequence[Path] | Sequence[ase.Atoms], part: str 
     -------
     >>> evaluate(Path("model.safetensors"), [Path("set.xyz")]).report["errors"]["all"]["force_rmse"]  # doctest: +SKIP
     """
-    network = load_model(model)
-    elements = network.config.elements
-    potential = Allegro.load(model, elements, precision)
+    elements = load_model(model).config.elements
     paths = [item for item in data if isinstance(item, Path)]
     if len(paths) == len(data):
         frames = chosen_frames(model, paths, elements, part, keys)
@@ -85,13 +83,20 @@ def evaluate(model: Path, data: Sequence[Path] | Sequence[ase.Atoms], part: str 
         if part != "all":
             raise InputError(f"evaluate: part {part}: only files have parts, as a training deck split them")
         frames = labelled([("frames", atoms)], elements, keys=keys)
-    with_edges = dataset.with_neighbors(frames, float(potential.cutoff.max()), progress=progress)
-    predicted = {k: predict_frame(potential, with_edges, k)
-                 for k in tqdm(range(len(frames)), desc="frames", leave=False, disable=not progress)}
+    predicted = predict(model, frames, precision, progress)
     report = {"model": str(model), "data": [str(f) for f in paths], "part": part, "labels": frames[0].engine,
               "errors": metrics.errors(frames, predicted, elements), "tail": tail(frames, predicted, elements),
               "worst": worst(frames, predicted), "notes": doubts(frames)}
-    return Evaluation(frames, predicted, elements, network.shift.numpy(), report)
+    return Evaluation(frames, predicted, elements, load_model(model).shift.numpy(), report)
+
+
+def predict(model: Path, frames: list[LabelledFrame], precision: str = "float32", progress: bool = False
+            ) -> dict[int, metrics.Predicted]:
+    """What a model file gives for each frame, by its index. Raises InputError; see ``evaluate``."""
+    potential = Allegro.load(model, load_model(model).config.elements, precision)
+    with_edges = dataset.with_neighbors(frames, float(potential.cutoff.max()), progress=progress)
+    return {k: predict_frame(potential, with_edges, k)
+            for k in tqdm(range(len(frames)), desc="frames", leave=False, disable=not progress)}
 
 
 def chosen_frames(model: Path, paths: Sequence[Path], elements: Sequence[str], part: str,

@@ -22,15 +22,15 @@ from rxmdnn.training.reference_samples import of_network
 from rxmdnn.training.trainer import Trainer
 
 
-def deck_line(model: Path, elements: Sequence[str]) -> str:
-    """The line of rxmdnn.in for a model file, with standard masses (amu).
+def deck_line(model: Path, elements: Sequence[str], masses: Sequence[float] | None = None) -> str:
+    """The line of rxmdnn.in for a model file, with these or standard masses (amu).
 
     >>> deck_line(Path("ammonia.safetensors"), ("N", "H"))
     'allegro ammonia.safetensors 2 N 14.007 H 1.008'
     """
     name = f'"{model}"' if " " in str(model) else str(model)
-    masses = " ".join(f"{e} {standard_mass(e):g}" for e in elements)
-    return f"allegro {name} {len(elements)} {masses}"
+    pairs = " ".join(f"{e} {m:g}" for e, m in zip(elements, masses or map(standard_mass, elements)))
+    return f"allegro {name} {len(elements)} {pairs}"
 
 
 def trained_atoms(trainer: Trainer) -> dict[str, int]:

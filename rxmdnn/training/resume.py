@@ -17,14 +17,14 @@ from rxmdnn.training.trainer import Trainer
 
 # Lines of the deck that may change when a training is resumed; data are compared by content. More epochs continue a
 # finished training.
-FREE = ("output", "model", "json", "data", "tensorboard", "keep", "epochs", "stop", "stop_at_force")
+FREE = ("output", "model", "json", "data", "training_data", "tensorboard", "keep", "epochs", "stop", "stop_at_force")
 
 
 def origin_of(deck: Deck, comm: MPI.Intracomm) -> dict[str, Any]:
     """What a checkpoint records of its training: lines of the deck, SHA-256 of the data, threads, ranks, seconds."""
     start = [deck["from_model"].file] if deck["from_model"].file else []
     return {"deck": {line.split()[0]: " ".join(line.split("<")[0].split()) for line in deck.echo().splitlines()},
-            "data": [sha256_of(p) for p in (*deck["data"].file, *start)],
+            "data": [sha256_of(p) for p in (*deck["data"].file, *deck["training_data"].file, *start)],
             "threads": torch.get_num_threads(), "ranks": comm.size, "seconds": 0.0}
 
 

@@ -130,7 +130,7 @@ def data_and_network(deck: Deck, comm: MPI.Intracomm = MPI.COMM_SELF
     threads = torch.get_num_threads()  # Numba's kernels change it
     with together(comm):
         frames = read_frames(deck)
-        parts = dataset.split(frames, deck["split"].validation, deck["split"].test, deck["seed"].seed)
+        parts = split_of(deck, frames)
         start = load_model(deck["from_model"].file) if deck["from_model"].file else None
         r_max = float(start.config.cutoff.max()) if start else deck["r_max"].r_max
         data = dataset.with_neighbors(frames, r_max, progress=comm.rank == 0 and sys.stderr.isatty())
@@ -141,9 +141,18 @@ def data_and_network(deck: Deck, comm: MPI.Intracomm = MPI.COMM_SELF
 
 
 def read_frames(deck: Deck) -> list[LabelledFrame]:
-    """The frames that the deck names. Raises InputError."""
+    """The frames that the deck names, those of 'training_data' last. Raises InputError."""
     keys = LabelKeys(*(deck[key].name for key in ("energy_key", "forces_key", "stress_key")))
-    return read(deck["data"].file, deck["elements"].element, deck["groups"].group, deck["groups"].kind, keys)
+    return read([*deck["data"].file, *deck["training_data"].file], deck["elements"].element, deck["groups"].group,
+                deck["groups"].kind, keys)
+
+
+def split_of(deck: Deck, frames: list[LabelledFrame]) -> dataset.Split:
+    """The split of the frames that ``read_frames`` gives; those of 'training_data' are all trained on."""
+    further = {str(path) for path in deck["training_data"].file}
+    own = [f for f in frames if f.where.rpartition(": frame ")[0] not in further]
+    parts = dataset.split(own, deck["split"].validation, deck["split"].test, deck["seed"].seed)
+    return parts._replace(training=[*parts.training, *range(len(own), len(frames))])
 
 
 def build(deck: Deck, data: dataset.Dataset, training: Sequence[int], shift: Sequence[float] | None

@@ -13,11 +13,10 @@ from rxmdnn.analysis.pump_probe import DelayAxis
 from rxmdnn.analysis.pump_probe_experiment import Experiment, Options
 from rxmdnn.analysis.pump_probe_frames import open_replicas
 from rxmdnn.analysis.structure_averages import StructureAverages
-from rxmdnn.commands import run as run_command
 from rxmdnn.commands.spectra import main as spectra
 from rxmdnn.errors import InputError
 from rxmdnn.io.series import open_series
-from tests.runs import killed_at, shared_folder
+from tests.runs import killed_at, run_text, shared_folder
 from tests.systems import TRICLINIC, spread_atoms
 from tests.trajectories import write
 
@@ -42,12 +41,7 @@ def folder(tmp_path_factory):
 
 
 def go(folder, out, steps, *flags):
-    if COMM.rank == 0:
-        (folder / "rxmd.in").write_text(DECK.format(steps=steps))
-    COMM.Barrier()
-    run_command.main(["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / out), *flags], COMM)
-    COMM.Barrier()
-    return folder / out
+    return run_text(COMM, folder, out, DECK.format(steps=steps), *flags)[1]
 
 
 def test_a_killed_run_sums_up_the_same_bits(folder, monkeypatch):

@@ -17,11 +17,10 @@ from rxmdnn.commands import check, geninit
 from rxmdnn.commands import run as run_command
 from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.errors import BAD_INPUT, FAILED, FINISHED, ON_SIGNAL, InputError
-from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
 from rxmdnn.io.stages import read_stages
 from rxmdnn.parallel import run_to_exit_code
-from tests.runs import MODELS, killed_at, shared_folder
+from tests.runs import MODELS, killed_at, run_deck, shared_folder, state, write
 
 COMM = MPI.COMM_WORLD
 DECK = """mdmode 1
@@ -40,21 +39,13 @@ MASS = {"Ar": 39.95, "Ne": 20.18}
 def folder(tmp_path_factory):
     """One folder for all ranks, with a triclinic mixture of argon and neon."""
     with shared_folder(COMM, tmp_path_factory) as place:
-        write(place / "rxmd.in", DECK)
+        write(COMM, place / "rxmd.in", DECK)
         yield place
-
-
-def write(path, text):
-    if COMM.rank == 0:
-        path.write_text(text)
-    COMM.Barrier()
 
 
 def go(folder, out, *flags, deck="rxmd.in"):
     """The exit code of ``rxmdnn run``, and its folder."""
-    code = run_command.main(["--rxmdin", str(folder / deck), "--outDir", str(folder / out), *flags], COMM)
-    COMM.Barrier()
-    return code, folder / out
+    return run_deck(COMM, folder / deck, folder / out, *flags)
 
 
 def note_in(out, text):
@@ -63,7 +54,7 @@ def note_in(out, text):
 
 def momentum(out):
     """|sum of m v| over sum of |m v|, of the checkpoint."""
-    s = read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5")
+    s = state(out)
     p = np.array([MASS[e] for e in s.elements])[s.species, None] * s.v
     return np.abs(p.sum(axis=0)).max() / np.abs(p).sum()
 
@@ -78,7 +69,7 @@ def momentum(out):
 def test_what_a_run_is_may_change_only_where_the_deck_says_so(folder, models, flags, message):
     _, out = go(folder, "out")
     kept = {name: (out / name).read_bytes() for name in ("checkpoint.h5", "energies.csv", "run.log", "trajectory.h5md")}
-    write(folder / "rxmdnn.in", models)
+    write(COMM, folder / "rxmdnn.in", models)
     with pytest.raises(InputError, match=message + r".*or allow the change with '--start changed'"):
         go(folder, "out", *flags)
     assert all((out / name).read_bytes() == kept[name] for name in kept)
@@ -93,7 +84,7 @@ def test_a_changed_model_acts_from_the_first_half_step(folder):
     _, out = go(folder, "out")
     if COMM.rank == 0:
         shutil.copytree(out, folder / "anew")
-    write(folder / "rxmdnn.in", MODELS.replace("0.0104", "0.0180"))
+    write(COMM, folder / "rxmdnn.in", MODELS.replace("0.0104", "0.0180"))
     found = read_energies(go(folder, "out", "--start", "changed")[1])
     expected = read_energies(go(folder, "anew", "--start", "rxff")[1])
     np.testing.assert_allclose(found["etotal_eV"][-4:], expected["etotal_eV"][-4:], rtol=1e-9)
@@ -106,9 +97,9 @@ def test_strain_and_shear_act_on_structures_alone(folder, line, start):
     with pytest.raises(InputError, match=rf"{line.split()[0]}: .* acts on a structure, not on .*(point.h5|rxff.bin)"):
         go(folder, "out", *f"--{line} --start {start}".split())
     go(folder, "strained", *f"--{line}".split())
-    first = read_checkpoint(MPI.COMM_SELF, folder / "strained" / "checkpoint.h5").cell.h
+    first = state(folder / "strained").cell.h
     assert go(folder, "strained", *f"--{line} --start {start}".split())[0] == FINISHED  # the same deck goes on
-    again = read_checkpoint(MPI.COMM_SELF, folder / "strained" / "checkpoint.h5").cell
+    again = state(folder / "strained").cell
     np.testing.assert_allclose(again.parameters, type(again)(first).parameters, rtol=1e-12)
     assert not note_in(out, "strain: now")
 
@@ -135,7 +126,7 @@ def test_random_velocity_acts_once(folder, monkeypatch):
     with killed_at(monkeypatch, 47):
         go(folder, "killed", "--random_velocity", "--ntime_step", "60")
     go(folder, "killed", "--random_velocity", "--ntime_step", "60")
-    a, b = (read_checkpoint(MPI.COMM_SELF, folder / name / "checkpoint.h5") for name in ("whole", "killed"))
+    a, b = (state(folder / name) for name in ("whole", "killed"))
     assert a.v.tobytes() == b.v.tobytes() and drawn > 0
 
 
@@ -165,7 +156,7 @@ def test_dynamics_after_a_minimization_begins_at_the_temperature(folder, flags):
     assert note_in(out, "velocities were drawn at 60 K: the atoms of the start were at rest")
     assert e["temperature_K"][e["step"] == last + 1][0] == pytest.approx(60.0, rel=0.15)
     assert sorted(set(e["step"])) == list(e["step"])
-    left = read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5").extra
+    left = state(out).extra
     assert "f_old" not in left and "direction" not in left
 
 
@@ -189,7 +180,7 @@ def test_velocities_of_a_structure_that_are_zero_are_drawn_and_none_at_zero_kelv
 def test_momentum_is_zero_where_it_is_conserved(folder, first, then):
     for name, lines in (("first", first), ("then", then)):
         deck = DECK.replace("mdmode 1\n", "") if "mdmode" in lines else DECK
-        write(folder / f"{name}.in", f"{deck}{lines}\n")
+        write(COMM, folder / f"{name}.in", f"{deck}{lines}\n")
     _, out = go(folder, "out", deck="first.in")
     moving = momentum(out)
     assert moving > 1e-4 if "langevin" in first else moving < 1e-12
@@ -216,7 +207,7 @@ def test_modes_that_scale_give_the_temperature_that_the_log_counts(folder, mdmod
     if COMM.rank == 0:
         head = f'Lattice="20 0 0 0 20 0 0 0 20" Properties=species:S:1:pos:R:3 pbc="{pbc}"'
         (folder / "two.xyz").write_text(f"2\n{head}\nAr 6 6 6\nNe 6 6 10\n")
-    write(folder / "rxmd.in", DECK.replace("mdmode 1", f"mdmode {mdmode}").replace("2.0 40", "1e-4 3"))
+    write(COMM, folder / "rxmd.in", DECK.replace("mdmode 1", f"mdmode {mdmode}").replace("2.0 40", "1e-4 3"))
     for structure in ("start.xyz", "two.xyz"):
         _, out = go(folder, structure[:3], "--treq", "80", "--pstep", "1", "--structure", str(folder / structure))
         e = read_energies(out)
@@ -225,7 +216,7 @@ def test_modes_that_scale_give_the_temperature_that_the_log_counts(folder, mdmod
 
 @pytest.mark.parametrize("mdmode", [5, 7, 8, 9])
 def test_a_ramp_from_rest_heats(folder, mdmode):
-    write(folder / "rxmd.in", DECK.replace("mdmode 1", f"mdmode {mdmode}").replace("2.0 40", "1e-4 10"))
+    write(COMM, folder / "rxmd.in", DECK.replace("mdmode 1", f"mdmode {mdmode}").replace("2.0 40", "1e-4 10"))
     e = read_energies(go(folder, "out", "--tramp", "0", "100", "--pstep", "1")[1])
     assert e["temperature_K"][0] == 0 and e["temperature_K"][2:] == pytest.approx(10.0 * np.arange(1, 10), rel=0.06)
 
@@ -285,15 +276,16 @@ def test_a_rxff_of_another_system_or_without_a_clock_is_told(folder):
 
 def test_a_slab_stays_one_and_its_atoms_may_leave_the_cell(folder):
     """rxff.bin does not hold periodicity."""
-    write(folder / "slab.xyz", '3\nLattice="12 0 0 0 12 0 0 0 14" Properties=species:S:1:pos:R:3:velo:R:3 pbc="T T F"\n'
-                               "Ar 1 1 0.5 0 0 -0.02\nAr 6 6 13 0 0 0.02\nNe 4 9 7 0 0 0\n")
+    write(COMM, folder / "slab.xyz",
+          '3\nLattice="12 0 0 0 12 0 0 0 14" Properties=species:S:1:pos:R:3:velo:R:3 pbc="T T F"\n'
+          "Ar 1 1 0.5 0 0 -0.02\nAr 6 6 13 0 0 0.02\nNe 4 9 7 0 0 0\n")
     slab = ("--structure", str(folder / "slab.xyz"))
     _, out = go(folder, "out", *slab)
     for start in ("rxff", "auto"):
         with pytest.raises(InputError, match=r"pbc: acts on a structure, not on .* repeats along a b; omit"):
             go(folder, "out", *slab, "--start", start, "--pbc", "T", "T", "T")
     go(folder, "out", *slab, "--start", "rxff")
-    s = read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5")
+    s = state(out)
     order = np.argsort(s.gid)
     assert s.cell.pbc.tolist() == [True, True, False]
     np.testing.assert_allclose(s.x[order, 2], [0.5 - 0.02 * 160, 13 + 0.02 * 160, 7], atol=1e-6)
@@ -301,11 +293,11 @@ def test_a_slab_stays_one_and_its_atoms_may_leave_the_cell(folder):
 
 
 def test_a_slab_of_geninit_is_a_slab(folder):
-    write(folder / "slab.xyz", '2\nLattice="12 0 0 0 12 0 0 0 14" Properties=species:S:1:pos:R:3 pbc="T T F"\n'
-                               "Ar 1 1 1\nNe 6 6 13\n")
+    write(COMM, folder / "slab.xyz", '2\nLattice="12 0 0 0 12 0 0 0 14" Properties=species:S:1:pos:R:3 pbc="T T F"\n'
+                                     "Ar 1 1 1\nNe 6 6 13\n")
     if COMM.rank == 0:
         geninit.main(["-i", str(folder / "slab.xyz"), "-o", str(folder / "out"), "-rxmdnn", str(folder / "rxmdnn.in")])
-    write(folder / "rxmd.in", DECK.replace("structure start.xyz\n", ""))
+    write(COMM, folder / "rxmd.in", DECK.replace("structure start.xyz\n", ""))
     go(folder, "out")
     assert note_in(folder / "out", "periodic along a b\n")
     if COMM.rank == 0:
@@ -348,8 +340,8 @@ def test_exit_codes_tell_failures(folder):
     assert go(folder, "stuck", "--mdmode", "10", "--ntime_step", "2")[0] == FAILED
     assert note_in(folder / "stuck", "NOT converged")
     assert go(folder, "fire", "--mdmode", "10", "--ntime_step", "2", "--minimizer", "fire", "1e-3")[0] == FAILED
-    write(folder / "close.xyz", '2\nLattice="30 0 0 0 30 0 0 0 30" Properties=species:S:1:pos:R:3 pbc="T T T"\n'
-                                "Ar 6 6 6\nNe 6 6 7.5\n")
+    write(COMM, folder / "close.xyz", '2\nLattice="30 0 0 0 30 0 0 0 30" Properties=species:S:1:pos:R:3 pbc="T T T"\n'
+                                      "Ar 6 6 6\nNe 6 6 7.5\n")
     code, out = go(folder, "hot", "--structure", str(folder / "close.xyz"), "--dt", "0.1")
     assert code == FAILED and read_energies(out)["temperature_K"][-1] > 1e6 and note_in(out, "FAILED: the run ended at")
     blown = ["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / "blown"), "--dt", "1e6"]
@@ -372,7 +364,7 @@ def test_a_signal_ends_a_run_with_a_code_and_it_goes_on(folder, monkeypatch, fla
         patch.setattr(Simulation, "_due", warned)
         code, out = go(folder, "out", "--pstep", "1000", *flags)
     assert code == ON_SIGNAL and note_in(out, "stopped on a signal at step 10")
-    assert read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5").step == 10
+    assert state(out).step == 10
     assert [f.name for f in out.glob("0*.xyz")] == ["000000000.xyz"]
     go(folder, "out", *flags)
     steps = read_energies(out)["step"].tolist()
@@ -389,7 +381,7 @@ def test_stages_are_what_changed(folder):
 
 def test_check_refuses_what_a_run_would_refuse(folder):
     go(folder, "out")
-    write(folder / "rxmdnn.in", MODELS.replace("0.0104", "0.0180"))
+    write(COMM, folder / "rxmdnn.in", MODELS.replace("0.0104", "0.0180"))
     if COMM.rank == 0:
         with pytest.raises(InputError, match=r"models: now lj epsilon 0\.018"):
             check.main([str(folder / "rxmd.in"), "--outDir", str(folder / "out")])

@@ -5,13 +5,11 @@ import pytest
 from mpi4py import MPI
 
 from rxmdnn.commands import plot
-from rxmdnn.commands import run as run_command
 from rxmdnn.errors import BAD_INPUT, FAILED, InputError
-from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
 from rxmdnn.io.profile import read_profile
 from rxmdnn.parallel import run_to_exit_code
-from tests.runs import MODELS, killed_at, shared_folder
+from tests.runs import MODELS, killed_at, run_text, same_atoms, whole_and_killed, write
 
 COMM = MPI.COMM_WORLD
 DECK = """time 2.0 {steps}
@@ -37,32 +35,15 @@ COLUMNS = ("etotal_eV", "conserved_eV", "work_electrons_eV", "electron_energy_eV
            "Ta_K")
 
 
-@pytest.fixture
-def folder(tmp_path_factory):
-    """One folder for all ranks, with a triclinic mixture of argon and neon."""
-    with shared_folder(COMM, tmp_path_factory) as place:
-        yield place
-
-
 def go(folder, out, lines="", steps=60, comm=COMM, *flags, deck=DECK):
-    if comm.rank == 0:
-        (folder / "two.in").write_text(MODELS + MODELS.replace("0.0104", "0.0208"))
-        (folder / f"{out}.in").write_text(deck.format(steps=steps) + lines + "\n")
-    comm.Barrier()
-    run_command.main(["--rxmdin", str(folder / f"{out}.in"), "--outDir", str(folder / out), *flags], comm)
-    comm.Barrier()
-    return folder / out
+    write(comm, folder / "two.in", MODELS + MODELS.replace("0.0104", "0.0208"))
+    return run_text(comm, folder, out, deck.format(steps=steps) + lines + "\n", *flags)[1]
 
 
 @pytest.mark.parametrize("name", LINES)
 def test_a_killed_run_continues_to_the_same_bits(folder, name, monkeypatch):
-    whole = go(folder, "whole", LINES[name])
-    with killed_at(monkeypatch, 47):
-        go(folder, "killed", LINES[name])
-    killed = go(folder, "killed", LINES[name])
-    a, b = (read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5") for out in (whole, killed))
-    for field in ("gid", "x", "v", "f", "image"):
-        assert getattr(a, field).tobytes() == getattr(b, field).tobytes(), field
+    whole, killed = whole_and_killed(monkeypatch, lambda out: go(folder, out, LINES[name]))
+    a, b = same_atoms(whole, killed)
     assert repr(a.state) == repr(b.state) and "electrons" in a.state["drives"]
     e, f = read_energies(whole), read_energies(killed)
     for column in COLUMNS:

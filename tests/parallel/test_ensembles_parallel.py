@@ -5,14 +5,12 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from rxmdnn.commands import run as run_command
 from rxmdnn.dynamics.ensembles.nose_hoover import MartynaTobiasKlein
 from rxmdnn.errors import InputError
-from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import COLUMNS, read_energies
 from rxmdnn.io.trajectory import read_frames
 from rxmdnn.parallel import AgreedError
-from tests.runs import killed_at, shared_folder, write_start
+from tests.runs import run_text, same_atoms, state, whole_and_killed, write_start
 from tests.systems import TRICLINIC, argon, collect, engine, share, spread_atoms
 
 COMM = MPI.COMM_WORLD
@@ -37,33 +35,15 @@ skin 0.3
 """
 
 
-@pytest.fixture
-def folder(tmp_path_factory):
-    """One folder for all ranks, with a triclinic mixture of argon and neon."""
-    with shared_folder(COMM, tmp_path_factory) as place:
-        yield place
-
-
 def go(folder, out, lines, steps=60, comm=COMM, *flags):
-    if comm.rank == 0:
-        (folder / f"{out}.in").write_text(DECK.format(steps=steps) + lines + "\n")
-    comm.Barrier()
-    run_command.main(["--rxmdin", str(folder / f"{out}.in"), "--outDir", str(folder / out), *flags], comm)
-    comm.Barrier()
-    return folder / out
+    return run_text(comm, folder, out, DECK.format(steps=steps) + lines + "\n", *flags)[1]
 
 
 @pytest.mark.parametrize("name", LINES)
 def test_a_killed_run_continues_to_the_same_bits(folder, name, monkeypatch):
-    whole = go(folder, "whole", LINES[name])
-    with killed_at(monkeypatch, 47):
-        go(folder, "killed", LINES[name])
-    killed = go(folder, "killed", LINES[name])
-    a, b = (read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5") for out in (whole, killed))
-    assert a.step == b.step == 60
-    for field in ("gid", "x", "v", "f", "image"):
-        assert getattr(a, field).tobytes() == getattr(b, field).tobytes(), field
-    assert a.cell.h.tobytes() == b.cell.h.tobytes()
+    whole, killed = whole_and_killed(monkeypatch, lambda out: go(folder, out, LINES[name]))
+    a, b = same_atoms(whole, killed)
+    assert a.step == 60
     assert repr(a.state) == repr(b.state)
     e, f = read_energies(whole), read_energies(killed)
     for column in ("etotal_eV", "conserved_eV", "volume_A3"):
@@ -131,7 +111,7 @@ def test_a_list_under_strain_misses_no_pair():
 def test_fire_finds_the_minimum_that_conjugate_gradients_find(folder):
     for out, line in (("cg", ""), ("fire", "minimizer fire 1e-4")):
         go(folder, out, line, 3000, COMM, "--mdmode", "10", "--CG_tol", "1e-9", "--fstep", "0")
-    fire, cg = (read_checkpoint(MPI.COMM_SELF, folder / out / "checkpoint.h5") for out in ("fire", "cg"))
+    fire, cg = (state(folder / out) for out in ("fire", "cg"))
     assert np.linalg.norm(fire.f, axis=1).max() < 1e-4
     assert not fire.v.any() and fire.step < 3000
     energies = [read_energies(folder / out)["potential_eV"] for out in ("fire", "cg")]

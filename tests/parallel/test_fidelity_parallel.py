@@ -25,9 +25,10 @@ from rxmdnn.io.series import open_series
 from rxmdnn.parallel import AgreedError
 from rxmdnn.ring_polymer.forces import V
 from rxmdnn.ring_polymer.modes import Modes
-from rxmdnn.run import setup as runs
+from rxmdnn.run.potential import make_potential
+from rxmdnn.run.setup import make_simulation
 from rxmdnn.run.start import read_start
-from tests.runs import killed_at, shared_folder
+from tests.runs import killed_at, run_text, same_atoms, state, write
 
 COMM = MPI.COMM_WORLD
 DECK = """mdmode 1
@@ -41,21 +42,9 @@ skin 0.3
 """
 
 
-@pytest.fixture
-def folder(tmp_path_factory):
-    """One folder for all ranks, with a triclinic mixture of argon and neon."""
-    with shared_folder(COMM, tmp_path_factory) as place:
-        yield place
-
-
 def go(folder, out, lines, steps=60, comm=COMM, dt=2.0):
     """The exit code of the run, and its folder."""
-    if comm.rank == 0:
-        (folder / f"{out}.in").write_text(DECK.format(steps=steps, dt=dt) + lines + "\n")
-    comm.Barrier()
-    code = run_command.main(["--rxmdin", str(folder / f"{out}.in"), "--outDir", str(folder / out)], comm)
-    comm.Barrier()
-    return code, folder / out
+    return run_text(comm, folder, out, DECK.format(steps=steps, dt=dt) + lines + "\n")
 
 
 def incidents(out):
@@ -128,7 +117,7 @@ def test_a_rollback_restores_the_state_to_the_bit(folder, ensemble):
     COMM.Barrier()
     run = read_run(["--rxmdin", str(folder / "rxmd.in")])
     backend = backends.make("cpu")
-    s = runs.make_simulation(COMM, run, backend, runs.make_potential(run, backend), read_start(COMM, run))
+    s = make_simulation(COMM, run, backend, make_potential(run, backend), read_start(COMM, run))
     s.forces.compute(s.atoms)
     s.ensemble.begin(s.atoms)
 
@@ -209,7 +198,7 @@ def test_healing_survives_an_incident_and_reports_it(folder, monkeypatch):
     assert "healed" not in ase.io.read(out / "incidents.xyz", parallel=False).info  # it is from before
     marked = ["healed" in ase.io.read(out / f"{step:09d}.xyz", parallel=False).info for step in (0, 30, 60)]
     assert marked == [False, True, False]
-    end = read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5")
+    end = state(out)
     assert end.step == 60 and end.time == pytest.approx(120.0) and end.state["fidelity"]["rollbacks"] == 1
 
 
@@ -252,16 +241,11 @@ def test_observers_change_no_bit_and_are_evaluated_every_n_steps(folder):
     lj, lines = "lj {} 3.4 {} 2 Ar 39.95 Ne 20.18\n", "fidelity flag 5\nfidelity_watch pair{}\n{}"
     models = {"alone": lj.format(0.0104, 6.0), "observed": lj.format(0.0104, 6.0) + lj.format(0.0208, 6.0)}
     more = {"alone": ("", ""), "observed": (" spread", "fidelity_limit spread 1e-9\nfidelity_observers 10")}
-    states = []
     for name, text in models.items():
-        if COMM.rank == 0:
-            (folder / "rxmdnn.in").write_text(text)
-        COMM.Barrier()
+        write(COMM, folder / "rxmdnn.in", text)
         code, out = go(folder, name, lines.format(*more[name]), 25)
-        states.append(read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5"))
         assert code == 0 and "spread of models" not in (out / "run.log").read_text()
-    for key in ("gid", "x", "v", "f"):
-        assert getattr(states[0], key).tobytes() == getattr(states[1], key).tobytes(), key
+    same_atoms(folder / "alone", folder / "observed")
     assert "spread: 1 observers, every 10 steps" in (out / "run.log").read_text()
     (row,) = incidents(out)  # what persists at step 20 is recorded once
     assert row["step"] == 10 and row["kinds"] == {"spread": 40}
@@ -309,7 +293,7 @@ def test_stop_ends_the_run_before_invalid_states_are_written(folder, monkeypatch
     code, out = go(folder, "out", "fidelity stop 50", 40)
     assert code == BY_MONITORING and incidents(out)[0]["action"] == "stopped"
     assert read_energies(out)["step"][-1] == 20
-    assert read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5").step == 20
+    assert state(out).step == 20
 
 
 def test_a_run_killed_while_it_heals_continues_to_the_same_bits(folder, monkeypatch):
@@ -321,12 +305,9 @@ def test_a_run_killed_while_it_heals_continues_to_the_same_bits(folder, monkeypa
     with killed_at(monkeypatch, 45) as patch:
         strike(patch, {33}, speed=500.0)
         go(folder, "killed", lines, 60)
-    assert read_checkpoint(MPI.COMM_SELF, folder / "killed" / "checkpoint.h5").state["fidelity"]["parts"] == 2
+    assert state(folder / "killed").state["fidelity"]["parts"] == 2
     assert go(folder, "killed", lines, 60)[0] == 0
-    a, b = (read_checkpoint(MPI.COMM_SELF, folder / name / "checkpoint.h5") for name in ("whole", "killed"))
-    assert a.step == b.step == 60
-    for name in ("gid", "x", "v", "f"):
-        assert getattr(a, name).tobytes() == getattr(b, name).tobytes(), name
+    assert same_atoms(folder / "whole", folder / "killed")[0].step == 60
 
 
 TAIL = {"start": 0.0, "scale": 0.01, "shape": 0.0, "rate": 1.0, "exceedances": 5000}  # forces are larger: all is odd
@@ -372,6 +353,11 @@ def test_the_martingale_stops_a_run_whose_scores_have_shifted(folder):
     ("fidelity flag\nfidelity_watch spread", "spread: a single model has no spread; name several"),
     ("fidelity flag\nfidelity_watch force", "force: no limit is known; write 'fidelity_limit force"),
     ("fidelity flag\nfidelity_watch temperature", "temperature: the temperature is not controlled in this run"),
+    ("fidelity flag\nfidelity_limit temperature 50",
+     "fidelity_limit: temperature: without effect: the temperature is not controlled in this run; use energy"),
+    ("fidelity flag\nfidelity_watch pair\nfidelity_limit force 9",
+     "fidelity_limit: force: without effect: it is not monitored; add it to fidelity_watch, or omit this line"),
+    ("fidelity flag\nfidelity_limit pair 0.5\nfidelity_limit pair 0.6", "fidelity_limit: pair: given before; keep one"),
     ("fidelity flag\nfidelity_watch coordination", "coordination: no model of rxmdnn.in has training statistics"),
     ("fidelity_watch pair", "fidelity_watch: without effect; also write 'fidelity flag'"),
     ("pimd 4\nfidelity heal", "a ring polymer can be monitored, but not healed"),

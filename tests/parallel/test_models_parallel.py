@@ -183,6 +183,10 @@ def test_whole_models_run_on_one_rank(folder):
     atoms.calc = LennardJones()
     assert abs(table["potential_eV"][0] - atoms.get_potential_energy()) < 1e-9
     assert np.ptp(table["etotal_eV"]) < 1e-4 * table["kinetic_eV"].max()  # its forces jump at its cutoff
+    write(folder / "mine.py", "import ase.calculators.lj as lj\n\n\ndef make():\n    return lj.LennardJones()\n")
+    write(folder / "rxmdnn.in", f"ase mine.py:make 2 {SPECIES}\n")
+    again = run(folder, "--ntime_step", "8", out="file")
+    np.testing.assert_array_equal(again["potential_eV"], table["potential_eV"])
 
 
 @published

@@ -6,16 +6,13 @@ import pytest
 from mpi4py import MPI
 
 from rxmdnn.errors import InputError
-from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
 from rxmdnn.parallel import AgreedError, run_to_exit_code
 from rxmdnn.ring_polymer import economised
 from rxmdnn.ring_polymer.forces import F, U, V
 from rxmdnn.ring_polymer.modes import Modes
-from tests.parallel.test_ensembles_parallel import folder, go
-from tests.runs import killed_at
-
-__all__ = ["folder"]  # a fixture
+from tests.parallel.test_ensembles_parallel import go
+from tests.runs import killed_at, same_atoms, state, whole_and_killed
 
 COMM = MPI.COMM_WORLD
 LINES = {
@@ -37,22 +34,11 @@ def table(out):
     return dict(zip(names, np.loadtxt(out / "ring_polymer.csv", delimiter=",", skiprows=1).T))
 
 
-def state(out):
-    return read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5")
-
-
 @pytest.mark.parametrize("name", LINES)
 def test_a_killed_run_continues_to_the_same_bits(folder, name, monkeypatch):
-    whole = go(folder, "whole", LINES[name])
-    with killed_at(monkeypatch, 47):
-        go(folder, "killed", LINES[name])
-    killed = go(folder, "killed", LINES[name])
-    a, b = state(whole), state(killed)
-    assert a.step == b.step == 60
-    for field in ("gid", "x", "v", "f", "image"):
-        assert getattr(a, field).tobytes() == getattr(b, field).tobytes(), field
-    for field in (U, V, F):
-        assert a.extra[field].tobytes() == b.extra[field].tobytes(), field
+    whole, killed = whole_and_killed(monkeypatch, lambda out: go(folder, out, LINES[name]))
+    a, b = same_atoms(whole, killed, extra=(U, V, F))
+    assert a.step == 60
     assert repr(a.state) == repr(b.state)
     rows, again = table(whole), table(killed)
     for column in rows:
@@ -109,11 +95,7 @@ def test_beads_are_distributed_over_groups_of_ranks(folder, name, monkeypatch):
             np.testing.assert_allclose(rows[column], other[column], rtol=1e-8, atol=1e-10, err_msg=column)
     with killed_at(monkeypatch, 47):
         go(folder, "killed", lines)
-    a, b = state(out), state(go(folder, "killed", lines))
-    for field in ("x", "v", "f"):
-        assert getattr(a, field).tobytes() == getattr(b, field).tobytes(), field
-    for field in (U, V, F):
-        assert a.extra[field].tobytes() == b.extra[field].tobytes(), field
+    a, b = same_atoms(out, go(folder, "killed", lines), extra=(U, V, F))
     assert repr(a.state) == repr(b.state)
 
 

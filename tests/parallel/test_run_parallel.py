@@ -12,14 +12,11 @@ import pytest
 from mpi4py import MPI
 
 from rxmdnn.commands import geninit
-from rxmdnn.commands import run as run_command
 from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.errors import InputError
-from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.folder import locked
 from rxmdnn.io.log import read_energies
-from rxmdnn.io.start import Start
-from tests.runs import MODELS, killed_at, shared_folder
+from tests.runs import MODELS, run_deck, same_atoms, state, whole_and_killed, write
 
 COMM = MPI.COMM_WORLD
 DECK = """mdmode {mdmode}  # as asked
@@ -33,36 +30,15 @@ skin 0.3
 """
 
 
-@pytest.fixture
-def folder(tmp_path_factory):
-    """One folder for all ranks, with a triclinic mixture of argon and neon."""
-    with shared_folder(COMM, tmp_path_factory) as place:
-        yield place
-
-
 def go(folder: Path, out: str, mdmode: int = 1, steps: int = 60, *flags: str) -> Path:
-    if COMM.rank == 0:
-        (folder / "rxmd.in").write_text(DECK.format(mdmode=mdmode, steps=steps))
-    COMM.Barrier()
-    run_command.main(["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / out), *flags], COMM)
-    COMM.Barrier()
-    return folder / out
-
-
-def state(out: Path) -> Start:
-    return read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5")
+    write(COMM, folder / "rxmd.in", DECK.format(mdmode=mdmode, steps=steps))
+    return run_deck(COMM, folder / "rxmd.in", folder / out, *flags)[1]
 
 
 @pytest.mark.parametrize("mdmode", [1, 0, 7])
 def test_a_killed_run_goes_on_to_the_same_bits(folder, mdmode, monkeypatch):
-    whole = go(folder, "whole", mdmode)
-    with killed_at(monkeypatch, 47):
-        go(folder, "killed", mdmode)
-    killed = go(folder, "killed", mdmode)
-    a, b = state(whole), state(killed)
-    assert a.step == b.step == 60
-    for name in ("gid", "x", "v", "f", "image"):
-        assert getattr(a, name).tobytes() == getattr(b, name).tobytes(), name
+    whole, killed = whole_and_killed(monkeypatch, lambda out: go(folder, out, mdmode))
+    assert same_atoms(whole, killed)[0].step == 60
     e, f = read_energies(whole), read_energies(killed)
     assert list(e["step"]) == list(f["step"]) == [0, 10, 20, 30, 40, 50, 60]
     np.testing.assert_array_equal(e["etotal_eV"][[0, 1, 2, 5, 6]], f["etotal_eV"][[0, 1, 2, 5, 6]])

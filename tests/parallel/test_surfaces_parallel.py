@@ -7,17 +7,15 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from rxmdnn.commands import run as run_command
+from rxmdnn.atoms import EXCITATION
 from rxmdnn.errors import InputError
 from rxmdnn.excitation.illumination import Beam, Pulse
 from rxmdnn.excitation.light_plan import LightPlan
 from rxmdnn.excitation.pulses import GaussianPulse
-from rxmdnn.excitation.weights import EXCITATION
-from rxmdnn.io.checkpoint import read_checkpoint
 from rxmdnn.io.log import read_energies
 from rxmdnn.io.own_formats import H5Frames
-from tests.excited import lit, steps
-from tests.runs import killed_at, shared_folder
+from tests.excited import lit
+from tests.runs import run_deck, same_atoms, shared_folder, state, steps, whole_and_killed, write
 from tests.systems import TRICLINIC, collect
 
 COMM = MPI.COMM_WORLD
@@ -73,9 +71,7 @@ def folder(tmp_path_factory):
 
 def go(folder, deck, out, *flags):
     """The folder of a run."""
-    run_command.main(["--rxmdin", str(folder / f"{deck}.in"), "--outDir", str(folder / out), *flags], COMM)
-    COMM.Barrier()
-    return folder / out
+    return run_deck(COMM, folder / f"{deck}.in", folder / out, *flags)[1]
 
 
 def test_weights_and_energies_are_those_of_one_rank():
@@ -98,15 +94,10 @@ def test_weights_and_energies_are_those_of_one_rank():
 
 @pytest.mark.parametrize("deck", ["bound", "place", "electrons", "film"])
 def test_a_run_killed_in_the_pulse_goes_on_with_the_same_bits(folder, deck, monkeypatch):
-    whole = go(folder, deck, "whole")
-    with killed_at(monkeypatch, 33):
-        go(folder, deck, "killed")
-    killed = go(folder, deck, "killed")
-    a, b = (read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5") for out in (whole, killed))
-    for name in ("x", "v", "f", "gid"):
-        assert getattr(a, name).tobytes() == getattr(b, name).tobytes(), name
-    for drive, state in a.state["drives"].items():
-        for name, value in state.items():
+    whole, killed = whole_and_killed(monkeypatch, lambda out: go(folder, deck, out), 33)
+    a, b = same_atoms(whole, killed)
+    for drive, saved in a.state["drives"].items():
+        for name, value in saved.items():
             np.testing.assert_array_equal(value, b.state["drives"][drive][name], name)
     if deck != "film":
         assert a.extra[EXCITATION].tobytes() == b.extra[EXCITATION].tobytes() and a.extra[EXCITATION].any()
@@ -132,7 +123,7 @@ def test_energy_of_light_atoms_and_electrons(folder):
 def test_files_show_the_weights(folder):
     out = go(folder, "bound", "out")
     if COMM.rank == 0:
-        start = read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5")
+        start = state(out)
         expected = start.extra[EXCITATION][np.argsort(start.gid)]
         with h5py.File(out / "trajectory.h5md", locking=False) as file:
             data = file[f"particles/all/{EXCITATION}/value"]
@@ -152,15 +143,12 @@ def test_files_show_the_weights(folder):
 
 def test_the_ground_state_has_the_bits_of_its_model_alone(folder):
     """And lines of light change what a checkpoint goes on with, which the log says."""
-    if COMM.rank == 0:
-        (folder / "one.in").write_text(MODELS.splitlines()[0] + "\n")
-    COMM.Barrier()
+    write(COMM, folder / "one.in", MODELS.splitlines()[0] + "\n")
     alone = go(folder, "dark", "alone", "--model", str(folder / "one.in"))
     ground = go(folder, "dark", "ground", "--excite", "1", "2")
     other = go(folder, "dark", "other", "--excite", "2", "1", "--excite_start", "1")
-    a, b, c = (read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5") for out in (alone, ground, other))
-    for name in ("x", "v", "f"):
-        assert getattr(a, name).tobytes() == getattr(b, name).tobytes() == getattr(c, name).tobytes()
+    same_atoms(alone, ground)
+    same_atoms(alone, other)
     go(folder, "dark", "ground", "--excite", "1", "2", "--excite_decay", "50")
     assert "excite: now excite_decay 50 lattice, before none" in (ground / "run.log").read_text()
 
@@ -169,6 +157,7 @@ def test_a_run_that_ends_before_its_pulse_says_so(folder):
     out = go(folder, "bound", "out", "--ntime_step", "5")
     log = (out / "run.log").read_text()
     assert re.search(r"pulse: the run ends at 10 fs, before this pulse does, at 190 fs", log)
+    assert "the run begins at 0 fs" not in log  # 2e-5 of the pulse are before it
 
 
 def test_what_begins_anew_after_a_change_is_said(folder):

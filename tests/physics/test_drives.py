@@ -6,6 +6,7 @@ from mpi4py import MPI
 from rxmdnn.dynamics.drive import Drive
 from rxmdnn.dynamics.simulation import Schedule, Simulation
 from rxmdnn.engine.system import System
+from tests.runs import steps
 from tests.systems import TRICLINIC, argon, share, spread_atoms
 
 SELF = MPI.COMM_SELF
@@ -67,18 +68,10 @@ def driven(drives, stop, dt=2.0, begin=None):
     return s
 
 
-def run(simulation, restarted=False):
-    rows = []
-    simulation.on_print = rows.append
-    for _ in simulation.steps(restarted):
-        pass
-    return rows
-
-
 def test_conserved_quantity_of_a_driven_run_is_as_flat_as_without():
     flat = {}
     for name, drives in (("driven", [Swing()]), ("free", [])):
-        rows = run(driven(drives, 400))
+        rows = steps(driven(drives, 400))
         conserved, total = (np.array([getattr(r, key) for r in rows]) for key in ("conserved", "total"))
         flat[name] = np.ptp(conserved[1:])
         assert name == "free" or np.ptp(total) > 20 * flat[name]
@@ -108,7 +101,7 @@ def test_a_run_continues_from_the_state_of_its_drive_to_the_bit():
                                whole.drives[0].saved(SELF))
         whole.rebuild(thermo)
     whole.writers = [(20, keep)]
-    rows = run(whole)
+    rows = steps(whole)
 
     arrays, saved = states[20]
     swing = Swing()
@@ -119,6 +112,6 @@ def test_a_run_continues_from_the_state_of_its_drive_to_the_bit():
     again.atoms.n_owned = 40
     again.forces.forget()
     again.step = 20
-    rest = run(again, restarted=True)
+    rest = steps(again, restarted=True)
     assert [r.conserved for r in rest] == [r.conserved for r in rows if r.step > 20]
     assert rest[-1].driven == rows[-1].driven

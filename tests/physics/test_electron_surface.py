@@ -3,14 +3,17 @@
 import numpy as np
 import pytest
 
+from rxmdnn.atoms import EXCITATION
+from rxmdnn.dynamics.drive import StepTime
+from rxmdnn.dynamics.ensembles import Barostat, make
 from rxmdnn.excitation.electron_gas import ElectronModel
 from rxmdnn.excitation.electron_surface import ElectronSurface
 from rxmdnn.excitation.electrons import SCALING, ElectronPlan, Electrons
 from rxmdnn.excitation.heat_capacity import ConstantCapacity
 from rxmdnn.excitation.light_plan import LightPlan
-from rxmdnn.excitation.weights import EXCITATION
 from tests import device
-from tests.excited import lit, steps
+from tests.excited import lit
+from tests.runs import steps
 
 PLAN = ElectronPlan(ElectronModel(ConstantCapacity(1e-5), 2e-8), (1, 1, 2), 3000.0, SCALING)
 
@@ -48,6 +51,19 @@ def test_cold_electrons_leave_the_ground_state_and_hot_ones_the_excited():
         rows = steps(s)
         assert rows[-1].driven["excited_atoms"] == 40 * w
         assert rows[-1].driven["work_surface_eV"] == 0 and (s.forces.answers.excited is None) == (w == 0)
+
+
+def test_the_virial_that_a_barostat_keeps_follows_the_weights():
+    s, electrons = following(stop=20)
+    s.ensemble = make(s.motion(), "nose-hoover", 100.0, Barostat("mtk", 200.0, "full", 80.0))
+    s.schedule.ramp, surface = (60.0, 60.0), s.drives[1]
+    steps(s)
+    before = s.ensemble.w.copy()
+    electrons.gas.energy = electrons.gas.energy * 0.2
+    surface.before(s.atoms, StepTime(20, 40.0, 2.0))
+    s.forces.compute(s.atoms)  # of the new weights
+    assert np.abs(s.ensemble.w - before).max() > 0.1
+    np.testing.assert_allclose(s.ensemble.w, s.forces.virial(), atol=1e-9)
 
 
 @device.DEVICES

@@ -17,6 +17,7 @@ from rxmdnn.models.pair import Null
 from rxmdnn.parallel import AgreedError
 from rxmdnn.units import ACCELERATION, KB
 from tests import device
+from tests.runs import steps
 from tests.systems import TRICLINIC, argon, spread_atoms
 
 SELF = MPI.COMM_SELF
@@ -44,14 +45,6 @@ def plan(shape=(2, 1, 3), t=2000.0, g=1e-9, kappa=0.0, capacity=None, exchange="
 EXCHANGE = pytest.mark.parametrize("exchange", ["langevin", "scaling"])
 
 
-def run(s, restarted=False):
-    rows = []
-    s.on_print = rows.append
-    for _ in s.steps(restarted):
-        pass
-    return rows
-
-
 @EXCHANGE
 def test_atoms_and_electrons_keep_their_energy_to_rounding(exchange):
     drive = Electrons(plan(kappa=1e-7, scaled=True, capacity=LinearCapacity(4e-9), exchange=exchange))
@@ -69,7 +62,7 @@ def test_atoms_and_electrons_keep_their_energy_to_rounding(exchange):
 @EXCHANGE
 def test_the_conserved_quantity_is_as_flat_as_without_electrons(exchange):
     drive = Electrons(plan(exchange=exchange))
-    rows = run(simulation(drive, stop=300))
+    rows = steps(simulation(drive, stop=300))
     conserved = np.array([r.conserved for r in rows])
     given = np.array([r.driven["work_electrons_eV"] for r in rows])
     energy = np.array([r.driven["electron_energy_eV"] for r in rows])
@@ -128,7 +121,7 @@ def test_scaling_leaves_atoms_at_rest_and_single_atoms_alone():
 def test_lattice_and_electrons_come_to_one_temperature():
     drive = Electrons(plan((1, 1, 2), 900.0, 3e-8, kappa=1e-5, capacity=ConstantCapacity(2e-5)))
     s = simulation(drive, stop=3000, at=300.0)
-    rows = run(s)
+    rows = steps(s)
     late = [r for r in rows if r.step > 1000]
     t_e, t_a = (np.mean([r.driven[name] for r in late]) for name in ("Te_K", "Ta_K"))
     assert t_a == pytest.approx(t_e, rel=0.03) and 700 < t_e < 900
@@ -180,9 +173,9 @@ class Steady:
     def begin(self, atoms, cell):
         self.begun = True
 
-    def absorbed(self, x, cell, start, stop):
+    def absorbed(self, grid, cell, share, start, stop):
         assert self.begun
-        return np.where(cell.fractional(x)[:, 2] > 0.5, 1e-6 * (stop - start), 0.0)
+        return np.where(grid.centers()[:, 2] > 0.5, 1e-6 * (stop - start), 0.0) * share * grid.volume(cell)
 
     def state(self):
         return {}
@@ -193,7 +186,7 @@ class Steady:
 
 def test_absorbed_light_heats_the_cells_where_it_falls():
     drive = Electrons(plan((1, 1, 2), 300.0, g=0.0, capacity=ConstantCapacity(1e-5)), Steady())
-    rows = run(simulation(drive, stop=50))
+    rows = steps(simulation(drive, stop=50))
     t = drive.temperature()
     assert t[0] == pytest.approx(300.0, rel=1e-12) and t[1] == pytest.approx(300.0 + 1e-6 * 100.0 / 1e-5, rel=1e-12)
     last = rows[-1].driven
@@ -211,7 +204,7 @@ def test_a_run_continues_to_the_bit():
                                whole.drives[0].saved(SELF))
         whole.rebuild(thermo)
     whole.writers = [(20, keep)]
-    rows = run(whole)
+    rows = steps(whole)
     arrays, saved = states[20]
     again = simulation(drive := Electrons(make), stop=40)
     drive.continue_from(saved, SELF)
@@ -220,7 +213,7 @@ def test_a_run_continues_to_the_bit():
     again.atoms.n_owned = 40
     again.forces.forget()
     again.step = 20
-    rest = run(again, restarted=True)
+    rest = steps(again, restarted=True)
     assert [(r.conserved, r.driven) for r in rest] == [(r.conserved, r.driven) for r in rows if r.step > 20]
 
 
@@ -251,7 +244,7 @@ def test_the_log_tells_of_stages():
 @EXCHANGE
 @device.DEVICES
 def test_a_device_gives_the_run_of_the_host(name, exchange):
-    rows = [run(simulation(Electrons(plan((2, 2, 2), kappa=1e-6, exchange=exchange)), stop=20, backend=b))
+    rows = [steps(simulation(Electrons(plan((2, 2, 2), kappa=1e-6, exchange=exchange)), stop=20, backend=b))
             for b in (backends.make("cpu"), device.find(name))]
     for host, there in zip(*rows, strict=True):
         assert there.conserved == pytest.approx(host.conserved, abs=1e-9)

@@ -23,6 +23,7 @@ from rxmdnn.ring_polymer.ensemble import RingPolymer
 from rxmdnn.ring_polymer.forces import RingForces, U
 from rxmdnn.ring_polymer.modes import Modes
 from rxmdnn.units import ACCELERATION, GPA_PER_EV_A3, HBAR, KB
+from tests.runs import steps
 from tests.systems import TRICLINIC, argon, share, spread_atoms
 
 SELF = MPI.COMM_SELF
@@ -64,14 +65,6 @@ def simulation(lines, potential=None, charges=SCALARS, n=40, cell=TRICLINIC, x=N
     return s
 
 
-def rows_of(s, restarted=False):
-    rows = []
-    s.on_print = rows.append
-    for _ in s.steps(restarted):
-        pass
-    return rows
-
-
 @pytest.mark.parametrize("charges", [SCALARS, TENSORS], ids=["numbers", "tensors"])
 def test_a_free_ion_has_the_exact_velocity_of_the_field(charges):
     """v(t) - v(0) = Z/m ∫E dt at the end of every step, and work = ΔK to rounding."""
@@ -79,7 +72,7 @@ def test_a_free_ion_has_the_exact_velocity_of_the_field(charges):
     v0, e0, states = s.atoms.v[np.argsort(s.atoms.gid[:40])].copy(), s.kinetics.energy(s.atoms), []
     s.writers = [(1, lambda thermo: states.append((thermo.time, s.atoms.v[np.argsort(s.atoms.gid[:40])].copy(),
                                                    thermo)))]
-    rows_of(s)
+    steps(s)
     for time, v, thermo in states:
         impulse = time * total([PULSE, SINE], 0.0, time) if time else np.zeros(3)
         exact = v0 + ACCELERATION * (charges @ impulse / MASS[:, None])[np.arange(40) % 2]
@@ -106,7 +99,7 @@ def test_the_conserved_quantity_is_as_flat_as_without_a_field(kind):
     for name, lines in (("driven", [PULSE, SINE]), ("free", None)):
         s = simulation(lines or [], charges=SCALARS if lines else None, **short)
         s.ensemble = ensemble_of(s, kind)
-        rows = rows_of(s)
+        rows = steps(s)
         conserved = np.array([r.conserved for r in rows])
         flat[name] = np.ptp(conserved[1:])
         if lines:
@@ -145,7 +138,7 @@ def test_polarization_current_and_images():
     s = simulation([], Null(ELEMENTS, 1.0), TENSORS, temperature=300.0, stop=500, dt=10.0)
     v = s.atoms.v[np.argsort(s.atoms.gid[:40])].copy()
     exact = np.einsum("nab,na->b", TENSORS[np.arange(40) % 2], v)
-    last = rows_of(s)[-1].driven
+    last = steps(s)[-1].driven
     p = [last[f"polarization_{a}_eA"] for a in "xyz"]
     np.testing.assert_allclose([last[f"current_{a}_eA_fs"] for a in "xyz"], exact, rtol=1e-12)
     np.testing.assert_allclose(p, exact * 5000.0, rtol=1e-11)
@@ -220,7 +213,7 @@ def test_charges_of_atoms_are_those_of_their_elements():
             s.atoms.extra[CHARGES] = column[s.atoms.species[:40]]
         field = ElectricField(Charges(charges), [PULSE])
         s.drives, s.forces.added = [field], [field]
-        last = rows_of(s)[-1]
+        last = steps(s)[-1]
         order = np.argsort(s.atoms.gid[:40])
         ends.append((s.atoms.x[:40][order], last.driven["work_field_eV"], last.driven["polarization_z_eA"]))
     for x, work, p in ends[1:]:
@@ -259,15 +252,15 @@ def test_a_run_that_is_set_back_repeats_itself():
     s = simulation([PULSE], stop=100)
     rows = []
     s.on_print = rows.append
-    steps = iter(s.steps(False))
+    moves = iter(s.steps(False))
     for _ in range(30):
-        next(steps)
+        next(moves)
     saved = SavedState.of(s)
     for _ in range(20):
-        next(steps)
+        next(moves)
     first = [(r.step, r.conserved, r.driven) for r in rows if r.step > 30]
     rows.clear()
     saved.restore(s)
     for _ in range(20):
-        next(steps)
+        next(moves)
     assert [(r.step, r.conserved, r.driven) for r in rows] == first

@@ -46,6 +46,22 @@ def walk(s, u, v, accelerate, thermal, rng, steps):
         yield u
 
 
+def rings_in_a_well(modes, force, steps, n=3000):
+    """Yields modes (n, P, 1), beads and accelerations of n rings of mass 1 at β = 8, ħ = 1, every tenth step."""
+    rng, beta, p = np.random.default_rng(3), 8.0, modes.beads
+    frequency = modes.frequencies(NATURAL / beta)
+    s = Splitting("bcocb", frequency, np.where(frequency > 0, 2 * frequency, 1.0), 0.15)
+    thermal = np.full((1, 1), np.sqrt(1 / beta))
+
+    def accelerate(u):
+        return modes.to_modes @ force(modes.to_beads @ u)
+
+    v = thermal * rng.normal(size=(n, p, 1))
+    for k, u in enumerate(walk(s, np.zeros((n, p, 1)), v, accelerate, thermal, rng, steps)):
+        if k > 100 and k % 10 == 0:
+            yield u, modes.to_beads @ u, accelerate(u)
+
+
 @pytest.mark.parametrize("p", [1, 2, 3, 6, 7, 32])
 def test_modes_diagonalize_the_springs(p):
     modes, rng = Modes(p), np.random.default_rng(p)
@@ -115,22 +131,10 @@ def test_harmonic_oscillator_at_p_beads(p, energy):
 ])
 def test_anharmonic_wells_at_p_beads(force, potential, p, v_mean, q_sq):
     """m = ħ = 1, β = 8: thousands of rings at once."""
-    modes, rng, beta, n = Modes(p), np.random.default_rng(3), 8.0, 3000
-    frequency = modes.frequencies(NATURAL / beta)
-    s = Splitting("bcocb", frequency, np.where(frequency > 0, 2 * frequency, 1.0), 0.15)
-    thermal = np.full((1, 1), np.sqrt(1 / beta))
-    rows = []
-
-    def accelerate(u):
-        return modes.to_modes @ force(modes.to_beads @ u)
-
-    for k, u in enumerate(walk(s, np.zeros((n, p, 1)), thermal * rng.normal(size=(n, p, 1)), accelerate, thermal, rng,
-                               600)):
-        if k > 100 and k % 10 == 0:
-            q = modes.to_beads @ u
-            rows.append((potential(q).mean(axis=(1, 2)), (q**2).mean(axis=(1, 2))))
+    rows = [(potential(q).mean(axis=(1, 2)), (q**2).mean(axis=(1, 2)))
+            for _, q, _ in rings_in_a_well(Modes(p), force, 600)]
     of_ring = np.array(rows).mean(axis=0)  # rings are independent of each other
-    mean, error = of_ring.mean(axis=1), of_ring.std(axis=1, ddof=1) / np.sqrt(n)
+    mean, error = of_ring.mean(axis=1), of_ring.std(axis=1, ddof=1) / np.sqrt(of_ring.shape[1])
     assert (error < 0.006 * np.array([v_mean, q_sq])).all()
     np.testing.assert_allclose(mean, [v_mean, q_sq], atol=(4 * error).max() + 5e-4)
 

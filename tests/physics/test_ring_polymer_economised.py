@@ -5,9 +5,9 @@ import pytest
 
 from rxmdnn.ring_polymer.economy import fit, kinetic_share
 from rxmdnn.ring_polymer.modes import Modes
-from rxmdnn.ring_polymer.splitting import OPERATOR_SEQUENCES, Splitting
+from rxmdnn.ring_polymer.splitting import OPERATOR_SEQUENCES
 from rxmdnn.units import HBAR, KB
-from tests.physics.test_ring_polymer import NATURAL, density_matrix, fixed_point, walk
+from tests.physics.test_ring_polymer import NATURAL, density_matrix, fixed_point, rings_in_a_well
 
 
 @pytest.mark.parametrize(("p", "x_max"), [(2, 1.0), (7, 5.0), (8, 12.0), (16, 12.0), (32, 32.4)])
@@ -55,24 +55,15 @@ def exact_averages(force, potential):
     (QUARTIC, 8, (-6.1, -6.1, 2.0)), (QUARTIC, 16, (-1.9, -1.8, 0.6)), (MIXED, 8, (-0.3, -0.7, 0.6))])
 def test_anharmonic_wells_deviate_by_known_amounts(well, p, deviations):
     """<V>, <K> and <q²>, in %, at β = 8 with x_max = 12: thousands of rings at once; primitive and virial K agree."""
-    (force, potential), beta, n, rng = well, 8.0, 3000, np.random.default_rng(3)
-    modes = Modes(p, fit(p, 12.0).x)
+    (force, potential), beta = well, 8.0
+    modes, rows = Modes(p, fit(p, 12.0).x), []
     frequency = modes.frequencies(NATURAL / beta)
-    s = Splitting("bcocb", frequency, np.where(frequency > 0, 2 * frequency, 1.0), 0.15)
-    thermal, rows = np.full((1, 1), np.sqrt(1 / beta)), []
-
-    def accelerate(u):
-        return modes.to_modes @ force(modes.to_beads @ u)
-
-    for k, u in enumerate(walk(s, np.zeros((n, p, 1)), thermal * rng.normal(size=(n, p, 1)), accelerate, thermal, rng,
-                               800)):
-        if k > 100 and k % 10 == 0:
-            q = modes.to_beads @ u
-            virial = 0.5 / beta - 0.5 * (u * accelerate(u))[:, 1:].sum(axis=(1, 2))
-            primitive = 0.5 * p / beta - 0.5 * (frequency[:, None] ** 2 * u**2).sum(axis=(1, 2))
-            rows.append((potential(q).mean(axis=(1, 2)), virial, (q**2).mean(axis=(1, 2)), primitive))
+    for u, q, a in rings_in_a_well(modes, force, 800):
+        virial = 0.5 / beta - 0.5 * (u * a)[:, 1:].sum(axis=(1, 2))
+        primitive = 0.5 * p / beta - 0.5 * (frequency[:, None] ** 2 * u**2).sum(axis=(1, 2))
+        rows.append((potential(q).mean(axis=(1, 2)), virial, (q**2).mean(axis=(1, 2)), primitive))
     of_ring = np.array(rows).mean(axis=0)  # rings are independent of each other
-    mean, error = of_ring.mean(axis=1), of_ring.std(axis=1, ddof=1) / np.sqrt(n)
+    mean, error = of_ring.mean(axis=1), of_ring.std(axis=1, ddof=1) / np.sqrt(of_ring.shape[1])
     exact = np.array(exact_averages(force, potential))
     found, uncertain = 100 * (mean[:3] / exact - 1), 100 * error[:3] / exact
     assert (uncertain < 0.5).all()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from rxmdnn.atoms import EXCITATION
 from rxmdnn.cell import Cell
 from rxmdnn.dynamics.drive import Drive
 from rxmdnn.dynamics.ensembles import Barostat, make
@@ -12,11 +13,11 @@ from rxmdnn.excitation.light_plan import LightPlan
 from rxmdnn.excitation.pulses import FlatPulse, GaussianPulse, TablePulse
 from rxmdnn.excitation.regions import Slab, Sphere
 from rxmdnn.excitation.surfaces import MixedSurface
-from rxmdnn.excitation.weights import EXCITATION
 from rxmdnn.fidelity.guard import SavedState
 from rxmdnn.units import ACCELERATION
 from tests.device import DEVICES, find
-from tests.excited import CALM, MASS, lit, steps
+from tests.excited import CALM, MASS, lit
+from tests.runs import steps
 from tests.systems import TRICLINIC
 
 REGIONS = (Slab(2, 0.5, 1.5, 2.5), Sphere((0.2, 0.1, 0.4), 1.0, 3.0))

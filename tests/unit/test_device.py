@@ -24,8 +24,8 @@ from rxmdnn.models.allegro_evaluation import BlockEvaluation
 from rxmdnn.models.interface import Potential
 from rxmdnn.models.repulsion import Repulsion
 from rxmdnn.parallel import run_to_exit_code
+from rxmdnn.run import device as run_device
 from rxmdnn.run import job, trial
-from rxmdnn.run import setup as runs
 from tests import device
 from tests.device import DEVICES, XP, Array
 from tests.runs import MODELS, write_start
@@ -292,7 +292,7 @@ def test_auto_takes_a_device_that_passes_its_trial(tmp_path, monkeypatch, case, 
             raise InputError("backend cuda: no device that CuPy can use (no driver); say backend cpu")
         return there if name == "cuda" else backends.load("cpu")
 
-    monkeypatch.setattr(runs.backends, "make", make)
+    monkeypatch.setattr(run_device.backends, "make", make)
     monkeypatch.setattr(trial, "find_spec", lambda name: None if case == "no CuPy" else True)
     words = ["--rxmdin", str(tmp_path / "rxmd.in"), "--outDir", str(tmp_path / "out")]
     assert run_command.main(words, MPI.COMM_SELF) == 0

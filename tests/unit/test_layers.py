@@ -11,7 +11,7 @@ PACKAGE = ROOT / "rxmdnn"
 LAYERS = [  # lowest first; what stands in one line does not know each other, but the ground does
     {"ground"}, {"deck", "models"}, {"engine"}, {"io", "dynamics"}, {"ring_polymer", "excitation"},
     {"fidelity", "analysis"},
-    {"training"}, {"labelling"}, {"survival"}, {"run"}, {"ase"}, {"api"}, {"commands"}, {"__main__"}]
+    {"training"}, {"labelling"}, {"survival"}, {"run"}, {"learning"}, {"ase"}, {"api"}, {"commands"}, {"__main__"}]
 RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
 DOORS = {"ase.py", "api.py", "__main__.py"}  # may ask for the communicator of all ranks
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -87,7 +87,7 @@ def test_a_table_and_a_polynomial_of_ones_own(tmp_path):
 
 @pytest.mark.parametrize(("text", "words"), [
     ("geometry indirect 4\nangles 45\n", "give its widths by 'sigma' or by at least two lines 'fwhm'"),
-    ("geometry indirect 4\nangles 45\nfwhm 10 1\n", r"mine:3: fwhm: one row is no table"),
+    ("geometry indirect 4\nangles 45\nfwhm 10 1\n", r"mine:3: fwhm: a table needs two rows"),
     ("geometry indirect 4\nangles 45\nsigma 1\n", "range: missing"),
     ("geometry sideways 4\nangles 45\n", r"mine:1: geometry: kind must be one of indirect, direct"),
     ("geometry direct 100\nangles 45\nfwhm 1 1\nfwhm 120 1\n", "but the incident energy is 100 meV"),

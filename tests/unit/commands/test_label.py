@@ -14,6 +14,7 @@ from rxmdnn.commands import label as label_command
 from rxmdnn.errors import InputError
 from rxmdnn.labelling import ammonia_frames as frames
 from rxmdnn.labelling import committee, cp2k_engine, labelling
+from rxmdnn.labelling.executor import Processes
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
 from rxmdnn.models.model_file import save_model
 
@@ -143,7 +144,7 @@ def test_chosen_frames_are_labelled_beside_existing_ones(models, pool, tmp_path,
     with pytest.raises(InputError, match="exists already"):
         label_command.main([str(chosen), "--select", *map(str, models), "--from", str(pool)])
     first = [t for t in frames.plan() if t.kind == "monomer"][:2]
-    labelling.run(out, first, "gfn1", 1)
+    labelling.run(out, first, "gfn1", Processes(1))
     label_command.main([str(out), "--frames", str(chosen), "--workers", "1"])
     made = {a.info.get("origin", a.info["group"]): a for a in ase.io.read(out, ":")}
     assert set(made) == {"monomer-000", "monomer-001", *(a.info["origin"] for a in picked)}

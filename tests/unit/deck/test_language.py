@@ -5,7 +5,8 @@ from mpi4py import MPI
 
 from rxmdnn.commands.help import main as help_main
 from rxmdnn.commands.run import main as run_main
-from rxmdnn.deck.language import WIDTH, Keyword, Value, help_page, not_negative, parse, positive
+from rxmdnn.deck.help import WIDTH, help_page
+from rxmdnn.deck.language import Keyword, Value, not_negative, parse, positive
 from rxmdnn.deck.models import MODEL_KINDS, read_models
 from rxmdnn.deck.run import read_run
 from rxmdnn.deck.run_table import RUN

@@ -6,7 +6,7 @@ import pytest
 from rxmdnn.deck.light import NAMES, has_light, read_pulse_table
 from rxmdnn.deck.run import read_run
 from rxmdnn.errors import InputError
-from rxmdnn.excitation.light_plan import plan_of
+from rxmdnn.excitation.light_plan import plan_of, pulse_notes
 
 
 def test_a_table_is_read(tmp_path):
@@ -16,9 +16,11 @@ def test_a_table_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("0 0\n1 one\n", r"pulse.csv:2: expected two numbers"), ("0 0\n1 2 3\n", ":2: expected two numbers"),
-    ("0 0\n5 1\n5 0\n", ":3: times must increase, but 5 follows 5"), ("0 -1\n1 0\n", ":1: .* not negative"),
-    ("0 1\n", "at least two rows"), ("0 0\n1 0\n", "one of them above zero"), ("0 nan\n1 0\n", ":1: .* finite"),
+    ("0 0\n1 one\n", r"pulse.csv:2: expected two finite numbers, t \(fs\) and the height of the pulse, found '1 one'"),
+    ("0 0\n1 2 3\n", ":2: expected two finite numbers"), ("0 nan\n1 0\n", ":1: expected two finite"),
+    ("0 0\n5 1\n5 0\n", r":3: t \(fs\) must ascend, but 5 follows 5"),
+    ("0 -1\n1 0\n", ":1: heights must not be negative"), ("0 1\n", r"1 row\(s\); at least two"),
+    ("0 0\n1 0\n", "no height is above zero"),
 ])
 def test_faults_of_a_table_name_the_line(tmp_path, text, message):
     (tmp_path / "pulse.csv").write_text(text)
@@ -62,15 +64,36 @@ pulse_photon 1.55 0.3"""
     plan = plan_of(run.deck)
     assert (plan.by_place, plan.start, plan.lifetime, plan.heat_to, plan.least) == (False, 0.1, 300.0, "lattice", 0.01)
     assert len(plan.regions) == 1 and [p.is_rate for p in plan.pulses] == [False, False, True]
-    assert plan.pulses[1].amount == min(1.0, 0.7 * 2.5 * 0.6241509074 / (100 * 1.55) / 0.001)
+    carriers = 0.7 * 2.5 * 0.6241509074 / (100 * 1.55) / 0.001
+    assert plan.pulses[1].amount == pytest.approx(carriers, rel=1e-12) and carriers > 7
+    notes = "\n".join(pulse_notes(run.deck, 40.0, 60.0))
+    assert f"makes {carriers:.3g} times the carriers" in notes and f"down to {100 * np.log(carriers):.3g} Å" in notes
+    assert "pulse: the run begins at 40 fs, within this pulse, which begins at 37.5 fs" in notes
+    assert "the run begins" not in "".join(pulse_notes(run.deck, 37.6, 60.0))  # next to nothing of it is lost
+    assert "pulse: the run ends at 60 fs, before this pulse does, at 62.5 fs" in notes
     assert plan.beam.direction.tolist() == [0, 0, -1] and plan.beam.index == 3.7 and plan.beam.spot[0] == 500
-    assert plan.last == 62.5
     again = read(tmp_path, "\n".join(line for line in run.deck.echo().splitlines()
                                      if line.split()[0] in ("excite", *NAMES)))
     for name in NAMES:
         first, second = run.deck[name], again.deck[name]
         for a, b in zip(first, second) if isinstance(first, list) else [(first, second)]:
             assert [*a] == [*b], name
+
+
+def test_a_weight_by_place_begins_within_its_pulse(tmp_path):
+    deck = read(tmp_path, "excite 1 2 place\nexcite_slab a 0.5 2 1\npulse gauss 5 10 0.5\n").deck
+    (note,) = pulse_notes(deck, 0.0, 10.0)
+    assert "the run ends at 10 fs, before this pulse does, at 35 fs" in note
+
+
+def test_notes_on_light_that_electrons_absorb(tmp_path):
+    electrons = "electrons 1 1 2\nelectrons_capacity linear 70\nelectrons_coupling 1e16\n"
+    light = "pulse gauss 30 20 9 fluence\npulse_direction 0 0 1\npulse_absorption 20\n"
+    for lines in ("", "excite 1 2 electrons\nexcite_electrons 300 900\n"):
+        deck = read(tmp_path, electrons + light + lines, 2 * LJ if lines else LJ).deck
+        early, late = pulse_notes(deck, 25.0, 50.0)
+        assert "the run begins at 25 fs, within this pulse, which begins at -30 fs" in early
+        assert "the run ends at 50 fs, before this pulse does, at 90 fs" in late
 
 
 def test_a_place_without_pulse_is_excited(tmp_path):
@@ -96,7 +119,7 @@ def test_a_place_without_pulse_is_excited(tmp_path):
     ("excite 1 2\npulse gauss 5 1 0.5\npulse_photon 1.5", "pulse_photon: without effect: no pulse is given by its flu"),
     ("excite 1 2\npulse gauss 5 1 0.5 weight 3", "rise 3 is for the shape flat"),
     ("excite 1 2\npulse flat 5 1 0.5 weight 3", "rise 3 is longer than fwhm 1"),
-    ("excite 1 2\npulse_table rxmd.in 0.5", "pulse_table: .*rxmd.in:1: expected two numbers"),
+    ("excite 1 2\npulse_table rxmd.in 0.5", "pulse_table: .*rxmd.in:1: expected two finite numbers"),
     ("excite 1 2 place\npulse_table pulse.csv 0.6", "a weight of 1.2 at the highest row"),
     ("excite 1 2 place\npulse gauss 5 1 0.1 rate", "'rate' excites atoms; a weight by place follows the pulse"),
     ("excite 1 2 place\nexcite_sphere 0 0 0 1 0", "at a sharp edge the force would be infinite"),

@@ -42,11 +42,11 @@ def test_a_table_is_read_in_si(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("300 1e4\n200 2e4\n", "c.txt:2: T_e must ascend, but 200 K follows 300 K"),
+    ("300 1e4\n200 2e4\n", "c.txt:2: T_e (K) must ascend, but 200 follows 300"),
     ("300 1e4\n400 0\n", "c.txt:2: T_e must be at least 0 and C_e above zero, found '400 0'"),
-    ("300 1e4\n400 nan\n", "c.txt:2: T_e must be at least 0 and C_e above zero"),
-    ("300 1e4\n400\n", "c.txt:2: expected two numbers"),
-    ("300 1e4\n400 many\n", "c.txt:2: expected two numbers"),
+    ("300 1e4\n400 nan\n", "c.txt:2: expected two finite numbers, T_e (K) and C_e (J/(m^3 K)), found '400 nan'"),
+    ("300 1e4\n400\n", "c.txt:2: expected two finite numbers"),
+    ("300 1e4\n400 many\n", "c.txt:2: expected two finite numbers"),
     ("300 1e4\n", "c.txt: 1 row(s)"),
 ])
 def test_faults_name_file_and_line(tmp_path, text, message):
@@ -58,5 +58,5 @@ def test_faults_name_file_and_line(tmp_path, text, message):
 
 def test_a_binary_file_is_no_table(tmp_path):
     (tmp_path / "c.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="cannot be read as text"):
+    with pytest.raises(InputError, match="cannot be read: not a text file"):
         read_capacity(tmp_path / "c.txt")

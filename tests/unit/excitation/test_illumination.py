@@ -94,4 +94,10 @@ def test_a_fluence_is_a_density_of_carriers():
     photons = 1e-3 / (1.55 * 1.602176634e-19)  # per cm^2
     density = 0.7 * photons / 1e-4 / 1e24  # per Å^3
     assert weight_of_fluence(1.0, 0.3, 1e4, 1.55, 1e-4) == pytest.approx(density / 1e-4, rel=1e-9)
-    assert weight_of_fluence(1e9, 0.3, 1e4, 1.55, 1e-4) == 1.0
+
+
+def test_a_saturated_surface_is_excited_down_to_the_depth_where_its_carriers_suffice():
+    """w = min(1, W exp(-d/δ)), not min(1, W) exp(-d/δ)."""
+    light = Illumination([Pulse(GaussianPulse(0.0, 50.0), 3.0)], Beam(np.array([0.0, 0.0, 1.0]), 0.0, 100.0, 0.0))
+    x = np.array([[0.0, 0.0, z] for z in (0.0, 50.0, 200.0)])
+    np.testing.assert_allclose(weights_after(light, x, 10.0), [1.0, 1.0, 3.0 * np.exp(-2.0)], atol=1e-9)

@@ -114,7 +114,7 @@ def test_failures_are_named_and_the_rest_goes_on(tmp_path, capsys, monkeypatch, 
     assert label_main(words) == INCOMPLETE
     out = capsys.readouterr().out
     assert "in.xyz: frame 2: not labelled: " in out and "SCF did not converge" in out
-    assert kind == "command" or "in.xyz: frame 4: not labelled: the engine ended its process (exit code 7" in out
+    assert kind == "command" or "in.xyz: frame 4: not labelled: its process ended (exit code 7" in out
     assert kind == "command" or "in.xyz: frame 3: not labelled: a force of 81 eV/Å, above 50" in out
     made = read_atoms(tmp_path / "out.xyz")
     assert [len(a) for a in made] == [1, 4] and np.isfinite(made[1].get_forces()).all()

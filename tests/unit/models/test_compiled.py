@@ -152,9 +152,9 @@ FAULTS = {
     f"compiled model.pt 2 {CU_AU}lj 0.01 2.5 6.0 {CU_AU}": "must be the only line",
     f"ase ase.calculators.emt:EMT {CU_AU}zbl 0.8 {CU_AU}": "must be the only line",
     f"ase ase.calculators.emt {CU_AU}": "write MODULE:FACTORY",
-    f"ase ase.calculators.emt:Absent {CU_AU}": "ase: ase.calculators.emt:Absent: cannot make a calculator: Attrib",
-    f"ase no_such_module:EMT {CU_AU}": "cannot make a calculator: ModuleNotFoundError",
-    f"ase builtins:dict {CU_AU}": "returned dict, which is not a calculator",
+    f"ase ase.calculators.emt:Absent {CU_AU}": "ase: ase.calculators.emt:Absent: ase.calculators.emt has no 'Absent'",
+    f"ase no_such_module:EMT {CU_AU}": "no_such_module cannot be imported: ModuleNotFoundError",
+    f"ase builtins:dict {CU_AU}": "returned dict, not an ASE calculator",
 }
 
 

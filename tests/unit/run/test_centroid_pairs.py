@@ -30,10 +30,10 @@ model model.in
 """
 
 
-def go(place, out, steps):
+def go(place, out, steps, *flags):
     (place / "model.in").write_text("lj 0.0104 3.4 6.0 2 Ar 39.95 Ne 20.18\n")
     (place / "rxmd.in").write_text(DECK.format(steps=steps))
-    assert run(["--rxmdin", str(place / "rxmd.in"), "--outDir", str(place / out)], MPI.COMM_SELF) == 0
+    assert run(["--rxmdin", str(place / "rxmd.in"), "--outDir", str(place / out), *flags], MPI.COMM_SELF) == 0
     return place / out
 
 
@@ -74,6 +74,13 @@ def test_a_continued_run_goes_on_with_its_file_and_the_same_bits(place):
     assert (place / "parts/centroid_pairs.xyz").read_bytes() == whole
     with h5py.File(place / "parts/checkpoint.h5") as file:
         assert not any("mean_force" in name for name in file)
+
+
+def test_a_new_run_moves_the_pairs_of_an_earlier_one_away(place):
+    out = go(place, "again", 10)
+    pairs = (out / "centroid_pairs.xyz").read_bytes()
+    go(place, "again", 0, "--start", "structure")
+    assert (out / "old.1/centroid_pairs.xyz").read_bytes() == pairs != (out / "centroid_pairs.xyz").read_bytes()
 
 
 def test_pairs_need_a_ring_that_samples(place):

@@ -61,3 +61,15 @@ def test_facts_do_not_depend_on_places_and_change_with_what_is_read(decks):
     assert changed("--ensemble", "langevin", "0.1", "--pimd", "4") == {"ensemble", "pimd", "rings"}
     model(decks / "a.safetensors", seed=2)
     assert changed() == {"models"}
+
+
+def test_a_calculator_of_a_file_is_its_content(decks):
+    """Wherever the deck lies and from wherever it is run."""
+    (decks / "rxmdnn.in").write_text("ase mine.py:make 2 H 1.008 N 14.007\n")
+    (decks / "mine.py").write_text("def make():\n    pass\n")
+    shutil.copytree(decks, decks / "copy")
+    here, there = (facts_of(read_run(["--rxmdin", str(place / "rxmd.in")])) for place in (decks, decks / "copy"))
+    assert here == there
+    (decks / "copy/mine.py").write_text("def make():\n    return None\n")
+    there = facts_of(read_run(["--rxmdin", str(decks / "copy/rxmd.in")]))
+    assert {name for name in here if there[name] != here[name]} == {"models"}

@@ -1,0 +1,107 @@
+"""The ledger of a loop, ``ledger.jsonl``: one JSON object per finished step, flushed to disk before the next begins.
+
+What is in the ledger is done and its files are complete; what is not is done again. A line that a kill cut off is
+dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rxmdnn.errors import InputError
+from rxmdnn.files import append, plain, write_text, writing
+
+NAME = "ledger.jsonl"
+CLOCKS = ("seconds", "cpu_s", "time")  # differ between a killed loop and an undisturbed one
+STEPS = ("start", "runs", "choose", "label", "train", "stop")
+
+
+class Ledger:
+    """The steps that are done.
+
+    Parameters
+    ----------
+    folder : Path, of the loop; it exists
+
+    Attributes
+    ----------
+    lines : list of dict, in the order in which they were done
+
+    Raises InputError for a file that is not a ledger.
+
+    Example
+    -------
+    >>> Ledger(Path("learning")).step(0, "runs", lambda: {"runs": 8, "failures": 1})["failures"]  # doctest: +SKIP
+    1
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
+        self.lines = read(self.path) if self.path.exists() else []
+        if self.path.exists():
+            with writing(self.path):
+                write_text(self.path, "".join(map(_line, self.lines)))  # without a line that was cut off
+
+    def find(self, number: int, step: str) -> dict[str, Any] | None:
+        """The line of a step of a round, or None."""
+        return next((row for row in self.lines if (row["round"], row["step"]) == (number, step)), None)
+
+    def step(self, number: int, step: str, do: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The line of a step, which is done now unless it is there."""
+        if found := self.find(number, step):
+            return found
+        wall, cpu = time.time(), _cpu()
+        row = {"round": number, "step": step, **do()}
+        row |= {"seconds": round(time.time() - wall, 3), "cpu_s": round(_cpu() - cpu, 3),
+                "time": time.strftime("%Y-%m-%dT%H:%M:%S")}
+        self.lines.append(plain(row))
+        with writing(self.path):
+            append(self.path, _line(self.lines[-1]))
+        return self.lines[-1]
+
+    def of(self, step: str) -> list[dict[str, Any]]:
+        """The lines of a step, of all rounds."""
+        return [row for row in self.lines if row["step"] == step]
+
+    def hours(self) -> float:
+        """Time of all steps, h."""
+        return sum(row["seconds"] for row in self.lines) / 3600
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The lines of a ledger, without one that was cut off. Raises InputError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from None
+    rows = []
+    for number, line in enumerate(text[:text.rfind("\n") + 1].splitlines(), 1):
+        try:
+            row = json.loads(line)
+            if not (isinstance(row["round"], int) and row["step"] in STEPS and float(row["seconds"]) >= 0):
+                raise ValueError("no step of a loop")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise InputError(f"{path}:{number}: not a line of a ledger of rxmdnn learn: {error}; restore the file, or "
+                             "name another output") from None
+        rows.append(row)
+    return rows
+
+
+def without_clocks(row: dict[str, Any]) -> dict[str, Any]:
+    """A line without what differs between equal loops."""
+    return {key: value for key, value in row.items() if key not in CLOCKS}
+
+
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row) + "\n"
+
+
+def _cpu() -> float:
+    """CPU seconds of this process and of the ended ones that it started."""
+    times = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(t.ru_utime + t.ru_stime for t in times)

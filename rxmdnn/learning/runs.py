@@ -1,0 +1,155 @@
+"""The runs of a round: studies of the present model with velocities that no earlier round has drawn.
+
+Frames before their failures are what the model learns from next, so that the runs of a round are a test of its model by
+seeds that its training has not seen. A job is one batch of replicas of one deck, size and temperature, with a seed of
+its own. An unfinished job is done again from its beginning: runs are chaotic, and a resumed one would end elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from mpi4py import MPI
+from scipy import stats
+from tqdm import tqdm
+
+from rxmdnn.deck import language as decks
+from rxmdnn.deck import tfail
+from rxmdnn.deck.run import read_run
+from rxmdnn.errors import InputError
+from rxmdnn.labelling.executor import Executor, LostError
+from rxmdnn.learning.plan import LearningPlan
+from rxmdnn.parallel import FailedRunError
+from rxmdnn.run.job import run_job
+from rxmdnn.survival import results
+from rxmdnn.survival.certificate import bound, certify
+from rxmdnn.survival.study import Study
+from rxmdnn.training.model_output import deck_line
+from rxmdnn.units import FS_PER_PS
+
+DONE, LOG = "done", "log"  # files of a job
+PARTS = 10_000  # seeds of a round: more than a round has batches of one size and temperature
+
+
+class Job(NamedTuple):
+    """A deck with flags over it, of ``tfail`` or of ``run``, whose results go to a folder."""
+
+    deck: str
+    argv: tuple[str, ...]
+    folder: str
+    study: bool
+
+
+def jobs(plan: LearningPlan, model: Path, number: int) -> list[Job]:
+    """The jobs of a round, the largest first."""
+    found, base = [], plan.folder / f"round_{number}/runs"
+    for k, (path, deck) in enumerate(plan.studies, 1):
+        counts = dict(zip(deck["sizes"].atoms, _for_each(deck["replicas"].n, len(deck["sizes"].atoms))))
+        for n in sorted(counts, reverse=True):
+            size = max(1, deck["batch"].atoms // n)
+            for t in sorted(set(deck["temperatures"].t), reverse=True):
+                for part, first in enumerate(range(0, counts[n], size)):
+                    folder = base / f"study_{k}_{n}_{t:g}K_{part}"
+                    found.append(Job(str(path), (
+                        "--model", str(model), "model", "1", "--sizes", str(n), "--temperatures", f"{t:g}",
+                        "--replicas", str(min(size, counts[n] - first)), "--seed",
+                        str(deck["seed"].number + PARTS * number + part), "--outDir", str(folder)), str(folder), True))
+    for k, line in enumerate(plan.deck["production"], 1):
+        folder = base / f"production_{k}"
+        found.append(Job(str(line.deck), (str(model), "--seed", str(1 + number), "--outDir", str(folder)), str(folder),
+                         False))
+    return found
+
+
+def _for_each(values: Sequence[int], count: int) -> Sequence[int]:
+    return list(values) * count if len(values) == 1 else values
+
+
+def run_all(todo: Sequence[Job], executor: Executor, what: str) -> None:
+    """Do the jobs that are not done. Raises InputError for one that cannot be."""
+    rest = [job for job in todo if not (Path(job.folder) / DONE).exists()]
+    for job in rest:
+        shutil.rmtree(job.folder, ignore_errors=True)
+    bar = tqdm(executor.unordered(do, rest), total=len(todo), initial=len(todo) - len(rest), unit="job", desc=what,
+               leave=False, disable=None)
+    lost = [f"{rest[k].folder}: {made}" for k, made in bar if isinstance(made, LostError)]
+    if lost:
+        raise InputError(*lost)
+
+
+def do(job: Job) -> None:
+    """One job, in a process of its own; what it prints is in its folder."""
+    folder = Path(job.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOG).open("w", encoding="utf-8") as log, contextlib.redirect_stdout(log), \
+            contextlib.redirect_stderr(log):
+        if job.study:
+            import numba
+
+            numba.set_num_threads(1)  # as many jobs as cores
+            Study(decks.read(job.deck, tfail.TABLE, job.argv), MPI.COMM_SELF).run()
+        else:
+            _produce(job)
+    (folder / DONE).touch()
+
+
+def _produce(job: Job) -> None:
+    """A production run by the present model in the place of the Allegro model of its deck."""
+    model, *argv = job.argv
+    words = ["--rxmdin", job.deck, *argv]
+    given = read_run(words, 1)
+    lines = [deck_line(Path(model).resolve(), given.elements, given.masses)]
+    if given.repulsion is not None:
+        lines.append(lines[0].replace(lines[0].partition(f" {len(given.elements)} ")[0],
+                                      f"zbl {given.repulsion.parameters['fraction']:g}"))
+    models = Path(job.folder) / "rxmdnn.in"
+    models.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with contextlib.suppress(FailedRunError):  # its incidents are what is asked for
+        run_job(MPI.COMM_SELF, read_run([*words, "--model", str(models)], 1))
+
+
+# ------------------------------------------------------------------------------------------------ what they show
+def rows_of(todo: Sequence[Job]) -> list[dict[str, Any]]:
+    """The runs of finished studies, in an order that does not depend on which ended first."""
+    rows = [row for job in todo if job.study for row in results.read(Path(job.folder))]
+    return sorted(rows, key=lambda r: (-r["n_atoms"], -r["temperature_K"], r["replica"], r["run"]))
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Runs, failures, alarms by criterion, and times to failure by size and temperature."""
+    cells = sorted({(r["n_atoms"], r["temperature_K"]) for r in rows}, reverse=True)
+    return {"runs": len(rows), "failures": sum(r["failed"] for r in rows),
+            "alarms": dict(sorted(Counter(r["criterion"] for r in rows if r["failed"]).items())),
+            "cells": [_cell([r for r in rows if (r["n_atoms"], r["temperature_K"]) == cell]) for cell in cells]}
+
+
+def _cell(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One size and temperature; the mean time to failure is that of memoryless failures, with its 95 % interval."""
+    failures, exposure = sum(r["failed"] for r in rows), sum(r["time_fs"] for r in rows)
+    times = sorted(r["time_fs"] if r["failed"] else np.inf for r in rows)
+    median = float(np.median(times))
+    low = 1 / float(bound(failures, exposure, 0.025)) if exposure else 0.0
+    high = 2 * exposure / float(stats.chi2.ppf(0.025, 2 * failures)) if failures and exposure else None
+    return {"n_atoms": rows[0]["n_atoms"], "temperature_K": rows[0]["temperature_K"], "runs": len(rows),
+            "failures": failures, "exposure_ps": exposure / FS_PER_PS,
+            "median_fs": median if np.isfinite(median) else None,
+            "life_fs": exposure / failures if failures else None, "life_low_fs": low, "life_high_fs": high}
+
+
+def survival(rows: Sequence[dict[str, Any]], plan: LearningPlan) -> dict[str, Any] | None:
+    """The bound of the probability that is asked for, from all runs of one model; None where they give none."""
+    asked = plan.deck["survive"]
+    try:
+        found = certify(results.failure_times(rows), asked.atoms, asked.time * FS_PER_PS, asked.temperature,
+                        asked.confidence, dt=max(row["dt_fs"] for row in rows), memoryless=True)
+    except InputError:
+        return None
+    return {"probability": found.estimate, "low": found.lower, "high": 1.0, "method": found.method,
+            "atoms": asked.atoms, "ps": asked.time, "temperature_K": asked.temperature,
+            "confidence": asked.confidence, "runs": found.runs, "exposure": found.exposure}
