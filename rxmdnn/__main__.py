@@ -80,6 +80,16 @@ def main() -> int:
     name, *argv = sys.argv[1:] or ["--help"]
     if answer_at_once(name):
         return 0
+    if name != "run":
+        return _command(name, argv)
+    from rxmdnn.signals import remembered
+
+    with remembered():  # a run that is asked to stop while modules load stops in its own way
+        return _command(name, argv)
+
+
+def _command(name: str, argv: list[str]) -> int:
+    """Run a command; its exit code."""
     from rxmdnn.errors import InputError
     from rxmdnn.serial import provide
 
@@ -90,7 +100,6 @@ def main() -> int:
             print(f"rxmdnn: {error}", file=sys.stderr)
         return 2
     from rxmdnn.deck.language import near
-    from rxmdnn.io.ordered import Hdf5Failure
     from rxmdnn.parallel import AgreedError, run_to_exit_code
     from rxmdnn.world import all_ranks
 
@@ -110,7 +119,7 @@ def main() -> int:
             raise InputError(f"{name}: a package is missing: {error}") from error
         return command(argv, comm) if parallel else command(argv)
 
-    return Hdf5Failure.leave(run_to_exit_code(comm, act))
+    return run_to_exit_code(comm, act)
 
 
 if __name__ == "__main__":

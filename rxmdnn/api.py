@@ -7,6 +7,7 @@ alike and gets the same answer. Mistakes in what is given raise InputError with 
 from __future__ import annotations
 
 import hashlib
+import signal
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ from rxmdnn.run.ending import Ending
 from rxmdnn.run.job import run_job
 from rxmdnn.run.models import Files, Model, load_networks, load_potential, names_files
 from rxmdnn.run.threads import keeping_threads
+from rxmdnn.signals import pass_on
 from rxmdnn.world import all_ranks
 
 if TYPE_CHECKING:
@@ -133,6 +135,9 @@ def simulate(atoms: Atoms, model: Model, steps: int, *, dt: float = 0.5,
         Whatever a deck would refuse, an unknown argument, a folder that holds another run; with ``exit_code`` 4, a run
         that became unstable: energies or positions that are not finite, lost atoms.
 
+    SIGTERM, SIGUSR1 and SIGINT (Ctrl-C) end the run after a few steps, with a checkpoint where there is ``out``, and
+    then act on the program as they do elsewhere: the first two end it, the last raises KeyboardInterrupt.
+
     Example
     -------
     >>> from ase.build import bulk
@@ -170,6 +175,7 @@ def simulate(atoms: Atoms, model: Model, steps: int, *, dt: float = 0.5,
     with keeping_threads():
         done = run_job(comm, run, start=lambda inside: start_of(inside, atoms, run.elements, SOURCE, charged),
                        potential=potential, watch=watch, write=out is not None)
+    pass_on(done.simulation.signalled)
     if done.ending not in (Ending.FINISHED, Ending.CONVERGED):
         warnings.warn(f"simulate: {done.ending.text(done.simulation.step)}", stacklevel=2)
     return Simulated(_final_atoms(atoms, done.simulation), comm.bcast(_columns(table)))
@@ -258,6 +264,8 @@ def run_deck(deck: str | Path = "rxmd.in", *, out: str | Path | None = None, com
     table, watch = _recorder(False, comm)
     with keeping_threads():
         done = run_job(comm, run, watch=watch)
+    if done.simulation.signalled == signal.SIGINT:
+        pass_on(signal.SIGINT)
     return RunResult(done.ending, done.simulation.step, run.folder, comm.bcast(_columns(table)))
 
 

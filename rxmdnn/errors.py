@@ -7,8 +7,8 @@ EXIT_CODES = {
     BAD_INPUT: "bad input (deck, model, structure, checkpoint), or a file that cannot be written",
     BY_MONITORING: "stopped by 'fidelity stop' or 'fidelity heal'",
     FAILED: "failed: an unstable run, a minimization that did not converge, frames without labels",
-    ON_SIGNAL: "stopped by SIGTERM or SIGUSR1 after writing a checkpoint; the same command goes on",
-    130: "interrupted by Ctrl-C",
+    ON_SIGNAL: "stopped by SIGTERM, SIGUSR1 or Ctrl-C after writing a checkpoint; the same command goes on",
+    130: "interrupted by Ctrl-C: a second one, or in another command than run",
 }
 
 

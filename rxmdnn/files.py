@@ -1,10 +1,13 @@
-"""Files that one rank writes: replaced at once, JSON that every reader takes, one wording of "cannot be written".
+"""Files that one rank writes: replaced at once or longer by whole lines, JSON that every reader takes, one wording of
+"cannot be written".
 
-Outputs that a user names are checked before the work (``check_outputs``).
+Outputs that a user names are checked before the work (``check_outputs``). After a write that fails, or a process killed
+at any call, a file is what it was or what it was to be.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -17,11 +20,21 @@ from typing import Any
 
 from rxmdnn.errors import InputError
 
+FULL = (errno.ENOSPC, errno.EDQUOT)  # no space, no quota
+
 
 def unwritable(path: str | Path, error: OSError) -> InputError:
     """The message for a file, or something below a folder, that the operating system refused to write."""
     name = re.sub(r"(\.\d+)?\.part$", "", str(error.filename or path))
-    return InputError(f"{name}: cannot be written: {error.strerror or error}")
+    return InputError(f"{name}: cannot be written: {reason_of(error)}")
+
+
+def reason_of(error: OSError) -> str:
+    """Why the operating system refused to write, and what to do where that is known."""
+    reason = error.strerror or str(error)
+    if error.errno in FULL:
+        return f"{reason}; make room, then run the same command again"
+    return "it is a symbolic link" if error.errno == errno.ELOOP else reason
 
 
 @contextmanager
@@ -89,10 +102,12 @@ def atomic(path: str | Path) -> Iterator[Path]:
         path = path.resolve()
     new = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
+        new.unlink(missing_ok=True)  # of a killed process of this number, or a link to another file
         yield new
         with open(new, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(new, path)
+        flush_folder(path.parent)
     except BaseException:
         with suppress(OSError):
             new.unlink(missing_ok=True)
@@ -116,6 +131,14 @@ def write_json(path: str | Path, values: Any) -> Path:
     return write_text(path, json.dumps(plain(values), indent=1) + "\n")
 
 
+def write_figure(figure: Any, path: str | Path, **options: Any) -> Path:
+    """Replace a picture at once by a figure of Matplotlib; its path. options : of savefig"""
+    path = Path(path)
+    with atomic(path) as new:
+        figure.savefig(new, format=path.suffix[1:] or "png", **options)
+    return path
+
+
 def plain(values: Any) -> Any:
     """Nested dicts and sequences with every NaN and infinity as None."""
     if isinstance(values, dict):
@@ -125,12 +148,88 @@ def plain(values: Any) -> Any:
     return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
+def flush_folder(folder: Path) -> None:
+    """Have the disk hold the names of the files of a folder, where the file system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+class Lines:
+    """A text file that becomes longer by whole lines. A link of this name is not followed.
+
+    Parameters
+    ----------
+    path : Path
+    begin : text that replaces what the file holds, at once; None: the file goes on
+
+    Raises OSError.
+    """
+
+    def __init__(self, path: str | Path, begin: str | None = None) -> None:
+        self.path = Path(path)
+        if begin is not None:
+            if self.path.is_symlink():
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(self.path))
+            write_text(self.path, begin)
+        self._handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+
+    def add(self, text: str) -> None:
+        """Add UTF-8 text in one write. Raises OSError if it did not fit whole; the file is then what it was."""
+        data, before = text.encode(), os.fstat(self._handle).st_size
+        try:
+            done = os.write(self._handle, data)
+            if done < len(data):  # the second write tells why the first was short
+                write_at_end(self._handle, data[done:])
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self._handle, before)
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
+
+    def flush(self) -> None:
+        """Have the disk hold all lines."""
+        os.fsync(self._handle)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+
 def append(path: str | Path, text: str) -> None:
     """Add UTF-8 text to a file in one write, flushed to disk. Raises InputError if it did not fit whole."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    with writing(path):
+        lines = Lines(path)
+        try:
+            lines.add(text)
+            lines.flush()
+        finally:
+            lines.close()
+
+
+def write_at_end(file: int, data: bytes) -> None:
+    """Write all bytes to an open file. Raises OSError."""
+    while data:
+        data = data[os.write(file, data):]
+
+
+def reserve(file: int, start: int, end: int) -> None:
+    """Have the disk hold the bytes from ``start`` to ``end`` of an open file. Raises OSError where it is full."""
     try:
-        if os.write(handle, text.encode()) != len(text.encode()):
-            raise InputError(f"{path}: could not be written whole; is the disk full? Run again to go on")
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        os.posix_fallocate(file, start, end - start)
+    except (AttributeError, OSError) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise
+        os.ftruncate(file, end)  # a file system, or a system, without reservations
+
+
+def write_at(file: int, offset: int, data: bytes | memoryview) -> None:
+    """Write all bytes at an offset of an open file. Raises OSError."""
+    rest = memoryview(data)
+    while rest:
+        done = os.pwrite(file, rest, offset)
+        rest, offset = rest[done:], offset + done

@@ -145,12 +145,17 @@ def read_vdos(group: Group) -> dict[str, Any]:
 
 
 class Gr:
-    """g(r) of all pairs within r_max, from copies of the atoms with a halo of that width."""
+    """g(r) of all pairs within r_max, from copies of the atoms with a halo of that width.
+
+    r_max is at most half the width of the cell with which the run began: a cell that changes, and a run that goes on
+    with another cell, keep it.
+    """
 
     def __init__(self, simulation: Simulation, run: RunDeck, nstep: int, r_max: float | None) -> None:
         self.s = simulation
         self.backend = load("cpu") if simulation.backend.on_device else simulation.backend
-        r_max = min(r_max or 10.0, half_width(simulation.cell))
+        self.asked = r_max or 10.0
+        r_max = min(self.asked, half_width(simulation.cell))
         self.elements, self.radial = run.elements, Radial(run.elements, np.zeros(0, np.int64), r_max)
         species = simulation.backend.to_host(simulation.atoms.species[: simulation.atoms.n_owned])
         self.radial.count = simulation.comm.allreduce(np.bincount(species, minlength=len(run.elements)))
@@ -166,14 +171,21 @@ class Gr:
         self.radial.add(edges.center, edges.neighbor, np.linalg.norm(edges.r_ij, axis=1), s.cell.volume)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        return {"sums": self.s.comm.allreduce(self.radial.sums), "frames": np.array(self.radial.frames),
-                "density": self.radial.density, "r": self.radial.r, "pairs": np.array(self.radial.names, dtype="S16")}
+        total = self.s.comm.allreduce(self.radial.sums)
+        self.radial.sums = total if self.s.comm.rank == 0 else np.zeros_like(total)  # as a run that goes on has them
+        return {"sums": total.copy(), "frames": np.array(self.radial.frames), "density": self.radial.density,
+                "r": self.radial.r, "pairs": np.array(self.radial.names, dtype="S16"),
+                "asked": np.array(self.asked), "r_max": np.array(self.radial.r_max)}
 
     def rows(self) -> tuple[int, int, np.ndarray] | None:
         return None
 
     def resume(self, group: Group) -> None:
         bins = Item("float", (None,))
+        if "r_max" in group and group.array("asked", Item("float", low=0)) == self.asked:
+            count, r_max = self.radial.count, group.array("r_max", Item("float", low=0, high=self.asked))
+            self.radial = Radial(self.elements, np.zeros(0, np.int64), r_max)
+            self.radial.count = count
         r, density = group.array("r", bins), group.array("density", Item("float", self.radial.density.shape, low=0))
         sums = group.array("sums", Item("float", (None, None), low=0))
         same = sums.shape == self.radial.sums.shape and r.shape == self.radial.r.shape

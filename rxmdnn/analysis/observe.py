@@ -7,11 +7,11 @@ They are kept in <outDir>/observe.h5, which is written with every checkpoint and
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from mpi4py import MPI
 
@@ -25,6 +25,7 @@ from rxmdnn.dynamics.simulation import Simulation, Thermo
 from rxmdnn.errors import InputError
 from rxmdnn.hdf5 import is_kind, opened
 from rxmdnn.io.checkpoint import allocate
+from rxmdnn.io.hdf5_file import changing
 from rxmdnn.io.ordered import replacing, writable, write_blocks
 from rxmdnn.io.trajectory import has_trajectory
 from rxmdnn.parallel import on_root, together
@@ -85,12 +86,14 @@ class Observers:
             write_blocks(self.comm, part, [(offsets[name] + r[1] * r[2][:1].nbytes if len(r[2]) else 0, r[2])
                                               for name, r in rows.items() if r is not None])
         if "gr" in arrays:
-            on_root(self.comm, lambda: self._table(arrays["gr"]))
+            with writable(self.comm, self.folder / "gr_observed.csv"):
+                if self.comm.rank == 0:
+                    self._table(arrays["gr"])
 
     def _create(self, path: Path, step: int, arrays: dict[str, dict[str, np.ndarray]],
                 rows: dict[str, tuple[int, int, np.ndarray] | None]) -> dict[str, int]:
         offsets = {}
-        with h5py.File(path, "w") as file:
+        with changing(path, new=True) as file:
             file.attrs["observe"] = json.dumps({"step": step, "lines": list(arrays), "motion": self.motion})
             for name, members in arrays.items():
                 group = file.create_group(name)
@@ -114,6 +117,9 @@ class Observers:
             if found and not right:
                 raise InputError(f"{found[0]}: does not belong to step {step} and the observe lines of the deck; "
                                  "move it away to start again")
+            if right and right[0].name == PREVIOUS:  # the other is of an attempt that is abandoned, and keeps no place
+                os.replace(right[0], self.folder / FILE)
+                return self.folder / FILE
             return right[0] if right else None
 
         path = on_root(self.comm, find)

@@ -13,6 +13,7 @@ from rxmdnn.analysis.polarization import Cages, Layers
 from rxmdnn.analysis.tables import write_csv, write_h5
 from rxmdnn.analysis.topology import topological_charge
 from rxmdnn.cell import Cell
+from rxmdnn.files import atomic
 from rxmdnn.io.frame import small_frame
 from rxmdnn.io.series import Series
 
@@ -82,7 +83,7 @@ class LocalPolarization:
 
     def _write_xyz(self, path: Path) -> Path:
         """Centers with the column polarization (C/m^2), a vector for OVITO, of every frame."""
-        with open(path, "w", encoding="utf-8") as file:
+        with atomic(path) as new, open(new, "w", encoding="utf-8") as file:
             for time, h, p in zip(self.time, self.h, self.p):
                 file.write(small_frame(self.names, self.site @ h, Cell(h), {"polarization": (p, ".6f")},
                                        {"time": time, "time_unit": "ps"}))

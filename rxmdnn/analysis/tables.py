@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 import rxmdnn
+from rxmdnn.files import atomic
+from rxmdnn.io.hdf5_file import changing
 
 
 def write_csv(path: Path, columns: Mapping[str, Any]) -> Path:
     """Write columns of equal length, numbers with eight digits; the path."""
-    with open(path, "w", encoding="utf-8", newline="") as file:
+    with atomic(path) as new, open(new, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         for row in zip(*columns.values(), strict=True):
@@ -25,7 +26,7 @@ def write_csv(path: Path, columns: Mapping[str, Any]) -> Path:
 
 def write_h5(path: Path, groups: Mapping[str, Mapping[str, tuple[Any, str]]], attributes: Mapping[str, Any]) -> Path:
     """Write {group: {name: (array, unit)}} and attributes of the file; the path."""
-    with h5py.File(path, "w") as file:
+    with atomic(path) as new, changing(new, new=True) as file:
         file.attrs["creator"] = f"rxmdnn {rxmdnn.__version__}"
         for key, value in attributes.items():
             file.attrs[key] = value

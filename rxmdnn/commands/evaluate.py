@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rxmdnn.commands.arguments import frames_arguments, label_keys
-from rxmdnn.files import check_outputs, write_json, writing
+from rxmdnn.files import check_outputs, write_figure, write_json, writing
 from rxmdnn.training import metrics
 from rxmdnn.training.evaluate import MULTIPLES, QUANTILES, Evaluation, evaluate, force_errors
 
@@ -79,5 +79,5 @@ def plot_tail(path: Path, found: Evaluation) -> None:
              xlim=(0.05, None))
     axes.legend(fontsize=8, frameon=False)
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    write_figure(figure, path, dpi=120)
     plt.close(figure)

@@ -11,7 +11,7 @@ from mpi4py import MPI
 
 from rxmdnn.deck.models import read_models
 from rxmdnn.errors import InputError
-from rxmdnn.files import check_outputs
+from rxmdnn.files import check_outputs, write_text
 from rxmdnn.io.checkpoint import NAME
 from rxmdnn.io.frame import Frame, write_xyz
 from rxmdnn.io.ordered import writable
@@ -101,4 +101,4 @@ def _write_input_xyz(path: Path, start: Start, x: np.ndarray, v: np.ndarray) -> 
             for k, p, q in zip(start.species, x, v * RXMD_TIME)]
     head = f'{start.n_global:12d}   "{Path(start.source).name}"', " ".join(f"{p:.8f}" for p in start.cell.parameters)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join([*head, *rows]) + "\n", encoding="utf-8")
+    write_text(path, "\n".join([*head, *rows]) + "\n")

@@ -12,6 +12,7 @@ from rxmdnn.deck.run_table import RUN
 from rxmdnn.errors import EXIT_CODES
 from rxmdnn.parallel import on_each
 from rxmdnn.run.job import run_job
+from rxmdnn.signals import remembered
 
 USAGE = "usage: [mpirun -np N] rxmdnn run [--rxmdin rxmd.in] [--outDir DAT] [--json F] [flags over the deck]\n"
 
@@ -28,5 +29,6 @@ def main(argv: Sequence[str], comm: MPI.Comm) -> int:
             print(USAGE + "\n" + EXITS + "\nEvery keyword of the deck is also a flag, --keyword values:\n\n"
                   + help_page(RUN))
         return 0
-    run = on_each(comm, lambda: read_run(argv, comm.size))
-    return run_job(comm, run).ending.exit_code
+    with remembered():
+        run = on_each(comm, lambda: read_run(argv, comm.size))
+        return run_job(comm, run).ending.exit_code

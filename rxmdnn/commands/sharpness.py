@@ -12,7 +12,7 @@ import numpy as np
 from mpi4py import MPI
 
 from rxmdnn.commands.arguments import frames_arguments, label_keys, parse
-from rxmdnn.files import check_outputs, write_json, writing
+from rxmdnn.files import check_outputs, write_figure, write_json, writing
 from rxmdnn.parallel import AgreedError, on_root
 from rxmdnn.training.loss_surface import measure, model_surface
 
@@ -123,7 +123,7 @@ def plot(r: dict[str, Any], folder: Path) -> list[str]:
 
     def save(figure: Any, name: str) -> None:
         figure.tight_layout()
-        figure.savefig(folder / name, dpi=120)
+        write_figure(figure, folder / name, dpi=120)
         plt.close(figure)
         made.append(name)
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from rxmdnn import files
 from rxmdnn.errors import InputError
+from rxmdnn.locks import LOCK, held
 from rxmdnn.survival import results
 from rxmdnn.survival.figures import true_force_figure
 from rxmdnn.survival.true_force import COLUMNS, CSV, FIGURE, FRAMES, SAMPLE, chosen, compare_all, read_rows, table
@@ -27,7 +28,8 @@ def main(argv: Sequence[str]) -> None:
     engine = engine_of(a.engine)
     frames = chosen(a.frames, a.most, a.atoms, a.kind)
     folder = a.out or a.frames[0].parent / re.sub(r"[^\w.-]+", "_", f"relabel_{a.engine}")
-    with files.writing(folder):
+    with held(folder / LOCK, f"{folder}: another command writes to this folder; wait for its end, or use another --out"
+              ), files.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         failed = _label(frames, folder, a.engine, a.workers)
         rows = read_rows(folder / CSV)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -22,12 +23,25 @@ LEFT_BY_MINIMIZERS = ("direction", "f_old", VELOCITY)  # rows of Atoms.extra
 class _Minimizer:
     """Base of the minimizers: iterating yields after each iteration whether it has converged, and ends when it has.
 
-    Directions and velocities are rows of ``atoms.extra``: they migrate with their atoms.
+    Directions and velocities are rows of ``atoms.extra``: they migrate with their atoms. A new minimizer first yields
+    for its start; one that was given a ``state`` by ``resume`` goes on after the iteration that it belongs to.
     """
+
+    resumed = False
 
     def __init__(self, domain: Domain, forces: Forces, atoms: Atoms, tolerance: float) -> None:
         self.comm, self.forces, self.atoms, self.tolerance = domain.comm, forces, atoms, tolerance
         self.xp = domain.backend.xp
+
+    def state(self) -> dict[str, Any]:
+        """Numbers and small arrays that, with the rows of the atoms and their forces, tell where it is."""
+        raise NotImplementedError
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on from a ``state``, by ``next``, without the forces of the start, which are known."""
+        for name, value in state.items():
+            setattr(self, name, value)
+        self.resumed = True
 
     def _dot(self, a: Array, b: Array) -> float:
         return self.comm.allreduce(float(self.xp.vdot(a, b)))
@@ -48,25 +62,29 @@ class ConjugateGradient(_Minimizer):
 
     def __init__(self, domain: Domain, forces: Forces, atoms: Atoms, tolerance: float) -> None:
         super().__init__(domain, forces, atoms, tolerance * domain.comm.allreduce(atoms.n_owned))
+        self.energy = 0.0  # eV
+
+    def state(self) -> dict[str, Any]:
+        return {"energy": self.energy}
 
     def __iter__(self) -> Iterator[bool]:
-        atoms = self.atoms
-        atoms.v[:] = 0.0
-        self.forces.compute(atoms)
-        energy = self.forces.enthalpy()
-        atoms.extra["direction"] = self._f().copy()
-        done = False
-        yield done
+        atoms, done = self.atoms, False
+        if not self.resumed:
+            atoms.v[:] = 0.0
+            self.forces.compute(atoms)
+            self.energy = self.forces.enthalpy()
+            atoms.extra["direction"] = self._f().copy()
+            yield done
         while not done:
             atoms.extra["f_old"] = self._f().copy()
-            lower = self._search(energy)
+            lower = self._search(self.energy)
             new, old = self._f(), atoms.extra["f_old"]
             along = self._dot(old, old)
             beta = max(0.0, self._dot(new, new - old) / along) if along > 0 else 0.0
             direction = new + beta * atoms.extra["direction"]
             ascending = self._dot(direction, new) <= 0
             atoms.extra["direction"] = new.copy() if ascending else direction
-            done, energy = energy - lower < self.tolerance, lower
+            done, self.energy = self.energy - lower < self.tolerance, lower
             yield done
 
     def _search(self, start: float) -> float:
@@ -119,6 +137,12 @@ class Fire(_Minimizer):
         # Å: converts strains to lengths, so that a cell of any size is about as stiff as a bond.
         self.strain_scale = np.sqrt(self.n_global)
         self.cell_velocity = np.zeros((3, 3))  # of the scaled strain
+        self.cell_force = np.zeros((3, 3))  # eV/Å
+        self.dt, self.mixing, self.downhill = self.FIRST, self.MIXING, 0
+
+    def state(self) -> dict[str, Any]:
+        names = ("cell_velocity", "cell_force", "dt", "mixing", "downhill")
+        return {name: getattr(self, name) for name in names}
 
     def _cell_force(self) -> np.ndarray:
         """(3, 3) eV/Å: the generalized force on the strain times ``strain_scale``."""
@@ -145,40 +169,44 @@ class Fire(_Minimizer):
                 and float(np.abs(cell_force).max()) * self.strain_scale / self.n_global < self.tolerance)
 
     def __iter__(self) -> Iterator[bool]:
-        atoms = self.atoms
-        atoms.v[:] = 0.0
-        self.forces.compute(atoms)
-        atoms.extra[VELOCITY] = self.xp.zeros((atoms.n_owned, 3))
-        dt, mixing, downhill = self.FIRST, self.MIXING, 0
-        cell_force = self._cell_force()
-        done = self._converged(cell_force)
-        yield done
+        atoms, done = self.atoms, False
+        if not self.resumed:
+            atoms.v[:] = 0.0
+            self.forces.compute(atoms)
+            atoms.extra[VELOCITY] = self.xp.zeros((atoms.n_owned, 3))
+            self.cell_force = self._cell_force()
+            done = self._converged(self.cell_force)
+            yield done
         while not done:
             v, f = atoms.extra[VELOCITY], self._f()
-            if self._along(f, v, cell_force, self.cell_velocity) > 0:
-                downhill += 1
-                if downhill > self.PATIENCE:
-                    dt, mixing = min(1.1 * dt, self.LONGEST), 0.99 * mixing
+            if self._along(f, v, self.cell_force, self.cell_velocity) > 0:
+                self.downhill += 1
+                if self.downhill > self.PATIENCE:
+                    self.dt, self.mixing = min(1.1 * self.dt, self.LONGEST), 0.99 * self.mixing
             else:
-                self._move(-0.5 * dt)
-                dt, mixing, downhill = max(0.5 * dt, self.SHORTEST), self.MIXING, 0
+                self._move(-0.5 * self.dt)
+                self.dt, self.mixing, self.downhill = max(0.5 * self.dt, self.SHORTEST), self.MIXING, 0
                 v[:], self.cell_velocity = 0.0, np.zeros((3, 3))
-            v += dt * f
-            self.cell_velocity += dt * cell_force
-            speed_sq = self._along(v, v, self.cell_velocity, self.cell_velocity)
-            ratio = np.sqrt(speed_sq / self._along(f, f, cell_force, cell_force))
-            v *= 1.0 - mixing
-            v += mixing * ratio * f
-            self.cell_velocity = (1.0 - mixing) * self.cell_velocity + mixing * ratio * cell_force
-            # a strain moves an atom in a corner of the cell farthest
-            strain_rate = np.linalg.norm(self.cell_velocity, 2) / self.strain_scale
-            reach = float(strain_rate * np.linalg.norm(self.domain.cell.h, 2))
-            longest = dt * max(self._largest(v), reach)
-            if longest > LONGEST_MOVE:
-                v *= LONGEST_MOVE / longest
-                self.cell_velocity *= LONGEST_MOVE / longest
-            self._move(dt)
+            self._turn_downhill(v, f)
+            self._move(self.dt)
             self.forces.compute(atoms)
-            cell_force = self._cell_force()
-            done = self._converged(cell_force)
+            self.cell_force = self._cell_force()
+            done = self._converged(self.cell_force)
             yield done
+
+    def _turn_downhill(self, v: Array, f: Array) -> None:
+        """Accelerate, mix the direction of the force into the velocities, and limit the longest move."""
+        v += self.dt * f
+        self.cell_velocity = self.cell_velocity + self.dt * self.cell_force
+        speed_sq = self._along(v, v, self.cell_velocity, self.cell_velocity)
+        ratio = np.sqrt(speed_sq / self._along(f, f, self.cell_force, self.cell_force))
+        v *= 1.0 - self.mixing
+        v += self.mixing * ratio * f
+        self.cell_velocity = (1.0 - self.mixing) * self.cell_velocity + self.mixing * ratio * self.cell_force
+        # a strain moves an atom in a corner of the cell farthest
+        strain_rate = np.linalg.norm(self.cell_velocity, 2) / self.strain_scale
+        reach = float(strain_rate * np.linalg.norm(self.domain.cell.h, 2))
+        longest = self.dt * max(self._largest(v), reach)
+        if longest > LONGEST_MOVE:
+            v *= LONGEST_MOVE / longest
+            self.cell_velocity *= LONGEST_MOVE / longest

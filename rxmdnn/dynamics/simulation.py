@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from threading import current_thread, main_thread
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from mpi4py import MPI
@@ -24,6 +22,7 @@ from rxmdnn.dynamics.thermostat import MDMODE_FUNCTIONS, VelocityControl
 from rxmdnn.engine.domain import Domain
 from rxmdnn.engine.forces import Forces
 from rxmdnn.parallel import FailedRunError, failing
+from rxmdnn.signals import remembered
 from rxmdnn.units import GPA_PER_EV_A3
 
 WORK_OF_ENSEMBLE = "work_ensemble_eV"  # column: heat of the thermostat and work of the cell
@@ -121,12 +120,14 @@ class Simulation:
     on_print: Callable[[Thermo], None] = lambda thermo: None
     writers: list[tuple[int, Callable[[Thermo], None]]] = field(default_factory=list)
     stopping: bool = False  # the loop ends after this step
-    signalled: bool = False  # ... because of a signal
+    signalled: int = 0  # ... because of a signal: its number
     converged: bool = False  # ... because the minimization has converged
     forces_known: bool = True  # of a restart: whether the forces of the start are those of this potential
     guard: StepGuard | None = None  # takes the steps, where there is one
     parts: int = 1  # shorter steps that make up one
     everyone: MPI.Comm | None = None  # where ranks of other groups take the same steps (rxmdnn.ring_polymer.groups)
+    minimizer: ConjugateGradient | Fire | None = None  # while it minimizes
+    minimizer_state: dict[str, Any] | None = None  # of the checkpoint, from which the minimizer goes on
     drives: list[Drive] = field(default_factory=list)  # what acts from outside
 
     def __post_init__(self) -> None:
@@ -206,7 +207,7 @@ class Simulation:
         A restarted run goes on with the forces of its checkpoint, so that it repeats the bits of the run it
         continues; a new one computes them first and prints its start. A restart with other forces computes them.
         """
-        with signal_flag() as asked:
+        with remembered() as asked:
             for drive in self.drives:
                 drive.begin(self)
             if self.schedule.mdmode == MINIMIZATION:
@@ -215,11 +216,13 @@ class Simulation:
             if not (restarted and self.forces_known):
                 self.forces.compute(self.atoms)
             self.ensemble.begin(self.atoms)
+            if self.step < self.schedule.stop:
+                self._agree_on_signal(asked)
+            if self.guard is not None:  # before the first checkpoint, which holds what it refers to
+                self.guard.begin()
             if not restarted:
                 self._due(first=True)
             plan = self.schedule
-            if self.guard is not None:
-                self.guard.begin()
             while self.step < plan.stop and not self.stopping:
                 if self.guard is None:
                     self.advance()
@@ -229,11 +232,14 @@ class Simulation:
                 self._due()
                 yield self.step
 
-    def _look_for_signal(self, asked: list[bool]) -> None:
+    def _look_for_signal(self, asked: list[int]) -> None:
         """Every so many steps, have the ranks agree on whether one of them was asked to stop."""
         if self.step % min(self.schedule.pstep or LOOK_EVERY, LOOK_EVERY) == 0 and self.step < self.schedule.stop:
-            self.signalled = (self.everyone or self.comm).allreduce(bool(asked), MPI.LOR)
-            self.stopping = self.stopping or self.signalled
+            self._agree_on_signal(asked)
+
+    def _agree_on_signal(self, asked: list[int]) -> None:
+        self.signalled = (self.everyone or self.comm).allreduce(max(asked, default=0), MPI.MAX)
+        self.stopping = self.stopping or bool(self.signalled)
 
     def advance(self) -> None:
         """Take one step, made of ``parts`` shorter ones with different noise."""
@@ -263,12 +269,16 @@ class Simulation:
         every = [self.schedule.pstep, *(n for n, _ in self.writers)]
         return step == self.schedule.stop or any(n and step % n == 0 for n in every)
 
-    def _minimize(self, asked: list[bool]) -> Iterable[int]:
+    def _minimize(self, asked: list[int]) -> Iterable[int]:
         plan = self.schedule
         parts = self.domain, self.forces, self.atoms
-        iterations = (ConjugateGradient(*parts, plan.tolerance) if plan.minimizer == "cg" else
-                      Fire(*parts, plan.fmax, plan.cell_shape, plan.pressures[0]))
-        every, first, taken = iter(iterations), self.step, 0
+        self.minimizer = (ConjugateGradient(*parts, plan.tolerance) if plan.minimizer == "cg" else
+                          Fire(*parts, plan.fmax, plan.cell_shape, plan.pressures[0]))
+        first, taken = self.step, 0
+        if self.minimizer_state is not None:
+            self.minimizer.resume(self.minimizer_state)
+            taken, self.stopping = 1, self.step >= plan.stop
+        every = iter(self.minimizer)
         while not self.stopping:
             with failing():
                 self.converged = next(every)
@@ -296,18 +306,3 @@ class Simulation:
                 self.on_print(thermo)
             for call in calls:
                 call(thermo)
-
-
-class signal_flag:  # noqa: N801 - reads as a function
-    """Within it, SIGTERM and SIGUSR1 only set a list's first item: a batch system's warning becomes a clean stop."""
-
-    def __enter__(self) -> list[bool]:
-        asked: list[bool] = []
-        # Python lets the main thread alone set handlers; a run in another thread is not stopped by signals.
-        signals = (signal.SIGTERM, signal.SIGUSR1) if current_thread() is main_thread() else ()
-        self._old = {s: signal.signal(s, lambda *_: asked.append(True)) for s in signals}
-        return asked
-
-    def __exit__(self, *_: object) -> None:
-        for s, handler in self._old.items():
-            signal.signal(s, handler)

@@ -21,6 +21,7 @@ from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
 from rxmdnn.hdf5 import opened
 from rxmdnn.io.frame import Frame
+from rxmdnn.io.hdf5_file import changing
 from rxmdnn.io.ordered import exscan, numbered, replacing, writable, write_blocks
 from rxmdnn.io.start import Start
 from rxmdnn.parallel import AgreedError, on_root, together
@@ -62,7 +63,7 @@ def write_checkpoint(frame: Frame, folder: str | Path, state: dict[str, Any] | N
 
 
 def _create(path: Path, arrays: dict[str, np.ndarray], n: int, header: str, segments: np.ndarray) -> dict[str, int]:
-    with h5py.File(path, "w") as file:
+    with changing(path, new=True) as file:
         file["header"] = header
         file["header_crc32"] = zlib.crc32(header.encode())
         file["segments"] = segments  # (ranks, 2): atoms, crc32 of their rows

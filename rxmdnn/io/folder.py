@@ -1,21 +1,19 @@
-"""The folder of a run: only one run writes to it at a time; files of an earlier run are moved to a subfolder."""
+"""The folder of a run: only one command writes to it at a time; files of an earlier run are moved to a subfolder."""
 
 from __future__ import annotations
 
-import fcntl
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
 
 from mpi4py import MPI
 
 from rxmdnn.errors import InputError
+from rxmdnn.locks import LOCK, held
 from rxmdnn.parallel import on_root
 
-LOCK = ".rxmdnn.lock"
 OURS = re.compile(  # files of a run and of its analysis; all other files belong to the user
     r"run\.log|energies\.(csv|png)|temperature\.png|trajectory\.(h5md|h5|xyz)|(checkpoint|observe)(\.prev)?\.h5"
     r"|rxff\.bin(\.json)?|stages\.jsonl|\d{9}\.(xyz|pdb|bin)"
@@ -31,34 +29,17 @@ FRAME = re.compile(r"\d{9}\.(xyz|pdb|bin)")
 
 
 @contextmanager
-def locked(comm: MPI.Comm, folder: Path) -> Iterator[None]:
-    """A block in which no other run writes to the folder; the lock ends with the process, however that ends.
+def locked(comm: MPI.Comm, folder: Path, what: str = "run", other: str = "outDir") -> Iterator[None]:
+    """A block in which no other command writes to the folder; the lock ends with the process, however that ends.
 
-    Raises InputError where another run writes to it.
+    what : the command, for messages; other : the word of the deck that names another folder
+    Raises InputError, on all ranks, where another one writes to it.
     """
-    held: list[IO[str]] = []
-
-    def take() -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            file = open(folder / LOCK, "w", encoding="utf-8")  # noqa: SIM115 - closed below
-        except OSError as error:
-            raise InputError(f"{error.filename or folder}: cannot be written: {error.strerror}") from None
-        held.append(file)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{folder}: another run writes to this folder; wait for its end, or use another "
-                             "--outDir") from None
-        except OSError:
-            pass  # a file system without locks
-
-    try:
-        on_root(comm, take)
+    with ExitStack() as stack:
+        on_root(comm, lambda: stack.enter_context(held(
+            folder / LOCK, f"{folder}: another {what} writes to this folder; wait for its end, or use another "
+                           f"{other}")))
         yield
-    finally:
-        for file in held:
-            file.close()
 
 
 def holds_a_run(folder: Path) -> bool:

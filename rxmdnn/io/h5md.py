@@ -1,8 +1,9 @@
 """H5MD 1.1 trajectories, written by all ranks into one file; MDAnalysis reads them by their suffix.
 
-Rank 0 allocates a frame with HDF5 (chunks allocated early, never filled) and closes the file; then every rank writes
-its rows itself at the byte offsets of the chunks; then rank 0 writes the step of the frame. A run killed at any of
-these points leaves a readable file; the unfinished frame has step -1 and is dropped when the run continues.
+Rank 0 has HDF5 allocate a frame in memory (chunks allocated early, never filled) and makes room for it at the end of
+the file; then every rank writes its rows itself at the byte offsets of the chunks; then rank 0 writes the changes of
+HDF5's structure, the number of steps last (rxmdnn.io.hdf5_file). A run killed at any of these points leaves a file that
+opens and holds complete frames only. Unfinished frames of earlier versions have step -1.
 
 Readers keep only lengths and angles of the box: box and rows are in the standard orientation (Cell.standard), and
 particles/all/box/run_edges has the vectors of the run. Energies are in kJ/mol and forces in kJ/(mol Å), the units that
@@ -22,6 +23,7 @@ import rxmdnn
 from rxmdnn.hdf5 import Group
 from rxmdnn.io.checkpoint import allocate
 from rxmdnn.io.frame import SHOWN, Frame, Rows
+from rxmdnn.io.hdf5_file import Change, changing
 from rxmdnn.io.ordered import exscan, replacing, writable, write_blocks
 from rxmdnn.parallel import on_root
 from rxmdnn.schema import Checked, Item, parse_json, reading
@@ -92,10 +94,10 @@ class H5MD:
             self.started = True
         n = frame.n_global
         rows = standard_rows(frame)
-        offsets = None
+        offsets, change = None, None
         with writable(self.comm, self.path):
             if self.comm.rank == 0:
-                offsets = self._grow(frame)
+                offsets, change = self._grow(frame)
         offsets = self.comm.bcast(offsets)
         if offsets.pop("old", None):
             rows = frame.rows
@@ -112,15 +114,14 @@ class H5MD:
                 blocks.append((int(at) if hi > lo else 0, values[lo:hi]))
         write_blocks(self.comm, self.path, blocks)
         with writable(self.comm, self.path):
-            if self.comm.rank == 0:
-                with h5py.File(self.path, "r+", locking=False) as file:
-                    file["particles/all/position/step"][-1] = frame.step
+            if change is not None:
+                change.commit()
 
     def rewind(self, step: int, healed: list[list[int]]) -> None:
         """Drop frames after a step, and record the [first, last] steps of what was healed (collective)."""
         def act() -> None:
             self._truncate(step)
-            with h5py.File(self.path, "r+", locking=False) as file:
+            with changing(self.path) as file:
                 if HEALED in file:
                     del file[HEALED]
                 file.create_dataset(HEALED, data=np.array(healed, "<i8").reshape(-1, 2))
@@ -139,7 +140,7 @@ class H5MD:
         with replacing(comm, self.path) as part:
             with writable(comm, self.path):
                 if comm.rank == 0:
-                    with h5py.File(part, "w") as file:
+                    with changing(part, new=True) as file:
                         _skeleton(file, frame)
                         offsets = {k: allocate(file["particles/all"], k, a.dtype, (n,)) for k, a in own.items()}
                         file["particles/all/mass"].attrs["unit"] = "u"
@@ -147,26 +148,39 @@ class H5MD:
             start = exscan(comm, len(frame.rows.species))
             write_blocks(comm, part, [(offsets[k] + start * a.itemsize, a) for k, a in own.items()])
 
-    def _grow(self, frame: Frame) -> dict[str, list[int]]:
-        """Allocate one more frame; the byte offsets of its chunks, and "old" in a file of an earlier version."""
-        with h5py.File(self.path, "r+", locking=False) as file:
-            everything = file["particles/all"]
-            k = len(everything["position/step"])
-            resize_trajectory(file, k + 1)
-            everything["position/step"][k], everything["position/time"][k] = -1, frame.time
-            old = RUN_EDGES not in everything
-            everything["box/edges/value"][k] = frame.cell.h if old else frame.cell.standard().cell.h
-            if not old:
-                everything[RUN_EDGES][k] = frame.cell.h
-            for name, (unit, value) in OBSERVABLES.items():
-                data = file["observables"][name]["value"]
-                data[k] = value(frame) * (KJ_MOL if unit == ENERGY and not old else 1.0)  # those of before: eV
-            self._say_motion(file, frame)
-            n, size = frame.n_global, everything["position/value"].chunks[1]
-            own = [*ELEMENTS, *(name for name in SHOWN if name in everything)]
-            offsets = {name: [everything[name]["value"].id.get_chunk_info_by_coord((k, i, 0)[: data.ndim]).byte_offset
-                              for i in range(0, n, size)] for name in own for data in [everything[name]["value"]]}
-            return offsets | ({"old": [1]} if old else {})
+    def _grow(self, frame: Frame) -> tuple[dict[str, list[int]], Change]:
+        """Make room for one more frame; the byte offsets of its chunks, and "old" in a file of an earlier version; and
+        what is left to be written when its rows are."""
+        change = Change(self.path)
+        try:
+            offsets = self._add(change.file, frame)
+            change.name_last(change.file["particles/all/position/step"])
+            change.hold()
+        except BaseException:
+            change.abandon()
+            raise
+        change.extend()
+        return offsets, change
+
+    def _add(self, file: h5py.File, frame: Frame) -> dict[str, list[int]]:
+        """Add a frame without the rows of its atoms; their byte offsets, as of ``_grow``."""
+        everything = file["particles/all"]
+        k = len(everything["position/step"])
+        resize_trajectory(file, k + 1)
+        everything["position/step"][k], everything["position/time"][k] = frame.step, frame.time
+        old = RUN_EDGES not in everything
+        everything["box/edges/value"][k] = frame.cell.h if old else frame.cell.standard().cell.h
+        if not old:
+            everything[RUN_EDGES][k] = frame.cell.h
+        for name, (unit, value) in OBSERVABLES.items():
+            data = file["observables"][name]["value"]
+            data[k] = value(frame) * (KJ_MOL if unit == ENERGY and not old else 1.0)  # those of before: eV
+        self._say_motion(file, frame)
+        n, size = frame.n_global, everything["position/value"].chunks[1]
+        own = [*ELEMENTS, *(name for name in SHOWN if name in everything)]
+        offsets = {name: [everything[name]["value"].id.get_chunk_info_by_coord((k, i, 0)[: data.ndim]).byte_offset
+                          for i in range(0, n, size)] for name in own for data in [everything[name]["value"]]}
+        return offsets | ({"old": [1]} if old else {})
 
     def _say_motion(self, file: h5py.File, frame: Frame) -> None:
         """Add a stage where the motion is not that of the last frame."""
@@ -180,13 +194,18 @@ class H5MD:
         if not self.path.exists():
             return False
         with reading(self.path, "an H5MD trajectory that can be continued", "move it away") as checked, \
-                h5py.File(self.path, "r+", locking=False) as file:
+                h5py.File(self.path, "r", locking=False) as file:
             every = Group(file, checked)
-            step = every.array("particles/all/position/step", Item("int", ("frames",)))
-            dropped = np.flatnonzero((step < 0) | (step > restart))
-            resize_trajectory(file, int(dropped[0]) if len(dropped) else len(step))
-            _write_stages(file, stages := [s for s in read_motions(every) if s[0] <= restart])
-            self.motion = stages[-1][1] if stages else None
+            step, stages = every.array("particles/all/position/step", Item("int", ("frames",))), read_motions(every)
+        dropped = np.flatnonzero((step < 0) | (step > restart))
+        kept = [s for s in stages if s[0] <= restart]
+        if len(dropped):
+            with changing(self.path, last="particles/all/position/step") as file:
+                resize_trajectory(file, int(dropped[0]))
+        if kept != stages:
+            with changing(self.path) as file:
+                _write_stages(file, kept)
+        self.motion = kept[-1][1] if kept else None
         return True
 
 

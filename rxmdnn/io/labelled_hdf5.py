@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import h5py
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import chemical_symbols
 
 from rxmdnn.errors import InputError
+from rxmdnn.files import atomic
 from rxmdnn.hdf5 import is_kind, opened
+from rxmdnn.io.hdf5_file import changing
 from rxmdnn.io.labels import labels_of
 from rxmdnn.schema import Item
 
@@ -43,7 +44,7 @@ def write_labelled_hdf5(path: Path, structures: Sequence[Atoms]) -> None:
             raise InputError(*(f"frame {number}: {w}" for w in wrong))
         labels.append(found)
     keys = sorted(set.intersection(*(set(a.info) for a in structures)))
-    with h5py.File(path, "w") as f:
+    with atomic(path) as new, changing(new, new=True) as f:
         f["first"] = np.cumsum([0, *map(len, structures)])
         rows = {"numbers": [a.numbers for a in structures], "positions": [a.positions for a in structures],
                 "forces": [of.forces for of in labels]}

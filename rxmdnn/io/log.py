@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
 import numpy as np
 from mpi4py import MPI
 
 from rxmdnn.errors import InputError
+from rxmdnn.files import Lines
 from rxmdnn.io.ordered import writable
 from rxmdnn.schema import Item, columns_of, read_csv, read_text
 from rxmdnn.units import EV_PER_KCAL_MOL
@@ -67,8 +68,8 @@ class Log:
         self.told = COLUMNS + (ENSEMBLE_COLUMNS if ensemble else ()) + tuple(driven)
         self.columns, self.shown = self.told, tuple(shown)
         self.ensemble = ensemble
-        self.text: TextIO | None = None
-        self.rows: TextIO | None = None
+        self.text: Lines | None = None
+        self.rows: Lines | None = None
 
         def begin() -> None:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -76,15 +77,13 @@ class Log:
             kept: list[str] = []
             if restart is not None and csv.exists():
                 self.columns, kept = _rows_until(csv, restart, self.columns)
-            self.text = open(self.folder / "run.log", "w" if restart is None else "a", encoding="utf-8")  # noqa: SIM115
+            self.text = Lines(self.folder / "run.log", "" if restart is None else None)
             self._begin_rows(csv, kept)
 
         self._on_root(begin)
 
     def _begin_rows(self, csv: Path, kept: Sequence[str]) -> None:
-        self.rows = open(csv, "w", encoding="utf-8")  # noqa: SIM115
-        self.rows.write("\n".join([",".join(self.columns), *kept]) + "\n")
-        self.rows.flush()
+        self.rows = Lines(csv, "\n".join([",".join(self.columns), *kept]) + "\n")
 
     def rewind(self, step: int) -> None:
         """Return to an earlier step: later rows of energies.csv are dropped; run.log keeps its lines."""
@@ -142,9 +141,9 @@ class Log:
         assert self.text and self.rows
         for line in lines:
             print(line, file=self.echo, flush=True)
-            print(line, file=self.text, flush=True)
+        self.text.add("".join(line + "\n" for line in lines))
         if row:
-            print(row, file=self.rows, flush=True)
+            self.rows.add(row + "\n")
 
     def close(self) -> None:
         """Close run.log and energies.csv."""

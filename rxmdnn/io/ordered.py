@@ -7,21 +7,17 @@ only when it is complete.
 from __future__ import annotations
 
 import os
-import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import MethodType
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from mpi4py import MPI
 
 from rxmdnn.errors import InputError
+from rxmdnn.files import flush_folder, reason_of, write_at
 from rxmdnn.parallel import send_rows, together
-
-NEARLY_FULL = 1 << 20  # free bytes of a disk below which a failure of HDF5 is taken as a full disk
 
 
 def block(n: int, size: int, rank: int) -> tuple[int, int]:
@@ -62,54 +58,19 @@ def numbered(comm: MPI.Comm, gid: np.ndarray, n: int) -> bool:
     return not comm.allreduce(not np.array_equal(np.sort(mine), np.arange(*block(n, comm.size, comm.rank))), MPI.LOR)
 
 
-class Hdf5Failure:
-    """After a failed write HDF5 reports an error for each object of the file, and crashes when the process ends.
-
-    The reports are suppressed, as the user has one message; ``leave`` ends the process before the crash.
-    """
-
-    happened = False
-
-    @classmethod
-    def watch(cls) -> None:
-        """Suppress the reports, from now on."""
-        before = sys.unraisablehook
-        if getattr(before, "__self__", None) is cls:
-            return
-
-        def hook(self: type[Hdf5Failure], unraisable: Any) -> None:
-            if "decrement id ref count" in str(unraisable.exc_value):
-                self.happened = True
-            else:
-                before(unraisable)
-        sys.unraisablehook = MethodType(hook, cls)
-
-    @classmethod
-    def leave(cls, code: int) -> int:
-        """Return the exit code; or end the process with it, where HDF5 would crash."""
-        if cls.happened:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            MPI.Finalize()
-            os._exit(code)
-        return code
-
-
 @contextmanager
 def writable(comm: MPI.Comm, path: str | Path) -> Iterator[None]:
     """A block that writes; a failure of the file system on any rank is one InputError on all, naming the file."""
-    Hdf5Failure.watch()
     with together(comm):
         try:
             yield
-        except (OSError, RuntimeError) as error:  # those of HDF5 are RuntimeErrors
-            folder = Path(path).parent
-            reason = getattr(error, "strerror", None)
-            if reason is None:  # an error of HDF5, which does not always give the reason: look at the disk
-                Hdf5Failure.happened = True
-                full = folder.is_dir() and shutil.disk_usage(folder).free < NEARLY_FULL
-                reason = "no space left on device" if full else str(error).strip().split("\n")[0]
-            raise InputError(f"{str(path).removesuffix('.part')}: cannot be written: {reason}") from None
+        except OSError as error:
+            reason = reason_of(error) if error.strerror else str(error).strip().split("\n")[0]
+        except RuntimeError as error:  # of HDF5, which reads a damaged file
+            reason = str(error).strip().split("\n")[0]
+        else:
+            return
+        raise InputError(f"{str(path).removesuffix('.part')}: cannot be written: {reason}")
 
 
 @contextmanager
@@ -123,7 +84,8 @@ def replacing(comm: MPI.Comm, path: str | Path, keep: str | Path | None = None) 
 
     def create() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(b"")
+        part.unlink(missing_ok=True)  # of a killed run, or a link to another file
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
 
     def finish() -> None:
         with open(part, "rb+") as file:
@@ -138,6 +100,7 @@ def replacing(comm: MPI.Comm, path: str | Path, keep: str | Path | None = None) 
             except OSError:  # a file system without hard links
                 os.replace(path, keep)
         os.replace(part, path)
+        flush_folder(path.parent)
 
     try:
         for step in (create, None, finish):
@@ -161,12 +124,9 @@ def write_blocks(comm: MPI.Comm, path: str | Path, blocks: Sequence[tuple[int, n
     ranks). Raises InputError on all ranks if one fails.
     """
     with writable(comm, path):
-        file = os.open(path, os.O_WRONLY)
+        file = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
         try:
             for offset, array in blocks:
-                raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-                while raw:
-                    done = os.pwrite(file, raw, offset)
-                    raw, offset = raw[done:], offset + done
+                write_at(file, offset, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         finally:
             os.close(file)

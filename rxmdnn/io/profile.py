@@ -13,8 +13,10 @@ import h5py
 import numpy as np
 from mpi4py import MPI
 
+from rxmdnn.files import atomic
 from rxmdnn.hdf5 import opened
 from rxmdnn.io.folder import move_away
+from rxmdnn.io.hdf5_file import changing
 from rxmdnn.io.ordered import writable
 from rxmdnn.schema import Item
 
@@ -63,12 +65,14 @@ class ProfileSeries:
         return "" if same else str(move_away(self.path.parent, [self.path]) / NAME)
 
     def _append(self, frame: dict[str, np.ndarray]) -> None:
-        with h5py.File(self.path, "a") as file:
+        if not self.path.exists():
+            with atomic(self.path) as new, changing(new, new=True) as file:
+                file.attrs["elements"] = self.elements
+        with changing(self.path, last="step") as file:
             if not len(file):
                 for name, value in frame.items():
                     file.create_dataset(name, (0, *value.shape), value.dtype, maxshape=(None, *value.shape),
                                         chunks=(max(1, 65536 // max(value.nbytes, 1)), *value.shape))
-                file.attrs["elements"] = self.elements
             for name, value in frame.items():
                 file[name].resize(len(file[name]) + 1, axis=0)
                 file[name][-1] = value
@@ -77,7 +81,7 @@ class ProfileSeries:
         """Drop the frames after a step."""
         with writable(self.comm, self.path):
             if self.comm.rank == 0 and self.path.exists():
-                with h5py.File(self.path, "a") as file:
+                with changing(self.path, last="step") as file:
                     kept = int((file["step"][:] <= step).sum()) if "step" in file else 0
                     for name in file:
                         file[name].resize(kept, axis=0)

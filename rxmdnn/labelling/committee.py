@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from rxmdnn.errors import InputError
 from rxmdnn.fidelity.reference import read as read_reference
-from rxmdnn.files import writing
+from rxmdnn.files import atomic, writing
 from rxmdnn.io.read_atoms import read_atoms
 from rxmdnn.labelling.file_tasks import unlabelled
 from rxmdnn.models.allegro import Allegro
@@ -133,7 +133,7 @@ def select(models: Sequence[Path], paths: Sequence[Path], count: int, output: Pa
                       **{w: found[k].info[w] for w in KEPT_WORDS if w in found[k].info}}
         atoms.arrays[name] = spread[k]
         frames.append(atoms)
-    with writing(output):
-        ase.io.write(output, frames, format="extxyz")
+    with writing(output), atomic(output) as new:
+        ase.io.write(new, frames, format="extxyz")
     return (f"{len(chosen)} of {len(found)} frames in {output}: {name} {score[chosen[-1]]:.3g} to "
             f"{score[chosen[0]]:.3g}{unit} (median of all {float(np.median(score)):.3g})")

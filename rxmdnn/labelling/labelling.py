@@ -8,10 +8,9 @@ and is the same for any number of workers.
 from __future__ import annotations
 
 import csv
-import os
 import re
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -22,12 +21,13 @@ from ase.calculators.calculator import CalculationFailed, Calculator
 from tqdm import tqdm
 
 from rxmdnn.errors import InputError
-from rxmdnn.files import atomic, writing
+from rxmdnn.files import Lines, atomic, writing
 from rxmdnn.labelling import ammonia_frames as frames
 from rxmdnn.labelling.engines import Engine, engine_of
 from rxmdnn.labelling.executor import Executor
 from rxmdnn.labelling.frame_text import text
 from rxmdnn.labelling.task import Task
+from rxmdnn.locks import held, lock_of
 from rxmdnn.schema import read_text
 
 MAX_FORCE = 50.0  # eV/Å: beyond, the short-range repulsion (ZBL) describes the energy
@@ -166,6 +166,12 @@ def _key(task: Task) -> str:
 def run(path: Path, tasks: list[Task], engine: str, executor: Executor) -> list[str]:
     """Label the tasks that are not yet in the file; messages of those that could not be labelled."""
     name = engine_of(engine).name  # its mistakes, before anything is written
+    with held(lock_of(path), f"{path}: another labelling writes to this file; wait for its end, or name another file"):
+        return _run(path, tasks, engine, name, executor)
+
+
+def _run(path: Path, tasks: list[Task], engine: str, name: str, executor: Executor) -> list[str]:
+    """As ``run``, on a file that no other labelling writes to."""
     keys, found, done = [_key(task) for task in tasks], finished(path), {}
     wanted, others = set(keys), []
     for block in found:
@@ -180,7 +186,7 @@ def run(path: Path, tasks: list[Task], engine: str, executor: Executor) -> list[
     rest = [k for key, k in first.items() if key not in done]
     _replace(path, (b.text for b in found))
     failures: dict[int, str] = {}
-    with path.open("a", encoding="utf-8") as out:
+    with closing(Lines(path)) as out:
         results = executor.unordered(partial(_labelled, engine=engine), [tasks[k] for k in rest])
         bar = tqdm(results, total=len(tasks), initial=len(tasks) - len(rest), unit="task", desc=name[:30])
         for number, made in bar:
@@ -190,9 +196,8 @@ def run(path: Path, tasks: list[Task], engine: str, executor: Executor) -> list[
                 bar.write(failures[k])
                 continue
             with writing(path):
-                out.write(made)
+                out.add(made)
                 out.flush()
-                os.fsync(out.fileno())
             done[keys[k]] = made
     ordered = list(dict.fromkeys(key for key in keys if key in done))
     _replace(path, [*(done[key] for key in ordered), *others])

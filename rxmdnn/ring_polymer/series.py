@@ -10,6 +10,7 @@ import numpy as np
 from mpi4py import MPI
 
 from rxmdnn.errors import InputError
+from rxmdnn.files import Lines
 from rxmdnn.io.ordered import writable
 from rxmdnn.schema import Item, columns_of, read_csv
 
@@ -35,7 +36,7 @@ class RingSeries:
                 if tuple(names) == self.columns:
                     steps = columns_of(self.path, rows, dict.fromkeys(names, Item("float", finite=False)))["step"]
                     kept = [",".join(row) for row, step in zip(rows, steps) if step <= restart]
-            self.path.write_text("\n".join([",".join(self.columns), *kept]) + "\n", encoding="utf-8")
+            self.file = Lines(self.path, "\n".join([",".join(self.columns), *kept]) + "\n")
 
         self.on_root(begin)
 
@@ -47,11 +48,7 @@ class RingSeries:
 
     def add(self, step: int, time: float, row: Sequence[float]) -> None:
         """Add a row. time : fs."""
-        def act() -> None:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(",".join([str(step), *(f"{x:.17g}" for x in (time, *row))]) + "\n")
-
-        self.on_root(act)
+        self.on_root(lambda: self.file.add(",".join([str(step), *(f"{x:.17g}" for x in (time, *row))]) + "\n"))
 
     def settled(self, first: int) -> dict[str, np.ndarray]:
         """As the function ``settled``, of this file; rank 0 alone calls it."""

@@ -31,6 +31,7 @@ class Continuation:
     resumes : whether the ensemble goes on from its state in the checkpoint
     same_stage : whether nothing was changed that enters the conserved quantity
     draws : whether velocities are drawn although the start has some
+    minimizes_on : whether a minimizer goes on from its state in the checkpoint
     notes : for the log
     """
 
@@ -41,6 +42,7 @@ class Continuation:
     resumes: bool = False
     same_stage: bool = False
     draws: bool = False
+    minimizes_on: bool = False
     notes: list[str] = field(default_factory=list)
 
 
@@ -100,12 +102,22 @@ def _from_checkpoint(run: RunDeck, start: Start, facts: dict[str, Any]) -> Conti
     _refuse(_deformed(run, start, facts, before) + _jump(run, start, begin) + faults)
     notes = asked + [_change(fact, run, facts, before) for fact in changed if fact.rule == NOTED]
     notes += _without_effect(run, facts, before, draws)
+    if _had_finished(run, start):
+        notes.insert(0, f"the run of {start.source} had finished at step {start.step}: this one takes another "
+                        f"{run.deck['time'].ntime_step} steps; '--until {start.step}' takes none")
     known = saved.get("forces_known", True) and not (  # a converted checkpoint has none
         any(fact.forces for fact in changed) or ("rings" not in before and other_ensemble))
     return Continuation(
         facts, begin, last_step(run, begin), forces_known=known, draws=draws, notes=notes,
         resumes=known and not draws and saved.get("ensemble", {}).get("words") == ensemble_settings(run.deck),
+        minimizes_on=known and saved.get("minimizer") is not None and not names & {"mdmode", "pramp"},
         same_stage=not (any(fact.stage for fact in changed) or other_ensemble or draws))
+
+
+def _had_finished(run: RunDeck, start: Start) -> bool:
+    """Whether all steps of the deck were taken, so that the same command takes as many again."""
+    begin = start.state.get("begin", start.step)
+    return last_step(run, begin) <= start.step and run.deck["until"].step is None
 
 
 def _begin(run: RunDeck, start: Start, changed: set[str]) -> int:
@@ -114,13 +126,12 @@ def _begin(run: RunDeck, start: Start, changed: set[str]) -> int:
     Here, after a run that had finished, for a new ramp, and for dynamics after a minimization or the reverse.
     """
     deck, begin = run.deck, start.state.get("begin", start.step)
-    finished = last_step(run, begin) <= start.step and deck["until"].step is None
     ramped = cell_is_driven(deck) and start.state.get("stop", start.step + 1) <= start.step
     minimized = any(name in start.extra for name in LEFT_BY_MINIMIZERS)
     other_kind = minimized != (deck["mdmode"].mode == MINIMIZATION)
     new_ramp = bool(changed & {"strain_ramp", "shear_ramp", "pramp"}
                     or ("temperature" in changed and deck["tramp"].t0 is not None))
-    return start.step if finished or ramped or other_kind or new_ramp else begin
+    return start.step if _had_finished(run, start) or ramped or other_kind or new_ramp else begin
 
 
 # ---------------------------------------------------------------------- comparison

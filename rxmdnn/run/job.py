@@ -27,6 +27,7 @@ from rxmdnn.run.potential import make_observers, make_potential
 from rxmdnn.run.setup import make_simulation
 from rxmdnn.run.start import read_start
 from rxmdnn.run.threads import fewer_threads, set_threads
+from rxmdnn.signals import remembered
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,13 @@ def run_job(comm: MPI.Comm, run: RunDeck, *, start: Callable[[MPI.Comm], Start] 
     watch : called with every Thermo that is printed, on all ranks
     write : to the deck's outDir; otherwise nothing is written anywhere
     """
+    with remembered(), locked(comm, run.folder) if write else nullcontext():
+        return _run(comm, run, start, potential, watch, write)
+
+
+def _run(comm: MPI.Comm, run: RunDeck, start: Callable[[MPI.Comm], Start] | None, potential: Potential | None,
+         watch: Callable[[Thermo], None] | None, write: bool) -> Finished:
+    """As ``run_job``, in a folder that no other run writes to."""
     if write and potential is None:
         run = with_native_copies(comm, run)
     backend = make_backend(comm, run)
@@ -65,24 +73,23 @@ def run_job(comm: MPI.Comm, run: RunDeck, *, start: Callable[[MPI.Comm], Start] 
         begun.notes.append(note)
     observers = on_each(comm, lambda: make_observers(run, backend, potential)) if run.observers else []
     monitor = make_monitor(comm, run, simulation, observers) if run.deck["fidelity"].action != "off" else None
-    with locked(groups.everyone, run.folder) if write else nullcontext():
-        outputs = groups.first(lambda: Outputs(groups.inside, run, begun, how, simulation, monitor)) if write else None
-        if not write:  # the bits of a run with checkpoints, each of which has the next list rebuilt
-            simulation.writers = [(run.deck["checkpoint"].nstep or simulation.schedule.stop, simulation.rebuild)]
-        if watch is not None:
-            simulation.on_print = both(simulation.on_print, watch)
-        groups.lead(simulation)
+    outputs = groups.first(lambda: Outputs(groups.inside, run, begun, how, simulation, monitor)) if write else None
+    if not write:  # the bits of a run with checkpoints, each of which has the next list rebuilt
+        simulation.writers = [(run.deck["checkpoint"].nstep or simulation.schedule.stop, simulation.rebuild)]
+    if watch is not None:
+        simulation.on_print = both(simulation.on_print, watch)
+    groups.lead(simulation)
 
-        def tell(what: Callable[[Outputs], None]) -> None:
-            """The outputs, which the first group has, do something; its InputError is everyone's."""
-            if write:
-                groups.first(lambda: what(outputs) if outputs is not None else None)
+    def tell(what: Callable[[Outputs], None]) -> None:
+        """The outputs, which the first group has, do something; its InputError is everyone's."""
+        if write:
+            groups.first(lambda: what(outputs) if outputs is not None else None)
 
-        tell(lambda out: out.begin(begun))
-        move(simulation, begun, lambda: tell(lambda out: out.performance.start()), comm.rank > 0 or not write)
-        guard = outputs.guard if outputs is not None else None
-        ending = Ending.of(simulation, guard is not None and guard.failed)
-        tell(lambda out: out.end(ending))
+    tell(lambda out: out.begin(begun))
+    move(simulation, begun, lambda: tell(lambda out: out.performance.start()), comm.rank > 0 or not write)
+    guard = outputs.guard if outputs is not None else None
+    ending = Ending.of(simulation, guard is not None and guard.failed)
+    tell(lambda out: out.end(ending))
     return Finished(simulation, ending)
 
 

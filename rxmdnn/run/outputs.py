@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,7 @@ from rxmdnn.excitation.profile import Profile
 from rxmdnn.fidelity.guard import Guard
 from rxmdnn.fidelity.monitor import Monitor
 from rxmdnn.fidelity.setup import guard_settings, with_repulsion
-from rxmdnn.files import write_json
+from rxmdnn.files import Lines, write_json
 from rxmdnn.io.checkpoint import write_checkpoint
 from rxmdnn.io.folder import set_aside, set_aside_after
 from rxmdnn.io.frame import FRAME_WRITERS, Frame, write_xyz
@@ -76,7 +75,7 @@ class Outputs:
         self.comm, self.run, self.simulation, self.monitor, self.facts = comm, run, simulation, monitor, how.facts
         deck, folder = run.deck, run.folder
         # A run that prints its start again, from rxff.bin or for a minimization, replaces what was written of it.
-        again = start.f is None or deck["mdmode"].mode == MINIMIZATION
+        again = start.f is None or (deck["mdmode"].mode == MINIMIZATION and not how.minimizes_on)
         goes_on_from = start.step - again if start.continued else None
         self.aside = on_root(comm, lambda: self._set_aside(start))
         self.log = Log(comm, folder, deck["units"].energy, goes_on_from, AboveBar() if sys.stderr.isatty() else None,
@@ -174,8 +173,11 @@ class Outputs:
         path = write_xyz(self.frame(self.simulation.thermo()), folder, name, note, scores)
 
         def append() -> None:
-            with open(path, "rb") as new, open(folder / "incidents.xyz", "ab") as every:
-                shutil.copyfileobj(new, every)
+            every = Lines(folder / "incidents.xyz")
+            try:
+                every.add(path.read_text(encoding="utf-8"))
+            finally:
+                every.close()
             path.unlink()
 
         with writable(self.comm, folder / "incidents.xyz"):
@@ -207,28 +209,41 @@ class Outputs:
         self.profiles.write(thermo.step, thermo.time, self.simulation.cell.h, self.profile.values())
 
     def checkpoint(self, thermo: Thermo) -> None:
-        """Write it, and rebuild the list next: the restarted run will, and both must go on with the same bits."""
+        """Write it, and rebuild the list next: the restarted run will, and both must go on with the same bits.
+
+        rxff.bin comes last: without a checkpoint a run would go on from it, without the state of its ensemble.
+        """
         s, frame = self.simulation, self.frame(thermo)
         state: dict[str, Any] = {"begin": s.schedule.start, "stop": s.schedule.stop, "grid": s.domain.grid.tolist(),
                                  "run": self.facts}
         if has_extended_energy(self.run.deck):
             state["ensemble"] = {"words": ensemble_settings(self.run.deck), **s.ensemble.state()}
+        if s.minimizer is not None and not s.converged:
+            state["minimizer"] = s.minimizer.state()
         if s.drives:
             state["drives"] = {drive.name: drive.saved(self.comm) for drive in s.drives}
         if self.guard is not None:
             state["fidelity"] = self.guard.state()
         if self.observers is not None:
             self.observers.save(thermo.step)
-        if thermo.step < RXFF_STEPS:  # later ones are in the checkpoint alone
-            write_rxff(self.comm, self.run.folder / "rxff.bin", frame.atoms, s.cell, thermo.step, frame.grid,
-                       frame.elements, frame.masses)
         write_checkpoint(frame, self.run.folder, state, self.run.deck.echo())
+        self._write_rxff()
         s.rebuild(thermo)
+
+    def _write_rxff(self) -> None:
+        s = self.simulation
+        if s.step >= RXFF_STEPS:
+            return  # the checkpoint alone has it
+        gx, gy, gz = map(int, s.domain.grid)
+        write_rxff(self.comm, self.run.folder / "rxff.bin", s.atoms.on(s.backend.to_host), s.cell, s.step, (gx, gy, gz),
+                   self.run.elements, self.run.masses)
 
     # ------------------------------------------------------------------ the log's head and foot
     def begin(self, start: Start) -> None:
         """The header of the log: what will be done, by what, with which settings."""
         s, run = self.simulation, self.run
+        if start.f is not None and s.step >= s.schedule.stop:  # a run killed after its last checkpoint
+            self._write_rxff()
         species = s.backend.to_host(s.atoms.species[: s.atoms.n_owned])
         counts = self.comm.allreduce(np.bincount(species, minlength=len(run.elements)))
         names = [os.path.relpath(m.parameters["file"]) if "file" in m.parameters else m.kind for m in run.models]

@@ -77,6 +77,8 @@ def make_simulation(comm: MPI.Comm, run: RunDeck, backend: Backend, potential: P
         simulation.kinetics.count_degrees_of_freedom()
     choose_ensemble(deck, simulation, start, how.resumes, economy)
     choose_drives(simulation, make_drives(run, simulation, start), start, how)
+    if how.minimizes_on:
+        simulation.minimizer_state = start.state["minimizer"]
     if schedule.mdmode != MINIMIZATION:
         for name in LEFT_BY_MINIMIZERS:
             atoms.extra.pop(name, None)

@@ -19,6 +19,7 @@ import numpy as np
 from rxmdnn.deck.tfail import WATCHED
 from rxmdnn.errors import InputError
 from rxmdnn.files import atomic, write_json, write_text, writing
+from rxmdnn.io.hdf5_file import changing
 from rxmdnn.schema import Checked, Item, columns_of, read_csv, read_json, read_text
 from rxmdnn.survival.statistics import FailureTimes
 
@@ -109,7 +110,7 @@ def complete_frames(path: Path) -> list[tuple[str, str]]:
 def write_h5(folder: Path) -> Path:
     """Write results.h5, the columns of results.csv as arrays of one group, "runs"; its path."""
     rows = read(folder)
-    with writing(folder), atomic(folder / H5) as new, h5py.File(new, "w", locking=False) as file:
+    with writing(folder), atomic(folder / H5) as new, changing(new, new=True) as file:
         group = file.create_group("runs")
         for name, kind in COLUMNS.items():
             values = [r[name] for r in rows]

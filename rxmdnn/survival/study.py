@@ -13,6 +13,7 @@ from mpi4py import MPI
 from tqdm import tqdm
 
 from rxmdnn.deck.language import Deck
+from rxmdnn.io.folder import locked
 from rxmdnn.models.interface import Potential
 from rxmdnn.parallel import on_root
 from rxmdnn.survival import results
@@ -36,7 +37,12 @@ class Study:
         self.positions = StartPositions(self.plan, comm)
 
     def run(self) -> None:
-        """Execute all runs without a result yet; write results.h5 at the end."""
+        """Execute all runs without a result yet; write results.h5 at the end. Raises InputError where another study
+        writes to the folder."""
+        with locked(self.comm, self.plan.folder, "study", "output"):
+            self._run()
+
+    def _run(self) -> None:
         comm, plan = self.comm, self.plan
         done = on_root(comm, lambda: results.begin(plan.folder, self._identity(), FREE))
         all_runs = plan.runs()

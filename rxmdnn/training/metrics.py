@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rxmdnn.files import write_figure
 from rxmdnn.training.dataset import Batch, Dataset
 from rxmdnn.training.labelled_frames import LabelledFrame
 
@@ -179,7 +180,7 @@ def plot_parity(path: Path, frames: Sequence[LabelledFrame], predicted: Mapping[
         axes.legend(fontsize=7)
     figure.suptitle(f"{len(predicted)} held-out frames")
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    write_figure(figure, path, dpi=110)
     plt.close(figure)
 
 
@@ -200,5 +201,5 @@ def plot_curve(path: Path, rows: Sequence[dict[str, float]]) -> None:
         axes.set_xlabel("epoch")
         axes.legend(fontsize=8)
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    write_figure(figure, path, dpi=110)
     plt.close(figure)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from rxmdnn.deck.language import Deck
 from rxmdnn.errors import InputError
 from rxmdnn.files import atomic, check_outputs, unwritable, write_json, writing
+from rxmdnn.io.folder import locked
 from rxmdnn.io.labels import LabelKeys
 from rxmdnn.isotopes import element_of
 from rxmdnn.models.allegro_network import AllegroConfig, AllegroNetwork
@@ -64,8 +65,14 @@ def train(deck: Deck, comm: MPI.Intracomm = MPI.COMM_SELF) -> dict[str, Any]:
     log: Log = print if comm.rank == 0 else _silent
     _atomic_energies(deck)  # its faults, before anything is written
     folder: Path = deck["output"].folder if deck["output"].given else deck.path(deck["output"].folder)
-    on_root(comm, lambda: _make_folders(folder, deck["model"].file.parent))
-    on_root(comm, lambda: check_outputs(deck["model"].file, deck["json"].file))
+    with locked(comm, folder, "training", "output"):
+        on_root(comm, lambda: _make_folders(folder, deck["model"].file.parent))
+        on_root(comm, lambda: check_outputs(deck["model"].file, deck["json"].file))
+        return _train(deck, comm, folder, log)
+
+
+def _train(deck: Deck, comm: MPI.Intracomm, folder: Path, log: Log) -> dict[str, Any]:
+    """The training in a folder that no other one writes to."""
     data, parts, network, statistics = data_and_network(deck, comm)
     trainer = Trainer(network, data, parts.training, parts.validation, deck, comm=comm)
     origin = origin_of(deck, comm)
