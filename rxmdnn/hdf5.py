@@ -55,10 +55,11 @@ class Group:
         """A group below this one. Raises InputError."""
         return Group(self._find(name, h5py.Group, "group"), self.checked, self._entry(name))
 
-    def dataset(self, name: str, item: Item | None = None) -> h5py.Dataset:
+    def dataset(self, name: str, item: Item | None = None, rows: int | None = None) -> h5py.Dataset:
         """A dataset, of which nothing is read: the file holds what it declares. Raises InputError.
 
         item : None: of any kind and shape
+        rows : so many are used, of which the last may not be stored yet where a run was killed; None: all
         """
         data, entry = self._find(name, h5py.Dataset, "dataset"), self._entry(name)
         plist = data.id.get_create_plist()
@@ -73,8 +74,9 @@ class Group:
         if data.shape is None or data.dtype.kind not in "biufSO":
             raise self.checked.fault(entry, f"of type {data.dtype}, which is not read")
         stored = data.id.get_storage_size()
-        if data.nbytes > stored * (MOST_PACKED if filters else 1):
-            raise self.checked.fault(entry, NOT_STORED.format(data.nbytes, stored))
+        needed = data.nbytes if rows is None or not data.size else data.nbytes // len(data) * min(rows, len(data))
+        if needed > stored * (MOST_PACKED if filters else 1):
+            raise self.checked.fault(entry, NOT_STORED.format(needed, stored))
         return data
 
     def array(self, name: str, item: Item) -> Any:

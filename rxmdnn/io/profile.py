@@ -95,9 +95,14 @@ def read_profile(folder: str | Path) -> dict[str, np.ndarray]:
     with opened(path, "profiles of a run") as file:
         if "step" not in file or not len(file.dataset("step")):
             return {}
-        rules = {"step": Item("int", ("frames",)), "time": Item("float", ("frames",)),
-                 "cell": Item("float", ("frames", 3, 3))}
-        n = {name: file.dataset(name).ndim - 1 for name in file}
-        values = {name: file.array(name, rules.get(name, Item("float", ("frames", *[None] * n[name]), finite=False)))
-                  for name in n}
+        step = file.array("step", Item("int", ("frames",)))
+        rules = {"time": Item("float", (None,)), "cell": Item("float", (None, 3, 3))}
+        values = {"step": step}
+        for name in (name for name in file if name != "step"):
+            n = file.dataset(name, rows=len(step)).ndim
+            item = rules.get(name, Item("float", (None,) * n, finite=False))
+            data = file.dataset(name, item, len(step))
+            if len(data) < len(step):  # it may have a frame more, where a run was killed while it wrote
+                raise file.checked.fault(name, f"has {len(data)} frames of {len(step)}")
+            values[name] = file.rows(name, data, slice(len(step)), item)
         return {**values, "elements": np.array(file.attribute("elements", Item("text", (None,))), str)}

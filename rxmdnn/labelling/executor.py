@@ -73,6 +73,7 @@ class Processes:
         """End the processes."""
         if self._size:
             self._pool.terminate()
+            self._pool.join()
             self._size = 0
 
 

@@ -7,7 +7,7 @@ Facts about such loops: query by failure is active learning on the frames that t
 from __future__ import annotations
 
 import shutil
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -158,8 +158,10 @@ class LearningLoop:
         folder, plan, old = self._folder(number), self.plan, self.model
         new = [self._folder(row["round"]) / "labels.xyz" for row in self.ledger.of("label") if row["labelled"]]
         model = folder / "training/model.safetensors"
-        train(plan.training("--training_data", *map(str, new), "--from_model", str(old), "--outDir",
-                            str(folder / "training"), "--model", str(model)))
+        print(f"round {number}: training; its log is {folder / 'training.log'}", flush=True)
+        with (folder / "training.log").open("a", encoding="utf-8") as log, redirect_stdout(log):
+            train(plan.training("--training_data", *map(str, new), "--from_model", str(old), "--outDir",
+                                str(folder / "training"), "--model", str(model)))
         fresh = read([new[-1]], plan.elements)
         line: Line = {}
         for when, file in (("before", old), ("after", model)):

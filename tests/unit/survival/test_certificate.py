@@ -142,11 +142,11 @@ def test_command_and_model_file(tmp_path, capsys):
     assert json.loads((tmp_path / "c.json").read_text())["lower"] == pytest.approx(0.05 ** (1 / 40))
     with pytest.raises(InputError, match=r"study.json: needed to store a certificate"):
         main([*asked, "--store", str(model)])
-    (folder / results.STUDY).write_text(json.dumps({"models": {"m": "another"}}))
+    (folder / results.STUDY).write_text(json.dumps({"deck": {}, "models": {"m": "another"}}))
     with pytest.raises(InputError, match="not the file that the study ran as model m"):
         main([*asked, "--store", str(model)])
     assert sha256_of(model) == before
-    (folder / results.STUDY).write_text(json.dumps({"models": {"m": before}}))
+    (folder / results.STUDY).write_text(json.dumps({"deck": {}, "models": {"m": before}}))
     assert a_run(model, 1000, 200) == []
     for _ in range(2):  # again, over the certificate that is there
         main([*asked, "--store", str(model)])

@@ -184,5 +184,5 @@ def test_faults(study, tmp_path):
     append(bad / results.CSV, "run9,half")  # a row truncated by a kill
     assert len(results.read(bad)) == 3
     append(bad / results.CSV, "\n")
-    with pytest.raises(InputError, match=r"results.csv:5: invalid row"):
+    with pytest.raises(InputError, match=r"results.csv:5: 2 values for"):
         results.read(bad)
