@@ -68,8 +68,18 @@ def file_fault(file: str | Path, folders: Sequence[str | Path] = ()) -> str:
         return f"{file}: cannot be written: the folder {folder} does not exist; make it, or name another file"
     if not folder.is_dir():
         return f"{file}: cannot be written: {folder} is not a folder"
-    allowed = os.access(path if path.is_relative_to("/dev") else folder, os.W_OK)
+    allowed = os.access(path if is_device(path) else folder, os.W_OK)
     return "" if allowed else f"{file}: cannot be written: no permission"
+
+
+def is_device(path: Path) -> bool:
+    """Whether a path names a device, a pipe or an open file, as /dev/stdout does; /dev/shm holds ordinary files.
+
+    >>> is_device(Path("/dev/stdout")), is_device(Path("/dev/shm/report.json"))
+    (True, False)
+    """
+    named = path.is_relative_to("/proc") or (path.is_relative_to("/dev") and not path.is_relative_to("/dev/shm"))
+    return named or path.is_fifo()
 
 
 def _folder_fault(folder: Path) -> str:
@@ -95,7 +105,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     ...     new.write_text("a,b\\n1,2\\n")
     """
     path = Path(path)
-    if path.is_relative_to("/dev") or path.is_relative_to("/proc") or path.is_fifo():  # nothing to replace
+    if is_device(path):  # nothing to replace
         yield path
         return
     if path.is_symlink():

@@ -193,18 +193,19 @@ class H5MD:
         """Drop unfinished frames and those after `restart`; True if there is a file to append to."""
         if not self.path.exists():
             return False
-        with reading(self.path, "an H5MD trajectory that can be continued", "move it away") as checked, \
-                h5py.File(self.path, "r", locking=False) as file:
-            every = Group(file, checked)
-            step, stages = every.array("particles/all/position/step", Item("int", ("frames",))), read_motions(every)
-        dropped = np.flatnonzero((step < 0) | (step > restart))
-        kept = [s for s in stages if s[0] <= restart]
-        if len(dropped):
-            with changing(self.path, last="particles/all/position/step") as file:
-                resize_trajectory(file, int(dropped[0]))
-        if kept != stages:
-            with changing(self.path) as file:
-                _write_stages(file, kept)
+        with reading(self.path, "an H5MD trajectory that can be continued", "move it away") as checked:
+            with h5py.File(self.path, "r", locking=False) as file:
+                every = Group(file, checked)
+                step, stages = every.array("particles/all/position/step", Item("int", ("frames",))), read_motions(every)
+                growing(file)  # all are there
+            dropped = np.flatnonzero((step < 0) | (step > restart))
+            kept = [s for s in stages if s[0] <= restart]
+            if len(dropped):
+                with changing(self.path, last="particles/all/position/step") as file:
+                    resize_trajectory(file, int(dropped[0]))
+            if kept != stages:
+                with changing(self.path) as file:
+                    _write_stages(file, kept)
         self.motion = kept[-1][1] if kept else None
         return True
 
@@ -226,13 +227,18 @@ def _write_stages(file: h5py.File, stages: list[tuple[int, dict[str, str]]]) -> 
         file.create_dataset(STAGES, data=[json.dumps({"step": step, **words}) for step, words in stages])
 
 
-def resize_trajectory(file: h5py.File, frames: int) -> None:
-    """Resize every dataset of a trajectory to a number of frames."""
+def growing(file: h5py.File) -> list[h5py.Dataset]:
+    """The datasets of a trajectory that have a row per frame. Raises KeyError where one is missing."""
     everything = file["particles/all"]
     of_atoms = [*ELEMENTS, *(name for name in SHOWN if name in everything)]
     values = [*(f"{name}/value" for name in of_atoms), "box/edges/value", "position/step", "position/time",
               *([RUN_EDGES] if RUN_EDGES in everything else [])]
-    for data in (*(everything[v] for v in values), *(file[f"observables/{name}/value"] for name in OBSERVABLES)):
+    return [*(everything[v] for v in values), *(file[f"observables/{name}/value"] for name in OBSERVABLES)]
+
+
+def resize_trajectory(file: h5py.File, frames: int) -> None:
+    """Resize every dataset of a trajectory to a number of frames."""
+    for data in growing(file):
         data.resize(frames, axis=0)
 
 

@@ -208,7 +208,7 @@ def test_a_run_that_fails_is_told(folder):
     with pytest.warns(UserWarning, match="NOT converged: step limit reached at step 1"):
         rxmdnn.simulate(close, argon(), 1, mdmode=10, comm=COMM)
     with pytest.raises(InputError, match=r"the simulation has become unstable|not finite|were lost") as failed:
-        rxmdnn.simulate(close, argon(), 20, dt=1e6, comm=COMM)
+        rxmdnn.simulate(Atoms("Ar2", [[5, 5, 5], [6, 5, 5]], cell=close.cell, pbc=True), argon(), 20, dt=1e3, comm=COMM)
     assert failed.value.exit_code == errors.FAILED
 
 
@@ -231,7 +231,7 @@ BAD = {
     "simulate: pimd: given twice": {"beads": 2, "pimd": (4, "trpmd")},
     "simulate: time: unknown argument": {"time": (1.0, 5)},
     "simulate: precision: that of a Potential": {"precision": "float64"},
-    "time: dt = -1.0: must be above zero": {"dt": -1.0},
+    "time: dt = -1.0: must be above 0 and at most 1000": {"dt": -1.0},
     "suzuki-chin needs an even number of beads": {"pimd": (3, "suzuki-chin"), "ensemble": "svr"},
 }
 

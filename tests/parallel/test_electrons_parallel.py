@@ -90,7 +90,7 @@ def test_electrons_that_lose_more_than_they_have_end_the_run(folder, capfd):
 
 
 @pytest.mark.parametrize(("table", "message"), [
-    ("300 1e4\n200 2e4\n", r"electrons_table: .*c\.txt:2: T_e must ascend"),
+    ("300 1e4\n200 2e4\n", r"electrons_table: .*c\.txt:2: T_e \(K\) must ascend"),
     ("300 1e4\n", r"electrons_table: .*c\.txt: 1 row"),
 ])
 def test_a_bad_table_is_one_message_on_every_rank(folder, table, message):
