@@ -44,7 +44,7 @@ def main(argv: Sequence[str], comm: MPI.Intracomm = MPI.COMM_SELF) -> int:
         try:
             deck = decks.read(words[0], TABLE, words[1:])
             folder = deck["output"].folder if deck["output"].given else deck.path(deck["output"].folder)
-            with locked(MPI.COMM_SELF, folder):
+            with locked(MPI.COMM_SELF, folder, "loop", "output"):
                 LearningLoop(deck, first, comm.size).run()
         finally:
             for rank in range(1, comm.size):
