@@ -175,7 +175,7 @@ def simulate(atoms: Atoms, model: Model, steps: int, *, dt: float = 0.5,
     with keeping_threads():
         done = run_job(comm, run, start=lambda inside: start_of(inside, atoms, run.elements, SOURCE, charged),
                        potential=potential, watch=watch, write=out is not None)
-    pass_on(done.simulation.signalled)
+    pass_on(done.signalled)
     if done.ending not in (Ending.FINISHED, Ending.CONVERGED):
         warnings.warn(f"simulate: {done.ending.text(done.simulation.step)}", stacklevel=2)
     return Simulated(_final_atoms(atoms, done.simulation), comm.bcast(_columns(table)))
@@ -264,8 +264,8 @@ def run_deck(deck: str | Path = "rxmd.in", *, out: str | Path | None = None, com
     table, watch = _recorder(False, comm)
     with keeping_threads():
         done = run_job(comm, run, watch=watch)
-    if done.simulation.signalled == signal.SIGINT:
-        pass_on(signal.SIGINT)
+    if done.signalled == signal.SIGINT or not done.simulation.signalled:  # it stopped nothing: nobody was told
+        pass_on(done.signalled)
     return RunResult(done.ending, done.simulation.step, run.folder, comm.bcast(_columns(table)))
 
 

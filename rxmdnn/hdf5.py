@@ -79,6 +79,20 @@ class Group:
             raise self.checked.fault(entry, NOT_STORED.format(needed, stored))
         return data
 
+    def frames(self, name: str, item: Item, count: int) -> h5py.Dataset:
+        """A dataset whose first ``count`` rows are frames; where a run was killed while it wrote there may be more.
+
+        item : its first size is None. Raises InputError.
+        """
+        data = self.dataset(name, item, count)
+        if len(data) < count:
+            raise self.checked.fault(self._entry(name), f"has {len(data)} frames of {count}")
+        return data
+
+    def of_frames(self, name: str, item: Item, count: int) -> np.ndarray:
+        """The first ``count`` rows of a dataset of frames (see ``frames``), their values checked. Raises InputError."""
+        return self.rows(name, self.frames(name, item, count), slice(count), item)
+
     def array(self, name: str, item: Item) -> Any:
         """The values of a dataset, as ``Checked.value`` gives them. Raises InputError."""
         data = self.dataset(name, item)

@@ -23,6 +23,7 @@ def _held(path: Path) -> Any:
         return None
     if name.endswith((".h5", ".h5md")):
         found: dict[str, Any] = {}
+        _read_by_its_reader(path)
         with h5py.File(path, "r", locking=False) as file:
             def take(key: str, item: Any) -> None:
                 if isinstance(item, h5py.Dataset):
@@ -59,6 +60,23 @@ def _held(path: Path) -> Any:
 
         return repr(_without_times(load_checkpoint(path)))
     return path.read_bytes()
+
+
+def _read_by_its_reader(path: Path) -> None:
+    """Raises InputError for a trajectory or a profile that the engine itself does not read."""
+    if path.suffix == ".h5md":
+        from rxmdnn.io.own_formats import H5Frames
+
+        frames = H5Frames(path)
+        try:
+            for k in range(len(frames)):
+                frames[k]
+        finally:
+            frames.series.file.close()
+    elif path.name == "profile.h5":
+        from rxmdnn.io.profile import read_profile
+
+        read_profile(path.parent)
 
 
 def _without_times(value: Any) -> Any:

@@ -13,6 +13,8 @@ MDAnalysis knows.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -20,7 +22,8 @@ import numpy as np
 from mpi4py import MPI
 
 import rxmdnn
-from rxmdnn.hdf5 import Group
+from rxmdnn.files import writing
+from rxmdnn.hdf5 import Group, opened
 from rxmdnn.io.checkpoint import allocate
 from rxmdnn.io.frame import SHOWN, Frame, Rows
 from rxmdnn.io.hdf5_file import Change, changing
@@ -33,6 +36,7 @@ STAGES = "parameters/stages"  # (k,) str, JSON: the step from which the words of
 CHUNK = 1 << 22  # atoms: HDF5 chunks are below 4 GiB, MPI counts below 2^31
 RUN_EDGES = "box/run_edges"  # of particles/all: (frames, 3, 3) Å, in the orientation of the run
 HEALED = "parameters/healed_steps"  # (k, 2) int64
+CONTINUED, ADVICE = "an H5MD trajectory that can be continued", "move it away"
 KJ_MOL = 96.4853321233  # kJ/mol of one eV
 # Elements of particles/all: field of Rows, type in the file, unit, factor.
 ELEMENTS = {
@@ -97,7 +101,8 @@ class H5MD:
         offsets, change = None, None
         with writable(self.comm, self.path):
             if self.comm.rank == 0:
-                offsets, change = self._grow(frame)
+                with _continuing(self.path):
+                    offsets, change = self._grow(frame)
         offsets = self.comm.bcast(offsets)
         if offsets.pop("old", None):
             rows = frame.rows
@@ -121,15 +126,17 @@ class H5MD:
         """Drop frames after a step, and record the [first, last] steps of what was healed (collective)."""
         def act() -> None:
             self._truncate(step)
-            with changing(self.path) as file:
-                if HEALED in file:
+            rows = np.array(healed, "<i8").reshape(-1, 2)
+            with _continuing(self.path), changing(self.path, last=HEALED) as file:
+                if HEALED in file and file[HEALED].maxshape != (None, 2):  # of an earlier version
                     del file[HEALED]
-                file.create_dataset(HEALED, data=np.array(healed, "<i8").reshape(-1, 2))
+                data = file[HEALED] if HEALED in file else file.create_dataset(
+                    HEALED, (0, 2), "<i8", maxshape=(None, 2), chunks=(64, 2))
+                data.resize(len(rows), axis=0)
+                data[:] = rows
 
         if self.started:
-            with writable(self.comm, self.path):
-                if self.comm.rank == 0:
-                    act()
+            on_root(self.comm, act)
 
     def _create(self, frame: Frame) -> None:
         comm, n = self.comm, frame.n_global
@@ -154,7 +161,7 @@ class H5MD:
         change = Change(self.path)
         try:
             offsets = self._add(change.file, frame)
-            change.name_last(change.file["particles/all/position/step"])
+            change.name_last(change.file[STAGES], change.file["particles/all/position/step"])
             change.hold()
         except BaseException:
             change.abandon()
@@ -193,21 +200,27 @@ class H5MD:
         """Drop unfinished frames and those after `restart`; True if there is a file to append to."""
         if not self.path.exists():
             return False
-        with reading(self.path, "an H5MD trajectory that can be continued", "move it away") as checked:
-            with h5py.File(self.path, "r", locking=False) as file:
-                every = Group(file, checked)
-                step, stages = every.array("particles/all/position/step", Item("int", ("frames",))), read_motions(every)
-                growing(file)  # all are there
-            dropped = np.flatnonzero((step < 0) | (step > restart))
-            kept = [s for s in stages if s[0] <= restart]
+        with opened(self.path, CONTINUED, ADVICE) as every:
+            step, stages = every.array("particles/all/position/step", Item("int", ("frames",))), read_motions(every)
+            growing(every.raw)  # all are there
+        dropped = np.flatnonzero((step < 0) | (step > restart))
+        kept = [s for s in stages if s[0] <= restart]
+        with _continuing(self.path):
             if len(dropped):
                 with changing(self.path, last="particles/all/position/step") as file:
                     resize_trajectory(file, int(dropped[0]))
             if kept != stages:
-                with changing(self.path) as file:
+                with changing(self.path, last=STAGES) as file:
                     _write_stages(file, kept)
         self.motion = kept[-1][1] if kept else None
         return True
+
+
+@contextmanager
+def _continuing(path: Path) -> Iterator[None]:
+    """A block that changes a trajectory: one that is damaged, or cannot be written, is one InputError."""
+    with reading(path, CONTINUED, ADVICE), writing(path):
+        yield
 
 
 def read_motions(file: Group) -> list[tuple[int, dict[str, str]]]:
@@ -221,10 +234,23 @@ def read_motions(file: Group) -> list[tuple[int, dict[str, str]]]:
 
 
 def _write_stages(file: h5py.File, stages: list[tuple[int, dict[str, str]]]) -> None:
-    if STAGES in file:
+    """Make the stages these. Those that stay are not written again: a run killed in between leaves them readable."""
+    lines = [json.dumps({"step": step, **words}) for step, words in stages]
+    if STAGES in file and file[STAGES].maxshape != (None,):  # of an earlier version
         del file[STAGES]
-    if stages:
-        file.create_dataset(STAGES, data=[json.dumps({"step": step, **words}) for step, words in stages])
+    data = file[STAGES] if STAGES in file else _empty_stages(file)
+    same = 0
+    for old, line in zip(data.asstr()[:], lines):
+        if old != line:
+            break
+        same += 1
+    data.resize(len(lines), axis=0)
+    if lines[same:]:
+        data[same:] = lines[same:]
+
+
+def _empty_stages(file: h5py.File) -> h5py.Dataset:
+    return file.create_dataset(STAGES, (0,), h5py.string_dtype(), maxshape=(None,), chunks=(64,))
 
 
 def growing(file: h5py.File) -> list[h5py.Dataset]:
@@ -283,5 +309,6 @@ def _skeleton(file: h5py.File, frame: Frame) -> None:
         group = file.create_group(f"observables/{name}")
         group.create_dataset("value", (0,), "<f8", maxshape=(None,), chunks=(1024,))
         follow(group, unit)
+    _empty_stages(file)
     file.create_dataset("parameters/elements", data=list(frame.elements))
     file.create_dataset("parameters/masses", data=np.array(frame.masses)).attrs["unit"] = "u"

@@ -76,7 +76,8 @@ class H5Frames:
         self.forces = self.series.entry("force/value") if "force/value" in group else None
         self.ids = group.array("id", Item("int", ("atoms",))) if "id" in group else np.arange(n)
         known, energy = Group(self.series.file, group.checked), "observables/potential_energy/value"
-        self.energy = known.dataset(energy, Item("float", ("frames",))) if energy in known else None
+        self.energy = (known.frames(energy, Item("float", (None,)), len(self.series.boxes))
+                       if energy in known else None)
         self.shown = {name: self.series.entry(f"{name}/value", "excitation") for name in SHOWN if name in group}
         if self.forces is not None:
             self.force_factor = 1 / KJ_MOL if str(self.forces.attrs.get("unit", "")).startswith("kJ") else 1.0

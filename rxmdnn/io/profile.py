@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 from mpi4py import MPI
 
@@ -21,6 +20,7 @@ from rxmdnn.io.ordered import writable
 from rxmdnn.schema import Item
 
 NAME = "profile.h5"
+WHAT, ADVICE = "profiles of a run", "move it away"
 
 
 class ProfileSeries:
@@ -57,34 +57,44 @@ class ProfileSeries:
             self.tell(f"profile: another grid, or other quantities, than before: the earlier frames are in {kept}")
 
     def _move_unlike(self, frame: dict[str, np.ndarray]) -> str:
-        """Move a file of other frames away; returns where it is then, or an empty string."""
+        """Move a file of other frames away; returns where it is then, or an empty string. One without any is removed.
+        """
         if not self.path.exists():
             return ""
-        with h5py.File(self.path, "r", locking=False) as file:
-            same = set(file) == set(frame) and all(file[name].shape[1:] == value.shape for name, value in frame.items())
-        return "" if same else str(move_away(self.path.parent, [self.path]) / NAME)
+        with opened(self.path, WHAT, ADVICE) as file:
+            empty = "step" not in file or not len(file.dataset("step"))
+            same = not empty and set(file) == set(frame) and all(
+                file.dataset(name).shape[1:] == value.shape for name, value in frame.items())
+        if empty:
+            self.path.unlink()
+        return "" if same or empty else str(move_away(self.path.parent, [self.path]) / NAME)
 
     def _append(self, frame: dict[str, np.ndarray]) -> None:
         if not self.path.exists():
             with atomic(self.path) as new, changing(new, new=True) as file:
                 file.attrs["elements"] = self.elements
-        with changing(self.path, last="step") as file:
-            if not len(file):
                 for name, value in frame.items():
-                    file.create_dataset(name, (0, *value.shape), value.dtype, maxshape=(None, *value.shape),
+                    file.create_dataset(name, data=value[None], maxshape=(None, *value.shape),
                                         chunks=(max(1, 65536 // max(value.nbytes, 1)), *value.shape))
+            return
+        with changing(self.path, last="step") as file:
+            k = len(file["step"])  # the others may have a frame more, where a run was killed while it wrote
             for name, value in frame.items():
-                file[name].resize(len(file[name]) + 1, axis=0)
-                file[name][-1] = value
+                file[name].resize(k + 1, axis=0)
+                file[name][k] = value
 
     def rewind(self, step: int) -> None:
         """Drop the frames after a step."""
         with writable(self.comm, self.path):
             if self.comm.rank == 0 and self.path.exists():
+                with opened(self.path, WHAT, ADVICE) as found:
+                    steps = found.array("step", Item("int", ("frames",))) if "step" in found else np.empty(0, int)
+                    fixed = [name for name in found if found.dataset(name).maxshape[:1] != (None,)]
+                    if fixed:
+                        raise found.checked.fault(fixed[0], "has a fixed number of frames")
                 with changing(self.path, last="step") as file:
-                    kept = int((file["step"][:] <= step).sum()) if "step" in file else 0
                     for name in file:
-                        file[name].resize(kept, axis=0)
+                        file[name].resize(int((steps <= step).sum()), axis=0)
 
 
 def read_profile(folder: str | Path) -> dict[str, np.ndarray]:
@@ -92,7 +102,7 @@ def read_profile(folder: str | Path) -> dict[str, np.ndarray]:
     path = Path(folder) / NAME
     if not path.exists():
         return {}
-    with opened(path, "profiles of a run") as file:
+    with opened(path, WHAT) as file:
         if "step" not in file or not len(file.dataset("step")):
             return {}
         step = file.array("step", Item("int", ("frames",)))
@@ -101,8 +111,5 @@ def read_profile(folder: str | Path) -> dict[str, np.ndarray]:
         for name in (name for name in file if name != "step"):
             n = file.dataset(name, rows=len(step)).ndim
             item = rules.get(name, Item("float", (None,) * n, finite=False))
-            data = file.dataset(name, item, len(step))
-            if len(data) < len(step):  # it may have a frame more, where a run was killed while it wrote
-                raise file.checked.fault(name, f"has {len(data)} frames of {len(step)}")
-            values[name] = file.rows(name, data, slice(len(step)), item)
+            values[name] = file.of_frames(name, item, len(step))
         return {**values, "elements": np.array(file.attribute("elements", Item("text", (None,))), str)}

@@ -128,7 +128,7 @@ class H5Series(Series):
             group = self.group = every.group("particles/all")
             step = group.array("position/step", Item("int", ("frames",)))
             self.rows = np.flatnonzero(step >= 0)
-            time = group.array("position/time", Item("float", ("frames",), finite=False))
+            time = group.of_frames("position/time", Item("float", (None,), finite=False), len(step))
             self.step, self.time = step[self.rows], time[self.rows]
             checked.values("particles/all/position/time", self.time, Item("float"))
             self.mass = group.array("mass", Item("float", ("atoms",), low=0, high=HEAVIEST))
@@ -139,9 +139,9 @@ class H5Series(Series):
                 raise checked.fault("parameters/elements", f"{', '.join(unknown)}: not an element")
             self.names = named_by_mass(named, self.mass)
             self.pbc = np.array([b == "periodic" for b in group.group("box").attribute("boundary", Item("text", (3,)))])
-            vectors = Item("float", ("frames", 3, 3))
-            self.boxes = group.array("box/edges/value", vectors)
-            self.run_boxes = group.array(RUN_EDGES, vectors) if RUN_EDGES in group else self.boxes
+            vectors = Item("float", (None, 3, 3))
+            self.boxes = group.of_frames("box/edges/value", vectors, len(step))
+            self.run_boxes = group.of_frames(RUN_EDGES, vectors, len(step)) if RUN_EDGES in group else self.boxes
             self.stages = read_motions(every)
             names = {"x": "position", "v": "velocity", "image": "image", "excitation": "excitation"}
             self.data = {k: self.entry(f"{name}/value", k) for k, name in names.items() if name in group}
@@ -156,7 +156,8 @@ class H5Series(Series):
     def entry(self, name: str, field: str = "") -> h5py.Dataset:
         """A dataset of all frames and atoms, of particles/all. Raises InputError."""
         row: tuple[int, ...] = () if field == "excitation" else (3,)
-        return self.group.dataset(name, Item("int" if field == "image" else "float", ("frames", "atoms", *row)))
+        item = Item("int" if field == "image" else "float", (None, "atoms", *row))
+        return self.group.frames(name, item, len(self.boxes))
 
     def read(self, field: str, frames: Sequence[int] | np.ndarray, atoms: slice = EVERY) -> np.ndarray:
         rows, data = self.rows[np.asarray(frames)], self.data[field]
@@ -186,7 +187,7 @@ class H5Series(Series):
         every, name = Group(self.file, self.group.checked), "observables/temperature/value"
         if name not in every:
             return float("nan")
-        return float(np.mean(every.array(name, Item("float", ("frames",), finite=False))[self.rows]))
+        return float(np.mean(every.of_frames(name, Item("float", (None,), finite=False), len(self.boxes))[self.rows]))
 
 
 def open_series(path: str | Path) -> Series:

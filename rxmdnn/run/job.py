@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mpi4py import MPI
 from tqdm import tqdm
@@ -32,10 +32,14 @@ from rxmdnn.signals import remembered
 
 @dataclass(frozen=True)
 class Finished:
-    """A simulation after its last step, and how it ended."""
+    """A simulation after its last step, and how it ended.
+
+    signalled : number of the signal that stopped it, or that came too late to stop it; 0 without one
+    """
 
     simulation: Simulation
     ending: Ending
+    signalled: int = 0
 
 
 def run_job(comm: MPI.Comm, run: RunDeck, *, start: Callable[[MPI.Comm], Start] | None = None,
@@ -51,8 +55,10 @@ def run_job(comm: MPI.Comm, run: RunDeck, *, start: Callable[[MPI.Comm], Start] 
     watch : called with every Thermo that is printed, on all ranks
     write : to the deck's outDir; otherwise nothing is written anywhere
     """
-    with remembered(), locked(comm, run.folder) if write else nullcontext():
-        return _run(comm, run, start, potential, watch, write)
+    with remembered() as asked, locked(comm, run.folder) if write else nullcontext():
+        done = _run(comm, run, start, potential, watch, write)
+        late = done.simulation.signalled or comm.allreduce(max(asked, default=0), MPI.MAX)
+    return replace(done, signalled=late)
 
 
 def _run(comm: MPI.Comm, run: RunDeck, start: Callable[[MPI.Comm], Start] | None, potential: Potential | None,

@@ -205,6 +205,8 @@ def _run_epochs(trainer: Trainer, folder: Path, origin: dict[str, Any], log: Log
     """The epochs that remain, each saved in ``folder``; their time is added to ``origin``."""
     epochs, root = trainer.deck["epochs"].epochs, trainer.comm.rank == 0
     board = _tensorboard(trainer, folder) if root and trainer.deck["tensorboard"].on else None
+    if trainer.rows:  # a training that was killed between its checkpoint and its table
+        on_root(trainer.comm, lambda: _write_table(trainer, folder))
     bar = tqdm(total=epochs, initial=trainer.epoch, unit="epoch", disable=not root or not sys.stderr.isatty())
     log(f"{'epoch':>6s}{'training':>12s}{'validation':>12s}{'F MAE':>9s}{'E MAE':>9s}{'rate':>10s}   "
         "loss; meV/Å, meV/atom")
@@ -242,6 +244,10 @@ def _tensorboard(trainer: Trainer, folder: Path) -> Any:
 def _save(trainer: Trainer, folder: Path, origin: dict[str, Any]) -> None:
     """Write the checkpoint and the table of all epochs so far."""
     save_checkpoint(folder / "last.pt", trainer, origin)
+    _write_table(trainer, folder)
+
+
+def _write_table(trainer: Trainer, folder: Path) -> None:
     table = folder / "metrics.csv"
     with writing(table), atomic(table) as new, new.open("w", newline="") as out:
         writer = csv.DictWriter(out, list(trainer.rows[-1]))

@@ -124,6 +124,8 @@ def test_a_program_gets_its_signal_after_the_run(tmp_path_factory, monkeypatch):
                 patch.setattr(Simulation, "_due", partialmethod_of(warned, asked))
                 with pytest.raises(error):
                     rxmdnn.simulate(atoms, potential, 100, temperature=40.0, out=out, comm=COMM)
+                with pytest.raises(error):  # too late to stop the run, of which 4 steps are all
+                    rxmdnn.simulate(atoms, potential, 4, temperature=40.0, comm=COMM)
             assert 0 < read_checkpoint(MPI.COMM_SELF, out / "checkpoint.h5").step <= 10
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -16,6 +16,7 @@ from rxmdnn.errors import InputError
 from rxmdnn.io.frame import Frame
 from rxmdnn.io.h5md import H5MD
 from rxmdnn.io.hdf5_file import changing
+from rxmdnn.io.own_formats import H5Frames
 from rxmdnn.io.profile import ProfileSeries, read_profile
 from rxmdnn.io.series import open_series
 
@@ -83,6 +84,88 @@ def test_a_trajectory_opens_after_every_write(tmp_path, states):
     assert open_series(path).step.tolist() == [0, 1]
     H5MD(MPI.COMM_SELF, path, restart=-1).write(frame(0))
     assert complete(path, 1) == 1
+
+
+def test_a_run_killed_at_any_write_is_read_and_goes_on(tmp_path, states):
+    """Between any two writes the trajectory is read whole, with its stages, and a restart continues a copy of it."""
+    path, copy = tmp_path / "trajectory.h5md", tmp_path / "copy" / "trajectory.h5md"
+    copy.parent.mkdir()
+    seen = []
+
+    def look():
+        look_again, states.look = states.look, lambda: None
+        if path.exists():
+            copy.write_bytes(path.read_bytes())
+            frames = H5Frames(copy)
+            steps, stages = frames.series.step.tolist(), frames.series.stages
+            for step in steps:
+                np.testing.assert_allclose(frames[step].positions[0], 0.1 + step)
+            frames.series.file.close()  # HDF5 would give what it knows of it, not what is on the disk
+            last = len(steps) - 1
+            assert steps == list(range(last + 1))
+            again = H5MD(MPI.COMM_SELF, copy, restart=last)
+            again.write(frame(last + 1, "c"))
+            assert complete(copy, last + 2) == last + 2
+            whole = open_series(copy)
+            whole.file.close()
+            assert whole.stages == [*(s for s in stages if s[0] <= last), (last + 1, {"motion": "c"})]
+            seen.append(last)
+        states.look = look_again
+
+    file = H5MD(MPI.COMM_SELF, path)
+    file.write(frame(0))
+    states.look = look
+    file.write(frame(1, "b"))
+    file.rewind(0, [[2, 2]])
+    file.rewind(0, [[2, 2], [1, 1]])
+    assert set(seen) == {0, 1} and open_series(path).step.tolist() == [0]
+    with h5py.File(path) as held:
+        assert held["parameters/healed_steps"][:].tolist() == [[2, 2], [1, 1]]
+
+
+def test_a_profile_killed_at_any_write_goes_on(tmp_path, states):
+    folder, told, seen = tmp_path / "copy", [], []
+    folder.mkdir()
+
+    def look():
+        look_again, states.look = states.look, lambda: None
+        if (tmp_path / "profile.h5").exists():
+            (folder / "profile.h5").write_bytes((tmp_path / "profile.h5").read_bytes())
+            n = len(read_profile(folder)["step"])
+            again = ProfileSeries(MPI.COMM_SELF, folder, ["Ar"], n - 1, told.append)
+            again.write(n, 0.0, np.eye(3), {"t": np.ones(3) * n})
+            assert read_profile(folder)["t"][:, 0].tolist() == list(range(n + 1))
+            seen.append(n)
+        states.look = look_again
+    states.look = look
+    series = ProfileSeries(MPI.COMM_SELF, tmp_path, ["Ar"], None, told.append)
+    for step in range(4):
+        series.write(step, 0.0, np.eye(3), {"t": np.ones(3) * step})
+    series.rewind(0)
+    assert set(seen) == {1, 2, 3, 4} and not told
+    states.look = lambda: None
+    series.rewind(-1)
+    series.write(0, 0.0, np.eye(3), {"t": np.ones(7)})
+    assert read_profile(tmp_path)["t"].shape == (1, 7) and not told  # nothing was in the file
+
+
+def test_a_damaged_trajectory_or_a_full_disk_at_a_restart_is_one_message(tmp_path, monkeypatch):
+    path = tmp_path / "trajectory.h5md"
+    file = H5MD(MPI.COMM_SELF, path)
+    for step in range(3):
+        file.write(frame(step))
+    whole = path.read_bytes()
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with monkeypatch.context() as patch, pytest.raises(InputError, match=r"h5md: cannot be written: No space left"):
+        patch.setattr(files, "write_at", full)
+        H5MD(MPI.COMM_SELF, path, restart=1)
+    assert path.read_bytes() == whole
+    with h5py.File(path, "r+") as held:
+        del held["observables/temperature"]
+    with pytest.raises(InputError, match=r"h5md: not an H5MD trajectory that can be continued: .*; move it away"):
+        H5MD(MPI.COMM_SELF, path, restart=1)
 
 
 def test_a_profile_opens_after_every_write(tmp_path, states):
