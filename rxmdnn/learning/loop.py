@@ -137,7 +137,7 @@ class LearningLoop:
         """Choose what is labelled of the frames before the alarms of a round, and write it."""
         deck, jobs = self.plan.deck, self._jobs(number)
         axes, most = engine_of(deck["engine"].name).axes, deck["cut"].atoms
-        count = min(deck["labels"].round, deck["budget"].labels - self._labels())
+        count = min(deck["labels"].round, deck["budget"].labels - self._labels(number))
         folders = [self.first] if number == 0 and self.first else [Path(job.folder) for job in jobs]
         found = [alarm for folder in folders for alarm in _alarms(folder)]
         if deck["choose"].by == "random":
@@ -177,12 +177,12 @@ class LearningLoop:
         return {"model": weights_digest(model), "kept": not worse, "worse": worse, **line}
 
     # ------------------------------------------------------------------------------------ the end
-    def _labels(self) -> int:
-        """Labels that were paid for so far: those in quarantine too."""
-        return sum(row["chosen"] for row in self.ledger.of("choose"))
+    def _labels(self, number: int) -> int:
+        """Labels that were paid for before a round chooses: those in quarantine too."""
+        return sum(row["chosen"] for row in self.ledger.before(number) if row["step"] == "choose")
 
     def _reason(self, number: int, done: Line) -> Line | None:
-        """Why the loop ends after the runs of this round, or None."""
+        """Why the loop ends after the runs of this round, or None; later rounds of a loop that goes on do not count."""
         deck, asked = self.plan.deck, self.plan.deck["survive"]
         found, what = done["survival"], f"{asked.time:g} ps of {asked.atoms} atoms at {asked.temperature:g} K"
         level = f"{100 * asked.confidence:g} %"
@@ -190,9 +190,10 @@ class LearningLoop:
             return {"reason": "survival", "text": f"survival shown: {what} complete with a probability of at least "
                                                   f"{found['low']:.3f} ({level} confidence)"}
         least = f"at least {found['low']:.3f} ({level} confidence)" if found else "not known"
-        ends = {"budget": (self._labels() >= deck["budget"].labels, f"all {deck['budget'].labels} labels are made"),
-                "hours": (deck["budget"].hours is not None and self.ledger.hours() >= (deck["budget"].hours or 0),
-                          f"{deck['budget'].hours or 0:g} hours have passed"),
+        passed, most = sum(row["seconds"] for row in self.ledger.before(number)) / 3600, deck["budget"]
+        ends = {"budget": (self._labels(number) >= most.labels, f"all {most.labels} labels are made"),
+                "hours": (most.hours is not None and passed >= (most.hours or 0),
+                          f"{most.hours or 0:g} hours have passed"),
                 "rounds": (number >= deck["rounds"].number, f"{deck['rounds'].number} rounds are done")}
         for reason, (ended, text) in ends.items():
             if ended:
