@@ -64,9 +64,9 @@ def _inconsistent(labelled: list[ase.Atoms], engine: str, executor: Executor) ->
 
 
 def _bad(labelled: list[ase.Atoms], which: list[int], engine: str, executor: Executor) -> list[int]:
-    """Those of these labels that do not pass the check, or could not be checked."""
+    """Those of these labels that do not pass the check (a NaN does not), or could not be checked."""
     found = executor.unordered(partial(_error, engine=engine), [labelled[k] for k in which])
-    return sorted(which[k] for k, error in found if isinstance(error, LostError) or error > CONSISTENT)
+    return sorted(which[k] for k, error in found if isinstance(error, LostError) or not error <= CONSISTENT)
 
 
 def _error(labelled: ase.Atoms, engine: str) -> float:

@@ -54,7 +54,7 @@ class LearningLoop:
         with writing(self.plan.folder):
             self.plan.folder.mkdir(parents=True, exist_ok=True)
         self.ledger = Ledger(self.plan.folder, lambda: self.plan.executor.cpu_s)
-        start = self.ledger.step(0, "start", self.plan.start_line)
+        start = self.ledger.step(0, "start", lambda: {**self.plan.start_line(), "from": _digest(first)})
         self._check_same(start)
 
     def _check_same(self, start: Line) -> None:
@@ -66,6 +66,10 @@ class LearningLoop:
                        f"'{old.get(k, f'no {k}') if what == 'deck' else k}'"
                        + (f", not '{new.get(k, f'no {k}')}'" if what == "deck" else "")
                        + "; restore it, or choose another output" for k in {**old, **new} if old.get(k) != new.get(k)]
+        if start.get("from") != _digest(self.first):
+            faults.append(f"{self.plan.folder}: begun {'with' if start.get('from') else 'without'} '--from' and the "
+                          f"incidents of a run, but not with {'these' if self.first else 'none'}; start it in the same "
+                          "way, or choose another output")
         if (start["model"]["sha256"], [d["sha256"] for d in start["data"]]) != (
                 now["model"]["sha256"], [d["sha256"] for d in now["data"]]):
             faults.append(f"{self.plan.folder}: begun with another model or other data; restore the files, or choose "
@@ -203,6 +207,11 @@ class LearningLoop:
 
     def _report(self) -> Path:
         return report.write(self.plan.folder)
+
+
+def _digest(first: Path | None) -> str | None:
+    """SHA-256 of the incidents of the first alarms, or of the results of the study."""
+    return None if first is None else sha256_of(next(p for p in (first / CSV, first / INCIDENTS) if p.is_file()))
 
 
 def _alarms(folder: Path) -> list[Alarm]:

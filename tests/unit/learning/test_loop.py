@@ -280,6 +280,9 @@ def test_the_incidents_of_a_production_run_are_the_first_alarms(place, capsys):
     path = deck(place, "from", rounds="1", production="rxmd.in")
     assert learn.main([str(path), "--from", str(run)]) == 0
     rows = ledger(place / "from")
+    with pytest.raises(InputError, match="begun with '--from' and the incidents of a run, but not with none"):
+        learn.main([str(path)])
+    assert ledger(place / "from") == rows
     assert rows[1]["runs"] == 0 and rows[1]["survival"] is None  # no runs of its own yet
     assert rows[2]["alarms"] > 0 and rows[3]["labelled"] > 0
     origins = [a.info["origin"] for a in ase.io.read(place / "from/round_0/chosen.xyz", ":")]
@@ -290,3 +293,5 @@ def test_the_incidents_of_a_production_run_are_the_first_alarms(place, capsys):
         learn.main([str(deck(place, "nothing")), "--from", str(place / "none")])
     with pytest.raises(InputError, match="--from: give the folder of a run"):
         learn.main([str(path), "--from"])
+    with pytest.raises(InputError, match="learn: give a deck"):
+        learn.main(["--from", str(run)])
