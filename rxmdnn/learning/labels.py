@@ -45,6 +45,8 @@ def label(folder: Path, engine: str, executor: Executor) -> dict[str, Any]:
     if len(reasons) > len(failures):
         with writing(path):
             write_text(path, "".join(b.text for k, b in zip(good, labelling.finished(path)) if k not in reasons))
+            if len(reasons) == len(frames):
+                path.unlink()
     quarantined = [{"frame": str(frames[k].info.get("origin", k + 1)), "reason": reasons[k]} for k in sorted(reasons)]
     if quarantined:
         for k in reasons:
@@ -52,7 +54,7 @@ def label(folder: Path, engine: str, executor: Executor) -> dict[str, Any]:
         with writing(folder), atomic(folder / "quarantine.xyz") as new:
             ase.io.write(new, [frames[k] for k in sorted(reasons)], format="extxyz")
     return {"labelled": len(frames) - len(reasons), "quarantined": quarantined,
-            "labels": sha256_of(path) if good else None}
+            "labels": sha256_of(path) if path.exists() else None}
 
 
 def _inconsistent(labelled: list[ase.Atoms], engine: str, executor: Executor) -> list[int]:

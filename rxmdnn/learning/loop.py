@@ -119,7 +119,7 @@ class LearningLoop:
         same = [row["round"] for row in self.ledger.of("runs") if row["model"] == model]
         every = [r for k in same for r in runs.rows_of(runs.jobs(self.plan, self.model, k) if k or not self.first
                                                        else [])] + rows
-        return {"model": model, **runs.summary(rows), "survival": runs.survival(every, self.plan) if every else None}
+        return {"model": model, **runs.summary(rows), **runs.survival(every, self.plan)}
 
     def _repair(self, number: int) -> None:
         """Choose, label and retrain after the runs of a round."""
@@ -163,7 +163,8 @@ class LearningLoop:
         new = [self._folder(row["round"]) / "labels.xyz" for row in self.ledger.of("label") if row["labelled"]]
         model = folder / "training/model.safetensors"
         print(f"round {number}: training; its log is {folder / 'training.log'}", flush=True)
-        with (folder / "training.log").open("a", encoding="utf-8") as log, redirect_stdout(log):
+        log_file = folder / "training.log"
+        with writing(log_file), log_file.open("a", encoding="utf-8") as log, redirect_stdout(log):
             train(plan.training("--training_data", *map(str, new), "--from_model", str(old), "--outDir",
                                 str(folder / "training"), "--model", str(model)))
         fresh = read([new[-1]], plan.elements)
@@ -193,7 +194,8 @@ class LearningLoop:
         if found and found["low"] >= asked.probability:
             return {"reason": "survival", "text": f"survival shown: {what} complete with a probability of at least "
                                                   f"{found['low']:.3f} ({level} confidence)"}
-        least = f"at least {found['low']:.3f} ({level} confidence)" if found else "not known"
+        least = f"at least {found['low']:.3f} ({level} confidence)" if found else (
+            f"not known ({done.get('no_bound', 'no runs')})")
         passed, most = sum(row["seconds"] for row in self.ledger.before(number)) / 3600, deck["budget"]
         ends = {"budget": (self._labels(number) >= most.labels, f"all {most.labels} labels are made"),
                 "hours": (most.hours is not None and passed >= (most.hours or 0),
@@ -231,7 +233,7 @@ def _told(done: Line) -> str:
     found = done["survival"]
     return (f"round {done['round']}: {done['failures']} of {done['runs']} runs failed{f' ({by})' if by else ''}; "
             + (f"probability of survival {found['probability']:.3f}, at least {found['low']:.3f}" if found else
-               "no bound of survival yet"))
+               f"no bound of survival ({done.get('no_bound', 'unknown')})"))
 
 
 def same(one: Path, other: Path) -> bool:
