@@ -39,6 +39,8 @@ def main(argv: Sequence[str], comm: MPI.Intracomm = MPI.COMM_SELF) -> int:
             raise InputError("learn: --from: give the folder of a run")
         first = Path(words[at + 1])
         del words[at:at + 2]
+    if not words:
+        raise InputError("learn: give a deck")
 
     def lead() -> None:
         try:

@@ -44,7 +44,8 @@ class Chosen(NamedTuple):
     frames : as ``cut`` makes them, with the words ``origin``, ``alarm`` (the criterion), ``kind`` ("learned"),
         ``group`` and ``latent_distance`` (of the worst atom and its neighbors, the largest; about 1 is usual); in the
         order of choice
-    candidates : int, all frames; failed : with atoms too near; duplicates : the same as another one
+    candidates : int, all frames; failed : with atoms too near, or NaN or infinite coordinates; duplicates : the same as
+        another one
     """
 
     frames: list[ase.Atoms]
@@ -66,10 +67,11 @@ def choose(alarms: Sequence[Alarm], model: Path, count: int, most: int = 64, axe
            per_alarm: int = PER_ALARM, at_alarm: bool = True) -> Chosen:
     """At most ``count`` frames of the alarms to label, cut around the worst atom of their alarm.
 
-    Frames of which two atoms are nearer than 0.6 sums of covalent radii have failed, equal ones are taken once. Of the
-    others those are chosen that are farthest from the training set (the mean of its features) and from those chosen
-    before, at most ``per_alarm`` of the alarms of one group. The point of a frame in latent space is ``point_of``. The
-    order of the alarms does not matter, and nothing is random: every rank chooses the same.
+    Frames with NaN or infinite coordinates, or of which two atoms are nearer than 0.6 sums of covalent radii, have
+    failed; equal ones are taken once. Of the others those are chosen that are farthest from the training set (the mean
+    of its features) and from those chosen before, at most ``per_alarm`` of the alarms of one group. The point of a
+    frame in latent space is ``point_of``. The order of the alarms does not matter, and nothing is random: every rank
+    chooses the same.
 
     Parameters
     ----------
@@ -85,8 +87,7 @@ def choose(alarms: Sequence[Alarm], model: Path, count: int, most: int = 64, axe
     for alarm in sorted(alarms, key=lambda a: a.source):
         for frame in (f for f in alarm.frames if at_alarm or not f.info[AT_ALARM]):
             candidates += 1
-            part = cut(frame, alarm.worst, most, axes)
-            if has_failed(part):
+            if not _is_finite(frame) or has_failed(part := cut(frame, alarm.worst, most, axes)):
                 failed += 1
             elif (digest := _digest(part)) in seen:
                 duplicates += 1
@@ -117,13 +118,20 @@ def farthest(points: np.ndarray, groups: Sequence[str], count: int, per_group: i
 
 
 def has_failed(atoms: ase.Atoms) -> bool:
-    """Whether two atoms, or an atom and an image, are nearer than 0.6 of the sum of their covalent radii."""
+    """Whether a coordinate is NaN or infinite, or two atoms, or an atom and an image, are nearer than 0.6 of the sum of
+    their covalent radii."""
+    if not _is_finite(atoms):
+        return True
     radius = covalent_radii[atoms.numbers]
     cell = cell_of(atoms)
     i, j, s = pairs(backends.make("cpu"), atoms.positions, cell if cell.pbc.any() else None,
                     FAILED * 2 * float(radius.max()))
     r = np.linalg.norm(atoms.positions[j] + s @ cell.h - atoms.positions[i], axis=1)
     return bool((r < FAILED * (radius[i] + radius[j])).any())
+
+
+def _is_finite(atoms: ase.Atoms) -> bool:
+    return bool(np.isfinite(atoms.positions).all() and np.isfinite(np.array(atoms.cell)).all())
 
 
 class LatentSpace:

@@ -45,6 +45,8 @@ def label(folder: Path, engine: str, executor: Executor) -> dict[str, Any]:
     if len(reasons) > len(failures):
         with writing(path):
             write_text(path, "".join(b.text for k, b in zip(good, labelling.finished(path)) if k not in reasons))
+            if len(reasons) == len(frames):
+                path.unlink()
     quarantined = [{"frame": str(frames[k].info.get("origin", k + 1)), "reason": reasons[k]} for k in sorted(reasons)]
     if quarantined:
         for k in reasons:
@@ -52,7 +54,7 @@ def label(folder: Path, engine: str, executor: Executor) -> dict[str, Any]:
         with writing(folder), atomic(folder / "quarantine.xyz") as new:
             ase.io.write(new, [frames[k] for k in sorted(reasons)], format="extxyz")
     return {"labelled": len(frames) - len(reasons), "quarantined": quarantined,
-            "labels": sha256_of(path) if good else None}
+            "labels": sha256_of(path) if path.exists() else None}
 
 
 def _inconsistent(labelled: list[ase.Atoms], engine: str, executor: Executor) -> list[int]:
@@ -64,9 +66,9 @@ def _inconsistent(labelled: list[ase.Atoms], engine: str, executor: Executor) ->
 
 
 def _bad(labelled: list[ase.Atoms], which: list[int], engine: str, executor: Executor) -> list[int]:
-    """Those of these labels that do not pass the check, or could not be checked."""
+    """Those of these labels that do not pass the check (a NaN does not), or could not be checked."""
     found = executor.unordered(partial(_error, engine=engine), [labelled[k] for k in which])
-    return sorted(which[k] for k, error in found if isinstance(error, LostError) or error > CONSISTENT)
+    return sorted(which[k] for k, error in found if isinstance(error, LostError) or not error <= CONSISTENT)
 
 
 def _error(labelled: ase.Atoms, engine: str) -> float:

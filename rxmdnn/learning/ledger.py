@@ -68,9 +68,10 @@ class Ledger:
         """The lines of a step, of all rounds."""
         return [row for row in self.lines if row["step"] == step]
 
-    def hours(self) -> float:
-        """Time of all steps, h."""
-        return sum(row["seconds"] for row in self.lines) / 3600
+    def before(self, number: int) -> list[dict[str, Any]]:
+        """The lines that were there when the runs of a round had ended: the same whenever a loop is repeated."""
+        return [row for row in self.lines
+                if row["round"] < number or (row["round"] == number and row["step"] in ("start", "runs"))]
 
 
 def read(path: Path) -> list[dict[str, Any]]:

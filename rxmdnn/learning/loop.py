@@ -54,7 +54,7 @@ class LearningLoop:
         with writing(self.plan.folder):
             self.plan.folder.mkdir(parents=True, exist_ok=True)
         self.ledger = Ledger(self.plan.folder, lambda: self.plan.executor.cpu_s)
-        start = self.ledger.step(0, "start", self.plan.start_line)
+        start = self.ledger.step(0, "start", lambda: {**self.plan.start_line(), "from": _digest(first)})
         self._check_same(start)
 
     def _check_same(self, start: Line) -> None:
@@ -66,6 +66,10 @@ class LearningLoop:
                        f"'{old.get(k, f'no {k}') if what == 'deck' else k}'"
                        + (f", not '{new.get(k, f'no {k}')}'" if what == "deck" else "")
                        + "; restore it, or choose another output" for k in {**old, **new} if old.get(k) != new.get(k)]
+        if start.get("from") != _digest(self.first):
+            faults.append(f"{self.plan.folder}: begun {'with' if start.get('from') else 'without'} '--from' and the "
+                          f"incidents of a run, but not with {'these' if self.first else 'none'}; start it in the same "
+                          "way, or choose another output")
         if (start["model"]["sha256"], [d["sha256"] for d in start["data"]]) != (
                 now["model"]["sha256"], [d["sha256"] for d in now["data"]]):
             faults.append(f"{self.plan.folder}: begun with another model or other data; restore the files, or choose "
@@ -115,7 +119,7 @@ class LearningLoop:
         same = [row["round"] for row in self.ledger.of("runs") if row["model"] == model]
         every = [r for k in same for r in runs.rows_of(runs.jobs(self.plan, self.model, k) if k or not self.first
                                                        else [])] + rows
-        return {"model": model, **runs.summary(rows), "survival": runs.survival(every, self.plan) if every else None}
+        return {"model": model, **runs.summary(rows), **runs.survival(every, self.plan)}
 
     def _repair(self, number: int) -> None:
         """Choose, label and retrain after the runs of a round."""
@@ -137,7 +141,7 @@ class LearningLoop:
         """Choose what is labelled of the frames before the alarms of a round, and write it."""
         deck, jobs = self.plan.deck, self._jobs(number)
         axes, most = engine_of(deck["engine"].name).axes, deck["cut"].atoms
-        count = min(deck["labels"].round, deck["budget"].labels - self._labels())
+        count = min(deck["labels"].round, deck["budget"].labels - self._labels(number))
         folders = [self.first] if number == 0 and self.first else [Path(job.folder) for job in jobs]
         found = [alarm for folder in folders for alarm in _alarms(folder)]
         if deck["choose"].by == "random":
@@ -159,7 +163,8 @@ class LearningLoop:
         new = [self._folder(row["round"]) / "labels.xyz" for row in self.ledger.of("label") if row["labelled"]]
         model = folder / "training/model.safetensors"
         print(f"round {number}: training; its log is {folder / 'training.log'}", flush=True)
-        with (folder / "training.log").open("a", encoding="utf-8") as log, redirect_stdout(log):
+        log_file = folder / "training.log"
+        with writing(log_file), log_file.open("a", encoding="utf-8") as log, redirect_stdout(log):
             train(plan.training("--training_data", *map(str, new), "--from_model", str(old), "--outDir",
                                 str(folder / "training"), "--model", str(model)))
         fresh = read([new[-1]], plan.elements)
@@ -177,22 +182,24 @@ class LearningLoop:
         return {"model": weights_digest(model), "kept": not worse, "worse": worse, **line}
 
     # ------------------------------------------------------------------------------------ the end
-    def _labels(self) -> int:
-        """Labels that were paid for so far: those in quarantine too."""
-        return sum(row["chosen"] for row in self.ledger.of("choose"))
+    def _labels(self, number: int) -> int:
+        """Labels that were paid for before a round chooses: those in quarantine too."""
+        return sum(row["chosen"] for row in self.ledger.before(number) if row["step"] == "choose")
 
     def _reason(self, number: int, done: Line) -> Line | None:
-        """Why the loop ends after the runs of this round, or None."""
+        """Why the loop ends after the runs of this round, or None; later rounds of a loop that goes on do not count."""
         deck, asked = self.plan.deck, self.plan.deck["survive"]
         found, what = done["survival"], f"{asked.time:g} ps of {asked.atoms} atoms at {asked.temperature:g} K"
         level = f"{100 * asked.confidence:g} %"
         if found and found["low"] >= asked.probability:
             return {"reason": "survival", "text": f"survival shown: {what} complete with a probability of at least "
                                                   f"{found['low']:.3f} ({level} confidence)"}
-        least = f"at least {found['low']:.3f} ({level} confidence)" if found else "not known"
-        ends = {"budget": (self._labels() >= deck["budget"].labels, f"all {deck['budget'].labels} labels are made"),
-                "hours": (deck["budget"].hours is not None and self.ledger.hours() >= (deck["budget"].hours or 0),
-                          f"{deck['budget'].hours or 0:g} hours have passed"),
+        least = f"at least {found['low']:.3f} ({level} confidence)" if found else (
+            f"not known ({done.get('no_bound', 'no runs')})")
+        passed, most = sum(row["seconds"] for row in self.ledger.before(number)) / 3600, deck["budget"]
+        ends = {"budget": (self._labels(number) >= most.labels, f"all {most.labels} labels are made"),
+                "hours": (most.hours is not None and passed >= (most.hours or 0),
+                          f"{most.hours or 0:g} hours have passed"),
                 "rounds": (number >= deck["rounds"].number, f"{deck['rounds'].number} rounds are done")}
         for reason, (ended, text) in ends.items():
             if ended:
@@ -202,6 +209,11 @@ class LearningLoop:
 
     def _report(self) -> Path:
         return report.write(self.plan.folder)
+
+
+def _digest(first: Path | None) -> str | None:
+    """SHA-256 of the incidents of the first alarms, or of the results of the study."""
+    return None if first is None else sha256_of(next(p for p in (first / CSV, first / INCIDENTS) if p.is_file()))
 
 
 def _alarms(folder: Path) -> list[Alarm]:
@@ -221,7 +233,7 @@ def _told(done: Line) -> str:
     found = done["survival"]
     return (f"round {done['round']}: {done['failures']} of {done['runs']} runs failed{f' ({by})' if by else ''}; "
             + (f"probability of survival {found['probability']:.3f}, at least {found['low']:.3f}" if found else
-               "no bound of survival yet"))
+               f"no bound of survival ({done.get('no_bound', 'unknown')})"))
 
 
 def same(one: Path, other: Path) -> bool:

@@ -71,10 +71,13 @@ class LearningPlan:
 
     def identity(self) -> dict[str, Any]:
         """What must be equal when a loop goes on: lines of the deck, and digests of the files that they name."""
-        lines = {row.split()[0]: " ".join(row.split("<")[0].split()) for row in self.deck.echo().splitlines()}
+        lines: dict[str, str] = {}
+        for row in self.deck.echo().splitlines():  # lines of 'runs' and 'production' may repeat
+            line = " ".join(row.split("<")[0].split())
+            lines[row.split()[0]] = "; ".join([*filter(None, [lines.get(row.split()[0])]), line])
         named = [self.deck["train"].deck, *(line.deck for kind in ("runs", "production") for line in self.deck[kind])]
         return {"deck": {k: v for k, v in lines.items() if k not in FREE},
-                "decks": {p.name: sha256_of(p) for p in named},
+                "decks": {os.path.relpath(p, self.deck.file.parent): sha256_of(p) for p in named},
                 "model": {"file": self.model.name, "sha256": weights_digest(self.model)},
                 "data": [{"file": p.name, "sha256": sha256_of(p)} for p in self.data]}
 

@@ -48,7 +48,7 @@ class Job(NamedTuple):
 
 def jobs(plan: LearningPlan, model: Path, number: int) -> list[Job]:
     """The jobs of a round, the largest first."""
-    found, base = [], plan.folder / f"round_{number}/runs"
+    found, base = [], plan.folder.absolute() / f"round_{number}/runs"  # a worker of a cluster has a folder of its own
     for k, (path, deck) in enumerate(plan.studies, 1):
         counts = dict(zip(deck["sizes"].atoms, _for_each(deck["replicas"].n, len(deck["sizes"].atoms))))
         for n in sorted(counts, reverse=True):
@@ -56,14 +56,14 @@ def jobs(plan: LearningPlan, model: Path, number: int) -> list[Job]:
             for t in sorted(set(deck["temperatures"].t), reverse=True):
                 for part, first in enumerate(range(0, counts[n], size)):
                     folder = base / f"study_{k}_{n}_{t:g}K_{part}"
-                    found.append(Job(str(path), (
-                        "--model", str(model), "model", "1", "--sizes", str(n), "--temperatures", f"{t:g}",
+                    found.append(Job(str(path.absolute()), (
+                        "--model", str(model.absolute()), "model", "1", "--sizes", str(n), "--temperatures", f"{t:g}",
                         "--replicas", str(min(size, counts[n] - first)), "--seed",
                         str(deck["seed"].number + PARTS * number + part), "--outDir", str(folder)), str(folder), True))
     for k, line in enumerate(plan.deck["production"], 1):
         folder = base / f"production_{k}"
-        found.append(Job(str(line.deck), (str(model), "--seed", str(1 + number), "--outDir", str(folder)), str(folder),
-                         False))
+        found.append(Job(str(line.deck.absolute()), (
+            str(model.absolute()), "--seed", str(1 + number), "--outDir", str(folder)), str(folder), False))
     return found
 
 
@@ -142,14 +142,17 @@ def _cell(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "life_fs": exposure / failures if failures else None, "life_low_fs": low, "life_high_fs": high}
 
 
-def survival(rows: Sequence[dict[str, Any]], plan: LearningPlan) -> dict[str, Any] | None:
-    """The bound of the probability that is asked for, from all runs of one model; None where they give none."""
+def survival(rows: Sequence[dict[str, Any]], plan: LearningPlan) -> dict[str, Any]:
+    """The bound of the probability that is asked for, from all runs of one model, as ``survival``; the reason where
+    they give none, as ``no_bound``."""
     asked = plan.deck["survive"]
+    if not rows:
+        return {"survival": None, "no_bound": "no runs of this model"}
     try:
         found = certify(results.failure_times(rows), asked.atoms, asked.time * FS_PER_PS, asked.temperature,
                         asked.confidence, dt=max(row["dt_fs"] for row in rows), memoryless=True)
-    except InputError:
-        return None
-    return {"probability": found.estimate, "low": found.lower, "high": 1.0, "method": found.method,
-            "atoms": asked.atoms, "ps": asked.time, "temperature_K": asked.temperature,
-            "confidence": asked.confidence, "runs": found.runs, "exposure": found.exposure}
+    except InputError as error:
+        return {"survival": None, "no_bound": str(error)}
+    return {"survival": {"probability": found.estimate, "low": found.lower, "high": 1.0, "method": found.method,
+                         "atoms": asked.atoms, "ps": asked.time, "temperature_K": asked.temperature,
+                         "confidence": asked.confidence, "runs": found.runs, "exposure": found.exposure}}

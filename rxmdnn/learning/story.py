@@ -9,7 +9,7 @@ from typing import Any
 
 from rxmdnn.learning import ledger
 
-STEPS = ("runs", "choose", "label", "train")
+STEPS = ledger.STEPS[1:-1]  # of a round
 Line = dict[str, Any]
 
 
@@ -78,6 +78,7 @@ def read(folder: Path) -> Story:
         else:
             story.rounds += [{} for _ in range(len(story.rounds), line["round"] + 1)]
             story.rounds[line["round"]][line["step"]] = line
+            story.stop = {}  # with a larger budget it has gone on
     return story
 
 
@@ -136,7 +137,7 @@ def sentence(story: Story) -> str:
         return f"The loop is not finished ({where}). {shown}"
     if story.reached:
         return f"Survival is shown, {spent}. {shown}"
-    reason = {"budget": "the budget is spent", "rounds": "all rounds are done", "no alarm": "no run raised an alarm"}
+    reason = {"budget": "the budget is spent", "rounds": "all rounds are done"}
     text = reason.get(str(story.stop.get("reason")), str(story.stop.get("text") or story.stop.get("reason")))
     return f"Survival is not shown: {text}, {spent}. {shown}"
 

@@ -53,6 +53,14 @@ def test_the_chosen_frames_are_cut_named_and_without_failed_and_equal_ones(alarm
     assert len({a.info["origin"] for a in found.frames}) == 10
 
 
+def test_frames_with_nan_or_infinite_coordinates_have_failed():
+    broken = alarm("m/160/300/4", ammonia(), 5)
+    broken.frames[1].positions[0, 2] = np.nan
+    assert has_failed(broken.frames[1])
+    found = choose([broken], MODEL, 100)
+    assert (found.candidates, found.failed, len(found.frames)) == (3, 1, 2)
+
+
 def test_the_order_of_alarms_and_frames_in_a_file_does_not_matter(alarms):
     first = choose(alarms, MODEL, 6)
     again = choose(alarms[::-1], MODEL, 6)

@@ -22,7 +22,14 @@ def test_a_step_is_done_once_and_is_on_disk_when_it_returns(tmp_path):
     assert again.step(2, "runs", work) == row and done == [1]
     assert again.find(1, "runs") is None and again.of("runs") == [row]
     assert without_clocks(row) == {"round": 2, "step": "runs", "runs": 3, "ratio": None}
-    assert again.hours() == row["seconds"] / 3600
+
+
+def test_what_was_there_when_the_runs_of_a_round_had_ended(tmp_path):
+    ledger = Ledger(tmp_path)
+    for number, step in ((0, "start"), (0, "runs"), (0, "choose"), (1, "runs"), (1, "choose"), (1, "stop")):
+        ledger.step(number, step, lambda: {})
+    assert [[row["step"] for row in ledger.before(k)] for k in (0, 1)] == [
+        ["start", "runs"], ["start", "runs", "choose", "runs"]]
 
 
 def test_a_line_that_a_kill_cut_off_is_dropped_at_every_byte(tmp_path):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import ase.build
 import ase.io
@@ -19,6 +20,7 @@ from rxmdnn.commands import label, learn, train
 from rxmdnn.commands import run as main_run
 from rxmdnn.errors import InputError
 from rxmdnn.learning.ledger import NAME, Ledger, without_clocks
+from rxmdnn.learning.loop import LearningLoop
 
 ENGINE = """from pathlib import Path
 from ase.calculators.lj import LennardJones
@@ -161,6 +163,24 @@ def test_started_again_it_does_nothing_more(undisturbed, place):
     assert (undisturbed / NAME).read_bytes() == before
 
 
+def test_labels_and_hours_of_later_rounds_do_not_end_an_earlier_one(tmp_path):
+    runs = {"survival": None}
+    loop = LearningLoop.__new__(LearningLoop)
+    loop.ledger = Ledger(tmp_path)
+    loop.ledger.lines = [{"round": k, "step": step, "seconds": 900.0, **more} for k in (0, 1) for step, more in (
+        ("runs", runs), ("choose", {"chosen": 6}), ("label", {}), ("train", {}))]
+    survive = SimpleNamespace(time=1.0, atoms=32, temperature=300.0, probability=0.9, confidence=0.95)
+
+    def reasons(labels, hours):
+        budget = SimpleNamespace(labels=labels, hours=hours)
+        loop.plan = SimpleNamespace(deck={"survive": survive, "budget": budget, "rounds": SimpleNamespace(number=9)})
+        return [(loop._reason(k, runs) or {"reason": None})["reason"] for k in (0, 1, 2)]
+
+    assert reasons(12, None) == [None, None, "budget"]
+    assert reasons(99, 1.9) == [None, None, "budget"]
+    assert reasons(6, None) == [None, "budget", "budget"]
+
+
 def test_killed_at_ten_random_instants_it_ends_with_the_same_ledger(undisturbed, place):
     path, rng, kills = deck(place, "killed"), random.Random(3), 0
     command = [sys.executable, "-m", "rxmdnn", "learn", str(path)]
@@ -260,6 +280,9 @@ def test_the_incidents_of_a_production_run_are_the_first_alarms(place, capsys):
     path = deck(place, "from", rounds="1", production="rxmd.in")
     assert learn.main([str(path), "--from", str(run)]) == 0
     rows = ledger(place / "from")
+    with pytest.raises(InputError, match="begun with '--from' and the incidents of a run, but not with none"):
+        learn.main([str(path)])
+    assert ledger(place / "from") == rows
     assert rows[1]["runs"] == 0 and rows[1]["survival"] is None  # no runs of its own yet
     assert rows[2]["alarms"] > 0 and rows[3]["labelled"] > 0
     origins = [a.info["origin"] for a in ase.io.read(place / "from/round_0/chosen.xyz", ":")]
@@ -270,3 +293,5 @@ def test_the_incidents_of_a_production_run_are_the_first_alarms(place, capsys):
         learn.main([str(deck(place, "nothing")), "--from", str(place / "none")])
     with pytest.raises(InputError, match="--from: give the folder of a run"):
         learn.main([str(path), "--from"])
+    with pytest.raises(InputError, match="learn: give a deck"):
+        learn.main(["--from", str(run)])

@@ -215,6 +215,7 @@ def test_probabilities_are_not_rounded_to_certainty(p, text):
     ([], "Nothing has been done yet."),
     (LEDGER[:1], "The loop is not finished (before its first runs). The probability of survival could not be"),
     (LEDGER[:3], "The loop is not finished (round 0, last finished step: choose). A run of 512 atoms"),
+    ([*LEDGER[:5], LEDGER[-1] | {"round": 1}, *LEDGER[5:7]], "The loop is not finished (round 1, last finished step: "),
     ([LEDGER[0], runs(0, 24, {}, None, [])], "The loop is not finished (round 0, last finished step: runs). The prob"),
     ([LEDGER[0], *({**LEDGER[8], "round": k} for k in range(3)),
       {"round": 3, "step": "stop", "reason": "rounds", "text": "all rounds done", "seconds": 0.0}],
