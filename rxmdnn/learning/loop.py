@@ -172,8 +172,9 @@ class LearningLoop:
         for when, file in (("before", old), ("after", model)):
             forces, energies = errors_by_kind(file, plan.guards)
             of_new = errors_by_kind(file, fresh)
-            line |= {f"errors_{when}": {**forces, KIND: of_new[0]["all"]},
-                     f"energies_{when}": {**energies, KIND: of_new[1]["all"]}}
+            for errors, new_errors in zip((forces, energies), of_new):  # held-out frames of an earlier loop go first
+                errors.setdefault(KIND, new_errors["all"])
+            line |= {f"errors_{when}": forces, f"energies_{when}": energies}
         worse = worsened(line["errors_before"], line["errors_after"], plan.deck["guard"].percent)
         if not worse:
             with writing(folder):
