@@ -278,6 +278,8 @@ class Simulation:
         if self.minimizer_state is not None:
             self.minimizer.resume(self.minimizer_state)
             taken, self.stopping = 1, self.step >= plan.stop
+            if not self.stopping:  # its checkpoint is there: nothing is lost
+                self._agree_on_signal(asked)
         every = iter(self.minimizer)
         while not self.stopping:
             with failing():
