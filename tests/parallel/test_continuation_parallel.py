@@ -344,7 +344,7 @@ def test_exit_codes_tell_failures(folder):
                                       "Ar 6 6 6\nNe 6 6 7.5\n")
     code, out = go(folder, "hot", "--structure", str(folder / "close.xyz"), "--dt", "0.1")
     assert code == FAILED and read_energies(out)["temperature_K"][-1] > 1e6 and note_in(out, "FAILED: the run ended at")
-    blown = ["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / "blown"), "--dt", "1e6"]
+    blown = ["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / "blown"), "--dt", "1e3"]
     assert run_to_exit_code(COMM, lambda: run_command.main(blown, COMM)) == FAILED
     bad = ["--rxmdin", str(folder / "rxmd.in"), "--outDir", str(folder / "bad"), "--dt", "-1"]
     assert run_to_exit_code(COMM, lambda: run_command.main(bad, COMM)) == BAD_INPUT
