@@ -47,7 +47,7 @@ def resume(trainer: Trainer, checkpoint: Path, origin: dict[str, Any], log: Call
 
     if state := on_root(trainer.comm, saved):
         with together(trainer.comm), reading(checkpoint, "a checkpoint of this training", ANOTHER) as checked:
-            _check_state(checked, state, trainer.state())
+            _check_state(checked, state, trainer)
             trainer.restore(state)
         origin["seconds"] = state["origin"]["seconds"]
         log(f"resuming from {checkpoint} after epoch {trainer.epoch}")
@@ -59,16 +59,18 @@ def resume(trainer: Trainer, checkpoint: Path, origin: dict[str, Any], log: Call
                 log(f"note: {origin[what]} {what}, not {before}: the last bits may differ")
 
 
-def _check_state(checked: Checked, state: dict[str, Any], fresh: dict[str, Any]) -> None:
-    """Raises InputError for a state that is not one of this training. fresh : of a training that begins"""
+def _check_state(checked: Checked, state: dict[str, Any], trainer: Trainer) -> None:
+    """Raises InputError for a state that is not one of this training. trainer : before its first epoch"""
+    fresh = trainer.state()
     weights = fresh["weights"]
+    moved = [w.detach() for group in trainer.optimizer.param_groups for w in group["params"]]  # in the optimizer's order
     checked.alike(state, fresh, "state")
     checked.alike(state["best_values"], weights, "state.best_values")
     checked.alike(state.get("sam", {}).get("mean"), weights, "state.sam.mean")
     for k, moments in state["optimizer"]["state"].items():
         for name, value in moments.items():
             if np.ndim(value):
-                checked.alike(value, weights[k], f"state.optimizer.{k}.{name}")
+                checked.alike(value, moved[k], f"state.optimizer.{k}.{name}")
 
 
 def _check_origin(checkpoint: Path, old: dict[str, Any], new: dict[str, Any]) -> None:

@@ -87,7 +87,7 @@ def test_a_bad_deck_is_one_message_and_exit_code_2(tmp_path):
 
 @pytest.mark.skipif(MPI.COMM_WORLD.size > 1 or MPIRUN is None, reason="starts mpirun itself")
 @pytest.mark.parametrize(("flags", "code", "said"), [
-    ((), 0, "finished at step 20"), (("--dt", "1e6"), 4, "rxmdnn: positions: "),
+    ((), 0, "finished at step 20"), (("--dt", "1e3"), 4, "rxmdnn: positions: "),
     (("--mdmode", "10", "--ntime_step", "2"), 4, "NOT converged: step limit reached at step 2"),
     (("--seed", "2"), 2, "seed: now 2, before 1")])
 def test_exit_codes_of_a_run(tmp_path, flags, code, said):
