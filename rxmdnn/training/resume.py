@@ -63,7 +63,7 @@ def _check_state(checked: Checked, state: dict[str, Any], trainer: Trainer) -> N
     """Raises InputError for a state that is not one of this training. trainer : before its first epoch"""
     fresh = trainer.state()
     weights = fresh["weights"]
-    moved = [w.detach() for group in trainer.optimizer.param_groups for w in group["params"]]  # in the optimizer's order
+    moved = [w.detach() for group in trainer.optimizer.param_groups for w in group["params"]]  # in their own order
     checked.alike(state, fresh, "state")
     checked.alike(state["best_values"], weights, "state.best_values")
     checked.alike(state.get("sam", {}).get("mean"), weights, "state.sam.mean")
