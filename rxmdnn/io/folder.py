@@ -12,7 +12,7 @@ from mpi4py import MPI
 
 from rxmdnn.errors import InputError
 from rxmdnn.locks import LOCK, held
-from rxmdnn.parallel import on_root
+from rxmdnn.parallel import AgreedError, on_root
 
 OURS = re.compile(  # files of a run and of its analysis; all other files belong to the user
     r"run\.log|energies\.(csv|png)|temperature\.png|trajectory\.(h5md|h5|xyz)|(checkpoint|observe)(\.prev)?\.h5"
@@ -39,7 +39,12 @@ def locked(comm: MPI.Comm, folder: Path, what: str = "run", other: str = "outDir
         on_root(comm, lambda: stack.enter_context(held(
             folder / LOCK, f"{folder}: another {what} writes to this folder; wait for its end, or use another "
                            f"{other}")))
-        yield
+        try:
+            yield
+        except AgreedError:  # of all ranks: none goes on while the first still removes the lock and an empty folder
+            stack.close()
+            comm.Barrier()
+            raise
 
 
 def holds_a_run(folder: Path) -> bool:
