@@ -134,6 +134,6 @@ def select(models: Sequence[Path], paths: Sequence[Path], count: int, output: Pa
         atoms.arrays[name] = spread[k]
         frames.append(atoms)
     with writing(output), atomic(output) as new:
-        ase.io.write(new, frames, format="extxyz")
+        ase.io.write(new, frames, format="extxyz", parallel=False)
     return (f"{len(chosen)} of {len(found)} frames in {output}: {name} {score[chosen[-1]]:.3g} to "
             f"{score[chosen[0]]:.3g}{unit} (median of all {float(np.median(score)):.3g})")

@@ -25,7 +25,7 @@ def write_frames(path: Path, frames: list[ase.Atoms]) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic(path) as new:
-            ase.io.write(new, frames, format="extxyz")
+            ase.io.write(new, frames, format="extxyz", parallel=False)
 
 
 def label(folder: Path, engine: str, executor: Executor) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def label(folder: Path, engine: str, executor: Executor) -> dict[str, Any]:
         for k in reasons:
             frames[k].info["reason"] = reasons[k]
         with writing(folder), atomic(folder / "quarantine.xyz") as new:
-            ase.io.write(new, [frames[k] for k in sorted(reasons)], format="extxyz")
+            ase.io.write(new, [frames[k] for k in sorted(reasons)], format="extxyz", parallel=False)
     return {"labelled": len(frames) - len(reasons), "quarantined": quarantined,
             "labels": sha256_of(path) if path.exists() else None}
 

@@ -70,6 +70,14 @@ def test_torch_is_loaded_by_networks_and_training_only():
         assert "torch" not in {name.partition(".")[0] for name in names} or parts_of(path)[0] in allowed, path
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_are_read_and_written_by_the_rank_that_asks(path):
+    """By default ASE broadcasts over all ranks, which one rank alone cannot do."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("ase.io.read", "ase.io.iread", "ase.io.write"):
+            assert any(word.arg == "parallel" for word in node.keywords), f"{path.name}:{node.lineno}"
+
+
 def test_tests_mirror_the_package():
     folders = {p.relative_to(ROOT / "tests/unit") for p in (ROOT / "tests/unit").rglob("test_*.py")}
     for folder in {p.parent for p in folders}:

@@ -96,10 +96,11 @@ def make_frames(count, amplitude, kind, seed):
 def prepare(folder):
     """Decks, data and the model to begin with."""
     (folder / "lj.py").write_text(ENGINE)
-    ase.io.write(folder / "bare.xyz", make_frames(20, 0.05, "calm", 1) + make_frames(20, 0.1, "warm", 2))
+    ase.io.write(folder / "bare.xyz", make_frames(20, 0.05, "calm", 1) + make_frames(20, 0.1, "warm", 2),
+                 parallel=False)  # one rank alone may make it
     assert label.main([str(folder / "calm.xyz"), "--frames", str(folder / "bare.xyz"), "--engine",
                        f"ase:{folder}/lj.py:make", "--workers", "1"]) == 0
-    ase.io.write(folder / "argon.xyz", ase.build.bulk("Ar", cubic=True, a=3.2), format="extxyz")
+    ase.io.write(folder / "argon.xyz", ase.build.bulk("Ar", cubic=True, a=3.2), format="extxyz", parallel=False)
     (folder / "first.in").write_text(TRAIN.format(epochs=30, output="training", model="start.safetensors"))
     (folder / "retrain.in").write_text("".join(
         line for line in TRAIN.format(epochs=30, output="none", model="none").splitlines(keepends=True)
