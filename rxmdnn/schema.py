@@ -234,6 +234,20 @@ def read_json(path: str | Path, what: str, advice: str = "") -> Any:
     return parse_json(read_text(path, what, advice), path, what, advice)
 
 
+def read_json_lines(path: str | Path, what: str, advice: str = "", grows: bool = True) -> list[tuple[Checked, Any]]:
+    """The values of each line of JSON, with what checks and names that line. Raises InputError.
+
+    grows : a last line without line end is of a killed program and left out; False: the file was written at once
+    """
+    text = read_text(path, what, advice)
+    rows = []
+    for number, line in enumerate(text[: text.rfind("\n") + 1 if grows else None].splitlines(), 1):
+        if line.strip():
+            where = f"{path}:{number}"
+            rows.append((Checked(where, advice), parse_json(line, where, what, advice)))
+    return rows
+
+
 def read_csv(path: str | Path, what: str, columns: Sequence[str] | None = None, advice: str = ""
              ) -> tuple[list[str], list[list[str]]]:
     """Names of the columns, and the rows of words; a last row without line end, of a killed program, is left out.

@@ -9,12 +9,11 @@ With ``hot`` the films are of 4 layers, for a model of hot electrons.
 import sys
 
 import ase
-import ase.io
 import numpy as np
 from ase import units
 from ase.build import diamond100
 from ase.md.langevin import Langevin
-from frames import LEAST, MASS, VACUUM, cell, nearest, strained, thermal
+from frames import LEAST, MASS, VACUUM, cell, nearest, strained, thermal, write
 
 import rxmdnn
 
@@ -82,12 +81,4 @@ def plan(model: rxmdnn.Calculator, hot: bool, rng: np.random.Generator) -> list[
 
 if __name__ == "__main__":
     generator = np.random.default_rng(17)
-    made = plan(rxmdnn.Calculator(sys.argv[1]), "hot" in sys.argv[3:], generator)
-    frames = []
-    for number in generator.permutation(len(made)):
-        kind, atoms = made[number]
-        frame = ase.Atoms(atoms.symbols, positions=atoms.positions, cell=atoms.cell, pbc=True)
-        frame.info = {"kind": kind.replace(" ", "_"), "group": f"{kind.replace(' ', '_')}-b{number}"}
-        frames.append(frame)
-    ase.io.write(sys.argv[2], frames, format="extxyz")
-    print(f"{len(frames)} frames")
+    write(sys.argv[2], plan(rxmdnn.Calculator(sys.argv[1]), "hot" in sys.argv[3:], generator), generator, "b")

@@ -195,14 +195,18 @@ def plan(rng: np.random.Generator) -> list[tuple[str, ase.Atoms]]:
     return found
 
 
-if __name__ == "__main__":
-    generator = np.random.default_rng(16)
-    made = plan(generator)
+def write(path: str, made: list[tuple[str, ase.Atoms]], rng: np.random.Generator, mark: str = "") -> None:
+    """Write frames, each with its kind, in a random order. mark : tells the groups of this file from others"""
     frames = []
-    for number in generator.permutation(len(made)):
+    for number in rng.permutation(len(made)):
         kind, atoms = made[number]
         frame = ase.Atoms(atoms.symbols, positions=atoms.positions, cell=atoms.cell, pbc=True)
-        frame.info = {"kind": kind.replace(" ", "_"), "group": f"{kind.replace(' ', '_')}-{number}"}
+        frame.info = {"kind": kind.replace(" ", "_"), "group": f"{kind.replace(' ', '_')}-{mark}{number}"}
         frames.append(frame)
-    ase.io.write(sys.argv[1], frames, format="extxyz")
+    ase.io.write(path, frames, format="extxyz")
     print(f"{len(frames)} frames")
+
+
+if __name__ == "__main__":
+    generator = np.random.default_rng(16)
+    write(sys.argv[1], plan(generator), generator)

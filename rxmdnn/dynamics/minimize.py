@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +21,7 @@ VELOCITY = "slide"  # rows of Atoms.extra: FIRE's velocities of the atoms; the n
 LEFT_BY_MINIMIZERS = ("direction", "f_old", VELOCITY)  # rows of Atoms.extra
 
 
-class _Minimizer:
+class _Minimizer(ABC):
     """Base of the minimizers: iterating yields after each iteration whether it has converged, and ends when it has.
 
     Directions and velocities are rows of ``atoms.extra``: they migrate with their atoms. A new minimizer first yields
@@ -33,9 +34,9 @@ class _Minimizer:
         self.comm, self.forces, self.atoms, self.tolerance = domain.comm, forces, atoms, tolerance
         self.xp = domain.backend.xp
 
+    @abstractmethod
     def state(self) -> dict[str, Any]:
         """Numbers and small arrays that, with the rows of the atoms and their forces, tell where it is."""
-        raise NotImplementedError
 
     def resume(self, state: dict[str, Any]) -> None:
         """Go on from a ``state``, by ``next``, without the forces of the start, which are known."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rxmdnn.files import write_text
-from rxmdnn.schema import Checked, Item, parse_json, read_text
+from rxmdnn.schema import Item, read_json_lines
 
 NAME = "stages.jsonl"
 
@@ -20,13 +20,8 @@ def read_stages(folder: str | Path) -> list[dict[str, Any]]:
     path = Path(folder) / NAME
     if not path.is_file():
         return []
-    what, advice = "a list of stages of a run", "move it away"
-    stages = []
-    for number, line in enumerate(read_text(path, what, advice).splitlines(), 1):
-        if line.strip():
-            where = f"{path}:{number}"
-            stage = parse_json(line, where, what, advice)
-            stages.append({**Checked(where, advice).entries(stage, {"step": Item("int", low=0)}), **stage})
+    rows = read_json_lines(path, "a list of stages of a run", "move it away", grows=False)
+    stages = [{**line.entries(stage, {"step": Item("int", low=0)}), **stage} for line, stage in rows]
     return sorted(stages, key=lambda stage: stage["step"])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,10 +20,14 @@ from rxmdnn.io.own_formats import H5Frames
 from rxmdnn.io.read_atoms import read_atoms
 from rxmdnn.io.xyz_trajectory import STEP, XYZ_TRAJECTORY, frames_of
 from rxmdnn.labelling.file_tasks import CORRELATED
+from rxmdnn.schema import Item, read_json_lines
 from rxmdnn.survival import results
 
 INCIDENTS, INCIDENT_FRAMES = "incidents.jsonl", "incidents.xyz"
 EARLIER = 4  # frames of a trajectory before an incident
+INCIDENT = {"incident": Item("int", low=0), "step": Item("int", low=0), "to_step": Item("int", low=0, optional=True),
+            "events": Item("list"), "time_fs": Item("any")}
+EVENT = {"kind": Item("text"), "gid": Item("int", low=-1), "value": Item("any"), "threshold": Item("any")}
 AT_ALARM = "at_alarm"  # word of a frame: whether it is that of the alarm itself
 
 
@@ -147,23 +150,20 @@ def _event(events: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _incidents(path: Path) -> list[dict[str, Any]]:
     """The rows of incidents.jsonl; a row that a killed run has not finished is dropped."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not path.is_file():
         raise InputError(f"{path}: no such file: no criterion was met in this run, or it was not monitored; write for "
-                         "example 'fidelity heal 10' in its deck") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+                         "example 'fidelity heal 10' in its deck")
     rows = []
-    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
-        try:
-            row = json.loads(line)
-            if not row["events"] or {"kind", "gid", "value", "threshold"} - row["events"][0].keys():
-                raise KeyError("events")
-            rows.append({**row, **{name: int(row[name]) for name in ("incident", "step", *row.keys() & {"to_step"})},
-                         "time_fs": float("nan" if row["time_fs"] is None else row["time_fs"])})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path}:{number}: not an incident of a run ({type(error).__name__}: {error})") from None
+    for line, row in read_json_lines(path, "an incident of a run"):
+        row = {**row, **line.entries(row, INCIDENT)}
+        if not row["events"]:
+            raise line.fault("events", "there is none")
+        for event in row["events"]:
+            line.entries(event, EVENT, "events")
+        numbers = [row["time_fs"], *(event[name] for event in row["events"] for name in ("value", "threshold"))]
+        for number in (n for n in numbers if n is not None):  # null: NaN or infinite
+            line.value("time_fs, value or threshold", number, Item("float"))
+        rows.append({**row, "time_fs": np.nan if row["time_fs"] is None else float(row["time_fs"])})
     return rows
 
 

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rxmdnn.errors import InputError
 from rxmdnn.files import append, plain, write_text, writing
+from rxmdnn.schema import Item, read_json_lines
 
 NAME = "ledger.jsonl"
 CLOCKS = ("seconds", "cpu_s", "time")  # differ between a killed loop and an undisturbed one
+HEAD = {"round": Item("int", low=0, high=9999), "step": Item("text"), "seconds": Item("float", low=0)}
 STEPS = ("start", "runs", "choose", "label", "train", "stop")
 
 
@@ -76,19 +77,11 @@ class Ledger:
 
 def read(path: Path) -> list[dict[str, Any]]:
     """The lines of a ledger, without one that was cut off. Raises InputError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from None
     rows = []
-    for number, line in enumerate(text[:text.rfind("\n") + 1].splitlines(), 1):
-        try:
-            row = json.loads(line)
-            if not (isinstance(row["round"], int) and row["step"] in STEPS and float(row["seconds"]) >= 0):
-                raise ValueError("no step of a loop")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise InputError(f"{path}:{number}: not a line of a ledger of rxmdnn learn: {error}; restore the file, or "
-                             "name another output") from None
+    for line, row in read_json_lines(path, "a line of a ledger of rxmdnn learn",
+                                     "restore the file, or name another output"):
+        if line.entries(row, HEAD)["step"] not in STEPS:
+            raise line.fault("step", f"'{row['step']}' is no step of a loop")
         rows.append(row)
     return rows
 

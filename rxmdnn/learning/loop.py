@@ -14,7 +14,7 @@ from typing import Any
 
 from rxmdnn.deck.language import Deck
 from rxmdnn.errors import InputError
-from rxmdnn.files import sha256_of, writing
+from rxmdnn.files import atomic, sha256_of, writing
 from rxmdnn.labelling.engines import engine_of
 from rxmdnn.learning import labels, report, runs
 from rxmdnn.learning.alarms import INCIDENTS, Alarm, alarms_of
@@ -23,12 +23,14 @@ from rxmdnn.learning.choose_random import choose_random
 from rxmdnn.learning.ledger import Ledger, without_clocks
 from rxmdnn.learning.plan import LearningPlan
 from rxmdnn.learning.retrain import errors_by_kind, worsened
+from rxmdnn.schema import Checked, Item
 from rxmdnn.survival.results import CSV
 from rxmdnn.survival.stored import weights_digest
 from rxmdnn.training.labelled_frames import read
 from rxmdnn.training.training import train
 
 Line = dict[str, Any]
+START = {"deck": Item("dict"), "decks": Item("dict"), "model": Item("dict"), "data": Item("list")}
 
 
 class LearningLoop:
@@ -59,6 +61,7 @@ class LearningLoop:
 
     def _check_same(self, start: Line) -> None:
         """Raises InputError if the folder holds another loop, or files that it names have changed since."""
+        Checked(self.ledger.path, "restore the file, or choose another output").entries(start, START)
         now, faults = self.plan.identity(), []
         for what in ("deck", "decks"):
             old, new = start[what], now[what]
@@ -177,9 +180,9 @@ class LearningLoop:
             line |= {f"errors_{when}": forces, f"energies_{when}": energies}
         worse = worsened(line["errors_before"], line["errors_after"], plan.deck["guard"].percent)
         if not worse:
-            with writing(folder):
-                shutil.copyfile(model, folder / "model.safetensors.part")
-                (folder / "model.safetensors.part").replace(folder / "model.safetensors")
+            kept = folder / "model.safetensors"
+            with writing(kept), atomic(kept) as copy:
+                shutil.copyfile(model, copy)
         return {"model": weights_digest(model), "kept": not worse, "worse": worse, **line}
 
     # ------------------------------------------------------------------------------------ the end

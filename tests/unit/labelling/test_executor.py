@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from contextlib import closing
 
 import pytest
@@ -49,26 +48,25 @@ def test_mistakes_of_the_user_end_everything(tmp_path):
 SCRIPT = """
 import sys, time
 from rxmdnn.labelling.executor import Processes
+
+def work(pipe):
+    with open(pipe, "w") as out:
+        print("at work", file=out, flush=True)
+        time.sleep(60)
+        print("alive", file=out)
+
 if __name__ == "__main__":
-    list(Processes(1).unordered(time.sleep, [60.0]))
+    list(Processes(1).unordered(work, sys.argv[1:]))
 """
 
 
 def test_the_processes_end_with_the_one_that_started_them(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
     (tmp_path / "script.py").write_text(SCRIPT)
-    parent = subprocess.Popen([sys.executable, tmp_path / "script.py"])
-
-    def children():
-        found = subprocess.run(["pgrep", "-P", str(parent.pid), "-f", "spawn_main"], capture_output=True, text=True)
-        return [int(pid) for pid in found.stdout.split()]
-
-    end = time.time() + 60
-    while not (seen := children()) and time.time() < end:
-        time.sleep(0.05)
-    assert seen
-    time.sleep(1.0)  # the process has begun
-    parent.kill()
-    parent.wait()
-    while any(os.path.exists(f"/proc/{pid}/exe") for pid in seen) and time.time() < end:
-        time.sleep(0.05)
-    assert not any(os.path.exists(f"/proc/{pid}/exe") for pid in seen)
+    parent = subprocess.Popen([sys.executable, tmp_path / "script.py", pipe])
+    with open(pipe) as words:
+        assert words.readline() == "at work\n"
+        parent.kill()
+        parent.wait()
+        assert words.read() == ""  # the pipe is closed: its process has ended

@@ -125,5 +125,5 @@ def test_folders_without_alarms_and_damaged_files_are_refused(tmp_path, healed):
     (tmp_path / "incidents.jsonl").write_text(text + '{"incident": 9')  # a killed run
     assert len(alarms_of(tmp_path)) == text.count("\n") and not alarms_of(tmp_path)[0].frames
     (tmp_path / "incidents.jsonl").write_text(text + "{}\n")
-    with pytest.raises(InputError, match=rf"incidents.jsonl:{text.count(chr(10)) + 1}: not an incident"):
+    with pytest.raises(InputError, match=rf"incidents.jsonl:{text.count(chr(10)) + 1}: incident: is missing"):
         alarms_of(tmp_path)

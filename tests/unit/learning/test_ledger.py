@@ -45,10 +45,14 @@ def test_a_line_that_a_kill_cut_off_is_dropped_at_every_byte(tmp_path):
     assert Ledger(tmp_path).lines == [first, second]
 
 
-@pytest.mark.parametrize("text", ['{"round": 0}\n', "no json\n", '{"round": "a", "step": "runs", "seconds": 1}\n',
-                                  '{"round": 0, "step": "other", "seconds": 1}\n', "[1]\n", "[" * 100000 + "\n"])
-def test_other_files_are_refused_with_their_line(tmp_path, text):
+@pytest.mark.parametrize(("text", "message"), [
+    ('{"round": 0}\n', "step: is missing"), ("no json\n", "not a line of a ledger"),
+    ('{"round": "a", "step": "runs", "seconds": 1}\n', "round: must be an integer"),
+    ('{"round": 1000000000, "step": "runs", "seconds": 1}\n', "round: 1000000000 is above 9999"),
+    ('{"round": 0, "step": "other", "seconds": 1}\n', "step: 'other' is no step"), ("[1]\n", "must be an object"),
+    ("[" * 100000 + "\n", "deeper than 64 levels")])
+def test_other_files_are_refused_with_their_line(tmp_path, text, message):
     (tmp_path / NAME).write_text(text)
-    with pytest.raises(InputError, match=r"ledger.jsonl:1: not a line of a ledger"):
+    with pytest.raises(InputError, match=rf"ledger\.jsonl:1: .*{message}"):
         Ledger(tmp_path)
     assert (tmp_path / NAME).read_text() == text

@@ -235,7 +235,7 @@ def test_a_line_cut_short_is_left_out_and_a_damaged_one_named(tmp_path):
     assert sentence(read(folder)) == whole
     for bad in ("\nx\n", '\n{"step": "runs"}\n', "\n[1]\n"):
         (folder / "ledger.jsonl").write_text(json.dumps(LEDGER[0]) + bad)
-        with pytest.raises(InputError, match=r"ledger.jsonl:2: not a line of a ledger"):
+        with pytest.raises(InputError, match=r"ledger.jsonl:2: round: is missing"):
             report.write(folder)
 
 
