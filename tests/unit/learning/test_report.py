@@ -233,9 +233,10 @@ def test_a_line_cut_short_is_left_out_and_a_damaged_one_named(tmp_path):
     with open(folder / "ledger.jsonl", "a") as file:
         file.write('{"round": 1, "ste')
     assert sentence(read(folder)) == whole
-    for bad in ("\nx\n", '\n{"step": "runs"}\n', "\n[1]\n"):
-        (folder / "ledger.jsonl").write_text(json.dumps(LEDGER[0]) + bad)
-        with pytest.raises(InputError, match=r"ledger.jsonl:2: round: is missing"):
+    for bad, message in (("x", "not a line of a ledger"), ('{"step": "runs"}', "round: is missing"),
+                         ("[1]", "content: must be an object")):
+        (folder / "ledger.jsonl").write_text(f"{json.dumps(LEDGER[0])}\n{bad}\n")
+        with pytest.raises(InputError, match=rf"ledger\.jsonl:2: {message}"):
             report.write(folder)
 
 
