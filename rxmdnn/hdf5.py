@@ -15,10 +15,9 @@ import h5py
 import numpy as np
 
 from rxmdnn.errors import InputError
-from rxmdnn.schema import Checked, Item, reading
+from rxmdnn.schema import MOST_PACKED, Checked, Item, reading
 
 FILTERS = {1, 2, 3, 32000}  # deflate, shuffle, fletcher32, lzf: those that h5py has itself
-MOST_PACKED = 1100  # times that deflate makes data smaller, at most
 NOT_STORED = "declares {} bytes, of which the file holds {}: damaged or truncated"
 
 

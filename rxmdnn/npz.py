@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rxmdnn.schema import Checked, reading
+from rxmdnn.schema import MOST_PACKED, Checked, reading
 
-MOST_PACKED = 1100  # times that deflate makes data smaller, at most
 HEADER = 1 << 16  # bytes of the header of an array, at most
 
 

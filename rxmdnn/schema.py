@@ -24,6 +24,7 @@ import numpy as np
 
 from rxmdnn.errors import InputError
 
+MOST_PACKED = 1100  # times that deflate makes data smaller, at most
 MOST_TEXT = 1 << 28  # bytes of a JSON or CSV file, far above any that is written
 DEEPEST = 64  # levels of lists and objects in JSON
 TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)

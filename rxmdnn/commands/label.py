@@ -105,5 +105,6 @@ def _label(a: argparse.Namespace) -> int:
     print(f"{len(tasks) - len(failures)} of {len(tasks)} {'frames' if a.frames else 'tasks'} labelled; "
           f"{count} in {a.output}")
     if failures:
-        print(f"{len(failures)} could not be labelled:", *failures[:SHOWN], sep="\n  ")
+        told = [f"{tasks[k].name}: not labelled: {reason}" for k, reason in failures.items()]
+        print(f"{len(failures)} could not be labelled:", *told[:SHOWN], sep="\n  ")
     return INCOMPLETE if failures else 0

@@ -52,7 +52,9 @@ class Processes:
     """So many processes of this machine at a time; they end with the one that started them, or with ``close``."""
 
     def __init__(self, workers: int) -> None:
-        self.workers, self._size, self.cpu_s = workers, 0, 0.0
+        self.workers, self.cpu_s = workers, 0.0
+        self._pool: Any = None
+        self._size = 0  # of the pool
 
     def unordered(self, call: Callable[[T], Any], items: Sequence[T]) -> Iterator[tuple[int, Any]]:
         """As of Executor."""
@@ -71,10 +73,10 @@ class Processes:
 
     def close(self) -> None:
         """End the processes."""
-        if self._size:
+        if self._pool is not None:
             self._pool.terminate()
             self._pool.join()
-            self._size = 0
+            self._pool, self._size = None, 0
 
 
 class ParslWorkers:
@@ -82,6 +84,7 @@ class ParslWorkers:
 
     def __init__(self, file: Path) -> None:
         self.cpu_s = 0.0
+        self._pool: Any = None
         try:
             import parsl.concurrent  # noqa: F401 - whether it is there
         except ImportError:
@@ -99,7 +102,7 @@ class ParslWorkers:
 
         if not items:
             return
-        if not hasattr(self, "_pool"):
+        if self._pool is None:
             self._pool = ParslPoolExecutor(config=self.config)
         futures = {self._pool.submit(call, item): k for k, item in enumerate(items)}
         for future in as_completed(futures):
@@ -112,7 +115,7 @@ class ParslWorkers:
 
     def close(self) -> None:
         """End the workers."""
-        if hasattr(self, "_pool"):
+        if self._pool is not None:
             self._pool.shutdown()
 
 

@@ -163,14 +163,14 @@ def _key(task: Task) -> str:
     return _atoms_of(text(atoms))
 
 
-def run(path: Path, tasks: list[Task], engine: str, executor: Executor) -> list[str]:
-    """Label the tasks that are not yet in the file; messages of those that could not be labelled."""
+def run(path: Path, tasks: list[Task], engine: str, executor: Executor) -> dict[int, str]:
+    """Label the tasks that are not yet in the file; of those that could not be labelled, by number, why."""
     name = engine_of(engine).name  # its mistakes, before anything is written
     with held(lock_of(path), f"{path}: another labelling writes to this file; wait for its end, or name another file"):
         return _run(path, tasks, engine, name, executor)
 
 
-def _run(path: Path, tasks: list[Task], engine: str, name: str, executor: Executor) -> list[str]:
+def _run(path: Path, tasks: list[Task], engine: str, name: str, executor: Executor) -> dict[int, str]:
     """As ``run``, on a file that no other labelling writes to."""
     keys, found, done = [_key(task) for task in tasks], finished(path), {}
     wanted, others = set(keys), []
@@ -192,8 +192,8 @@ def _run(path: Path, tasks: list[Task], engine: str, name: str, executor: Execut
         for number, made in bar:
             k = rest[number]
             if isinstance(made, Exception):
-                failures[k] = f"{tasks[k].name}: not labelled: {made}"
-                bar.write(failures[k])
+                failures[k] = str(made)
+                bar.write(f"{tasks[k].name}: not labelled: {made}")
                 continue
             with writing(path):
                 out.add(made)
@@ -203,7 +203,7 @@ def _run(path: Path, tasks: list[Task], engine: str, name: str, executor: Execut
     _replace(path, [*(done[key] for key in ordered), *others])
     if not ordered and not others:
         path.unlink()  # nothing could be labelled
-    return [failures[k] for k in sorted(failures)]
+    return dict(sorted(failures.items()))
 
 
 def _labelled(task: Task, engine: str) -> str | RuntimeError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,14 +30,8 @@ def write_frames(path: Path, frames: list[ase.Atoms]) -> None:
 def label(folder: Path, engine: str, executor: Executor) -> dict[str, Any]:
     """Label ``chosen.xyz`` of a round into ``labels.xyz``, the others into ``quarantine.xyz``; a line of the ledger."""
     chosen, path = folder / "chosen.xyz", folder / "labels.xyz"
-    tasks = tasks_of_file(chosen)
-    failures = labelling.run(path, tasks, engine, executor)
-    reasons: dict[int, str] = {}
-    for text in failures:
-        found = re.search(r": frame (\d+): not labelled: (.*)", text, re.DOTALL)
-        assert found
-        reasons[int(found[1]) - 1] = found[2]
-    frames = read_atoms(chosen)
+    failures = labelling.run(path, tasks_of_file(chosen), engine, executor)
+    frames, reasons = read_atoms(chosen), dict(failures)
     good = [k for k in range(len(frames)) if k not in reasons]
     for k in _inconsistent(read_atoms(path), engine, executor) if good else []:
         reasons[good[k]] = f"its forces are not the gradient of its energy, by more than {CONSISTENT} eV/Å"

@@ -86,10 +86,5 @@ def read(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def without_clocks(row: dict[str, Any]) -> dict[str, Any]:
-    """A line without what differs between equal loops."""
-    return {key: value for key, value in row.items() if key not in CLOCKS}
-
-
 def _line(row: dict[str, Any]) -> str:
     return json.dumps(row) + "\n"

@@ -20,7 +20,7 @@ from rxmdnn.learning import labels, report, runs
 from rxmdnn.learning.alarms import INCIDENTS, Alarm, alarms_of
 from rxmdnn.learning.choose import KIND, choose
 from rxmdnn.learning.choose_random import choose_random
-from rxmdnn.learning.ledger import Ledger, without_clocks
+from rxmdnn.learning.ledger import Ledger
 from rxmdnn.learning.plan import LearningPlan
 from rxmdnn.learning.retrain import errors_by_kind, worsened
 from rxmdnn.schema import Checked, Item
@@ -62,21 +62,19 @@ class LearningLoop:
     def _check_same(self, start: Line) -> None:
         """Raises InputError if the folder holds another loop, or files that it names have changed since."""
         Checked(self.ledger.path, "restore the file, or choose another output").entries(start, START)
-        now, faults = self.plan.identity(), []
-        for what in ("deck", "decks"):
-            old, new = start[what], now[what]
-            faults += [f"{self.plan.folder}: begun with {'' if what == 'deck' else 'another '}"
-                       f"'{old.get(k, f'no {k}') if what == 'deck' else k}'"
-                       + (f", not '{new.get(k, f'no {k}')}'" if what == "deck" else "")
-                       + "; restore it, or choose another output" for k in {**old, **new} if old.get(k) != new.get(k)]
+        now, begun = self.plan.identity(), f"{self.plan.folder}: begun with"
+        old, new = ({k: d["deck"].get(k, f"no {k}") for k in {**start["deck"], **now["deck"]}} for d in (start, now))
+        faults = [f"{begun} '{old[k]}', not '{new[k]}'; restore it, or choose another output"
+                  for k in old if old[k] != new[k]]
+        faults += [f"{begun} another '{name}'; restore it, or choose another output"
+                   for name in {**start["decks"], **now["decks"]} if start["decks"].get(name) != now["decks"].get(name)]
         if start.get("from") != _digest(self.first):
             faults.append(f"{self.plan.folder}: begun {'with' if start.get('from') else 'without'} '--from' and the "
                           f"incidents of a run, but not with {'these' if self.first else 'none'}; start it in the same "
                           "way, or choose another output")
         if (start["model"]["sha256"], [d["sha256"] for d in start["data"]]) != (
                 now["model"]["sha256"], [d["sha256"] for d in now["data"]]):
-            faults.append(f"{self.plan.folder}: begun with another model or other data; restore the files, or choose "
-                          "another output")
+            faults.append(f"{begun} another model or other data; restore the files, or choose another output")
         if faults:
             raise InputError(*faults)
 
@@ -201,15 +199,16 @@ class LearningLoop:
         least = f"at least {found['low']:.3f} ({level} confidence)" if found else (
             f"not known ({done.get('no_bound', 'no runs')})")
         passed, most = sum(row["seconds"] for row in self.ledger.before(number)) / 3600, deck["budget"]
-        ends = {"budget": (self._labels(number) >= most.labels, f"all {most.labels} labels are made"),
-                "hours": (most.hours is not None and passed >= (most.hours or 0),
-                          f"{most.hours or 0:g} hours have passed"),
-                "rounds": (number >= deck["rounds"].number, f"{deck['rounds'].number} rounds are done")}
-        for reason, (ended, text) in ends.items():
-            if ended:
-                return {"reason": "budget" if reason == "hours" else reason,
-                        "text": f"{text}; survival is not shown: the probability that {what} complete is {least}"}
-        return None
+        if self._labels(number) >= most.labels:
+            reason, why = "budget", f"all {most.labels} labels are made"
+        elif most.hours is not None and passed >= most.hours:
+            reason, why = "budget", f"{most.hours:g} hours have passed"
+        elif number >= deck["rounds"].number:
+            reason, why = "rounds", f"{deck['rounds'].number} rounds are done"
+        else:
+            return None
+        return {"reason": reason,
+                "text": f"{why}; survival is not shown: the probability that {what} complete is {least}"}
 
     def _report(self) -> Path:
         return report.write(self.plan.folder)
@@ -238,8 +237,3 @@ def _told(done: Line) -> str:
     return (f"round {done['round']}: {done['failures']} of {done['runs']} runs failed{f' ({by})' if by else ''}; "
             + (f"probability of survival {found['probability']:.3f}, at least {found['low']:.3f}" if found else
                f"no bound of survival ({done.get('no_bound', 'unknown')})"))
-
-
-def same(one: Path, other: Path) -> bool:
-    """Whether two loops did the same."""
-    return [without_clocks(row) for row in Ledger(one).lines] == [without_clocks(row) for row in Ledger(other).lines]

@@ -40,6 +40,7 @@ class LearningPlan:
     folder : Path, of the loop
     model : Path, to begin with; data : list of Path
     studies : list of (Path, Deck), the decks of ``runs``, checked with the first model
+    moving : set of str, elements of the runs
     guards : list of LabelledFrame, held-out frames whose errors by kind may not rise
     executor : Executor
     """
@@ -52,6 +53,7 @@ class LearningPlan:
         if not deck["runs"]:
             raise InputError(f"{deck.file}: runs: missing; write 'runs <deck>', a deck of rxmdnn tfail")
         self.elements = load_model(self.model).config.elements
+        self.moving: set[str] = set()
         self.executor: Executor = executor_of(deck["executor"].name, deck["executor"].file, self.workers)
         self.studies = [(line.deck, self._study(line.deck)) for line in deck["runs"]]
         for line in deck["production"]:
@@ -98,14 +100,14 @@ class LearningPlan:
             raise InputError(deck["frames"].fault("keeps no frames from before a failure; write 'frames 3 20'"))
         if self.deck["choose"].by == "random" and not deck["samples"].steps:
             raise InputError(f"{path}: samples: missing; 'choose random' takes frames from there: 'samples 200'")
-        StudyPlan(deck, MPI.COMM_SELF)
+        self.moving |= set(StudyPlan(deck, MPI.COMM_SELF).elements)
         return deck
 
     def _guards(self) -> list[LabelledFrame]:
         """The held-out frames of the training deck."""
         frames, guards = held_out(self.training("--model", str(self.folder / "model.safetensors")))
         have = {self.elements[s] for f in frames for s in set(f.species.tolist())}
-        missing = sorted({e for _, deck in self.studies for e in StudyPlan(deck, MPI.COMM_SELF).elements} - have)
+        missing = sorted(self.moving - have)
         if missing:
             raise InputError(self.deck["data"].fault(f"no frame has {', '.join(missing)}, which the runs have; add "
                                                      "labelled frames of it"))

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from mpi4py import MPI
 from scipy import stats
 from tqdm import tqdm
@@ -29,8 +28,10 @@ from rxmdnn.parallel import FailedRunError
 from rxmdnn.run.job import run_job
 from rxmdnn.survival import results
 from rxmdnn.survival.certificate import bound, certify
+from rxmdnn.survival.plan import replica_counts
+from rxmdnn.survival.report import cell_rows
 from rxmdnn.survival.study import Study
-from rxmdnn.training.model_output import deck_line
+from rxmdnn.training.model_output import deck_line, species_words
 from rxmdnn.units import FS_PER_PS
 
 DONE, LOG = "done", "log"  # files of a job
@@ -50,7 +51,7 @@ def jobs(plan: LearningPlan, model: Path, number: int) -> list[Job]:
     """The jobs of a round, the largest first."""
     found, base = [], plan.folder.absolute() / f"round_{number}/runs"  # a worker of a cluster has a folder of its own
     for k, (path, deck) in enumerate(plan.studies, 1):
-        counts = dict(zip(deck["sizes"].atoms, _for_each(deck["replicas"].n, len(deck["sizes"].atoms))))
+        counts = replica_counts(deck)
         for n in sorted(counts, reverse=True):
             size = max(1, deck["batch"].atoms // n)
             for t in sorted(set(deck["temperatures"].t), reverse=True):
@@ -65,10 +66,6 @@ def jobs(plan: LearningPlan, model: Path, number: int) -> list[Job]:
         found.append(Job(str(line.deck.absolute()), (
             str(model.absolute()), "--seed", str(1 + number), "--outDir", str(folder)), str(folder), False))
     return found
-
-
-def _for_each(values: Sequence[int], count: int) -> Sequence[int]:
-    return list(values) * count if len(values) == 1 else values
 
 
 def run_all(todo: Sequence[Job], executor: Executor, what: str) -> None:
@@ -106,8 +103,7 @@ def _produce(job: Job) -> None:
     given = read_run(words, 1)
     lines = [deck_line(Path(model).resolve(), given.elements, given.masses)]
     if given.repulsion is not None:
-        lines.append(lines[0].replace(lines[0].partition(f" {len(given.elements)} ")[0],
-                                      f"zbl {given.repulsion.parameters['fraction']:g}"))
+        lines.append(f"zbl {given.repulsion.parameters['fraction']:g} {species_words(given.elements, given.masses)}")
     models = Path(job.folder) / "rxmdnn.in"
     models.write_text("\n".join(lines) + "\n", encoding="utf-8")
     with contextlib.suppress(FailedRunError):  # its incidents are what is asked for
@@ -123,23 +119,19 @@ def rows_of(todo: Sequence[Job]) -> list[dict[str, Any]]:
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Runs, failures, alarms by criterion, and times to failure by size and temperature."""
-    cells = sorted({(r["n_atoms"], r["temperature_K"]) for r in rows}, reverse=True)
     return {"runs": len(rows), "failures": sum(r["failed"] for r in rows),
             "alarms": dict(sorted(Counter(r["criterion"] for r in rows if r["failed"]).items())),
-            "cells": [_cell([r for r in rows if (r["n_atoms"], r["temperature_K"]) == cell]) for cell in cells]}
+            "cells": [_cell(cell, rows) for cell in cell_rows(results.failure_times(rows), {})][::-1] if rows else []}
 
 
-def _cell(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _cell(cell: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """One size and temperature; the mean time to failure is that of memoryless failures, with its 95 % interval."""
-    failures, exposure = sum(r["failed"] for r in rows), sum(r["time_fs"] for r in rows)
-    times = sorted(r["time_fs"] if r["failed"] else np.inf for r in rows)
-    median = float(np.median(times))
-    low = 1 / float(bound(failures, exposure, 0.025)) if exposure else 0.0
-    high = 2 * exposure / float(stats.chi2.ppf(0.025, 2 * failures)) if failures and exposure else None
-    return {"n_atoms": rows[0]["n_atoms"], "temperature_K": rows[0]["temperature_K"], "runs": len(rows),
-            "failures": failures, "exposure_ps": exposure / FS_PER_PS,
-            "median_fs": median if np.isfinite(median) else None,
-            "life_fs": exposure / failures if failures else None, "life_low_fs": low, "life_high_fs": high}
+    kept = {name: cell[name] for name in ("n_atoms", "temperature_K", "runs", "failures", "median_fs")}
+    exposure = sum(r["time_fs"] for r in rows if (r["n_atoms"], r["temperature_K"]) == tuple(kept.values())[:2])
+    d = cell["failures"]
+    return {**kept, "exposure_ps": exposure / FS_PER_PS, "life_fs": exposure / d if d else None,
+            "life_low_fs": 1 / float(bound(d, exposure, 0.025)) if exposure else 0.0,
+            "life_high_fs": 2 * exposure / float(stats.chi2.ppf(0.025, 2 * d)) if d and exposure else None}
 
 
 def survival(rows: Sequence[dict[str, Any]], plan: LearningPlan) -> dict[str, Any]:

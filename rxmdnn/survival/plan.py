@@ -91,7 +91,7 @@ class StudyPlan:
             load = Allegro.load
         self._load = load
         self.criteria = tuple(deck["criteria"].kind)
-        self.replica_counts = _replica_counts(deck)
+        self.replica_counts = replica_counts(deck)
         self.models = _models(deck)
         self.backend: Backend = backends.make("cpu")
         with together(comm):
@@ -195,7 +195,7 @@ class StudyPlan:
         return out
 
 
-def _replica_counts(deck: Deck) -> dict[int, int]:
+def replica_counts(deck: Deck) -> dict[int, int]:
     """Runs of each model and temperature, by number of atoms."""
     sizes, counts = deck["sizes"].atoms, deck["replicas"].n
     if len(counts) not in (1, len(sizes)):

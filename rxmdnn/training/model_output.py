@@ -29,8 +29,12 @@ def deck_line(model: Path, elements: Sequence[str], masses: Sequence[float] | No
     'allegro ammonia.safetensors 2 N 14.007 H 1.008'
     """
     name = f'"{model}"' if " " in str(model) else str(model)
-    pairs = " ".join(f"{e} {m:g}" for e, m in zip(elements, masses or map(standard_mass, elements)))
-    return f"allegro {name} {len(elements)} {pairs}"
+    return f"allegro {name} {species_words(elements, masses or [standard_mass(e) for e in elements])}"
+
+
+def species_words(elements: Sequence[str], masses: Sequence[float]) -> str:
+    """How lines of rxmdnn.in end: the number of species, and the name and mass (amu) of each."""
+    return " ".join([str(len(elements)), *(f"{e} {m:g}" for e, m in zip(elements, masses))])
 
 
 def trained_atoms(trainer: Trainer) -> dict[str, int]:

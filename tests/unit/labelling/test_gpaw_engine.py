@@ -61,7 +61,7 @@ def test_pipe_to_the_engine(gpaw, tmp_path, capfd):
     assert "KohnShamConvergenceError" in capfd.readouterr().err
     path = tmp_path / "set.xyz"
     tasks = [t for t in quantum_frames.plan() if t.kind == "solid"][:3]
-    assert labelling.run(path, tasks, "gpaw-revpbe-d3bj", Processes(1)) == []
+    assert labelling.run(path, tasks, "gpaw-revpbe-d3bj", Processes(1)) == {}
     made = read(path, ":")
     assert [a.info["group"] for a in made] == [t.group for t in tasks]
     assert made[0].get_stress() == pytest.approx([1, 2, 3, 4, 5, 6]) and made[0].info["version"] == "stand-in 1 dftd3"

@@ -82,10 +82,10 @@ def test_plan_is_the_same_every_time_and_a_share_is_its_beginning():
 def test_a_killed_job_goes_on_and_gives_the_same_file(tmp_path):
     pytest.importorskip("tblite")
     path = tmp_path / "set.xyz"
-    assert labelling.run(path, MONOMERS, "gfn1", Processes(1)) == [] and len(labelling.finished(path)) == 4
+    assert labelling.run(path, MONOMERS, "gfn1", Processes(1)) == {} and len(labelling.finished(path)) == 4
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * 5 // 8])  # in the middle of a frame
-    assert labelling.run(path, MONOMERS, "gfn1", Processes(1)) == [] and len(labelling.finished(path)) == 4
+    assert labelling.run(path, MONOMERS, "gfn1", Processes(1)) == {} and len(labelling.finished(path)) == 4
     assert path.read_bytes() == whole
     made = read(path, ":")
     assert [a.info["group"] for a in made] == [t.group for t in MONOMERS]
