@@ -137,17 +137,18 @@ def test_a_killed_rank_ends_the_job_and_a_stopped_one_goes_on(tmp_path):
     write_start(tmp_path)
     (tmp_path / "rxmdnn.in").write_text(MODELS)
     (tmp_path / "rxmd.in").write_text(DECK.format(steps=10_000_000))
-    started = subprocess.Popen([str(MPIRUN), "-np", "2", sys.executable, "-m", "rxmdnn", "run", "--pstep", "50"],
-                               cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    rows = tmp_path / "DAT" / "energies.csv"
+    printed, rows = tmp_path / "printed", tmp_path / "DAT" / "energies.csv"
+    with printed.open("w") as log:  # a pipe that nobody reads would stop the run when it is full
+        started = subprocess.Popen([str(MPIRUN), "-np", "2", sys.executable, "-m", "rxmdnn", "run", "--pstep", "50"],
+                                   cwd=tmp_path, env={**os.environ}, stdout=log, stderr=subprocess.STDOUT)
 
     def steps(above):
-        end = time.monotonic() + 120
-        while time.monotonic() < end:
+        end = time.monotonic() + 240
+        while time.monotonic() < end and started.poll() is None:
             if rows.exists() and (found := rows.read_text().splitlines()[1:]) and int(found[-1].split(",")[0]) > above:
                 return int(found[-1].split(",")[0])
             time.sleep(0.05)
-        raise AssertionError("the run takes no steps")
+        raise AssertionError(f"no step above {above}; exit code {started.poll()}:\n{printed.read_text()[-3000:]}")
 
     try:
         at = steps(0)
@@ -157,7 +158,8 @@ def test_a_killed_rank_ends_the_job_and_a_stopped_one_goes_on(tmp_path):
         os.kill(ranks[1], signal.SIGCONT)
         steps(at)
         os.kill(ranks[1], signal.SIGKILL)
-        text, _ = started.communicate(timeout=60)
+        started.wait(timeout=60)
+        text = printed.read_text()
         assert started.returncode not in (0, 5) and "signal 9" in text, text[-2000:]
         assert np.isfinite([float(x) for x in rows.read_text().splitlines()[-1].split(",")[:5]]).all()
     finally:
