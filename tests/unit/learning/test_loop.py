@@ -240,6 +240,7 @@ def test_random_frames_are_as_many(place, undisturbed):
     ({"runs": "helium.in"}, "He"),
     ({"runs": "blind.in"}, "keeps no frames from before a failure"),
     ({"data": "calm.xyz other.xyz"}, "several engines or settings cannot be mixed"),
+    ({"train": "leaky.in"}, r"leaky\.in:12: seed: start.safetensors was trained with 'seed 1'; write this"),
     ({"executor": "parsl"}, "executor: write 'processes', or 'parsl <file>'"),
 ])
 def test_bad_decks_are_one_message_and_write_nothing(place, changes, message):
@@ -248,6 +249,7 @@ def test_bad_decks_are_one_message_and_write_nothing(place, changes, message):
     ase.io.write(place / "helium.xyz", helium)
     (place / "helium.in").write_text(RUNS.replace("argon.xyz", "helium.xyz"))
     (place / "blind.in").write_text(RUNS.replace("frames 5 8", "frames 0 8"))
+    (place / "leaky.in").write_text((place / "retrain.in").read_text() + "seed 2\n")
     others = ase.io.read(place / "calm.xyz", ":3")
     for atoms in others:
         atoms.info["engine"] = "another"
@@ -269,6 +271,13 @@ def test_a_deck_changed_between_rounds_is_refused_and_the_ledger_stays(place, un
             learn.main([str(place / "whole.in")])
     finally:
         (place / "runs.in").write_text(runs)
+    crystal = (place / "argon.xyz").read_text()
+    (place / "argon.xyz").write_text(crystal.replace("3.2", "3.3"))
+    try:
+        with pytest.raises(InputError, match=r"begun with another 'argon\.xyz'"):
+            learn.main([str(place / "whole.in")])
+    finally:
+        (place / "argon.xyz").write_text(crystal)
     assert (undisturbed / NAME).read_bytes() == before
 
 
