@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -199,6 +200,16 @@ def test_killed_at_ten_random_instants_it_ends_with_the_same_ledger(undisturbed,
             kills += 1
             time.sleep(0.5)
     assert kills > 2 and ledger(place / "killed") == ledger(undisturbed)
+
+
+def test_a_full_disk_in_a_round_is_one_message_and_the_loop_goes_on(undisturbed, place):
+    path, size = deck(place, "full"), 8192  # bytes: larger files cannot be written
+    done = subprocess.run([sys.executable, "-m", "rxmdnn", "learn", str(path)], capture_output=True, text=True,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)))
+    assert done.returncode == 2 and "cannot be written" in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert ledger(undisturbed)[:len(ledger(place / path.stem))] == ledger(place / path.stem)
+    assert learn.main([str(path)]) == 0
+    assert ledger(place / path.stem) == ledger(undisturbed)
 
 
 def test_a_retraining_that_worsens_a_kind_is_undone(place):
