@@ -22,6 +22,7 @@ from rxmdnn.cell import Cell
 from rxmdnn.engine.neighbors import spatial_order
 from rxmdnn.errors import InputError
 from rxmdnn.parallel import send_rows
+from rxmdnn.traffic import traffic_of
 
 # Rounding of fractional coordinates must not lose a copy that lies exactly at the reach.
 MARGIN = 1e-9
@@ -94,6 +95,7 @@ class Domain:
                 f"and {comm.size} are running; change it, or write 'processors 0 0 0' to let rxmdnn choose"
             )
         self.comm, self.backend, self.reach = comm, backend, reach
+        self.traffic = traffic_of(comm)
         self.grid = np.array(grid)
         # RXMD's order of ranks: x runs fastest.
         r = comm.rank
@@ -222,7 +224,9 @@ class Domain:
         self.backend.deliver(come, into)
 
     def _wait(self, receives: list[MPI.Request], sends: list[tuple[Array, int, int]]) -> None:
-        MPI.Request.Waitall(receives + [self.comm.Isend(*send) for send in sends])
+        requests = receives + [self.comm.Isend(*send) for send in sends]
+        with self.traffic.waiting():
+            MPI.Request.Waitall(requests)
 
     # ------------------------------------------------------------------ halo
     def plan(self, atoms: Atoms) -> None:
