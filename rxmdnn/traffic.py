@@ -59,6 +59,10 @@ class CountedComm(MPI.Intracomm):
             self.traffic.bytes += buf.nbytes
         return super().Isend(buf, dest, tag)
 
+    def Iallreduce(self, sendbuf: Array, recvbuf: Array, op: Any = MPI.SUM) -> MPI.Request:
+        self.traffic.collectives += 1
+        return super().Iallreduce(sendbuf, recvbuf, op)
+
     def Split(self, color: int = 0, key: int = 0) -> CountedComm:
         part = CountedComm(super().Split(color, key))
         part.traffic = self.traffic

@@ -4,10 +4,11 @@
     python tools/bench_scaling.py --ranks 1 2 --rounds 9
 
 On a machine whose cores share memory, clock and other users, a rank alone is no fair reference for P ranks. Each round
-therefore times, in the same processes and one after the other, P independent runs of the rank's share and the one run
-of all of it; the efficiency is the median over rounds of the ratio of their rates. Ranks beyond the number of cores
-take turns on them: their rates say nothing (column oversubscribed), while messages, bytes and collective calls, counted
-by the engine, are those of any machine. Rows go to tools/results/bench_scaling.csv; ``exascale.py`` is fitted to them.
+therefore times, in the same processes and one after the other, P independent runs of the rank's share, the one run of
+all of it, and the same that waits for every message (columns with "blocking"); the efficiency is the median over rounds
+of the ratio of rates to that of the independent runs. Ranks beyond the number of cores take turns on them: their rates
+say nothing (column oversubscribed), while messages, bytes and collective calls, counted by the engine, are those of any
+machine. Rows go to tools/results/bench_scaling.csv; ``exascale.py`` is fitted to them.
 """
 
 import argparse
@@ -65,11 +66,16 @@ class Timed:
     """A system that moves, and the time that it takes."""
 
     def __init__(self, case: str, repeat: tuple[int, int, int], grid: tuple[int, int, int], comm: MPI.Comm,
-                 model) -> None:
+                 overlap: bool = True) -> None:
         self.backend, self.timers = backends.make("cpu"), Timers()
         cell, x, species = block(case, repeat)
-        self.system = System.of(model, cell, species, x, comm=comm, backend=self.backend, skin=SKIN, grid=grid,
-                                timers=self.timers)
+        if case == "allegro":
+            import torch
+
+            torch.manual_seed(0)  # the same random weights on every rank
+        self.system = System.of(potential(case, self.backend, "float32"), cell, species, x, comm=comm,
+                                backend=self.backend, skin=SKIN, grid=grid, timers=self.timers)
+        self.system.forces.overlap = overlap
         self.mass, self.dt = MASS.get(case, np.array([1.008, 14.007])), DT.get(case, 0.5)
         Kinetics(comm, self.backend, self.mass, len(x)).draw(self.system.atoms, TEMPERATURE, seed=1, step=0)
         self.system.forces.compute(self.system.atoms)
@@ -98,27 +104,31 @@ def worker(kind: str, case: str, repeat: tuple[int, int, int], steps: int, round
     comm = MPI.COMM_WORLD
     grid = parts_of(comm.size)
     a, b, c = (max(1, r // g) for r, g in zip(repeat, grid))
-    model, own_model = (potential(case, backends.make("cpu"), "float32") for _ in range(2))
-    joint = Timed(case, repeat, grid, counted(comm), model)
-    alone = Timed(case, (a, b, c), (1, 1, 1), MPI.COMM_SELF, own_model)
+    joint = Timed(case, repeat, grid, counted(comm))
+    blocking = Timed(case, repeat, grid, counted(comm), overlap=False)
+    alone = Timed(case, (a, b, c), (1, 1, 1), MPI.COMM_SELF)
     n, n_alone = joint.system.n_global, alone.system.n_global
     rates = []
     for k in range(rounds):
         times = {}
-        for which in (joint, alone) if k % 2 else (alone, joint):
+        for which in [(joint, blocking, alone), (alone, joint, blocking), (blocking, alone, joint)][k % 3]:
             comm.Barrier()
             seconds = which.go(steps)
             comm.Barrier()
             times[which] = comm.allgather(seconds)
-        rates.append((n * steps / max(times[joint]), sum(n_alone * steps / t for t in times[alone])))
-    together, apart = np.array(rates).T
+        rates.append((n * steps / max(times[joint]), n * steps / max(times[blocking]),
+                      sum(n_alone * steps / t for t in times[alone])))
+    together, waiting, apart = np.array(rates).T
     ratio = together / apart
     atoms, traffic, done = joint.system.atoms, joint.system.domain.traffic, joint.steps
     mine = [traffic.messages / done, traffic.bytes / done, traffic.collectives / done, traffic.waited / joint.seconds,
             (atoms.n_all - atoms.n_owned) / max(atoms.n_owned, 1), atoms.n_owned,
-            *(joint.timers.seconds[part] / joint.seconds for part in PARTS)]
+            *(joint.timers.seconds[part] / joint.seconds for part in PARTS),
+            blocking.system.domain.traffic.waited / blocking.seconds]
     every = np.array(comm.allgather(mine))
     edges = comm.allreduce(joint.system.forces.edges)
+    first, last = joint.system.domain.parts
+    inner = 1 - comm.allreduce(last - first) / n
     if comm.rank:
         return None
     mean, most = every.mean(axis=0), every.max(axis=0)
@@ -128,7 +138,9 @@ def worker(kind: str, case: str, repeat: tuple[int, int, int], steps: int, round
             "atom_steps_per_s": np.median(together), "atom_steps_per_s_copies": np.median(apart),
             "efficiency": np.median(ratio), "efficiency_least": ratio.min(), "efficiency_most": ratio.max(),
             "messages_per_step": most[0], "bytes_per_step": most[1], "collectives_per_step": most[2],
-            "waited": mean[3], "waited_most": most[3], "copies_per_atom": mean[4], "most_atoms": most[5],
+            "efficiency_blocking": np.median(waiting / apart), "gain_by_overlap": np.median(together / waiting),
+            "waited": mean[3], "waited_most": most[3], "waited_blocking": mean[-1],
+            "share_far_from_others": inner, "copies_per_atom": mean[4], "most_atoms": most[5],
             **{part: mean[6 + k] for k, part in enumerate(PARTS)}}
 
 
