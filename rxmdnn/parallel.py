@@ -43,8 +43,8 @@ def together(comm: MPI.Comm) -> Iterator[None]:
         yield
     except InputError as error:
         faults = error.faults
-    everyone = comm.allgather(faults)
-    if any(everyone):
+    if comm.allreduce(bool(faults), MPI.LOR):  # a sum over ranks: lists of all ranks grow with their number
+        everyone = comm.allgather(faults)
         raise AgreedError(*dict.fromkeys(fault for rank in everyone for fault in rank))
 
 
