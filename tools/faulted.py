@@ -66,7 +66,8 @@ def environment() -> dict[str, str]:
     """Of the commands: one thread, more ranks than cores, nothing preloaded."""
     given = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "NUMBA_THREADING_LAYER": "workqueue",
              "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-             "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_mpi_yield_when_idle": "1"}
+             "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",  # Open MPI 5
+             "OMPI_MCA_rmaps_base_oversubscribe": "1", "OMPI_MCA_mpi_yield_when_idle": "1"}
     given.pop("LD_PRELOAD", None)
     known = given.get("PYTHONPATH", "")
     return given if known.split(":")[0] == str(ROOT) else given | {"PYTHONPATH": f"{ROOT}:{known}"}
