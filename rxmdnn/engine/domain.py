@@ -22,6 +22,7 @@ from rxmdnn.cell import Cell
 from rxmdnn.engine.neighbors import spatial_order
 from rxmdnn.errors import InputError
 from rxmdnn.parallel import send_rows
+from rxmdnn.traffic import traffic_of
 
 # Rounding of fractional coordinates must not lose a copy that lies exactly at the reach.
 MARGIN = 1e-9
@@ -79,6 +80,11 @@ class Domain:
     reach : float, Å
         Cutoff plus skin: how far copies extend beyond the owned part.
 
+    Attributes
+    ----------
+    parts : two ints
+        Owned rows between the two may see copies of other ranks' atoms, the others do not. Since ``migrate``.
+
     Raises
     ------
     InputError
@@ -94,6 +100,7 @@ class Domain:
                 f"and {comm.size} are running; change it, or write 'processors 0 0 0' to let rxmdnn choose"
             )
         self.comm, self.backend, self.reach = comm, backend, reach
+        self.traffic = traffic_of(comm)
         self.grid = np.array(grid)
         # RXMD's order of ranks: x runs fastest.
         r = comm.rank
@@ -101,6 +108,7 @@ class Domain:
         self.lo = self.place / self.grid
         self.hi = (self.place + 1) / self.grid
         self.flows: list[list[Flow]] = []
+        self.parts = 0, 0
         self._take(cell)
 
     def _take(self, cell: Cell) -> None:
@@ -196,7 +204,30 @@ class Domain:
             # An atom crossed more than one part since the last list: thin parts or a very fast atom.
             self.distribute(atoms)
         order = spatial_order(self.backend, atoms.x[: atoms.n_owned], atoms.gid[: atoms.n_owned], self.reach)
-        replace_owned(atoms, take(owned_rows(atoms), order))
+        replace_owned(atoms, take(owned_rows(atoms), self._in_parts(atoms, order)))
+
+    def _in_parts(self, atoms: Atoms, order: Array) -> Array:
+        """``order`` with the atoms that may see copies of other ranks in the middle; sets ``parts``."""
+        outer = self._outer(atoms.x[: atoms.n_owned])
+        if outer is None:
+            self.parts = len(order), len(order)
+            return order
+        rim, inner = order[outer[order]], order[~outer[order]]
+        half = len(inner) // 2
+        self.parts = half, half + len(rim)
+        return np.concatenate([inner[:half], rim, inner[half:]])
+
+    def _outer(self, x: Array) -> Array | None:
+        """(n,) bool: is an atom within reach of a face to another rank? None without such a face, or on a device."""
+        outer = None
+        for axis in range(3):
+            for step in (-1, 1):
+                if self.backend.on_device or self.face_rank(axis, step) in (self.comm.rank, MPI.PROC_NULL):
+                    continue
+                s = self.cell.fractional(x)[:, axis]
+                near = (s < self.lo[axis] + self.halo[axis] if step < 0 else s >= self.hi[axis] - self.halo[axis])
+                outer = near if outer is None else outer | near
+        return outer
 
     def _swap(self, axis: int, down: Rows, up: Rows) -> tuple[Rows, Rows]:
         """Exchange rows over both faces of an axis, counts first; gives (from above, from below)."""
@@ -222,7 +253,9 @@ class Domain:
         self.backend.deliver(come, into)
 
     def _wait(self, receives: list[MPI.Request], sends: list[tuple[Array, int, int]]) -> None:
-        MPI.Request.Waitall(receives + [self.comm.Isend(*send) for send in sends])
+        requests = receives + [self.comm.Isend(*send) for send in sends]
+        with self.traffic.waiting():
+            MPI.Request.Waitall(requests)
 
     # ------------------------------------------------------------------ halo
     def plan(self, atoms: Atoms) -> None:
@@ -258,7 +291,7 @@ class Domain:
                 for flow, come in zip(hop, arrived, strict=True):
                     n = len(come["gid"])
                     flow.start, flow.stop = n_all, n_all + n
-                    if not self._at_home(hop):
+                    if not self.is_at_home(hop):
                         flow.out, flow.back = xp.empty((len(flow.rows), 3)), xp.empty((len(flow.rows), 3))
                     travel.append((come, n_all))
                     parts.append(come)
@@ -281,26 +314,31 @@ class Domain:
     def copy(self, x: Array) -> None:
         """Refresh the copies' positions along the plan, in place. x : (n_all, 3) float64, Å."""
         for hop in self.flows:
-            into = [x[flow.start : flow.stop] for flow in hop]
-            home = self._at_home(hop)
-            for flow, rows in zip(hop, into, strict=True):
-                self.backend.pack(x, flow.rows, flow.shift, rows if home else flow.out)
-            if not home:
-                self._message(into, [flow.receive_from for flow in hop], [flow.out for flow in hop],
-                              [flow.send_to for flow in hop])
+            if self.is_at_home(hop):
+                self.pack_home(hop, x)
+                continue
+            for flow in hop:
+                self.backend.pack(x, flow.rows, flow.shift, flow.out)
+            self._message([x[flow.start : flow.stop] for flow in hop], [flow.receive_from for flow in hop],
+                          [flow.out for flow in hop], [flow.send_to for flow in hop])
+
+    def pack_home(self, hop: list[Flow], x: Array) -> None:
+        """Copy the rows of a hop between this rank and itself."""
+        for flow in hop:
+            self.backend.pack(x, flow.rows, flow.shift, x[flow.start : flow.stop])
 
     def give_back(self, f: Array) -> None:
         """Add the copies' rows to their owners' rows, in place: the adjoint of ``copy``. f : (n_all, 3) float64."""
         for hop in reversed(self.flows):
             out = [f[flow.start : flow.stop] for flow in hop]
-            home = self._at_home(hop)
+            home = self.is_at_home(hop)
             if not home:
                 self._message([flow.back for flow in hop], [flow.send_to for flow in hop], out,
                               [flow.receive_from for flow in hop])
             for flow, rows in zip(hop, out, strict=True):
                 self.backend.unpack_add(rows if home else flow.back, flow.rows, f)
 
-    def _at_home(self, hop: list[Flow]) -> bool:
+    def is_at_home(self, hop: list[Flow]) -> bool:
         """Does this rank send to itself? Then rows go where they belong at once."""
         return hop[0].send_to == hop[0].receive_from == self.comm.rank
 

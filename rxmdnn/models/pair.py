@@ -37,6 +37,8 @@ class LennardJones:
     sigma, cutoff : float, Å
     """
 
+    in_parts = True
+
     def __init__(self, backend: Backend, elements: tuple[str, ...], epsilon: float, sigma: float,
                  cutoff: float) -> None:
         self.backend, self.elements = backend, elements
@@ -54,6 +56,8 @@ class LennardJones:
 
 class Null:
     """The potential without interaction: a step costs only the time of the engine."""
+
+    in_parts = True
 
     def __init__(self, elements: tuple[str, ...], cutoff: float) -> None:
         self.elements = elements

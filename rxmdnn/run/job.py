@@ -23,11 +23,12 @@ from rxmdnn.run.device import fits_on_device, make_backend
 from rxmdnn.run.ending import Ending
 from rxmdnn.run.models import with_native_copies
 from rxmdnn.run.outputs import Outputs
-from rxmdnn.run.potential import make_observers, make_potential
+from rxmdnn.run.potential import make_observers, make_potential, notes_of
 from rxmdnn.run.setup import make_simulation
 from rxmdnn.run.start import read_start
 from rxmdnn.run.threads import fewer_threads, set_threads
 from rxmdnn.signals import remembered
+from rxmdnn.traffic import counted
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def run_job(comm: MPI.Comm, run: RunDeck, *, start: Callable[[MPI.Comm], Start] 
     watch : called with every Thermo that is printed, on all ranks
     write : to the deck's outDir; otherwise nothing is written anywhere
     """
+    comm = counted(comm)
     with remembered() as asked, locked(comm, run.folder) if write else nullcontext():
         done = _run(comm, run, start, potential, watch, write)
         late = done.simulation.signalled or comm.allreduce(max(asked, default=0), MPI.MAX)
@@ -77,6 +79,7 @@ def _run(comm: MPI.Comm, run: RunDeck, start: Callable[[MPI.Comm], Start] | None
         simulation = make_simulation(groups.inside, run, backend, potential, begun, groups, how)
     if not backend.on_device and (note := fewer_threads(groups.inside, run.deck["threads"].n, simulation.n_global)):
         begun.notes.append(note)
+    begun.notes += notes_of(potential)
     observers = on_each(comm, lambda: make_observers(run, backend, potential)) if run.observers else []
     monitor = make_monitor(comm, run, simulation, observers) if run.deck["fidelity"].action != "off" else None
     outputs = groups.first(lambda: Outputs(groups.inside, run, begun, how, simulation, monitor)) if write else None
