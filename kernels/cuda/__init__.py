@@ -20,7 +20,7 @@ from rxmdnn.kernels import CHUNK
 from rxmdnn.units import ACCELERATION
 
 FOLDER = Path(__file__).parent
-FILES = ("grid.cu", "search.cu", "edges.cu", "motion.cu", "random.cu", "zbl.cu", "network.cu")
+FILES = ("grid.cu", "search.cu", "edges.cu", "motion.cu", "random.cu", "zbl.cu", "network.cu", "table.cu")
 THREADS = 256  # per block; RX_THREADS
 MAX_BLOCKS = 1 << 20  # per launch; with more items, each block takes several
 MOST_TABLES = 512  # kept on the device

@@ -23,6 +23,30 @@ RX_DEVICE int64 pair_of(int64 e, in<int32> center, in<int32> neighbor, in<int32>
 }
 #endif
 
+// Harmonics of a vector of length r.
+RX_DEVICE void harmonics_real(double rx, double ry, double rz, double r, int64 l_max, out<real> h) {
+    h[0] = 1;
+    if (l_max < 1) return;
+    const double ux = rx / r, uy = ry / r, uz = rz / r, xx = ux * ux, yy = uy * uy, zz = uz * uz;
+    h[1] = (real)(S3 * ux);
+    h[2] = (real)(S3 * uy);
+    h[3] = (real)(S3 * uz);
+    if (l_max < 2) return;
+    h[4] = (real)(S15 * ux * uz);
+    h[5] = (real)(S15 * ux * uy);
+    h[6] = (real)(S5 * (yy - 0.5 * (xx + zz)));
+    h[7] = (real)(S15 * uy * uz);
+    h[8] = (real)(0.5 * S15 * (zz - xx));
+    if (l_max < 3) return;
+    h[9] = (real)(A3 * ux * (3 * zz - xx));
+    h[10] = (real)(B3 * ux * uy * uz);
+    h[11] = (real)(D3 * ux * (4 * yy - xx - zz));
+    h[12] = (real)(S7 * uy * (2 * yy - 3 * xx - 3 * zz));
+    h[13] = (real)(D3 * uz * (4 * yy - xx - zz));
+    h[14] = (real)(0.5 * B3 * uy * (zz - xx));
+    h[15] = (real)(A3 * uz * (zz - 3 * xx));
+}
+
 // Bessel functions times the envelope, then (with_cut) the envelope and one; slopes, of the envelope too; harmonics.
 RX_KERNEL(edge_basis_real)(int64 n, in<double> r_ij, in<int32> center, in<int32> neighbor, in<int32> species,
                            in<int64> type_of, int64 n_types, in<double> inv_cutoff, int64 n_basis, in<double> roots,
@@ -56,27 +80,7 @@ RX_KERNEL(edge_basis_real)(int64 n, in<double> r_ij, in<int32> center, in<int32>
             value[n_basis + 1] = inside ? 1 : 0;
             slope[n_basis] = inside ? (real)(f.slope * inv) : 0;
         }
-        real* h = y + e * (l_max + 1) * (l_max + 1);
-        h[0] = 1;
-        if (l_max < 1) continue;
-        const double ux = rx / r, uy = ry / r, uz = rz / r, xx = ux * ux, yy = uy * uy, zz = uz * uz;
-        h[1] = (real)(S3 * ux);
-        h[2] = (real)(S3 * uy);
-        h[3] = (real)(S3 * uz);
-        if (l_max < 2) continue;
-        h[4] = (real)(S15 * ux * uz);
-        h[5] = (real)(S15 * ux * uy);
-        h[6] = (real)(S5 * (yy - 0.5 * (xx + zz)));
-        h[7] = (real)(S15 * uy * uz);
-        h[8] = (real)(0.5 * S15 * (zz - xx));
-        if (l_max < 3) continue;
-        h[9] = (real)(A3 * ux * (3 * zz - xx));
-        h[10] = (real)(B3 * ux * uy * uz);
-        h[11] = (real)(D3 * ux * (4 * yy - xx - zz));
-        h[12] = (real)(S7 * uy * (2 * yy - 3 * xx - 3 * zz));
-        h[13] = (real)(D3 * uz * (4 * yy - xx - zz));
-        h[14] = (real)(0.5 * B3 * uy * (zz - xx));
-        h[15] = (real)(A3 * uz * (zz - 3 * xx));
+        harmonics_real(rx, ry, rz, r, l_max, y + e * (l_max + 1) * (l_max + 1));
     }
 }
 

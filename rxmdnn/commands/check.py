@@ -24,7 +24,7 @@ from rxmdnn.models.interface import Potential
 from rxmdnn.ring_polymer.economised import refusal
 from rxmdnn.ring_polymer.setup import notes as ring_notes
 from rxmdnn.run.continuation import compared
-from rxmdnn.run.potential import make_observers, make_potential
+from rxmdnn.run.potential import make_observers, make_potential, notes_of
 from rxmdnn.run.setup import make_simulation
 from rxmdnn.run.start import read_start
 from rxmdnn.run.untrained import untrained_notes
@@ -82,7 +82,7 @@ def check_run(path: str, rest: list[str]) -> None:
         watched = make_monitor(MPI.COMM_SELF, alone, simulation, observers).describe() if monitored else []
     print(run.deck.echo(), end="")
     counts = np.bincount(start.species, minlength=len(run.elements))
-    notes = (*run.notes, *start.notes, *how.notes, *untrained_notes(run, counts),
+    notes = (*run.notes, *start.notes, *how.notes, *notes_of(potential), *untrained_notes(run, counts),
              *ring_notes(run.deck, run.elements, run.masses, start.extra, run.may_bond))
     for note in dict.fromkeys(notes):
         print(f"note: {note}")

@@ -5,10 +5,16 @@ from __future__ import annotations
 from rxmdnn.deck.language import Entry, Keyword, Value, not_negative
 from rxmdnn.deck.words import PRECISIONS
 
+LEAST_ERROR, MOST_ERROR = 1e-8, 1e-2  # eV/Å, of forces by a table
+
 
 def _grid(entry: Entry) -> str | None:
     some, every = any(v > 0 for v in entry), all(v > 0 for v in entry)
     return "all three must be above zero, or all three 0 to let rxmdnn choose" if some and not every else None
+
+
+def _error(x: float) -> str | None:
+    return None if LEAST_ERROR <= x <= MOST_ERROR else f"must be from {LEAST_ERROR:g} to {MOST_ERROR:g} eV/Å"
 
 
 RANKS = (
@@ -24,6 +30,9 @@ DEVICE = (
                                 words={"float32": "single precision", "float64": "double precision",
                                        "tf32": "float32, factors of matrix products rounded to 10 bits, on a GPU"}),),
             "precision of the network", group="device"),
+    Keyword("table", (Value("force_error", "float", None, unit="eV/Å", check=_error),),
+            "Allegro: tabulate what depends on the distance of a pair alone, for speed; the largest error of a force",
+            group="device"),
     Keyword("backend", (Value("name", ("auto", "cpu", "cuda", "reference"), "auto",
                               words={"auto": "cuda if CuPy finds a GPU on which a short trial agrees with the CPU, "
                                              "otherwise cpu",

@@ -13,7 +13,10 @@ from rxmdnn.deck.words import MINIMIZATION, SAMPLING
 
 def model_faults(deck: Deck, models: Iterable[ModelLine], n_ranks: int | None, repulsion: bool) -> list[str]:
     """Faults of lines of the run deck with a model that sees all atoms at once, and of its ranks."""
-    faults = []
+    faults, models = [], list(models)
+    if deck["table"].force_error is not None and models and not any(model.kind == "allegro" for model in models):
+        faults.append(deck["table"].fault("tabulates Allegro networks, but the model deck has no line 'allegro'; omit "
+                                          "this line"))
     for line in (model for model in models if model.is_whole):
         if (n_ranks or 1) > 1:
             faults.append(line.fault(f"sees all atoms at once and runs on one rank, but {n_ranks} are running"))

@@ -56,7 +56,7 @@ class Overlap:
             if agreement.Test() and worst[0]:
                 raise OutdatedError
 
-        parts = _Parts(self.forces, atoms)
+        parts = _EvaluationInParts(self.forces, atoms)
         begun = False
         if not state:
             try:
@@ -75,11 +75,11 @@ class Overlap:
 
     def compute_listed(self, atoms: Atoms) -> Answer:
         """As ``compute``, with copies that are already there: after a new list."""
-        parts = _Parts(self.forces, atoms)
+        parts = _EvaluationInParts(self.forces, atoms)
         parts.evaluate(0)
         return self._rest(parts, atoms)
 
-    def _rest(self, parts: _Parts, atoms: Atoms) -> Answer:
+    def _rest(self, parts: _EvaluationInParts, atoms: Atoms) -> Answer:
         """The second and the last part, and the forces."""
         forces, timers = self.forces, self.forces.timers
         parts.evaluate(1)
@@ -98,7 +98,7 @@ class Overlap:
         return edges, e_i, g_ij
 
 
-class _Parts:
+class _EvaluationInParts:
     """Edges, energies and gradients, part by part."""
 
     def __init__(self, forces: Forces, atoms: Atoms) -> None:

@@ -51,6 +51,7 @@ class Allegro:
         "tf32", on a device: float32 whose matrix products have 10-bit factors
     name : of the model, for messages
     block_edges : about how many edges are evaluated together, in whole centers
+    table : largest error of forces, eV/Å, of a tabulated two-body part (see rxmdnn.models.table_error); None: no table
     backend : a Device, for edges whose arrays live there
 
     Attributes
@@ -59,10 +60,11 @@ class Allegro:
         Set it to have ``compute`` fill ``latent``.
     latent : (n_owned, width) float64, where ``watched``
         The last layer's hidden scalars, summed over the edges of each atom.
+    notes : for the log
 
     Raises
     ------
-    InputError : an element the model does not know, or an unknown precision.
+    InputError : an element the model does not know, an unknown precision, a table that would be too large.
     """
 
     config: NetworkConfig
@@ -70,7 +72,8 @@ class Allegro:
     latent: Array
 
     def __init__(self, network: PairNetwork, elements: tuple[str, ...], precision: str = "float32",
-                 name: str = "Allegro model", block_edges: int | None = None, backend: Backend | None = None) -> None:
+                 name: str = "Allegro model", block_edges: int | None = None, backend: Backend | None = None,
+                 table: float | None = None) -> None:
         c = self.config = network.config
         unknown = [e for e in elements if element_of(e) not in c.elements]
         if unknown:
@@ -91,14 +94,29 @@ class Allegro:
         self.cutoff = np.ascontiguousarray(c.cutoff[np.ix_(self._type, self._type)])
         self._repulsion = Repulsion(self.elements, backend=backend, power=c.zbl_p, cutoff=np.ascontiguousarray(
             c.zbl_cutoff[np.ix_(self._type, self._type)])) if c.zbl else None
-        self._evaluation = EVALUATIONS[network.form](network, TORCH_TYPES[precision], self._device)
+        self.notes: tuple[str, ...] = ()
+        dtype = TORCH_TYPES[precision]
+        self._evaluation = self._tabulated(network, dtype, table, name) if table is not None else \
+            EVALUATIONS[network.form](network, dtype, self._device)
         self._type_array = self._evaluation.table(self._type)
+
+    def _tabulated(self, network: PairNetwork, dtype: torch.dtype, tolerance: float, name: str) -> BlockEvaluation:
+        """The evaluation with a table, and a note on it."""
+        from rxmdnn.models.allegro_tabulated import TABULATED  # where it is asked for
+        from rxmdnn.models.table_error import intervals_for
+
+        n, error = intervals_for(network, EVALUATIONS[network.form], tolerance, name)
+        tabulated = TABULATED[network.form](network, dtype, self._device, n)
+        self.notes = (f"{name}: two-body part from a table of {n} intervals per ordered pair of species, "
+                      f"{tabulated.table_bytes / 2**20:.1f} MiB; largest error of forces {error:.1e} eV/A, "
+                      "as measured on random environments",)
+        return tabulated
 
     @classmethod
     def load(cls, path: str | Path, elements: tuple[str, ...], precision: str = "float32",
-             backend: Backend | None = None, native: Path | None = None) -> Allegro:
+             backend: Backend | None = None, native: Path | None = None, table: float | None = None) -> Allegro:
         """The potential of a model file (see load_model). native : a native copy of it, which is read instead."""
-        return cls(load_model(native or path), elements, precision, str(path), backend=backend)
+        return cls(load_model(native or path), elements, precision, str(path), backend=backend, table=table)
 
     @property
     def in_parts(self) -> bool:
@@ -126,20 +144,13 @@ class Allegro:
                 for i0, i1 in blocks:
                     if edges.progress is not None:
                         edges.progress()
-                    self._evaluation.evaluate(self._host_arguments(edges, species, i0, i1), e_i, g_ij,
-                                              self.latent if self.watched else None)
+                    block = self._evaluation.host_arguments(edges, species, self._type, i0, i1)
+                    self._evaluation.evaluate(block, e_i, g_ij, self.latent if self.watched else None)
         finally:
             torch.set_num_threads(threads)
         if self._repulsion is not None:
             self._repulsion.add(edges, species, e_i, g_ij)
         return e_i, g_ij
-
-    def _host_arguments(self, edges: Edges, species: np.ndarray, i0: int, i1: int) -> BlockArguments:
-        columns = edges.first, i0, i1
-        energies = *columns, species, self._type
-        return BlockArguments(
-            edges=(edges.r_ij, *columns, edges.neighbor, species, self._type, self._type),
-            layers=(*energies, self._evaluation.norm, self._evaluation.l_of_m), energies=energies, columns=columns)
 
     def features(self) -> np.ndarray:
         """(n_owned, k) float64 on the host: ``latent`` of the last call of ``compute`` while ``watched``."""

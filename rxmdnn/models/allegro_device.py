@@ -139,3 +139,21 @@ class DeviceKernels:
     def scale_rows_backward(self, add, cut, source, begin, width, d_out, out_begin, d_source, d_cut):
         self._run("scale_rows_backward", len(cut), int(add), width, cut, source, source.shape[1], begin, d_out,
                   d_out.shape[1], out_begin, d_source, d_cut)
+
+
+class DeviceTableKernels:
+    """As table_kernels, on a device, in one precision. dtype : float32 or float64, of the network"""
+
+    def __init__(self, device: Device, dtype: Any) -> None:
+        self._device, self._name = device, np.dtype(dtype).name
+
+    def edge_place(self, block, inv_cutoff, scale, n, p, l_max, row, place, slope, radial_slope, y, cut):
+        self._device.launch(f"edge_place_{self._name}", block.m, block.r_ij, *block.edges, len(inv_cutoff), inv_cutoff,
+                            scale, n, float(p), l_max, int(radial_slope.shape[1] > 1), row, place, slope, radial_slope,
+                            y, cut)
+
+    def table_rows(self, row, place, table, out):
+        self._device.launch(f"table_rows_{self._name}", len(row), table.shape[1], row, place, table, out)
+
+    def table_slope(self, row, place, table, d, slope):
+        self._device.launch(f"table_slope_{self._name}", len(row), table.shape[1], row, place, table, d, slope)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rxmdnn.arrays import Array
+from rxmdnn.atoms import Edges
 from rxmdnn.device import Device
 from rxmdnn.models import allegro_kernels, torch_device
 from rxmdnn.models.allegro_device import DeviceKernels, Product
@@ -28,6 +29,11 @@ class BlockArguments(NamedTuple):
     layers: tuple[Any, ...]
     energies: tuple[Any, ...]
     columns: tuple[Any, ...]
+
+
+def add_product(out: Tensor, x: Tensor, matrix: Tensor) -> Tensor:
+    """``out`` += x matrix; torch spends time on products without columns, so they are left out."""
+    return out.addmm_(x, matrix) if x.shape[1] and out.shape[1] else out
 
 
 class BlockEvaluation:
@@ -159,6 +165,13 @@ class BlockEvaluation:
         self._layer_out = [(v[k], self.array(self._s[k])) for k in range(n)]
         self._layer_gradients = [(d_v[k], d_a[0] if k == 0 else d_v_in[k - 1], d_a[k], self._d_y) for k in range(n)]
 
+    def host_arguments(self, edges: Edges, species: np.ndarray, types: np.ndarray, i0: int, i1: int) -> BlockArguments:
+        """The edges of centers i0 to i1 on the host. types : (n_elements,) int64, type of an element in the model"""
+        columns = edges.first, i0, i1
+        energies = *columns, species, types
+        return BlockArguments(edges=(edges.r_ij, *columns, edges.neighbor, species, types, types),
+                              layers=(*energies, self.norm, self.l_of_m), energies=energies, columns=columns)
+
     def evaluate(self, block: BlockArguments, e_i: Array, g_ij: Array, latent: Array | None) -> None:
         """Fill the block's rows of e_i (eV), g_ij (eV/Å) and, if given, of the last hidden layer's sums per center."""
         self.forward(block)
@@ -166,6 +179,11 @@ class BlockEvaluation:
         self.backward(block, g_ij)
 
     def start_forward(self, block: BlockArguments) -> None:
+        """The geometry of the edges and the first hidden layer."""
+        self.geometry(block)
+        self.weights.chains[0].forward(self._h_of[0])
+
+    def geometry(self, block: BlockArguments) -> None:
         """The geometry of the edges and the first pre-activation."""
         self.kernels.edge_geometry(
             *block.edges, self._inv_cutoff, self._roots, self._integer_roots, self._spline_span,
@@ -176,13 +194,19 @@ class BlockEvaluation:
         """All hidden layers."""
         w = self.weights
         self.start_forward(block)
-        w.chains[0].forward(self._h_of[0])
         for k in range(self.config.n_layers):
-            torch.mm(self._h_of[k], w.env[k], out=self._a[k])
+            self.product(f"env {k}", self._h_of[k], w.env[k], self._a[k])
             self.kernels.layer_forward(*self._forward_of[k], *block.layers, *self._layer_in[k], *self._layer_out[k])
-            pre = torch.mm(self._s[k], w.from_tensor[k], out=w.chains[k + 1].pre[0])
-            pre.addmm_(self._h_to[k + 1], w.from_hidden[k])
+            pre = self.product(f"pre {k}", self._s[k], w.from_tensor[k], w.chains[k + 1].pre[0])
+            add_product(pre, self._h_to[k + 1], w.from_hidden[k])
             w.chains[k + 1].forward(self._h_of[k + 1])
+
+    def product(self, part: str, x: Tensor, matrix: Tensor, out: Tensor) -> Tensor:
+        """``out`` = x matrix. part : its name, "env k", "pre k" or "readout", for TabulatedEvaluation"""
+        return torch.mm(x, matrix, out=out)
+
+    def collect(self, part: str, d_out: Tensor) -> None:
+        """Take note of the gradient with respect to a product and what was added to it; here there is no need."""
 
     def read_out(self, block: BlockArguments, e_i: Array, latent: Array | None) -> None:
         """Energies from all hidden layers, and the start of the backward pass: the gradient of these layers."""
@@ -190,11 +214,13 @@ class BlockEvaluation:
         if latent is not None:
             h = self.array(self._h)  # it vanishes at the cutoff, so the sums are smooth
             self.kernels.sum_columns(h, h.shape[1] - latent.shape[1], *block.columns, latent)
-        torch.mm(self._h, w.to_readout, out=w.readout.pre[0])
+        self.product("readout", self._h, w.to_readout, w.readout.pre[0])
         w.readout.forward(self._hidden_readout)
         torch.mm(self._hidden_readout, w.energy, out=self._e_ij)
         self.kernels.sum_edges(self.array(self._e_ij), *block.energies, self._factor, self._shift, e_i)
-        torch.mm(w.readout.backward(self._seed), w.to_readout.t(), out=self._d_h)
+        d_pre = w.readout.backward(self._seed)
+        self.collect("readout", d_pre)
+        torch.mm(d_pre, w.to_readout.t(), out=self._d_h)
         self._d_y[:] = 0
 
     def backward(self, block: BlockArguments, g_ij: Array) -> None:
@@ -202,14 +228,16 @@ class BlockEvaluation:
         n, w = self.config.n_layers, self.weights
         for k in reversed(range(n)):
             d_pre = w.chains[k + 1].backward(self._d_h_of[k + 1])
-            self._d_h_to[k + 1].addmm_(d_pre, w.from_hidden[k].t())
+            self.collect(f"pre {k}", d_pre)
+            add_product(self._d_h_to[k + 1], d_pre, w.from_hidden[k].t())
             d_s = self._d_v[k][:, : self.config.n_tensor]
             if k == n - 1:
                 torch.mm(d_pre, w.from_tensor[k].t(), out=d_s)
             else:
                 d_s.addmm_(d_pre, w.from_tensor[k].t())
             self.layer_backward(block, k)
-            self._d_h_of[k].addmm_(self._d_a[k], w.env[k].t())
+            self.collect(f"env {k}", self._d_a[k])
+            add_product(self._d_h_of[k], self._d_a[k], w.env[k].t())
         self.end_backward(block, self._d_h_of[0], g_ij)
 
     def layer_backward(self, block: BlockArguments, k: int) -> None:

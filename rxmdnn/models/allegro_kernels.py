@@ -17,6 +17,26 @@ jit = njit(cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="num
 
 
 @jit
+def harmonics(rx, ry, rz, inv_r, l_max, y, e):
+    """Row e of y (m, (l_max + 1)²) OUT: the harmonics of the vector, of length 1/inv_r, in the order of e3nn."""
+    s3, s5, s15 = math.sqrt(3.0), math.sqrt(5.0), math.sqrt(15.0)
+    a3, b3, d3, s7 = math.sqrt(35 / 8), math.sqrt(105.0), math.sqrt(21 / 8), 0.5 * math.sqrt(7.0)
+    y[e, 0] = 1
+    if l_max >= 1:
+        ux, uy, uz = rx * inv_r, ry * inv_r, rz * inv_r
+        y[e, 1], y[e, 2], y[e, 3] = s3 * ux, s3 * uy, s3 * uz
+        if l_max >= 2:
+            xx, yy, zz = ux * ux, uy * uy, uz * uz
+            y[e, 4], y[e, 5], y[e, 7] = s15 * ux * uz, s15 * ux * uy, s15 * uy * uz
+            y[e, 6], y[e, 8] = s5 * (yy - 0.5 * (xx + zz)), 0.5 * s15 * (zz - xx)
+            if l_max >= 3:
+                y[e, 9], y[e, 10] = a3 * ux * (3 * zz - xx), b3 * ux * uy * uz
+                y[e, 11], y[e, 13] = d3 * ux * (4 * yy - xx - zz), d3 * uz * (4 * yy - xx - zz)
+                y[e, 12] = s7 * uy * (2 * yy - 3 * xx - 3 * zz)
+                y[e, 14], y[e, 15] = 0.5 * b3 * uy * (zz - xx), a3 * uz * (zz - 3 * xx)
+
+
+@jit
 def edge_geometry(r_ij, first, i0, i1, neighbor, species, center_type, neighbor_type, inv_cutoff, roots, integer_roots,
                   spline_span, p, l_max, matrices, radial_slope, y, pre, cut):
     """Radial basis times envelope, projected by the matrix of the pair of types; its slope; harmonics; the envelope.
@@ -34,8 +54,6 @@ def edge_geometry(r_ij, first, i0, i1, neighbor, species, center_type, neighbor_
     n_basis, width = roots.shape[0], matrices.shape[3]
     has_cut = matrices.shape[2] > n_basis
     c0, c1, c2 = 0.5 * (p + 1) * (p + 2), p * (p + 2), 0.5 * p * (p + 1)
-    s3, s5, s15 = math.sqrt(3.0), math.sqrt(5.0), math.sqrt(15.0)
-    a3, b3, d3, s7 = math.sqrt(35 / 8), math.sqrt(105.0), math.sqrt(21 / 8), 0.5 * math.sqrt(7.0)
     start = first[i0]
     for i in range(i0, i1):
         ti = center_type[species[i]]
@@ -88,19 +106,7 @@ def edge_geometry(r_ij, first, i0, i1, neighbor, species, center_type, neighbor_
                     radial_slope[e, n] = 0
                 if has_cut:
                     cut[e] = 0
-            y[e, 0] = 1
-            if l_max >= 1:
-                ux, uy, uz = rx * inv_r, ry * inv_r, rz * inv_r
-                y[e, 1], y[e, 2], y[e, 3] = s3 * ux, s3 * uy, s3 * uz
-                if l_max >= 2:
-                    xx, yy, zz = ux * ux, uy * uy, uz * uz
-                    y[e, 4], y[e, 5], y[e, 7] = s15 * ux * uz, s15 * ux * uy, s15 * uy * uz
-                    y[e, 6], y[e, 8] = s5 * (yy - 0.5 * (xx + zz)), 0.5 * s15 * (zz - xx)
-                    if l_max >= 3:
-                        y[e, 9], y[e, 10] = a3 * ux * (3 * zz - xx), b3 * ux * uy * uz
-                        y[e, 11], y[e, 13] = d3 * ux * (4 * yy - xx - zz), d3 * uz * (4 * yy - xx - zz)
-                        y[e, 12] = s7 * uy * (2 * yy - 3 * xx - 3 * zz)
-                        y[e, 14], y[e, 15] = 0.5 * b3 * uy * (zz - xx), a3 * uz * (zz - 3 * xx)
+            harmonics(rx, ry, rz, inv_r, l_max, y, e)
 
 
 @jit

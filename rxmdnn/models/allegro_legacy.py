@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from rxmdnn.arrays import Array
-from rxmdnn.models.allegro_evaluation import BlockArguments, BlockEvaluation
+from rxmdnn.models.allegro_evaluation import BlockArguments, BlockEvaluation, add_product
 from rxmdnn.models.allegro_fold import Cast, LayerChain, Weights, chain_of, matrices_of
 from rxmdnn.models.clebsch_gordan import Mix
 from rxmdnn.models.legacy_network import LegacyNetwork
@@ -140,14 +140,18 @@ class LegacyEvaluation(BlockEvaluation):
             for mix, matrix in zip(w.mixes[k], w.mix_matrices[k]) for m in range(2 * mix.l + 1)]
             for k in range(self.config.n_layers)]
 
+    def start_forward(self, block: BlockArguments) -> None:
+        self.geometry(block)
+        self.weights.chains[0].forward(self._hidden[0])
+        self.kernels.scale_rows(self._cut, self.array(self._hidden[0]), 0, self.weights.latent_widths[0],
+                                self.array(self._h), 0)
+
     def forward(self, block: BlockArguments) -> None:
         begin, w, cut, kernels, array = self._begin, self.weights, self._cut, self.kernels, self.array
         widths, h = w.latent_widths, array(self._h)
         self.start_forward(block)
-        w.chains[0].forward(self._hidden[0])
-        kernels.scale_rows(cut, array(self._hidden[0]), 0, widths[0], h, 0)
         for k in range(self.config.n_layers):
-            torch.mm(self._h_to[k + 1], w.env[k], out=self._a[k])
+            self.product(f"env {k}", self._h_to[k + 1], w.env[k], self._a[k])
             kernels.layer_forward(*self._forward_of[k], *block.layers, *self._layer_in[k], *self._layer_out[k])
             for products, _, features, _, matrix in self._join[k]:
                 torch.mm(products, matrix, out=features)
@@ -155,15 +159,14 @@ class LegacyEvaluation(BlockEvaluation):
                 kernels.scale_rows(cut, h, begin[k], widths[k], h, begin[k + 1])
                 kernels.scale_rows(cut, array(self._v[k]), 0, w.n_products[k], h, begin[k + 1] + widths[k])
             else:
-                pre = torch.mm(self._scalar_of[k], w.from_tensor[k], out=w.chains[k + 1].pre[0])
-                pre.addmm_(self._h_to[k + 1], w.from_hidden[k])
+                pre = self.product(f"pre {k}", self._scalar_of[k], w.from_tensor[k], w.chains[k + 1].pre[0])
+                add_product(pre, self._h_to[k + 1], w.from_hidden[k])
                 w.chains[k + 1].forward(self._hidden[k + 1])
                 kernels.scale_rows(cut, array(self._hidden[k + 1]), 0, widths[k + 1], h, begin[k + 1])
 
     def backward(self, block: BlockArguments, g_ij: Array) -> None:
-        n, w, cut, d_cut = self.config.n_layers, self.weights, self._cut, self._d_cut
-        d_h = self.array(self._d_h)
-        d_cut[:] = 0
+        n, w = self.config.n_layers, self.weights
+        self._d_cut[:] = 0
         for k in reversed(range(n)):
             for _, d_products, _, d_features, matrix in self._join[k]:
                 torch.mm(d_features, matrix.t(), out=d_products)
@@ -172,10 +175,15 @@ class LegacyEvaluation(BlockEvaluation):
             else:
                 self._update_backward(k, add=k < n - 1)
             self.layer_backward(block, k)
-            self._d_h_to[k + 1].addmm_(self._d_a[k], w.env[k].t())
-        self.kernels.scale_rows_backward(False, cut, self.array(self._hidden[0]), 0, w.latent_widths[0], d_h, 0,
-                                         self.array(self._d_hidden[0]), d_cut)
-        self.end_backward(block, self._d_hidden[0], g_ij)
+            self.collect(f"env {k}", self._d_a[k])
+            add_product(self._d_h_to[k + 1], self._d_a[k], w.env[k].t())
+        self.end_backward(block, self._d_h_of[0], g_ij)
+
+    def end_backward(self, block: BlockArguments, d_hidden: Tensor, g_ij: Array) -> None:
+        array = self.array
+        self.kernels.scale_rows_backward(False, self._cut, array(self._hidden[0]), 0, self.weights.latent_widths[0],
+                                         array(self._d_h), 0, array(self._d_hidden[0]), self._d_cut)
+        super().end_backward(block, self._d_hidden[0], g_ij)
 
     def _linear_update_backward(self, k: int, add: bool) -> None:
         """The gradients of hidden layer k and of the products' scalars, the latter added to or set."""
@@ -192,7 +200,8 @@ class LegacyEvaluation(BlockEvaluation):
                                          array(self._d_h), self._begin[k + 1], array(self._d_hidden[k + 1]),
                                          self._d_cut)
         d_pre = w.chains[k + 1].backward(self._d_hidden[k + 1])
-        self._d_h_to[k + 1].addmm_(d_pre, w.from_hidden[k].t())
+        self.collect(f"pre {k}", d_pre)
+        add_product(self._d_h_to[k + 1], d_pre, w.from_hidden[k].t())
         if add:
             self._d_scalar_of[k].addmm_(d_pre, w.from_tensor[k].t())
         else:

@@ -184,6 +184,7 @@ FACTS = (
     Fact("structure", "structure", lambda run: structure_of(run, "structure"), NOTED, hashed=True),
     Fact("run_from_xyz", "run_from_xyz", lambda run: structure_of(run, "run_from_xyz"), NOTED, hashed=True),
     Fact("precision", "precision", lambda run: run.deck["precision"].network, NOTED, forces=True, stage=True),
+    Fact("table", "table", lambda run: run.deck["table"].force_error, NOTED, forces=True, stage=True),
     Fact("time_step", "time", lambda run: run.deck["time"].dt, NOTED, stage=True),
     Fact("mdmode", "mdmode", mdmode_of, NOTED, stage=True),
     Fact("ensemble", "ensemble", lambda run: [run.deck["ensemble"].kind or "nve", run.deck["ensemble"].tau], NOTED,

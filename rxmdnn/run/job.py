@@ -23,7 +23,7 @@ from rxmdnn.run.device import fits_on_device, make_backend
 from rxmdnn.run.ending import Ending
 from rxmdnn.run.models import with_native_copies
 from rxmdnn.run.outputs import Outputs
-from rxmdnn.run.potential import make_observers, make_potential
+from rxmdnn.run.potential import make_observers, make_potential, notes_of
 from rxmdnn.run.setup import make_simulation
 from rxmdnn.run.start import read_start
 from rxmdnn.run.threads import fewer_threads, set_threads
@@ -79,6 +79,7 @@ def _run(comm: MPI.Comm, run: RunDeck, start: Callable[[MPI.Comm], Start] | None
         simulation = make_simulation(groups.inside, run, backend, potential, begun, groups, how)
     if not backend.on_device and (note := fewer_threads(groups.inside, run.deck["threads"].n, simulation.n_global)):
         begun.notes.append(note)
+    begun.notes += notes_of(potential)
     observers = on_each(comm, lambda: make_observers(run, backend, potential)) if run.observers else []
     monitor = make_monitor(comm, run, simulation, observers) if run.deck["fidelity"].action != "off" else None
     outputs = groups.first(lambda: Outputs(groups.inside, run, begun, how, simulation, monitor)) if write else None

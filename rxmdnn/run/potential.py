@@ -78,4 +78,13 @@ def _member(line: ModelLine, run: RunDeck, backend: Backend) -> Potential:
     from rxmdnn.models.allegro import Allegro  # torch, only where a network runs
 
     file = line.parameters["file"]
-    return Allegro.load(file, run.elements, run.deck["precision"].network, backend, line.native)
+    return Allegro.load(file, run.elements, run.deck["precision"].network, backend, line.native,
+                        run.deck["table"].force_error)
+
+
+def notes_of(potential: object) -> list[str]:
+    """The notes of a potential and of its members, each once."""
+    notes = [*getattr(potential, "notes", ())]
+    for member in getattr(potential, "members", ()):
+        notes += notes_of(member)
+    return list(dict.fromkeys(notes))
