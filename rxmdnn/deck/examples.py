@@ -15,6 +15,7 @@ EXAMPLES: dict[str, str] = {
     "seed": "seed 42",
     "random_velocity": "random_velocity T",
     "skin": "skin 0.5",
+    "table": "table 1e-4",
     "CG_tol": "CG_tol 1e-7",
     "minimizer": "minimizer fire 0.001 full 0.0",
     # ensembles
