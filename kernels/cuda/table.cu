@@ -39,6 +39,7 @@ RX_DEVICE void table_rows_real_of(int64 e, int64, int64 width_, in<int32> row, i
     const real x = tt * t * (1 + 3 * s + 6 * ss), y = -tt * t * s * (1 + 3 * s), z = tt * t * ss / 2;
     in<real> at = table + k * width;
     made += e * width;
+    RX_UNROLL(1)
     for (int w = G::rank(); w < width; w += G::size())
         made[w] = k < 0 ? 0
                         : a * at[w] + b * at[width + w] + c * at[2 * width + w] + x * at[3 * width + w] +
@@ -61,12 +62,14 @@ RX_DEVICE void table_slope_real_of(int64 e, int64, int64 width_, in<int32> row, 
     const real y = tt * (1 + 2 * s - 15 * ss), z = -tt * s * (2 - 5 * s) / 2;
     in<real> at = table + k * width;
     real sum = 0;
-    if (k >= 0)
+    if (k >= 0) {
+        RX_UNROLL(1)
         for (int w = G::rank(); w < width; w += G::size())
             sum = fused(d[e * width + w],
                         x * (at[3 * width + w] - at[w]) + b * at[width + w] + c * at[2 * width + w] +
                             y * at[4 * width + w] + z * at[5 * width + w],
                         sum);
+    }
     sum = G::reduce(sum, Sum());
     if (G::rank() == 0) slope[e] += sum * place[2 * e + 1];
 }

@@ -19,6 +19,7 @@ from rxmdnn.arrays import Array
 from rxmdnn.atoms import FIELDS, Atoms
 from rxmdnn.backend import Backend
 from rxmdnn.cell import Cell
+from rxmdnn.engine.balance import Balance
 from rxmdnn.engine.neighbors import spatial_order
 from rxmdnn.errors import InputError
 from rxmdnn.parallel import send_rows
@@ -79,19 +80,24 @@ class Domain:
     grid : three ints whose product is the number of ranks; zeros choose
     reach : float, Å
         Cutoff plus skin: how far copies extend beyond the owned part.
+    balance : let ``migrate`` choose parts of unequal width and equal load
 
     Attributes
     ----------
+    load : (n_owned,) int64, optional
+        What the owned atoms cost, in any unit, for the next ``migrate``; None: all the same.
+    cuts : of each axis (grid + 1,) float64, fractions of the cell where parts end
     parts : two ints
         Owned rows between the two may see copies of other ranks' atoms, the others do not. Since ``migrate``.
 
     Raises
     ------
     InputError
-        If the grid does not fit the number of ranks.
+        If the grid does not fit the number of ranks, or parts that are balanced are thinner than the reach.
     """
 
-    def __init__(self, comm: MPI.Comm, backend: Backend, cell: Cell, grid: tuple[int, int, int], reach: float) -> None:
+    def __init__(self, comm: MPI.Comm, backend: Backend, cell: Cell, grid: tuple[int, int, int], reach: float,
+                 balance: bool = False) -> None:
         if not any(grid):
             grid = choose_grid(comm.size, cell, reach)
         if min(grid) < 1 or int(np.prod(grid)) != comm.size:
@@ -105,8 +111,11 @@ class Domain:
         # RXMD's order of ranks: x runs fastest.
         r = comm.rank
         self.place = np.array([r % grid[0], r // grid[0] % grid[1], r // (grid[0] * grid[1])])
-        self.lo = self.place / self.grid
-        self.hi = (self.place + 1) / self.grid
+        self.balance = Balance(self.grid) if balance else None
+        self.load: Array | None = None
+        self._cut([np.arange(g + 1) / g for g in grid])
+        if self.balance is not None:
+            self.balance.check(cell, reach)
         self.flows: list[list[Flow]] = []
         self.parts = 0, 0
         self._take(cell)
@@ -115,10 +124,16 @@ class Domain:
         """The halo that the next plan needs, and the periods that the present one adds."""
         self.cell = cell
         self.halo = self.reach / cell.widths * (1 + MARGIN) + MARGIN
-        self.hops = np.ceil(self.halo * self.grid).astype(int)
+        self.hops = np.ceil(self.halo * self.grid if self.balance is None else self.halo / self._narrowest).astype(int)
         self.hops[~cell.pbc] = np.minimum(self.hops, self.grid - 1)[~cell.pbc]
         for flow in (flow for hop in self.flows for flow in hop if flow.period):
             flow.shift = flow.period * cell.h[flow.axis]
+
+    def _cut(self, cuts: list[np.ndarray]) -> None:
+        """Let the parts along each axis end at ``cuts``, (grid + 1,) float64 fractions of the cell."""
+        self.cuts = cuts
+        self.lo, self.hi = (np.array([cut[k] for cut, k in zip(cuts, self.place + up)]) for up in (0, 1))
+        self._narrowest = np.array([np.diff(cut).min() for cut in cuts])
 
     def deform(self, by: np.ndarray) -> None:
         """The cell becomes h by; fractional positions keep their owners and the plan stays valid.
@@ -167,6 +182,10 @@ class Domain:
     def owner_place(self, x: Array) -> Array:
         """(n, 3) int64 grid places of the owners of wrapped positions (n, 3), Å: a pure function of their bits."""
         xp, grid = self.backend.xp, self.backend.table(self.grid)
+        if self.balance is not None:
+            s = self.cell.fractional(x)
+            return xp.stack([xp.searchsorted(self.backend.table(cut[1:-1]), s[:, axis].copy(), side="right")
+                             for axis, cut in enumerate(self.cuts)], axis=1)
         return xp.clip(xp.floor(self.cell.fractional(x) * grid).astype(np.int64), 0, grid - 1)
 
     def owner(self, atoms: Atoms) -> Array:
@@ -189,6 +208,11 @@ class Domain:
         """
         self.wrap(atoms)
         xp = self.backend.xp
+        if self.balance is not None:
+            s = self.backend.to_host(self.cell.fractional(atoms.x[: atoms.n_owned]))
+            load = None if self.load is None else self.backend.to_host(self.load)
+            self._cut(self.balance.cuts(self.comm, s, load, self.halo))
+            self._take(self.cell)
         for axis in range(3):
             if self.grid[axis] == 1:
                 continue

@@ -11,6 +11,7 @@ from mpi4py import MPI
 from rxmdnn.arrays import Array
 from rxmdnn.atoms import Atoms, Edges
 from rxmdnn.device import Device
+from rxmdnn.engine.balance import ATOM_LOAD
 from rxmdnn.engine.domain import Domain
 from rxmdnn.engine.neighbors import NeighborList
 from rxmdnn.engine.overlap import Overlap
@@ -138,6 +139,10 @@ class Forces:
                 raise AgreedError("positions: an atom moved by more than 10^6 Å since the last list, or its "
                                   "coordinates are NaN or infinite: the simulation has become unstable; restart from "
                                   "the last checkpoint with a smaller 'time' dt")
+            if self.domain.balance is not None:
+                # after a checkpoint, of which a run may go on that knows no edges, atoms count alike
+                self.domain.load = None if self.stale or self._last is None else (
+                    self.domain.backend.xp.diff(self._last[0].first) + ATOM_LOAD)
             self.prepare(atoms)
             self.domain.migrate(atoms)
             self.domain.plan(atoms)

@@ -30,6 +30,7 @@ from rxmdnn.models.repulsion import Repulsion
 __all__ = ["Allegro", "AllegroConfig", "AllegroNetwork", "LegacyConfig", "LegacyNetwork"]
 
 BLOCK_EDGES = 1200  # measured: 700 to 2000 are equally fast; fewer cost calls, more cost memory
+TABLE_BLOCK_EDGES = 2000  # with a table an edge needs less memory and time
 CENTER_LOAD = 8  # edges that cost as much as a center's operator; it bounds memory where atoms have few neighbors
 ROUND = 16  # the number of rows of the buffers is a multiple of this
 DEVICE_BLOCK_EDGES = 1 << 18  # a device needs many edges at once; halved until its memory holds the buffers
@@ -87,7 +88,8 @@ class Allegro:
         elif precision == "tf32":
             raise InputError(f"{name}: precision tf32 needs a GPU; use float32, or backend cuda")
         self.elements = tuple(elements)
-        self.block_edges = block_edges or (BLOCK_EDGES if self._device is None else DEVICE_BLOCK_EDGES)
+        self.block_edges = block_edges or (DEVICE_BLOCK_EDGES if self._device is not None else BLOCK_EDGES
+                                           if table is None else TABLE_BLOCK_EDGES)
         self._blocks: list[tuple[int, int, int, int]] = []  # on a device, of the edges with the following ``first``
         self._blocks_of: Array = None
         self._type = np.array([c.elements.index(element_of(e)) for e in elements], np.int64)

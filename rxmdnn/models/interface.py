@@ -32,8 +32,9 @@ class Potential(Protocol):
         Cutoff of the ordered pair (center, neighbor).
 
     in_parts : bool, optional
-        True where nothing is kept of a call but its answer: several ranks then ask for some of their atoms at a time,
-        with ``species`` of more rows, while messages travel. Without the attribute they ask for all at once.
+        True where nothing is kept of a call but its answer, and where a call costs much more than a message: several
+        ranks then ask for some of their atoms at a time, with ``species`` of more rows, while messages travel. Without
+        the attribute they ask for all at once.
 
     Example
     -------

@@ -37,7 +37,7 @@ class LennardJones:
     sigma, cutoff : float, Å
     """
 
-    in_parts = True
+    in_parts = False  # calls for some of the atoms at a time would cost more than the wait for messages
 
     def __init__(self, backend: Backend, elements: tuple[str, ...], epsilon: float, sigma: float,
                  cutoff: float) -> None:
@@ -56,8 +56,6 @@ class LennardJones:
 
 class Null:
     """The potential without interaction: a step costs only the time of the engine."""
-
-    in_parts = True
 
     def __init__(self, elements: tuple[str, ...], cutoff: float) -> None:
         self.elements = elements

@@ -28,8 +28,6 @@ class PairTerm(ABC):
     cutoff : (T, T) float64, Å; zero for a pair of species without a term
     """
 
-    in_parts = True
-
     def __init__(self, elements: tuple[str, ...], listed: np.ndarray, parameters: np.ndarray) -> None:
         self.elements, self._parameters = elements, parameters
         self.cutoff = np.where(listed, parameters[3], 0.0)

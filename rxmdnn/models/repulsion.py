@@ -53,8 +53,6 @@ class Repulsion:
     Raises InputError for an element that is not a chemical symbol.
     """
 
-    in_parts = True
-
     def __init__(self, elements: tuple[str, ...], fraction: float = FRACTION, backend: Backend | None = None,
                  cutoff: np.ndarray | None = None, power: float = ENVELOPE) -> None:
         self.elements, self.power = elements, float(power)

@@ -56,7 +56,9 @@ def moved(case: str, grid, potential, overlap: bool, steps: int = 20):
 
 
 def lennard_jones():
-    return argon(elements=("Ar", "Ne"))
+    potential = argon(elements=("Ar", "Ne"))
+    potential.in_parts = True
+    return potential
 
 
 def network(precision="float32"):
