@@ -3,6 +3,12 @@
 from setuptools import find_packages, setup
 
 KERNELS = ["rxmdnn.kernels"] + [f"rxmdnn.kernels.{name}" for name in find_packages("kernels")]
+EXAMPLES = [  # inputs of `rxmdnn examples`, below input/
+    "ammonia/*.in", "ammonia/*.cif", "ammonia/ammonia_*.safetensors",
+    *(f"ammonia/{part}/*.{kind}" for part in ("fidelity", "nqe", "learning") for kind in ("in", "cif", "safetensors")),
+    "ammonia/learning/hole.xyz", "silicon/pump/*.in", "silicon/*.xyz", "silicon/*.safetensors", "cuau/pump/*.in",
+    *(f"{name}/*.{kind}" for name in ("methanol", "cuau") for kind in ("in", "xyz", "safetensors")),
+]
 
 setup(
     name="rxmdnn",
@@ -10,11 +16,11 @@ setup(
     description="Neural-network quantum molecular dynamics: spatial decomposition, Allegro, path integrals",
     license="MIT",
     python_requires=">=3.10",
-    packages=find_packages(include=["rxmdnn", "rxmdnn.*"]) + KERNELS,
-    package_dir={"rxmdnn.kernels": "kernels"},
+    packages=[*find_packages(include=["rxmdnn", "rxmdnn.*"]), *KERNELS, "rxmdnn.input"],
+    package_dir={"rxmdnn.kernels": "kernels", "rxmdnn.input": "input"},
     package_data={"rxmdnn": ["py.typed"], "rxmdnn.analysis": ["*.css", "*.js"],
-                  "rxmdnn.kernels.cuda": ["*.cu", "*.cuh"]},
-    include_package_data=True,
+                  "rxmdnn.kernels.cuda": ["*.cu", "*.cuh"], "rxmdnn.input": EXAMPLES},
+    include_package_data=False,
     install_requires=[
         "numpy>=1.26",
         "numba>=0.62",
@@ -40,6 +46,7 @@ setup(
         "phonons": ["phonopy>=2.40"],
         "hpc": ["parsl>=2024.10"],
         "report": ["plotly>=6.0"],
+        "docs": ["sphinx>=8", "myst-parser>=4", "furo>=2024.8", "sphinx-copybutton>=0.5", "sphinx-design>=0.6"],
         "test": ["pytest>=8", "tensorboardX>=2.6", "MDAnalysis>=2.8", "vesin>=0.3", "dynasor>=2.3", "ipi>=3.0",
                  "phonopy>=2.40", "plotly>=6.0",
                  "physical_validation>=1.0.5", "ruff", "mypy", "codespell>=2.3"],

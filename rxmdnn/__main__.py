@@ -33,6 +33,10 @@ COMMANDS = {  # name: (whether it runs on several ranks, help); its module is co
     "phonons": (False, "harmonic crystal of a model: bands, density of states, neutron spectrum"),
     "structure": (True, "g(r), diffraction, bonds, displacements, diffusion of trajectories"),
     "polarization": (False, "local polarization, topological charge, loops P(E) of a run"),
+    "report": (False, "one page of HTML about a run: rxmdnn report DAT"),
+    "cite": (False, "papers of the methods that a run used, as BibTeX"),
+    "examples": (False, "copy example inputs: rxmdnn examples [NAME DIR]"),
+    "doctor": (True, "versions, MPI, GPU, threads and a short self-test, for reports of faults"),
     "driver": (True, "serve forces to i-PI over its socket"),
     "plot": (False, "pictures of a run: energies, temperature, g(r)"),
 }

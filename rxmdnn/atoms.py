@@ -102,6 +102,7 @@ class Edges:
     with_skin     bool                    the edges are all pairs of the list, also those beyond the cutoff
     scratch       (m, 3)         float64  if given, memory for the gradient: to allocate it anew costs more than to fill
                                           it
+    progress      callable                if given, a potential may call it now and then: messages travel meanwhile
     """
 
     center: Array
@@ -111,6 +112,7 @@ class Edges:
     index_in_list: Array | None = None
     with_skin: bool = False
     scratch: Array | None = None
+    progress: Callable[[], None] | None = None
 
     def gradient(self) -> Array:
         """(m, 3) float64 for a gradient, contents undefined."""

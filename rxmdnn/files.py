@@ -34,7 +34,8 @@ def reason_of(error: OSError) -> str:
     reason = error.strerror or str(error)
     if error.errno in FULL:
         return f"{reason}; make room, then run the same command again"
-    return "it is a symbolic link" if error.errno == errno.ELOOP else reason
+    linked = "it is a symbolic link, which is not followed; link the folder instead, or remove it"
+    return linked if error.errno == errno.ELOOP else reason
 
 
 @contextmanager
@@ -96,8 +97,9 @@ def _folder_fault(folder: Path) -> str:
 def atomic(path: str | Path) -> Iterator[Path]:
     """A block that writes a temporary file beside ``path``; on success it is flushed to disk and takes its name.
 
-    A reader sees the old file or the new one, never a part; after a failure the old file is unchanged. A link stays a
-    link; a device such as /dev/stdout is written to.
+    A reader sees the old file or the new one, never a part; after a failure the old file is unchanged. A link to a file
+    of its own folder stays one; a link that leads elsewhere is replaced, and the file there stays what it is. A device
+    such as /dev/stdout is written to. A new file has the permissions that the umask leaves.
 
     Example
     -------
@@ -108,8 +110,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
     if is_device(path):  # nothing to replace
         yield path
         return
-    if path.is_symlink():
-        path = path.resolve()
+    if path.is_symlink() and (target := Path(os.path.realpath(path))).is_relative_to(os.path.realpath(path.parent)):
+        path = target
     new = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         new.unlink(missing_ok=True)  # of a killed process of this number, or a link to another file

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from rxmdnn.errors import InputError
+from rxmdnn.hdf5_heaps import check_heaps
 from rxmdnn.schema import MOST_PACKED, Checked, Item, reading
 
 FILTERS = {1, 2, 3, 32000}  # deflate, shuffle, fletcher32, lzf: those that h5py has itself
@@ -110,13 +111,19 @@ class Group:
         return self.checked.value(self._entry(name), self.raw.attrs[name], item)
 
 
+def open_file(path: str | Path) -> h5py.File:
+    """A file for reading, without a lock. Raises OSError, also for damage at which HDF5 would never end."""
+    check_heaps(path)
+    return h5py.File(path, "r", locking=False)
+
+
 @contextmanager
 def opened(path: str | Path, what: str, advice: str = "") -> Iterator[Group]:
     """A file for reading; everything that a damaged one makes HDF5 raise within is one InputError.
 
     what : what the file should be, as "a checkpoint"; advice : what to do
     """
-    with reading(path, what, advice) as checked, h5py.File(path, "r", locking=False) as file:
+    with reading(path, what, advice) as checked, open_file(path) as file:
         yield Group(file, checked)
 
 
@@ -125,7 +132,7 @@ def is_kind(path: str | Path, *names: str) -> bool:
     if not h5py.is_hdf5(path):
         return False
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with open_file(path) as file:
             group = Group(file, Checked(path))
             return all(name in group or name in file.attrs for name in names)
     except (OSError, RuntimeError) as error:

@@ -43,8 +43,8 @@ def together(comm: MPI.Comm) -> Iterator[None]:
         yield
     except InputError as error:
         faults = error.faults
-    everyone = comm.allgather(faults)
-    if any(everyone):
+    if comm.allreduce(bool(faults), MPI.LOR):  # a sum over ranks: lists of all ranks grow with their number
+        everyone = comm.allgather(faults)
         raise AgreedError(*dict.fromkeys(fault for rank in everyone for fault in rank))
 
 
@@ -102,11 +102,20 @@ def rows_of_all(comm: MPI.Comm, n_global: int, gid: np.ndarray, arrays: Sequence
     return out
 
 
+def _out_of_memory(error: Exception) -> str:
+    """The message for an error of NumPy, CuPy or torch that means that there is no memory; or nothing."""
+    text = str(error).strip().split("\n")[0]
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+        return (f"out of memory{f': {text}' if text else ''}; use more ranks on more nodes, a smaller system, or fewer "
+                "beads, models or frames at a time")
+    return ""
+
+
 def run_to_exit_code(comm: MPI.Comm, function: Callable[[], int | None]) -> int:
     """The exit code of ``function``: its result or 0; that of an InputError; 1 or 130 after other errors.
 
-    An InputError on one rank only, or an unexpected error, ends all ranks by Abort with the message of this rank, since
-    the other ranks may be waiting for it.
+    An InputError on one rank only, no memory, or an unexpected error, ends all ranks by Abort with the message of this
+    rank, since the other ranks may be waiting for it.
     """
     try:
         return function() or 0
@@ -124,7 +133,12 @@ def run_to_exit_code(comm: MPI.Comm, function: Callable[[], int | None]) -> int:
         if comm.size > 1:
             comm.Abort(130)
         return 130
-    except Exception:
+    except Exception as error:
+        if message := _out_of_memory(error):
+            print(f"rxmdnn: {f'rank {comm.rank}: ' if comm.size > 1 else ''}{message}", file=sys.stderr, flush=True)
+            if comm.size > 1:
+                comm.Abort(InputError.exit_code)
+            return InputError.exit_code
         if comm.size == 1:
             raise
         print(f"rxmdnn: rank {comm.rank} failed:\n{traceback.format_exc()}", file=sys.stderr, flush=True)

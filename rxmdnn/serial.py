@@ -90,6 +90,10 @@ class Comm:
 
     Reduce = Alltoall = Allreduce
 
+    def Iallreduce(self, send: Any, receive: Any, op: Any = SUM) -> Request:
+        self.Allreduce(send, receive)
+        return Request()
+
     def Alltoallv(self, send: list[Any], receive: list[Any]) -> None:
         receive[0][...] = send[0]
 
@@ -116,6 +120,12 @@ class Comm:
         return Request()
 
     Irecv = Isend
+
+    def send(self, value: Any, dest: int, tag: int = 0) -> NoReturn:
+        raise AssertionError("one rank sends no message")
+
+    def recv(self, source: int = ANY_SOURCE, tag: int = ANY_TAG) -> NoReturn:
+        raise AssertionError("one rank receives no message")
 
     def Abort(self, code: int = 1) -> NoReturn:
         sys.stdout.flush()

@@ -19,33 +19,24 @@ from __future__ import annotations
 
 import argparse
 import csv
-import ctypes
-import io
 import os
 import random
 import re
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from left_behind import content, difference, unopened  # noqa: E402 - a neighbor of this script
+from faulted import FAST, ROOT, Done, Fault, forked, preloaded, ready, started, warm
+from left_behind import content, difference, unopened
 
 HOWS = ("kill", "torn", "ENOSPC", "EIO", "full")
 COLUMNS = ("scenario", "ranks", "rank", "how", "k", "call", "file", "code", "fault")
-LONGEST = 120  # s, of one command
-FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # where flushing costs nothing
 
 RUN = """mdmode 1
 time 2.0 20
@@ -131,76 +122,6 @@ SCENARIOS = {
 }
 
 
-# ---------------------------------------------------------------------- commands
-def build(folder: Path) -> Path | None:
-    """The library to preload, made by the C compiler of this machine; None without one."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        return None
-    library = folder / "faults.so"
-    source = str(HERE / "faults.c")
-    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", str(library), source, "-ldl"], check=True)
-    return library
-
-
-class Done(NamedTuple):
-    """A command that has ended: its exit code, negative for a signal, and what it printed."""
-
-    code: int
-    text: str
-
-
-def forked(place: Path, argv: tuple[str, ...], how: str = "", k: int = 0, log: Path | None = None) -> Done:
-    """``rxmdnn argv`` in a fork of this process, with a fault at its k-th call."""
-    text = place.parent / f"{place.name}.out"
-    sys.stdout.flush()
-    child = os.fork()
-    if child == 0:
-        code = 70
-        try:
-            os.chdir(place)
-            handle = os.open(text, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-            os.dup2(handle, 1)
-            os.dup2(handle, 2)
-            if how:
-                below, to = str(place).encode(), str(log or "").encode()
-                ctypes.CDLL(None).faults_arm(below, how.encode(), ctypes.c_long(k), to)
-            sys.argv = ["rxmdnn", *argv]
-            from rxmdnn.__main__ import main
-
-            code = main()
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        raise SystemExit(code)
-    end = time.monotonic() + LONGEST
-    while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            break
-        if time.monotonic() > end:
-            os.kill(child, signal.SIGKILL)
-        time.sleep(0.005)
-    code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-    return Done(code, text.read_text(errors="replace"))
-
-
-def started(place: Path, argv: tuple[str, ...], how: str = "", k: int = 0, log: Path | None = None, *, ranks: int,
-            rank: int, library: Path) -> Done:
-    """``mpirun rxmdnn argv``, with a fault at the k-th call of a rank."""
-    mpirun = shutil.which("mpirun", path=str(Path(sys.executable).parent)) or shutil.which("mpirun") or "mpirun"
-    given = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-             "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_mpi_yield_when_idle": "1"}
-    given.pop("LD_PRELOAD", None)
-    if how:
-        given |= {"LD_PRELOAD": str(library), "RXMDNN_FAULT_FOLDER": str(place), "RXMDNN_FAULT_HOW": how,
-                  "RXMDNN_FAULT_AT": str(k), "RXMDNN_FAULT_RANK": str(rank), "RXMDNN_FAULT_LOG": str(log or "")}
-    done = subprocess.run([mpirun, "-np", str(ranks), sys.executable, "-m", "rxmdnn", *argv], cwd=place, env=given,
-                          capture_output=True, text=True, timeout=LONGEST)
-    return Done(done.returncode, done.stdout + done.stderr)
-
-
 # ---------------------------------------------------------------------- one case
 class Case(NamedTuple):
     """A fault: at the k-th call of a rank of a scenario on so many ranks."""
@@ -212,7 +133,7 @@ class Case(NamedTuple):
     k: int
 
 
-Execute = Callable[..., Done]
+Execute = Callable[..., Done]  # of a folder, the arguments of rxmdnn and a Fault
 
 
 class Ring:
@@ -222,31 +143,19 @@ class Ring:
         self.name, self.ranks, self.rank, self.work = name, ranks, rank, work
         self.scenario = SCENARIOS[name]
         self.execute: Execute = forked if ranks == 1 else (
-            lambda *given, **more: started(*given, **more, ranks=ranks, rank=rank, library=library))
+            lambda *given: started(*given, ranks=ranks, library=library))
         self.prepared = work / f"{name}_{ranks}_{rank}"
         self.prepared.mkdir(parents=True)
         self.scenario.prepare(self.prepared)
         if ranks == 1:
-            self._warm()
+            warm(self._copy(), self.scenario.argv)
         if self.scenario.before:
             self._well(self.execute(self.prepared, self.scenario.before))
         place, log = self._copy(), work / "calls"
         log.unlink(missing_ok=True)
-        self._well(self.execute(place, self.scenario.argv, "count", 0, log))
+        self._well(self.execute(place, self.scenario.argv, Fault("count", 0, rank, log)))
         self.whole = content(place)
         self.calls = [line.split(" ", 1) for line in log.read_text().splitlines()]
-
-    def _warm(self) -> None:
-        """Run once in this process, so that forks find kernels compiled and modules imported."""
-        from rxmdnn.__main__ import main
-
-        kept, back = sys.argv, Path.cwd()
-        with redirect_stdout(io.StringIO()):
-            os.chdir(self._copy())
-            sys.argv = ["rxmdnn", *self.scenario.argv]
-            main()
-        sys.argv = kept
-        os.chdir(back)
 
     def _well(self, done: Done) -> None:
         if done.code:
@@ -261,7 +170,7 @@ class Ring:
     def judge(self, how: str, k: int) -> tuple[int, str]:
         """The exit code of a command with a fault, and what is wrong after it; nothing where all is well."""
         place = self._copy()
-        done = self.execute(place, self.scenario.argv, how, k)
+        done = self.execute(place, self.scenario.argv, Fault(how, k, self.rank))
         if fault := self._ended(how, done):
             return done.code, fault
         if fault := unopened(place):
@@ -297,18 +206,6 @@ def _last(text: str) -> str:
     return lines[-1][:300] if lines else "no message"
 
 
-def ready() -> None:
-    """Import what the commands need, so that forks begin at once; one rank needs no MPI."""
-    import mpi4py
-
-    from rxmdnn import serial
-
-    sys.modules["mpi4py.MPI"] = mpi4py.MPI = serial  # type: ignore[attr-defined, assignment]
-    for name in ("rxmdnn.commands.run", "rxmdnn.commands.train", "rxmdnn.commands.tfail", "rxmdnn.models.allegro",
-                 "rxmdnn.analysis.observe", "rxmdnn.survival.results", "ase.io.extxyz", "matplotlib.pyplot"):
-        __import__(name)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the cases that are asked for; 1 where one of them went wrong."""
     p = argparse.ArgumentParser("tools/faults.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -321,22 +218,15 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--rows", type=Path, help="table of all cases, to which an interrupted campaign adds")
     p.add_argument("--out", type=Path, help="table of sums")
     a = p.parse_args(argv)
-    if "faults.so" not in os.environ.get("LD_PRELOAD", ""):
-        library = build(Path(tempfile.mkdtemp(prefix="rxmdnn_faults_", dir=FAST)))
-        if library is None:
-            print("faults: no C compiler (cc) on this machine")
-            return 0
-        given = {**os.environ, "LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1",
-                 "NUMBA_THREADING_LAYER": "workqueue", "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
-        words = sys.argv[1:] if argv is None else argv
-        os.execve(sys.executable, [sys.executable, str(Path(__file__).resolve()), *words], given)
+    library = preloaded(__file__, sys.argv[1:] if argv is None else argv)
     ready()
     work, owner = Path(tempfile.mkdtemp(prefix="rxmdnn_faults_", dir=FAST)), os.getpid()
     try:
-        return _campaign(a, work, Path(os.environ["LD_PRELOAD"].split(":")[0]))
+        return _campaign(a, work, library)
     finally:
         if os.getpid() == owner:  # not in a fork, which leaves as a whole process does
-            shutil.rmtree(work, ignore_errors=True)
+            for folder in (work, library.parent):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _campaign(a: argparse.Namespace, work: Path, library: Path) -> int:

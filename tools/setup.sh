@@ -9,7 +9,7 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
     echo "Setting up .venv (about a minute)"
     ${PYTHON:-python3} -m venv .venv
     # A system MPI is used where there is one; otherwise MPI comes as a wheel.
-    extras=label,fidelity,test,cuda-test
+    extras=label,fidelity,test,docs,cuda-test
     if ! command -v mpirun >/dev/null 2>&1; then extras=mpi,$extras; fi
     pins=tools/constraints.txt
     if .venv/bin/python -c 'import sys; sys.exit(sys.version_info >= (3, 11))'; then

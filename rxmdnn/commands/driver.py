@@ -39,7 +39,7 @@ def main(argv: Sequence[str], comm: MPI.Comm) -> None:
     if (note := fewer_threads(comm, run.deck["threads"].n, start.n_global)) and comm.rank == 0:
         print(f"driver: {note}", flush=True)
     system = System(potential, start.cell, start.atoms(), comm=comm, backend=backend, skin=run.deck["skin"].skin,
-                    grid=tuple(run.deck["processors"]))
+                    grid=tuple(run.deck["processors"]), balance=run.deck["balance"].on)
     served = serve(system, lambda: Line(a.unix, a.host, a.port, a.wait))
     if comm.rank == 0:
         print(f"driver: {served} force calls served, {system.forces.builds} neighbor lists", flush=True)

@@ -21,6 +21,9 @@ RANKS = (
     Keyword("processors", (Value("vx", "int", 0, check=not_negative), Value("vy", "int", 0, check=not_negative),
                            Value("vz", "int", 0, check=not_negative)),
             "grid of ranks; 0 0 0 lets rxmdnn choose", {"--vprocs": ("vx", "vy", "vz")}, check=_grid, group="device"),
+    Keyword("balance", (Value("on", "bool", False),),
+            "let the parts of the ranks have unequal widths and equal load, for slabs, droplets and gaps; chosen at "
+            "each new neighbor list", group="device"),
 )
 DEVICE = (
     Keyword("precision", (Value("network", PRECISIONS, "float32",

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from rxmdnn.deck.examples_more import caveat_of, example_of
 from rxmdnn.deck.language import REQUIRED, Keyword, near
 from rxmdnn.deck.words import GROUPS
 from rxmdnn.errors import InputError
@@ -13,8 +14,11 @@ from rxmdnn.errors import InputError
 WIDTH, INDENT = 100, 30  # columns of a help page, and where its texts begin
 
 
-def help_page(table: Sequence[Keyword], keyword: str | None = None) -> str:
-    """Help on all keywords, under the headings of their groups, or on one keyword in full; at most WIDTH columns."""
+def help_page(table: Sequence[Keyword], keyword: str | None = None, deck: str = "") -> str:
+    """Help on all keywords, under the headings of their groups, or on one keyword in full; at most WIDTH columns.
+
+    deck : name of the table, as ``rxmd.in``, for the example line and the caveat of the keyword
+    """
     rows = {k.name: k for k in table}
     if keyword is None:
         groups = sorted({k.group for k in table}, key=lambda group: GROUPS.index(group) if group else -1)
@@ -26,13 +30,17 @@ def help_page(table: Sequence[Keyword], keyword: str | None = None) -> str:
     lines = [k.usage, _wrapped(k.help, 4)]
     for v in k.values:
         expects = "one of the values below" if v.words else v.expects
-        parts = [expects + (f", {v.unit}" if v.unit else ""), _default(v.default), *([v.help] if v.help else [])]
+        parts = [expects + (f", {v.unit}" if v.unit else ""), default_of(v.default), *([v.help] if v.help else [])]
         lines.append(_beside(f"    {v.name}", "; ".join(parts), 18))
         lines += [_beside(f"{'':18s}{word}", text, INDENT + 2) for word, text in v.words.items()]
     if k.repeats:
         lines.append("    may be given several times")
     if k.unused:
         lines.append(_wrapped(f"ignored (accepted for compatibility): {k.unused}", 4))
+    if example := example_of(deck, k.name):
+        lines.append(f"    example: {example}")
+    if caveat := caveat_of(deck, k.name):
+        lines.append(_wrapped(f"note: {caveat}", 4))
     flags = [f"--{k.name}", *(f.replace("|", ", ") for f in k.flags)]
     lines.append(_wrapped(f"flags: {', '.join(dict.fromkeys(flags))}", 4))
     return "\n".join(lines)
@@ -57,7 +65,8 @@ def _wrapped(text: str, indent: int) -> str:
     return textwrap.fill(text, WIDTH, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False)
 
 
-def _default(x: Any) -> str:
+def default_of(x: Any) -> str:
+    """What a help page says of a default."""
     if x is REQUIRED or x is None or x == ():
         return "required" if x is REQUIRED else "no default"
     return "default " + ((".true." if x else ".false.") if isinstance(x, bool) else str(x))

@@ -19,9 +19,11 @@ from rxmdnn.arrays import Array
 from rxmdnn.atoms import FIELDS, Atoms
 from rxmdnn.backend import Backend
 from rxmdnn.cell import Cell
+from rxmdnn.engine.balance import Balance
 from rxmdnn.engine.neighbors import spatial_order
 from rxmdnn.errors import InputError
 from rxmdnn.parallel import send_rows
+from rxmdnn.traffic import traffic_of
 
 # Rounding of fractional coordinates must not lose a copy that lies exactly at the reach.
 MARGIN = 1e-9
@@ -78,14 +80,24 @@ class Domain:
     grid : three ints whose product is the number of ranks; zeros choose
     reach : float, Å
         Cutoff plus skin: how far copies extend beyond the owned part.
+    balance : let ``migrate`` choose parts of unequal width and equal load
+
+    Attributes
+    ----------
+    load : (n_owned,) int64, optional
+        What the owned atoms cost, in any unit, for the next ``migrate``; None: all the same.
+    cuts : of each axis (grid + 1,) float64, fractions of the cell where parts end
+    parts : two ints
+        Owned rows between the two may see copies of other ranks' atoms, the others do not. Since ``migrate``.
 
     Raises
     ------
     InputError
-        If the grid does not fit the number of ranks.
+        If the grid does not fit the number of ranks, or parts that are balanced are thinner than the reach.
     """
 
-    def __init__(self, comm: MPI.Comm, backend: Backend, cell: Cell, grid: tuple[int, int, int], reach: float) -> None:
+    def __init__(self, comm: MPI.Comm, backend: Backend, cell: Cell, grid: tuple[int, int, int], reach: float,
+                 balance: bool = False) -> None:
         if not any(grid):
             grid = choose_grid(comm.size, cell, reach)
         if min(grid) < 1 or int(np.prod(grid)) != comm.size:
@@ -94,23 +106,34 @@ class Domain:
                 f"and {comm.size} are running; change it, or write 'processors 0 0 0' to let rxmdnn choose"
             )
         self.comm, self.backend, self.reach = comm, backend, reach
+        self.traffic = traffic_of(comm)
         self.grid = np.array(grid)
         # RXMD's order of ranks: x runs fastest.
         r = comm.rank
         self.place = np.array([r % grid[0], r // grid[0] % grid[1], r // (grid[0] * grid[1])])
-        self.lo = self.place / self.grid
-        self.hi = (self.place + 1) / self.grid
+        self.balance = Balance(self.grid) if balance else None
+        self.load: Array | None = None
+        self._cut([np.arange(g + 1) / g for g in grid])
+        if self.balance is not None:
+            self.balance.check(cell, reach)
         self.flows: list[list[Flow]] = []
+        self.parts = 0, 0
         self._take(cell)
 
     def _take(self, cell: Cell) -> None:
         """The halo that the next plan needs, and the periods that the present one adds."""
         self.cell = cell
         self.halo = self.reach / cell.widths * (1 + MARGIN) + MARGIN
-        self.hops = np.ceil(self.halo * self.grid).astype(int)
+        self.hops = np.ceil(self.halo * self.grid if self.balance is None else self.halo / self._narrowest).astype(int)
         self.hops[~cell.pbc] = np.minimum(self.hops, self.grid - 1)[~cell.pbc]
         for flow in (flow for hop in self.flows for flow in hop if flow.period):
             flow.shift = flow.period * cell.h[flow.axis]
+
+    def _cut(self, cuts: list[np.ndarray]) -> None:
+        """Let the parts along each axis end at ``cuts``, (grid + 1,) float64 fractions of the cell."""
+        self.cuts = cuts
+        self.lo, self.hi = (np.array([cut[k] for cut, k in zip(cuts, self.place + up)]) for up in (0, 1))
+        self._narrowest = np.array([np.diff(cut).min() for cut in cuts])
 
     def deform(self, by: np.ndarray) -> None:
         """The cell becomes h by; fractional positions keep their owners and the plan stays valid.
@@ -159,6 +182,10 @@ class Domain:
     def owner_place(self, x: Array) -> Array:
         """(n, 3) int64 grid places of the owners of wrapped positions (n, 3), Å: a pure function of their bits."""
         xp, grid = self.backend.xp, self.backend.table(self.grid)
+        if self.balance is not None:
+            s = self.cell.fractional(x)
+            return xp.stack([xp.searchsorted(self.backend.table(cut[1:-1]), s[:, axis].copy(), side="right")
+                             for axis, cut in enumerate(self.cuts)], axis=1)
         return xp.clip(xp.floor(self.cell.fractional(x) * grid).astype(np.int64), 0, grid - 1)
 
     def owner(self, atoms: Atoms) -> Array:
@@ -181,6 +208,11 @@ class Domain:
         """
         self.wrap(atoms)
         xp = self.backend.xp
+        if self.balance is not None:
+            s = self.backend.to_host(self.cell.fractional(atoms.x[: atoms.n_owned]))
+            load = None if self.load is None else self.backend.to_host(self.load)
+            self._cut(self.balance.cuts(self.comm, s, load, self.halo))
+            self._take(self.cell)
         for axis in range(3):
             if self.grid[axis] == 1:
                 continue
@@ -196,7 +228,30 @@ class Domain:
             # An atom crossed more than one part since the last list: thin parts or a very fast atom.
             self.distribute(atoms)
         order = spatial_order(self.backend, atoms.x[: atoms.n_owned], atoms.gid[: atoms.n_owned], self.reach)
-        replace_owned(atoms, take(owned_rows(atoms), order))
+        replace_owned(atoms, take(owned_rows(atoms), self._in_parts(atoms, order)))
+
+    def _in_parts(self, atoms: Atoms, order: Array) -> Array:
+        """``order`` with the atoms that may see copies of other ranks in the middle; sets ``parts``."""
+        outer = self._outer(atoms.x[: atoms.n_owned])
+        if outer is None:
+            self.parts = len(order), len(order)
+            return order
+        rim, inner = order[outer[order]], order[~outer[order]]
+        half = len(inner) // 2
+        self.parts = half, half + len(rim)
+        return np.concatenate([inner[:half], rim, inner[half:]])
+
+    def _outer(self, x: Array) -> Array | None:
+        """(n,) bool: is an atom within reach of a face to another rank? None without such a face, or on a device."""
+        outer = None
+        for axis in range(3):
+            for step in (-1, 1):
+                if self.backend.on_device or self.face_rank(axis, step) in (self.comm.rank, MPI.PROC_NULL):
+                    continue
+                s = self.cell.fractional(x)[:, axis]
+                near = (s < self.lo[axis] + self.halo[axis] if step < 0 else s >= self.hi[axis] - self.halo[axis])
+                outer = near if outer is None else outer | near
+        return outer
 
     def _swap(self, axis: int, down: Rows, up: Rows) -> tuple[Rows, Rows]:
         """Exchange rows over both faces of an axis, counts first; gives (from above, from below)."""
@@ -222,7 +277,9 @@ class Domain:
         self.backend.deliver(come, into)
 
     def _wait(self, receives: list[MPI.Request], sends: list[tuple[Array, int, int]]) -> None:
-        MPI.Request.Waitall(receives + [self.comm.Isend(*send) for send in sends])
+        requests = receives + [self.comm.Isend(*send) for send in sends]
+        with self.traffic.waiting():
+            MPI.Request.Waitall(requests)
 
     # ------------------------------------------------------------------ halo
     def plan(self, atoms: Atoms) -> None:
@@ -258,7 +315,7 @@ class Domain:
                 for flow, come in zip(hop, arrived, strict=True):
                     n = len(come["gid"])
                     flow.start, flow.stop = n_all, n_all + n
-                    if not self._at_home(hop):
+                    if not self.is_at_home(hop):
                         flow.out, flow.back = xp.empty((len(flow.rows), 3)), xp.empty((len(flow.rows), 3))
                     travel.append((come, n_all))
                     parts.append(come)
@@ -281,26 +338,31 @@ class Domain:
     def copy(self, x: Array) -> None:
         """Refresh the copies' positions along the plan, in place. x : (n_all, 3) float64, Å."""
         for hop in self.flows:
-            into = [x[flow.start : flow.stop] for flow in hop]
-            home = self._at_home(hop)
-            for flow, rows in zip(hop, into, strict=True):
-                self.backend.pack(x, flow.rows, flow.shift, rows if home else flow.out)
-            if not home:
-                self._message(into, [flow.receive_from for flow in hop], [flow.out for flow in hop],
-                              [flow.send_to for flow in hop])
+            if self.is_at_home(hop):
+                self.pack_home(hop, x)
+                continue
+            for flow in hop:
+                self.backend.pack(x, flow.rows, flow.shift, flow.out)
+            self._message([x[flow.start : flow.stop] for flow in hop], [flow.receive_from for flow in hop],
+                          [flow.out for flow in hop], [flow.send_to for flow in hop])
+
+    def pack_home(self, hop: list[Flow], x: Array) -> None:
+        """Copy the rows of a hop between this rank and itself."""
+        for flow in hop:
+            self.backend.pack(x, flow.rows, flow.shift, x[flow.start : flow.stop])
 
     def give_back(self, f: Array) -> None:
         """Add the copies' rows to their owners' rows, in place: the adjoint of ``copy``. f : (n_all, 3) float64."""
         for hop in reversed(self.flows):
             out = [f[flow.start : flow.stop] for flow in hop]
-            home = self._at_home(hop)
+            home = self.is_at_home(hop)
             if not home:
                 self._message([flow.back for flow in hop], [flow.send_to for flow in hop], out,
                               [flow.receive_from for flow in hop])
             for flow, rows in zip(hop, out, strict=True):
                 self.backend.unpack_add(rows if home else flow.back, flow.rows, f)
 
-    def _at_home(self, hop: list[Flow]) -> bool:
+    def is_at_home(self, hop: list[Flow]) -> bool:
         """Does this rank send to itself? Then rows go where they belong at once."""
         return hop[0].send_to == hop[0].receive_from == self.comm.rank
 

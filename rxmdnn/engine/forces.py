@@ -11,8 +11,10 @@ from mpi4py import MPI
 from rxmdnn.arrays import Array
 from rxmdnn.atoms import Atoms, Edges
 from rxmdnn.device import Device
+from rxmdnn.engine.balance import ATOM_LOAD
 from rxmdnn.engine.domain import Domain
 from rxmdnn.engine.neighbors import NeighborList
+from rxmdnn.engine.overlap import Overlap
 from rxmdnn.graphs import Repeated
 from rxmdnn.models.interface import Potential
 from rxmdnn.models.mixture import Mixture
@@ -52,6 +54,8 @@ class Forces:
         Set it to have the next call migrate atoms and rebuild everything.
     builds, edges : int
         Lists built so far; directed edges of the last call.
+    overlap : bool
+        Set it to False, on all ranks, to have every message waited for; the bits are the same.
     added : list of AddedForces, which every ``compute`` adds to those of the potential
     """
 
@@ -64,6 +68,8 @@ class Forces:
         self.added: list[AddedForces] = []
         self._last: tuple[Edges, np.ndarray, np.ndarray] | None = None
         self._built_in = domain.cell
+        self.overlap = True
+        self._overlapping = Overlap(self)
         self.repeated: Repeated[Atoms, tuple[Edges, np.ndarray, np.ndarray]] | None = None
 
     def use_graphs(self, say: Callable[[str], None]) -> None:
@@ -120,12 +126,23 @@ class Forces:
             state = self._state(positions)
         with timers("halo"):
             state = self.domain.comm.allreduce(state, MPI.MAX)
+        if state == FRESH:
+            return False
+        self._rebuild(atoms, state)
+        return True
+
+    def _rebuild(self, atoms: Atoms, state: int) -> None:
+        """Migrate atoms and make a new list. state : the worst of all ranks"""
+        timers = self.timers
+        with timers("halo"):
             if state == LOST:
                 raise AgreedError("positions: an atom moved by more than 10^6 Å since the last list, or its "
                                   "coordinates are NaN or infinite: the simulation has become unstable; restart from "
                                   "the last checkpoint with a smaller 'time' dt")
-            if state == FRESH:
-                return False
+            if self.domain.balance is not None:
+                # after a checkpoint, of which a run may go on that knows no edges, atoms count alike
+                self.domain.load = None if self.stale or self._last is None else (
+                    self.domain.backend.xp.diff(self._last[0].first) + ATOM_LOAD)
             self.prepare(atoms)
             self.domain.migrate(atoms)
             self.domain.plan(atoms)
@@ -137,10 +154,18 @@ class Forces:
             self.stale = False
             if self.repeated is not None:
                 self.repeated.forget()
-        return True
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether ``compute`` evaluates atoms far from other ranks while messages travel; the same on all ranks."""
+        return (self.overlap and self.domain.comm.size > 1 and not self.domain.backend.on_device
+                and getattr(self.potential, "in_parts", False))
 
     def compute(self, atoms: Atoms) -> None:
         """Fill ``atoms.f`` (owned rows: the whole force). After a rebuild the rows of ``atoms`` are in new order."""
+        if self.overlaps:
+            self._compute_overlapped(atoms)
+            return
         timers = self.timers
         new = self.refresh(atoms, [atoms.x])
         if self.repeated is not None and self.repeated.possible:
@@ -155,6 +180,23 @@ class Forces:
         with timers("network"):
             e_i, g_ij = self.evaluate(edges, atoms)
         self._assemble(edges, e_i, g_ij, atoms)
+
+    def _compute_overlapped(self, atoms: Atoms) -> None:
+        """As ``compute``, to the same bits."""
+        answer = None
+        if self.stale:
+            self.refresh(atoms, [atoms.x])
+        else:
+            with self.timers("neighbors"):
+                state = self._state([atoms.x])
+            answer, state = self._overlapping.compute(atoms, state)
+            if answer is None:
+                self._rebuild(atoms, state)
+        if answer is None:
+            answer = self._overlapping.compute_listed(atoms)
+        self.edges = len(answer[0].center)
+        self._last = answer
+        self._add(atoms)
 
     def evaluate(self, edges: Edges, atoms: Atoms) -> tuple[Array, Array]:
         """(e_i, g_ij) of the potential, as of Potential.compute."""

@@ -271,6 +271,49 @@ class NeighborList:
         return [self._fill(x, first, slot, int(end), k)
                 for k, (x, first, (slot, _), end) in enumerate(zip(positions, firsts, counted, ends, strict=True))]
 
+    # ------------------------------------------------------------------ edges of some rows after the other
+    def edges_of_rows(self, x: Array, species: Array, start: int, stop: int, at: int) -> Edges:
+        """The edges of owned rows start:stop alone, from edge number ``at`` on; the rows before have none.
+
+        Called for one range of rows after the other, it fills what ``edges`` fills. Arrays on the host.
+        """
+        take, n = self._buffers.take, self.n_pairs
+        slot, count = take("slot 0", (n,), np.int64), take("count of rows", (stop,), np.int64)
+        # rows before have an empty range, so that the kernels pass over them
+        listed = np.maximum(self._first[: stop + 1], self._first[start])
+        self.backend.count_edges(x, species, self._cutoff_sq, listed, self._neighbor, slot, count)
+        first = take(f"first from {start}", (stop + 1,), np.int64)
+        first[: start + 1] = at
+        np.cumsum(count[start:], out=first[start + 1 :])
+        first[start + 1 :] += at
+        edges = self._edges_in_parts(n, first, slot)
+        self.backend.fill_edges(x, listed, self._neighbor, first, slot, edges.center, edges.neighbor, edges.r_ij)
+        return edges
+
+    def edges_of_all(self, firsts: Sequence[Array], rows: Sequence[tuple[int, int]]) -> Edges:
+        """All edges, after ``edges_of_rows`` of all rows. firsts : ``first`` of each part, of ``rows``"""
+        first = self._buffers.take("first", (self.n_owned + 1,), np.int64)
+        first[:1] = 0
+        for part, (start, stop) in zip(firsts, rows, strict=True):
+            first[start : stop + 1] = part[start : stop + 1]
+        return self._edges_in_parts(int(first[-1]), first, self._buffers.take("slot 0", (self.n_pairs,), np.int64))
+
+    def gradient_of_parts(self) -> Array:
+        """(n_pairs, 3) float64, memory for the gradient of the edges of all rows."""
+        return self._buffers.take("scratch of parts", (self.n_pairs, 3), np.float64)
+
+    def _edges_in_parts(self, m: int, first: Array, slot: Array) -> Edges:
+        """The first m of as many edges as the list has pairs, in memory of their own."""
+        take, n = self._buffers.take, self.n_pairs
+        return Edges(take("center of parts", (n,), np.int32)[:m], take("neighbor of parts", (n,), np.int32)[:m],
+                     take("r_ij of parts", (n, 3), np.float64)[:m], first, slot)
+
+    def assemble_part(self, edges: Edges, g_ij: Array, f: Array) -> None:
+        """As ``assemble``, of ``edges_of_rows``: whole for the rows that no other rows see."""
+        if self.backend.reads_reverse() and edges.index_in_list is not None:
+            edges.index_in_list[self._first[len(edges.first) - 1] :] = -1  # those of the step before
+        self.assemble(edges, g_ij, f)
+
     def _count(self, x: Array, species: Array, limit: np.ndarray, k: int) -> tuple[Array, Array]:
         """Slots of the pairs within the root of ``limit``, in the k-th array for them; edges of each atom."""
         count, slot = (self._buffers.take(f"{name} {k}", (size,), np.int64)

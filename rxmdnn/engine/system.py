@@ -54,6 +54,7 @@ class System:
         The neighbor list is good until an atom has moved skin/2.
     grid : three ints
         Ranks along a, b, c; zeros let the engine choose.
+    balance : let the parts of the ranks have unequal widths and equal load
     timers : Timers, optional
     make_forces : callable
         Makes the Forces of (domain, neighbors, potential, timers); path integrals have their own.
@@ -84,13 +85,13 @@ class System:
 
     def __init__(self, potential: Potential, cell: Cell, atoms: Atoms | None = None, *,
                  comm: MPI.Comm = MPI.COMM_SELF, backend: Backend | None = None, skin: float = SKIN,
-                 grid: tuple[int, int, int] = (0, 0, 0), timers: Timers | None = None,
+                 grid: tuple[int, int, int] = (0, 0, 0), balance: bool = False, timers: Timers | None = None,
                  make_forces: Callable[[Domain, NeighborList, Potential, Timers], Forces] = forces_of,
                  at_owners: Callable[[Domain], bool] = lambda domain: False) -> None:
         backend = backends.make("cpu") if backend is None else backend
         with together(comm):
             self.neighbors = NeighborList(backend, potential.cutoff, skin)
-            self.domain = Domain(comm, backend, cell, grid, self.neighbors.reach)
+            self.domain = Domain(comm, backend, cell, grid, self.neighbors.reach, balance)
         self.comm, self.backend, self.potential = comm, backend, potential
         self.timers = timers or Timers()
         self.forces = make_forces(self.domain, self.neighbors, potential, self.timers)

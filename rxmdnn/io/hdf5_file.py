@@ -241,7 +241,7 @@ def changing(path: str | Path, new: bool = False, last: str = "/") -> Iterator[h
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
         yield file
     finally:

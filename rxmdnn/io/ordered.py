@@ -19,6 +19,10 @@ from rxmdnn.errors import InputError
 from rxmdnn.files import flush_folder, reason_of, write_at
 from rxmdnn.parallel import send_rows, together
 
+WRITERS = 256  # ranks that write by themselves; of more ranks, as many or more write for their neighbors
+TOGETHER = 64  # ranks for which one rank writes, at most
+BLOCKS = 7  # tag of what they write
+
 
 def block(n: int, size: int, rank: int) -> tuple[int, int]:
     """The rows [start, stop) of n that belong to a rank."""
@@ -121,12 +125,38 @@ def write_blocks(comm: MPI.Comm, path: str | Path, blocks: Sequence[tuple[int, n
     """Write arrays at byte offsets of an existing file, each rank its own blocks.
 
     By system calls, not by MPI-IO: Open MPI 4.1 and 5.0 lose data on a full disk without an error (seen with 1 and 3
-    ranks). Raises InputError on all ranks if one fails.
+    ranks). Of many ranks some write for their neighbors too, one rank's blocks after the other's, because a file system
+    opens a file only some ten thousand times per second. Raises InputError on all ranks if one fails.
     """
+    mine = [(offset, np.ascontiguousarray(array).reshape(-1).view(np.uint8)) for offset, array in blocks]
+    together_written = min(TOGETHER, -(-comm.size // WRITERS))
+    writer = comm.rank - comm.rank % together_written
     with writable(comm, path):
-        file = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
+        if comm.rank != writer:
+            comm.send(mine, writer, BLOCKS)
+        else:
+            _write_for(comm, path, mine, range(writer + 1, min(writer + together_written, comm.size)))
+
+
+def _write_for(comm: MPI.Comm, path: str | Path, mine: list[tuple[int, np.ndarray]], others: range) -> None:
+    """Write the blocks of this rank, then those of others; what they send is received even after a failure."""
+    failure: OSError | None = None
+    file = -1
+    for source in (comm.rank, *others):
+        blocks = mine if source == comm.rank else comm.recv(source=source, tag=BLOCKS)
+        if failure is not None:
+            continue
         try:
+            if file < 0:
+                file = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
             for offset, array in blocks:
-                write_at(file, offset, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-        finally:
+                write_at(file, offset, array.data)
+        except OSError as error:
+            failure = error
+    if file >= 0:
+        try:
             os.close(file)
+        except OSError as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure

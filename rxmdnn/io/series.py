@@ -12,7 +12,7 @@ from ase.data import atomic_numbers
 
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
-from rxmdnn.hdf5 import Group
+from rxmdnn.hdf5 import Group, open_file
 from rxmdnn.io.canonical import VELOCITY_UNITS
 from rxmdnn.io.folder import numbered_frames
 from rxmdnn.io.h5md import RUN_EDGES, TRAJECTORY, read_motions, trajectory_in
@@ -123,7 +123,7 @@ class H5Series(Series):
     def __init__(self, path: Path) -> None:
         self.path = path
         with reading(path, TRAJECTORY_FILE) as checked:
-            self.file = h5py.File(path, "r", locking=False)
+            self.file = open_file(path)
             every = Group(self.file, checked)
             group = self.group = every.group("particles/all")
             step = group.array("position/step", Item("int", ("frames",)))

@@ -18,7 +18,7 @@ from rxmdnn.errors import InputError
 from rxmdnn.files import sha256_of
 from rxmdnn.labelling.engines import engine_of
 from rxmdnn.labelling.executor import Executor, executor_of
-from rxmdnn.learning.retrain import held_out
+from rxmdnn.learning.retrain import held_out, split_faults
 from rxmdnn.models.model_file import load_model
 from rxmdnn.survival.plan import StudyPlan
 from rxmdnn.survival.stored import weights_digest
@@ -40,6 +40,7 @@ class LearningPlan:
     folder : Path, of the loop
     model : Path, to begin with; data : list of Path
     studies : list of (Path, Deck), the decks of ``runs``, checked with the first model
+    starts : list of Path, what the runs begin from: structures, and models that make them hot
     moving : set of str, elements of the runs
     guards : list of LabelledFrame, held-out frames whose errors by kind may not rise
     executor : Executor
@@ -56,8 +57,9 @@ class LearningPlan:
         self.moving: set[str] = set()
         self.executor: Executor = executor_of(deck["executor"].name, deck["executor"].file, self.workers)
         self.studies = [(line.deck, self._study(line.deck)) for line in deck["runs"]]
-        for line in deck["production"]:
-            _production(line)
+        self.starts = [p for _, study in self.studies
+                       for p in (*(line.file for line in study["start"]), study["thermalize"].file) if p]
+        self.starts += [p for line in deck["production"] if (p := _production(line))]
         self.guards = self._guards()
         self._check_engine()
 
@@ -77,7 +79,8 @@ class LearningPlan:
         for row in self.deck.echo().splitlines():  # lines of 'runs' and 'production' may repeat
             line = " ".join(row.split("<")[0].split())
             lines[row.split()[0]] = "; ".join([*filter(None, [lines.get(row.split()[0])]), line])
-        named = [self.deck["train"].deck, *(line.deck for kind in ("runs", "production") for line in self.deck[kind])]
+        named = [self.deck["train"].deck, *(line.deck for kind in ("runs", "production") for line in self.deck[kind]),
+                 *self.starts]
         return {"deck": {k: v for k, v in lines.items() if k not in FREE},
                 "decks": {os.path.relpath(p, self.deck.file.parent): sha256_of(p) for p in named},
                 "model": {"file": self.model.name, "sha256": weights_digest(self.model)},
@@ -105,7 +108,10 @@ class LearningPlan:
 
     def _guards(self) -> list[LabelledFrame]:
         """The held-out frames of the training deck."""
-        frames, guards = held_out(self.training("--model", str(self.folder / "model.safetensors")))
+        deck = self.training("--model", str(self.folder / "model.safetensors"))
+        frames, guards = held_out(deck)
+        if faults := split_faults(self.model, deck):
+            raise InputError(*faults)
         have = {self.elements[s] for f in frames for s in set(f.species.tolist())}
         missing = sorted(self.moving - have)
         if missing:
@@ -128,8 +134,9 @@ class LearningPlan:
                                         "several engines or settings cannot be mixed"))
 
 
-def _production(line: Any) -> None:
-    """Check a deck of production runs."""
+def _production(line: Any) -> Path | None:
+    """Check a deck of production runs; its structure."""
     run = read_run(["--rxmdin", str(line.deck)], 1)
     if run.deck["fidelity"].action == "off":
         raise InputError(line.fault(f"{line.deck} does not watch the run; write 'fidelity stop 5' into it"))
+    return run.deck["structure"].file  # type: ignore[no-any-return]

@@ -8,7 +8,7 @@ from pathlib import Path
 from rxmdnn.deck.language import Deck
 from rxmdnn.models.model_file import load_model
 from rxmdnn.training import metrics
-from rxmdnn.training.evaluate import predict
+from rxmdnn.training.evaluate import predict, trained_with, training_lines
 from rxmdnn.training.labelled_frames import LabelledFrame
 from rxmdnn.training.training import read_frames, split_of
 
@@ -20,6 +20,20 @@ def held_out(deck: Deck) -> tuple[list[LabelledFrame], list[LabelledFrame]]:
     frames = read_frames(deck)
     parts = split_of(deck, frames)
     return frames, [frames[k] for k in sorted([*parts.validation, *parts.test])]
+
+
+def split_faults(model: Path, deck: Deck) -> list[str]:
+    """Why the held-out frames of a deck are frames that the model was trained on, where its file tells."""
+    if not trained_with(model, deck["data"].file):
+        return []
+    lines, faults = training_lines(model), []
+    for name in ("split", "seed"):
+        now = [*deck[name]]
+        was = lines.get(name, [])[:len(now)]  # notes follow
+        if was and [float(word) for word in was] != now:
+            faults.append(deck[name].fault(f"{model.name} was trained with '{name} {' '.join(was)}'; write this, or "
+                                           "frames that it has learned count as held out"))
+    return faults
 
 
 def errors_by_kind(model: Path, frames: Sequence[LabelledFrame]) -> tuple[Errors, Errors]:

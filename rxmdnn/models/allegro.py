@@ -120,6 +120,11 @@ class Allegro:
         """The potential of a model file (see load_model). native : a native copy of it, which is read instead."""
         return cls(load_model(native or path), elements, precision, str(path), backend=backend, table=table)
 
+    @property
+    def in_parts(self) -> bool:
+        """See Potential."""
+        return not self.watched
+
     def compute(self, edges: Edges, species: Array) -> tuple[Array, Array]:
         """Energies of the owned atoms, eV, shift included, and ∂E/∂r_ij, eV/Å (see Potential.compute)."""
         if self._device is not None:
@@ -132,13 +137,15 @@ class Allegro:
         rows = max(int(edges.first[i1] - edges.first[i0]) for i0, i1 in blocks)
         rows = max(ROUND, -(-rows // ROUND) * ROUND)
         centers = max(i1 - i0 for i0, i1 in blocks)
-        if rows != self._evaluation.rows or centers > self._evaluation.centers:
+        if not 0.75 * self._evaluation.rows <= rows <= self._evaluation.rows or centers > self._evaluation.centers:
             self._evaluation.allocate(rows, centers)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # matrices of a block are small; and the threads of Numba raise torch's number unasked
         try:
             with torch.no_grad():
                 for i0, i1 in blocks:
+                    if edges.progress is not None:
+                        edges.progress()
                     block = self._evaluation.host_arguments(edges, species, self._type, i0, i1)
                     self._evaluation.evaluate(block, e_i, g_ij, self.latent if self.watched else None)
         finally:

@@ -31,6 +31,11 @@ class Potential(Protocol):
     cutoff : (n_elements, n_elements) float64, Å
         Cutoff of the ordered pair (center, neighbor).
 
+    in_parts : bool, optional
+        True where nothing is kept of a call but its answer, and where a call costs much more than a message: several
+        ranks then ask for some of their atoms at a time, with ``species`` of more rows, while messages travel. Without
+        the attribute they ask for all at once.
+
     Example
     -------
     A harmonic repulsion, e_i = Σ_j k/4 (r_c - r_ij)², half of the energy of a pair on each of its two edges:

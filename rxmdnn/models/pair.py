@@ -37,6 +37,8 @@ class LennardJones:
     sigma, cutoff : float, Å
     """
 
+    in_parts = False  # calls for some of the atoms at a time would cost more than the wait for messages
+
     def __init__(self, backend: Backend, elements: tuple[str, ...], epsilon: float, sigma: float,
                  cutoff: float) -> None:
         self.backend, self.elements = backend, elements

@@ -32,6 +32,7 @@ class Continuation:
     same_stage : whether nothing was changed that enters the conserved quantity
     draws : whether velocities are drawn although the start has some
     minimizes_on : whether a minimizer goes on from its state in the checkpoint
+    again : the first line of the log where the run had taken all its steps and takes as many again
     notes : for the log
     """
 
@@ -43,6 +44,7 @@ class Continuation:
     same_stage: bool = False
     draws: bool = False
     minimizes_on: bool = False
+    again: str = ""
     notes: list[str] = field(default_factory=list)
 
 
@@ -102,13 +104,10 @@ def _from_checkpoint(run: RunDeck, start: Start, facts: dict[str, Any]) -> Conti
     _refuse(_deformed(run, start, facts, before) + _jump(run, start, begin) + faults)
     notes = asked + [_change(fact, run, facts, before) for fact in changed if fact.rule == NOTED]
     notes += _without_effect(run, facts, before, draws)
-    if _had_finished(run, start):
-        notes.insert(0, f"the run of {start.source} had finished at step {start.step}: this one takes another "
-                        f"{run.deck['time'].ntime_step} steps; '--until {start.step}' takes none")
     known = saved.get("forces_known", True) and not (  # a converted checkpoint has none
         any(fact.forces for fact in changed) or ("rings" not in before and other_ensemble))
     return Continuation(
-        facts, begin, last_step(run, begin), forces_known=known, draws=draws, notes=notes,
+        facts, begin, last_step(run, begin), forces_known=known, draws=draws, again=_again(run, start), notes=notes,
         resumes=known and not draws and saved.get("ensemble", {}).get("words") == ensemble_settings(run.deck),
         minimizes_on=known and saved.get("minimizer") is not None and not names & {"mdmode", "pramp"},
         same_stage=not (any(fact.stage for fact in changed) or other_ensemble or draws))
@@ -118,6 +117,14 @@ def _had_finished(run: RunDeck, start: Start) -> bool:
     """Whether all steps of the deck were taken, so that the same command takes as many again."""
     begin = start.state.get("begin", start.step)
     return last_step(run, begin) <= start.step and run.deck["until"].step is None
+
+
+def _again(run: RunDeck, start: Start) -> str:
+    """What the log of a run says first that had finished and takes as many steps again; nothing of others."""
+    if not _had_finished(run, start):
+        return ""
+    return (f"the run of {start.source} had finished at step {start.step}: this one takes another "
+            f"{run.deck['time'].ntime_step} steps; '--until {start.step}' takes none")
 
 
 def _begin(run: RunDeck, start: Start, changed: set[str]) -> int:

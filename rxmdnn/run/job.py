@@ -28,6 +28,7 @@ from rxmdnn.run.setup import make_simulation
 from rxmdnn.run.start import read_start
 from rxmdnn.run.threads import fewer_threads, set_threads
 from rxmdnn.signals import remembered
+from rxmdnn.traffic import counted
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def run_job(comm: MPI.Comm, run: RunDeck, *, start: Callable[[MPI.Comm], Start] 
     watch : called with every Thermo that is printed, on all ranks
     write : to the deck's outDir; otherwise nothing is written anywhere
     """
+    comm = counted(comm)
     with remembered() as asked, locked(comm, run.folder) if write else nullcontext():
         done = _run(comm, run, start, potential, watch, write)
         late = done.simulation.signalled or comm.allreduce(max(asked, default=0), MPI.MAX)

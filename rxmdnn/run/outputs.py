@@ -73,6 +73,7 @@ class Outputs:
     def __init__(self, comm: MPI.Comm, run: RunDeck, start: Start, how: Continuation, simulation: Simulation,
                  monitor: Monitor | None = None) -> None:
         self.comm, self.run, self.simulation, self.monitor, self.facts = comm, run, simulation, monitor, how.facts
+        self.again = how.again
         deck, folder = run.deck, run.folder
         # A run that prints its start again, from rxff.bin or for a minimization, replaces what was written of it.
         again = start.f is None or (deck["mdmode"].mode == MINIMIZATION and not how.minimizes_on)
@@ -252,6 +253,7 @@ class Outputs:
         notes = (*filter(None, [self.aside]), *run.notes, *s.backend.notes, *start.notes,
                  *ring_notes(run.deck, run.elements, run.masses, start.extra, run.may_bond))
         self.log.write(
+            *filter(None, [self.again]),
             f"rxmdnn {rxmdnn.__version__}: {self.comm.size} rank(s) on a grid of {' x '.join(map(str, s.domain.grid))}",
             f"kernels      : {s.backend.name}, {numba.get_num_threads()} thread(s) per rank",
             f"start        : {start.source}, step {s.step}" + (", continued" if start.continued else ""),

@@ -55,7 +55,8 @@ def make_simulation(comm: MPI.Comm, run: RunDeck, backend: Backend, potential: P
         start.notes += economy_notes(deck, economy)
     system = System(
         potential, start.cell, start.atoms(), comm=comm, backend=backend, skin=deck["skin"].skin,
-        grid=tuple(deck["processors"]), timers=Timers(backend.synchronize) if deck["verbose"].on else Timers(),
+        grid=tuple(deck["processors"]), balance=deck["balance"].on,
+        timers=Timers(backend.synchronize) if deck["verbose"].on else Timers(),
         make_forces=lambda domain, neighbors, potential, timers: _make_forces(
             run, domain, neighbors, potential, timers, groups),
         at_owners=lambda domain: start.exact and start.state.get("grid") == domain.grid.tolist())

@@ -104,8 +104,7 @@ def chosen_frames(model: Path, paths: Sequence[Path], elements: Sequence[str], p
 
     Labels have the names ``keys``, otherwise those of the training deck or ASE's.
     """
-    origin = provenance(model)
-    lines = {words[0]: words[1:] for line in str(origin.get("deck", "")).splitlines() if (words := words_of(line))}
+    lines = training_lines(model)
     group, kind = (*lines.get("groups", ()), "group", "kind")[:2]
     missing = [f"{p}: no such file" for p in paths if not p.is_file()]
     if missing:
@@ -114,8 +113,7 @@ def chosen_frames(model: Path, paths: Sequence[Path], elements: Sequence[str], p
     frames = _read(paths, elements, group, kind, keys, trained)
     if part == "all":
         return frames
-    sums = [sha256_of(p) for p in paths]
-    if "split" not in lines or str(origin.get("data_sha256", "")).split()[:len(sums)] != sums:
+    if "split" not in lines or not trained_with(model, paths):
         raise InputError(f"--part {part}: {model} was not trained on these versions of {', '.join(map(str, paths))}; "
                          "omit --part")
     split = dataset.split(frames, float(lines["split"][0]), float(lines["split"][1]), int(lines["seed"][0]))
@@ -123,6 +121,18 @@ def chosen_frames(model: Path, paths: Sequence[Path], elements: Sequence[str], p
     if not which:
         raise InputError(f"--part {part}: has no frames in the training deck")
     return [frames[k] for k in which]
+
+
+def training_lines(model: Path) -> dict[str, list[str]]:
+    """The deck that a model was trained by: the values of each keyword; empty if the file does not tell."""
+    return {words[0]: words[1:] for line in str(provenance(model).get("deck", "")).splitlines()
+            if (words := words_of(line))}
+
+
+def trained_with(model: Path, paths: Sequence[Path]) -> bool:
+    """Whether the data of a model's training began with these very files."""
+    sums = [sha256_of(p) for p in paths]
+    return str(provenance(model).get("data_sha256", "")).split()[:len(sums)] == sums
 
 
 def _read(paths: Sequence[Path], elements: Sequence[str], group: str, kind: str, keys: LabelKeys,

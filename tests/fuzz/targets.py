@@ -184,13 +184,13 @@ def make_seeds(place):
     """{target: {file: bytes}} and the folder of each target; made below ``place``."""
     run, single = place / "restart", {}
     (run / "DAT").mkdir(parents=True)
-    _run(run)
+    run_of_targets(run)
     for name in ("checkpoint.h5", "observe.h5", "trajectory.h5md", "trajectory.xyz", "energies.csv", "stages.jsonl",
                  "rxff.bin", "rxff.bin.json"):
         single[name] = (run / "DAT" / name).read_bytes()
     made = place / "made"
     made.mkdir()
-    for make in (_tables, _models, _study, _frames):
+    for make in (_tables, models_of_targets, _study, _frames):
         make(made)
     single |= {path.name: path.read_bytes() for path in made.iterdir()}
     seeds = {target.name: {name: single[name] for name in target.files if name in single} for target in TARGETS}
@@ -201,7 +201,8 @@ def make_seeds(place):
     return seeds
 
 
-def _run(place):
+def run_of_targets(place):
+    """A run of 8 steps in a folder, with all its files."""
     x = 3.8 * np.stack(np.meshgrid(*[np.arange(2)] * 3), axis=-1).reshape(-1, 3)
     rows = "".join(f"{'Ar' if k % 2 else 'Ne'} {a:.6f} {b:.6f} {c:.6f}\n" for k, (a, b, c) in enumerate(x))
     (place / "start.xyz").write_text('8\nLattice="7.6 0 0 0 7.6 0 0 0 7.6" Properties=species:S:1:pos:R:3 pbc="T T T"\n'
@@ -233,7 +234,8 @@ FIT = {"ln_life": 5.0, "b": -1.0, "c": 3000.0, "k": 1.0, "covariance": (0.01 * n
        "by": "failed", "runs": 10, "failures": 9, "dt_fs": 0.5}
 
 
-def _models(place):
+def models_of_targets(place):
+    """Model files, with all that rxmdnn stores in them, and arrays of older ones."""
     path = place / "model.safetensors"
     save_model(path, AllegroNetwork(AllegroConfig(("Ar", "Ne"), 4.0, **SMALL)), {"atoms": json.dumps({"Ar": 9})})
     t, w = 2, 4

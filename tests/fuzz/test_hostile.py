@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import pickle
+import shutil
 import socket
 import struct
 import threading
@@ -25,6 +27,7 @@ from rxmdnn.npz import read_npz
 from rxmdnn.run.ipi import HEADER, Line
 from rxmdnn.schema import Item, parse_json, read_json
 from rxmdnn.training.resume import load_checkpoint
+from tests.fuzz.targets import go_on, models_of_targets, run_of_targets
 
 
 class Planted:
@@ -205,3 +208,51 @@ def test_odd_messages_of_a_server(tmp_path, name):
     line.socket.close()
     thread.join()
     server.close()
+
+
+LINKED = ("run.log", "energies.csv", "trajectory.h5md", "trajectory.xyz", "checkpoint.h5", "checkpoint.prev.h5",
+          "rxff.bin", "rxff.bin.json", "stages.jsonl", "observe.h5", "000000004.xyz", "checkpoint.h5.part",
+          "trajectory.h5md.part", "rxff.bin.part", ".rxmdnn.lock")
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A folder with a run of 8 steps."""
+    place = tmp_path_factory.mktemp("begun")
+    run_of_targets(place)
+    return place
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+@pytest.mark.parametrize("name", LINKED)
+def test_links_planted_in_the_output_folder_are_not_written_through(begun, tmp_path, name, goes_on):
+    """The file that a link leads to stays what it is; the run goes on, or is refused by one message."""
+    shutil.copytree(begun, tmp_path / "run")
+    out, elsewhere = tmp_path / "run" / "DAT", tmp_path / "elsewhere"
+    if not goes_on:
+        shutil.rmtree(out)
+    out.mkdir(exist_ok=True)
+    before = (out / name).read_bytes() if (out / name).exists() else b"of somebody else"
+    elsewhere.write_bytes(before)
+    (out / name).unlink(missing_ok=True)
+    (out / name).symlink_to(elsewhere)
+    refused = ""
+    try:
+        go_on(tmp_path / "run")
+    except InputError as error:
+        refused = str(error)
+    assert elsewhere.read_bytes() == before
+    assert not refused or "symbolic link" in refused or "not a complete checkpoint" in refused or "not an rx" in refused
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_files_of_a_run_and_of_a_model_follow_the_umask(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        run_of_targets(tmp_path)
+        models_of_targets(tmp_path)
+    finally:
+        os.umask(before)
+    wrong = {p.name: oct(p.stat().st_mode) for p in tmp_path.rglob("*") if p.is_file()
+             and p.stat().st_mode & 0o777 != 0o666 & ~mask}
+    assert not wrong

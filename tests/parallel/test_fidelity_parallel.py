@@ -12,9 +12,9 @@ from mpi4py import MPI
 from rxmdnn import backend as backends
 from rxmdnn.analysis import observe
 from rxmdnn.analysis import spectra as sp
+from rxmdnn.analysis.run_figures import stretches
 from rxmdnn.analysis.structure_averages import StructureAverages
 from rxmdnn.commands import run as run_command
-from rxmdnn.commands.plot import stretches
 from rxmdnn.deck.run import read_run
 from rxmdnn.dynamics.simulation import Simulation
 from rxmdnn.errors import BY_MONITORING, InputError

@@ -12,7 +12,8 @@ from mpi4py import MPI
 from rxmdnn.atoms import Atoms
 from rxmdnn.cell import Cell
 from rxmdnn.errors import InputError
-from rxmdnn.io import h5md
+from rxmdnn.files import write_at
+from rxmdnn.io import h5md, ordered
 from rxmdnn.io.checkpoint import read_checkpoint, write_checkpoint
 from rxmdnn.io.frame import FRAME_WRITERS, Frame
 from rxmdnn.io.h5md import H5MD
@@ -206,6 +207,21 @@ def test_a_damaged_or_foreign_checkpoint_is_refused_by_every_rank(folder, harm):
             "elements": "another system.*H N.*C O"}
     with pytest.raises(InputError, match=said[harm]):
         read_checkpoint(COMM, path, ("C", "O") if harm == "elements" else ELEMENTS)
+
+
+@pytest.mark.parametrize("writers", [1, 2])
+def test_ranks_that_write_for_their_neighbors_write_the_same_file(folder, writers, monkeypatch):
+    every = write_checkpoint(frame_of(whole(300)), folder / "every").read_bytes()
+    opened = []
+    with monkeypatch.context() as patch:
+        patch.setattr(ordered, "WRITERS", writers)
+        patch.setattr(ordered, "write_at", lambda *a: (opened.append(COMM.rank), write_at(*a)))
+        some = write_checkpoint(frame_of(whole(300)), folder / "some").read_bytes()
+        assert some == every
+        each = -(-COMM.size // writers)
+        assert bool(opened) == (COMM.rank % each == 0)
+        with pytest.raises(InputError, match=r"/dev/full: cannot be written"):
+            write_blocks(COMM, "/dev/full", [(0, np.zeros(100))])
 
 
 def test_a_full_disk_is_one_message_on_every_rank():

@@ -45,11 +45,12 @@ def test_one_failing_rank_ends_all():
         "    MPI.COMM_WORLD.Barrier()\n"
         "sys.exit(run_to_exit_code(MPI.COMM_WORLD, act))"
     )
-    for error, status in (("InputError", 2), ("ValueError", 1)):
+    for error, status in (("InputError", 2), ("ValueError", 1), ("MemoryError", 2)):
         done = mpirun(3, "-c", code.format(error=error))
         assert done.returncode == status
         assert "rank 1" in done.stderr and "rank one is out of atoms" in done.stderr
         assert ("Traceback" in done.stderr) == (error == "ValueError")
+        assert ("rxmdnn: rank 1: out of memory: " in done.stderr) == (error == "MemoryError")
 
 
 @pytest.mark.skipif(MPI.COMM_WORLD.size > 1 or MPIRUN is None, reason="starts mpirun itself")

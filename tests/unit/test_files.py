@@ -1,6 +1,7 @@
 """Files are replaced whole or not at all, and their JSON is JSON."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -43,6 +44,28 @@ def test_links_and_devices_stay_what_they_are(tmp_path, capfd):
     assert (tmp_path / "link").is_symlink() and (tmp_path / "target").read_text() == "a\n"
     write_json("/dev/stdout", {"a": 1})
     assert '"a": 1' in capfd.readouterr().out
+
+
+def test_a_link_that_leads_elsewhere_is_replaced(tmp_path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "other").write_text("of somebody else")
+    for name, target in {"a": "../other", "b": str(tmp_path / "other"), "loop": "loop", "none": "../none"}.items():
+        path = tmp_path / "own" / name
+        path.symlink_to(target)
+        write_text(path, "new\n")
+        assert not path.is_symlink() and path.read_text() == "new\n"
+    assert (tmp_path / "other").read_text() == "of somebody else" and not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("mask", [0o002, 0o022, 0o077])
+def test_files_follow_the_umask(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        write_text(tmp_path / "a", "1\n")
+        append(tmp_path / "b", "1\n")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o666 & ~mask}
 
 
 def test_append(tmp_path):

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
+from rxmdnn.analysis.run_figures import stages_of, thermodynamics
 from rxmdnn.analysis.structure import radial
 from rxmdnn.atoms import Atoms
 from rxmdnn.cell import Cell
-from rxmdnn.commands.plot import main, stages_of, thermodynamics
+from rxmdnn.commands.plot import main
 from rxmdnn.errors import InputError
 from rxmdnn.io.frame import Frame, write_xyz
 from rxmdnn.io.h5md import H5MD

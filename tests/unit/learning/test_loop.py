@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -201,6 +202,16 @@ def test_killed_at_ten_random_instants_it_ends_with_the_same_ledger(undisturbed,
     assert kills > 2 and ledger(place / "killed") == ledger(undisturbed)
 
 
+def test_a_full_disk_in_a_round_is_one_message_and_the_loop_goes_on(undisturbed, place):
+    path, size = deck(place, "full"), 8192  # bytes: larger files cannot be written
+    done = subprocess.run([sys.executable, "-m", "rxmdnn", "learn", str(path)], capture_output=True, text=True,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)))
+    assert done.returncode == 2 and "cannot be written" in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert ledger(undisturbed)[:len(ledger(place / path.stem))] == ledger(place / path.stem)
+    assert learn.main([str(path)]) == 0
+    assert ledger(place / path.stem) == ledger(undisturbed)
+
+
 def test_a_retraining_that_worsens_a_kind_is_undone(place):
     assert learn.main([str(deck(place, "undone", guard="1.0e-9", rounds="1"))]) == 0
     rows = ledger(place / "undone")
@@ -240,6 +251,7 @@ def test_random_frames_are_as_many(place, undisturbed):
     ({"runs": "helium.in"}, "He"),
     ({"runs": "blind.in"}, "keeps no frames from before a failure"),
     ({"data": "calm.xyz other.xyz"}, "several engines or settings cannot be mixed"),
+    ({"train": "leaky.in"}, r"leaky\.in:12: seed: start.safetensors was trained with 'seed 1'; write this"),
     ({"executor": "parsl"}, "executor: write 'processes', or 'parsl <file>'"),
 ])
 def test_bad_decks_are_one_message_and_write_nothing(place, changes, message):
@@ -248,6 +260,7 @@ def test_bad_decks_are_one_message_and_write_nothing(place, changes, message):
     ase.io.write(place / "helium.xyz", helium)
     (place / "helium.in").write_text(RUNS.replace("argon.xyz", "helium.xyz"))
     (place / "blind.in").write_text(RUNS.replace("frames 5 8", "frames 0 8"))
+    (place / "leaky.in").write_text((place / "retrain.in").read_text() + "seed 2\n")
     others = ase.io.read(place / "calm.xyz", ":3")
     for atoms in others:
         atoms.info["engine"] = "another"
@@ -269,6 +282,13 @@ def test_a_deck_changed_between_rounds_is_refused_and_the_ledger_stays(place, un
             learn.main([str(place / "whole.in")])
     finally:
         (place / "runs.in").write_text(runs)
+    crystal = (place / "argon.xyz").read_text()
+    (place / "argon.xyz").write_text(crystal.replace("3.2", "3.3"))
+    try:
+        with pytest.raises(InputError, match=r"begun with another 'argon\.xyz'"):
+            learn.main([str(place / "whole.in")])
+    finally:
+        (place / "argon.xyz").write_text(crystal)
     assert (undisturbed / NAME).read_bytes() == before
 
 

@@ -22,7 +22,7 @@ budget 200
 def identity(file):
     plan = LearningPlan.__new__(LearningPlan)
     plan.deck = decks.read(file, TABLE)
-    plan.model, plan.data = plan.deck["model"].file, list(plan.deck["data"].file)
+    plan.model, plan.data, plan.starts = plan.deck["model"].file, list(plan.deck["data"].file), []
     return plan.identity()
 
 
