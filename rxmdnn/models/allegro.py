@@ -111,7 +111,7 @@ class Allegro:
         tabulated = TABULATED[network.form](network, dtype, self._device, n)
         self.notes = (f"{name}: two-body part from a table of {n} intervals per ordered pair of species, "
                       f"{tabulated.table_bytes / 2**20:.1f} MiB; largest error of forces {error:.1e} eV/A, "
-                      "as measured on random environments",)
+                      "measured on random environments (in proportion for pair forces above 1 eV/A)",)
         return tabulated
 
     @classmethod

@@ -2,7 +2,8 @@
 
 The error is measured in double precision on environments drawn at random from the cutoffs and the mean numbers of
 neighbors of the model, with neighbors as near as 0.7 of the sum of covalent radii: they depend on nothing but the
-model, so that a run that goes on has the same table. Rounding in single precision comes on top of it.
+model, so that a run that goes on has the same table. Such environments can have forces far beyond those of a run, so
+an error counts in proportion where a pair's force is above LARGE. Rounding in single precision comes on top of it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ FEWEST, MOST, GROWTH = 32, 1024, 1.5  # intervals, from trial to trial
 CENTERS = 16  # of each species
 MOST_NEIGHBORS = 80
 NEAREST = 0.7  # sums of covalent radii
+LARGE = 1.0  # eV/Å
 EVERY = 8  # one of so many neighbors has a random distance, the others fill the sphere evenly
 
 
@@ -59,8 +61,13 @@ def gradients(evaluation: BlockEvaluation, edges: Edges, types: np.ndarray) -> n
 
 def error_of(g_ij: np.ndarray, exact: np.ndarray, first: np.ndarray) -> float:
     """A bound on the error of the force of an atom, eV/Å: twice the largest sum over a center of the errors of its
-    edges, since the edges of an atom to its neighbors and those of its neighbors to it act on it."""
-    return 2 * float(np.add.reduceat(np.linalg.norm(g_ij - exact, axis=1), first[:-1]).max())
+    edges, since the edges of an atom to its neighbors and those of its neighbors to it act on it.
+
+    The sum of a center is divided by its largest gradient over LARGE, if that is above one.
+    """
+    total = np.add.reduceat(np.linalg.norm(g_ij - exact, axis=1), first[:-1])
+    largest = np.maximum.reduceat(np.linalg.norm(exact, axis=1), first[:-1])
+    return 2 * float((total / np.maximum(largest / LARGE, 1.0)).max())
 
 
 def intervals_for(network: PairNetwork, direct: type[BlockEvaluation], tolerance: float, name: str
