@@ -93,6 +93,8 @@ class Checked:
             return
         if item.finite and array.dtype.kind == "f" and not np.isfinite(array).all():
             raise self.fault(entry, "NaN or infinite")
+        if array.dtype.kind == "u" and array.max() >= 2**63:
+            raise self.fault(entry, f"{array.max()} is beyond 63 bits")
         for bound, wrong, word in ((item.low, np.less, "below"), (item.high, np.greater, "above")):
             if bound is not None and (bad := wrong(array, bound)).any():
                 raise self.fault(entry, f"{array[bad].reshape(-1)[0] if array.ndim else array} is {word} {bound:g}")

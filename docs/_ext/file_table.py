@@ -204,6 +204,7 @@ OTHERS = {
         File("bands.csv", "Dispersion: distance_1_A and mode_<number>_cm."),
         File("dos.csv", "Density of states of the harmonic crystal."),
         File("neutron.csv", "With --instrument: neutron spectrum."),
+        File("phonopy_params.yaml", "Cell and force constants for phonopy."),
         File("phonons.h5", "Mesh of wavevectors, frequencies and eigenvectors, and the tables."),
     ),
     "polarization": (

@@ -143,7 +143,8 @@ def atoms_of_training(path: str | Path) -> dict[str, int] | None:
     text = provenance(path).get("atoms")
     if text is None:
         return None
-    counts = parse_json(str(text), path, "a model of known provenance")
+    counts = Checked(path).value("provenance.atoms", parse_json(str(text), path, "a model of known provenance"),
+                                 Item("dict"))
     return Checked(path).entries(counts, dict.fromkeys(counts, Item("int", low=0)), "provenance.atoms")
 
 
