@@ -87,6 +87,7 @@ EXAMPLES: dict[str, str] = {
     "fidelity_heal": "fidelity_heal 6 50 8 200",
     # device
     "processors": "processors 2 2 1",
+    "balance": "balance T",
     "precision": "precision float64",
     "backend": "backend cpu",
     "mpi": "mpi cuda-aware",

@@ -11,17 +11,21 @@ from rxmdnn.io.canonical import names_of
 
 
 def text(atoms: ase.Atoms, column: str = "forces") -> str:
-    """One frame in extended XYZ: positions to 1e-6 Å, forces to 1e-5 eV/Å, words, periodicity, D and T, unique ids.
+    """One frame in extended XYZ: positions to 1e-6 Å, forces to 1e-5 eV/Å, words, periodicity, masses of isotopes, ids.
 
     column : name of the column of forces, an array of the atoms
     """
-    has_ids = "id" in atoms.arrays
+    has_ids, symbols = "id" in atoms.arrays, atoms.get_chemical_symbols()
+    heavy = bool((names_of(atoms) != symbols).any())  # a column of masses says so; other readers know no D or T
     info: dict[str, Any] = {"Lattice": np.asarray(atoms.cell)} if atoms.cell.any() else {}
-    info |= {"Properties": f"species:S:1:pos:R:3:{column}:R:3" + (":id:I:1" if has_ids else ""),
+    info |= {"Properties": f"species:S:1:pos:R:3:{column}:R:3" + (":id:I:1" if has_ids else "")
+             + (":masses:R:1" if heavy else ""),
              "pbc": " ".join("T" if p else "F" for p in atoms.pbc), **atoms.info}
-    ids = [f" {k}" for k in atoms.arrays["id"]] if has_ids else [""] * len(atoms)
-    rows = [f"{s} {x[0]:.6f} {x[1]:.6f} {x[2]:.6f} {f[0]:.5f} {f[1]:.5f} {f[2]:.5f}{k}"
-            for s, x, f, k in zip(names_of(atoms), atoms.positions, atoms.arrays[column], ids)]
+    ends = [f" {k}" for k in atoms.arrays["id"]] if has_ids else [""] * len(atoms)
+    if heavy:
+        ends = [f"{end} {m:.6f}" for end, m in zip(ends, atoms.get_masses())]
+    rows = [f"{s} {x[0]:.6f} {x[1]:.6f} {x[2]:.6f} {f[0]:.5f} {f[1]:.5f} {f[2]:.5f}{end}"
+            for s, x, f, end in zip(symbols, atoms.positions, atoms.arrays[column], ends)]
     head = " ".join(f"{k}={v if k == 'Properties' else _value(v)}" for k, v in info.items())
     return f"{len(atoms)}\n{head}\n" + "\n".join(rows) + "\n"
 

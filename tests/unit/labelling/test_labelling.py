@@ -1,9 +1,11 @@
 """Frames of ammonia and their labels."""
 
+import ase.build
 import numpy as np
 import pytest
 from ase.io import read
 
+from rxmdnn.io.canonical import names_of
 from rxmdnn.labelling import ammonia_frames as frames
 from rxmdnn.labelling import labelling
 from rxmdnn.labelling.engines import ENGINES
@@ -107,3 +109,16 @@ def test_labels_are_gradients(tmp_path):
     assert (tmp_path / "check.csv").read_text().count("\n") == 2
     md = frames.langevin(atoms, atoms.calc, 300.0, 4, [2, 4], np.random.default_rng(1))
     assert len(md) == 2 and abs(md[1].positions - md[0].positions).max() > 1e-4
+
+
+def test_isotopes_are_masses_that_other_programs_read(tmp_path):
+    atoms = ase.build.molecule("NH3")
+    atoms.arrays["forces"] = np.ones((4, 3))
+    atoms.arrays["id"] = np.array([4, 3, 2, 1])
+    atoms.set_masses([14.007, 2.014, 1.008, 3.016])
+    (tmp_path / "heavy.xyz").write_text(text(atoms))
+    found = read(tmp_path / "heavy.xyz")
+    assert found.get_chemical_symbols() == ["N", "H", "H", "H"] and found.arrays["id"].tolist() == [4, 3, 2, 1]
+    assert found.get_masses() == pytest.approx(atoms.get_masses())
+    assert names_of(found).tolist() == ["N", "D", "H", "T"]
+    assert "masses" not in text(ase.build.molecule("CH4"), "positions")
