@@ -248,7 +248,7 @@ def _campaign(a: argparse.Namespace, work: Path, library: Path) -> int:
                         print(*row, flush=True)
                     if a.rows:
                         with a.rows.open("a", newline="") as text:
-                            csv.writer(text).writerow(row)
+                            csv.writer(text, lineterminator="\n").writerow(row)
                 shutil.rmtree(ring.prepared)
     _sums(rows, a)
     return int(any(row[-1] for row in rows.values()))

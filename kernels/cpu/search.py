@@ -1,12 +1,13 @@
 """Neighbor search: count and fill.
 
 Candidates are processed one vector at a time: ``_near`` compares WIDTH of them with the center, ``_keep`` packs those
-within reach: by the packing store of AVX-512, or by a permutation of AVX2 with a table of the 256 masks. Other CPUs use
-a plain loop without a branch on the distance. All give the same list.
+within reach: by the packing store of AVX-512 (on AMD, packed in a register, then stored), or by a permutation of AVX2
+with a table of the 256 masks. Other CPUs use a plain loop without a branch on the distance. All give the same list.
 """
 
 import numpy as np
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_name
 from numba import config, prange, types
 from numba.core import cgutils
 from numba.core.codegen import get_host_cpu_features
@@ -21,6 +22,8 @@ _LANES = ir.VectorType(_INT, WIDTH)
 _chosen = config.CPU_FEATURES  # type: ignore[attr-defined]  # NUMBA_CPU_FEATURES, or NUMBA_CPU_NAME=generic
 _features = get_host_cpu_features() if _chosen is None else _chosen
 AVX512 = {"+avx512f", "+avx512vl", "+avx512dq"} <= set(_features.split(","))
+# AMD packs fast in registers, but its packing store is a microprogram of more than a hundred cycles
+SLOW_PACKING_STORE = get_host_cpu_name().startswith("znver")
 AVX2 = "+avx2" in _features.split(",")
 _PACKING = [[b for b in range(WIDTH) if mask >> b & 1] for mask in range(2**WIDTH)]
 
@@ -111,23 +114,29 @@ def _keep(typing, order, k, mask, neighbor, at):
         chosen = builder.bitcast(builder.trunc(mask, _BITS), ir.VectorType(ir.IntType(1), WIDTH))
         value = _load(builder, _row(context, builder, signature.args[0], order, None, k), _INT, chosen)
         target = _row(context, builder, signature.args[3], neighbor, None, at)
-        if AVX512:
+        if AVX512 and not SLOW_PACKING_STORE:
             store = builder.module.declare_intrinsic(
                 f"llvm.masked.compressstore.v{WIDTH}i32", (),
                 ir.FunctionType(ir.VoidType(), [_LANES, target.type, chosen.type]))
             builder.call(store, [value, target, chosen])
+            return context.get_dummy_value()
+        if AVX512:
+            pack = builder.module.declare_intrinsic(
+                f"llvm.x86.avx512.mask.compress.v{WIDTH}i32", (),
+                ir.FunctionType(_LANES, [_LANES, _LANES, chosen.type]))
+            packed = builder.call(pack, [value, value, chosen])
         else:
             table = cgutils.global_constant(builder, "packing", ir.Constant(
                 ir.ArrayType(_LANES, 2**WIDTH), [ir.Constant(_LANES, p + [0] * (WIDTH - len(p))) for p in _PACKING]))
             lanes = builder.load(builder.gep(table, [ir.Constant(_INT, 0), mask]))
             permute = builder.module.declare_intrinsic(
                 "llvm.x86.avx2.permd", (), ir.FunctionType(_LANES, [_LANES, _LANES]))
-            store = builder.module.declare_intrinsic(
-                f"llvm.masked.store.v{WIDTH}i32.p0", (),
-                ir.FunctionType(ir.VoidType(), [_LANES, target.type, chosen.type]))
-            lane = ir.Constant(_LANES, list(range(WIDTH)))
-            filled = builder.icmp_signed("<", lane, _splat(builder, builder.ctpop(mask)))
-            builder.call(store, [builder.call(permute, [value, lanes]), target, filled])
+            packed = builder.call(permute, [value, lanes])
+        store = builder.module.declare_intrinsic(
+            f"llvm.masked.store.v{WIDTH}i32.p0", (), ir.FunctionType(ir.VoidType(), [_LANES, target.type, chosen.type]))
+        lane = ir.Constant(_LANES, list(range(WIDTH)))
+        filled = builder.icmp_signed("<", lane, _splat(builder, builder.ctpop(mask)))
+        builder.call(store, [packed, target, filled])
         return context.get_dummy_value()
 
     return types.void(order, types.int64, types.int32, neighbor, types.int64), build

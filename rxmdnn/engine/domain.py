@@ -27,6 +27,7 @@ from rxmdnn.traffic import traffic_of
 
 # Rounding of fractional coordinates must not lose a copy that lies exactly at the reach.
 MARGIN = 1e-9
+LEAST_INNER, LEAST_SHARE = 128, 0.25  # atoms far from other ranks that are evaluated while messages travel
 ROW_BYTES = 64  # of an atom that is copied
 
 Rows = dict[str, Array]  # the same rows of several arrays, by name, wherever the backend keeps them
@@ -233,13 +234,17 @@ class Domain:
     def _in_parts(self, atoms: Atoms, order: Array) -> Array:
         """``order`` with the atoms that may see copies of other ranks in the middle; sets ``parts``."""
         outer = self._outer(atoms.x[: atoms.n_owned])
-        if outer is None:
-            self.parts = len(order), len(order)
+        if outer is None or not self._worth_parts(int((~outer).sum()), len(order)):
+            self.parts = 0, len(order)
             return order
         rim, inner = order[outer[order]], order[~outer[order]]
         half = len(inner) // 2
         self.parts = half, half + len(rim)
         return np.concatenate([inner[:half], rim, inner[half:]])
+
+    def _worth_parts(self, inner: int, n: int) -> bool:
+        """Whether ``inner`` of n atoms are enough to be evaluated apart: a network computes whole blocks of edges."""
+        return inner >= max(LEAST_INNER, LEAST_SHARE * n, 1)
 
     def _outer(self, x: Array) -> Array | None:
         """(n,) bool: is an atom within reach of a face to another rank? None without such a face, or on a device."""

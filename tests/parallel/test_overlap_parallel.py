@@ -10,6 +10,7 @@ from rxmdnn import backend as backends
 from rxmdnn.cell import Cell
 from rxmdnn.dynamics.integrate import velocity_verlet
 from rxmdnn.dynamics.kinetics import Kinetics
+from rxmdnn.engine import domain
 from rxmdnn.engine.overlap import Overlap
 from rxmdnn.kernels import cpu
 from rxmdnn.kernels.cpu import edges as edge_kernels
@@ -23,6 +24,12 @@ CASES = {
     "slab": (Cell(np.diag([40.0, 11.0, 12.0]), np.array([False, True, True])), 110, 2.6),
     "empty": (Cell(np.diag([60.0, 40.0, 40.0])), 3, 3.0), "one": (TRICLINIC, 1, 2.0)}
 MASS = np.array([39.95, 20.18])
+
+
+@pytest.fixture(autouse=True)
+def few_are_enough(monkeypatch):
+    monkeypatch.setattr(domain, "LEAST_INNER", 1)
+    monkeypatch.setattr(domain, "LEAST_SHARE", 0.0)
 
 
 def grids(n: int) -> list[tuple[int, int, int]]:
@@ -124,6 +131,12 @@ def test_atoms_of_the_outer_parts_see_no_copy_of_another_rank():
     sees = np.bincount(edges.center, foreign[edges.neighbor], forces.neighbors.n_owned) > 0
     assert not sees[:a].any() and not sees[b:].any()
     assert COMM.size == 1 or sees[a:b].any()
+
+
+def test_few_atoms_are_evaluated_at_once(monkeypatch):
+    monkeypatch.setattr(domain, "LEAST_INNER", 1000)
+    _, forces = moved("wide", (COMM.size, 1, 1), lennard_jones(), True, 2)
+    assert forces.domain.parts == (0, forces.neighbors.n_owned)
 
 
 @pytest.mark.skipif(COMM.size == 1, reason="one rank agrees with itself")

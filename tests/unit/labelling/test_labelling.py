@@ -118,7 +118,7 @@ def test_isotopes_are_masses_that_other_programs_read(tmp_path):
     atoms.set_masses([14.007, 2.014, 1.008, 3.016])
     (tmp_path / "heavy.xyz").write_text(text(atoms))
     found = read(tmp_path / "heavy.xyz")
-    assert found.symbols.tolist() == ["N", "H", "H", "H"] and found.arrays["id"].tolist() == [4, 3, 2, 1]
+    assert found.get_chemical_symbols() == ["N", "H", "H", "H"] and found.arrays["id"].tolist() == [4, 3, 2, 1]
     assert found.get_masses() == pytest.approx(atoms.get_masses())
     assert names_of(found).tolist() == ["N", "D", "H", "T"]
     assert "masses" not in text(ase.build.molecule("CH4"), "positions")
