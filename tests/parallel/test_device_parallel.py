@@ -104,7 +104,7 @@ def test_a_steady_step_waits_for_the_device_twice_and_for_the_halo(graphs):
     the rank."""
     there = device.make()
     _, forces = move(there, argon(there, elements=("Ar", "Ne")), 0, skin=2.0)
-    messages = sum(not forces.domain._at_home(hop) for hop in forces.domain.flows)
+    messages = sum(not forces.domain.is_at_home(hop) for hop in forces.domain.flows)
     x = spread_atoms(TRICLINIC, 40, 2.9)
     atoms = share(COMM, x, np.arange(40, dtype=np.int32) % 2).on(there.from_host)
     forces = engine(COMM, TRICLINIC, argon(there, elements=("Ar", "Ne")), skin=2.0, backend=there)
