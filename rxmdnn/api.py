@@ -430,7 +430,7 @@ def evaluate(model: str | Path, frames: str | Path | Sequence[str | Path] | Sequ
     >>> import rxmdnn
     >>> found = rxmdnn.evaluate("input/ammonia/ammonia_legato.safetensors", "input/ammonia/revpbe_d3bj_md300.xyz")
     >>> round(1000 * found["errors"]["all"]["force_mae"], 1)
-    30.0
+    22.6
     """
     from rxmdnn.training.evaluate import evaluate as evaluate_frames  # torch
 

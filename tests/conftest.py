@@ -1,7 +1,9 @@
 """What all tests share: one thread a process, the backends present, small systems."""
 
 import os
+import signal
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite started in the background ignores it
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 # The tests start more ranks than cores, perhaps as root in a container.
