@@ -9,6 +9,7 @@ evaluation without overlap, so that the bits are the same.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,20 +58,15 @@ class Overlap:
                 raise OutdatedError
 
         parts = _EvaluationInParts(self.forces, atoms)
-        begun = False
         if not state:
-            try:
+            with suppress(OutdatedError):  # then the worst state is above 0
                 parts.evaluate(0, progress)
-                begun = True
-            except OutdatedError:
-                pass
         with forces.timers("halo"):
             copying.finish()
             with forces.domain.traffic.waiting():
                 agreement.Wait()
         if worst[0]:
             return None, int(worst[0])
-        assert begun
         return self._rest(parts, atoms), 0
 
     def compute_listed(self, atoms: Atoms) -> Answer:

@@ -15,6 +15,7 @@ from pathlib import Path
 from mpi4py import MPI
 
 import rxmdnn
+from rxmdnn.serial import SIZE_VARIABLES
 
 PACKAGES = ("numpy", "numba", "mpi4py", "h5py", "torch", "e3nn", "safetensors", "ase", "scipy", "matplotlib", "plotly",
             "cupy-cuda13x", "cupy-cuda12x", "tblite", "pytorch_optimizer", "lifelines", "phonopy")
@@ -81,7 +82,7 @@ def _mpirun() -> str:
         return f"{beside}, of the MPI library of this Python; on the path: {path or 'none'}"
     if path is None:
         return "not on the path"
-    if any(name in os.environ for name in ("OMPI_COMM_WORLD_RANK", "PMI_RANK")):
+    if any(name in os.environ for name in SIZE_VARIABLES):
         return path  # within its own job a launcher may refuse to start
     done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=False)
     return f"{path}: {(done.stdout or done.stderr).strip().splitlines()[0]}"

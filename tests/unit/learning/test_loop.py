@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -284,20 +285,14 @@ def test_a_deck_changed_between_rounds_is_refused_and_the_ledger_stays(place, un
     before = (undisturbed / NAME).read_bytes()
     with pytest.raises(InputError, match=r"begun with 'cut 16', not 'cut 12'"):
         learn.main([str(place / "whole.in"), "--cut", "12"])
-    runs = (place / "runs.in").read_text()
-    (place / "runs.in").write_text(runs.replace("300", "200"))
-    try:
-        with pytest.raises(InputError, match=r"begun with another 'runs\.in'"):
-            learn.main([str(place / "whole.in")])
-    finally:
-        (place / "runs.in").write_text(runs)
-    crystal = (place / "argon.xyz").read_text()
-    (place / "argon.xyz").write_text(crystal.replace("3.2", "3.3"))
-    try:
-        with pytest.raises(InputError, match=r"begun with another 'argon\.xyz'"):
-            learn.main([str(place / "whole.in")])
-    finally:
-        (place / "argon.xyz").write_text(crystal)
+    for name, old, new in (("runs.in", "300", "200"), ("argon.xyz", "3.2", "3.3")):
+        text = (place / name).read_text()
+        (place / name).write_text(text.replace(old, new))
+        try:
+            with pytest.raises(InputError, match=f"begun with another '{re.escape(name)}'"):
+                learn.main([str(place / "whole.in")])
+        finally:
+            (place / name).write_text(text)
     assert (undisturbed / NAME).read_bytes() == before
 
 
